@@ -11,7 +11,7 @@ from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source, Span
 from maskdsl.bind.bound_heads import check_pools, checked_heads
-from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, describe
+from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, depends_on, describe
 from maskdsl.bind.context.frame import Declared, Frame, SideDeclared, StatementKind
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.report import Report, Together, WorkSpent
@@ -394,7 +394,7 @@ def _check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Fr
             case Term() if value.constant is False:
                 frame.add(AssertFailed(span=span, text=statement.message.value))
             case Term() if value.constant is None:
-                frame.add(NotConstant(span=span, what="an asserted condition", reason="this depends on the tokens"))
+                frame.add(NotConstant(span=span, what="an asserted condition", reason=depends_on(value)))
             case Term() if value.type is Type.BOOL:
                 pass
             case _:

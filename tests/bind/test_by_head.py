@@ -55,9 +55,12 @@ def test_tiles_of_many_heads_are_exact() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("backward(sizes[head])", ("0 to 4, where 0 to 3 are allowed", "there are 5 heads: give an entry for each")),
-        ("backward(sizes[head - 1])", ("-1 to 3, where 0 to 3 are allowed",)),
-        ("backward(sizes[head + batch])", ("must be known when the pattern is bound",)),
+        ("backward(sizes[head])", ("0 to 4, where 0 to 3 are allowed", "there are 5 heads and 4 entries")),
+        ("backward(sizes[head - 1])", ("-1 to 3, where 0 to 3 are allowed", "outside for head 0\n")),
+        ("backward(sizes[2 * head])", ("0 to 8, where 0 to 3 are allowed", "outside for head 2 and 2 more")),
+        ("backward(sizes[head + batch])", ("must be known when the pattern is bound", "this depends on the batch")),
+        ('window(1)  assert sizes[head % 4] > 2, ""', ("must be known when", "this depends on the head")),
+        ('window(1)  assert batch > 2, ""', ("must be known when", "this depends on the batch")),
         ("backward(2 ** (head * 20))", ("64 bits",)),
         ("backward(2 ** (head - 3))", ("at least 0 for an integer base",)),
     ],
@@ -66,3 +69,10 @@ def test_mistakes(line: str, said: tuple[str, ...]) -> None:
     with pytest.raises(AttnError) as raised:
         bound(line, heads=5)
     assert all(each in str(raised.value) for each in said), raised.value
+
+
+def test_an_entry_that_one_head_lacks() -> None:
+    with pytest.raises(AttnError) as raised:
+        bound("backward(sizes[head + 1])", first_head=2, local_heads=2)
+    said = str(raised.value)
+    assert "outside for head 3\n" in said + "\n" and "help" not in said

@@ -78,8 +78,18 @@ def constant(value: int | float | bool, span: Span | None = None) -> Term:
 def why_unknown(value: Value) -> str:
     """Why a value is not an integer that is known when the pattern is bound, for messages."""
     if isinstance(value, Term) and value.type is Type.INT:
-        return f"this depends on the {'head' if is_known(value) else 'tokens'}"
+        return depends_on(value)
     return f"this is {describe(value)}, not an integer"
+
+
+def depends_on(value: Term) -> str:
+    """What decides a value that is not known when the pattern is bound, for messages."""
+    read = reads(value.expression)
+    if read.coordinates or read.spaces:
+        return "this depends on the tokens"
+    if read.inputs:
+        return "this depends on an input"
+    return f"this depends on the {'batch' if read.batch else 'head'}"
 
 
 def is_known(value: Term) -> bool:

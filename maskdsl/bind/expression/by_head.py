@@ -7,7 +7,7 @@ from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.terms import operate
-from maskdsl.ir.expressions import Constant, Head
+from maskdsl.ir.expressions import Constant, Expression, Head
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import for_head
@@ -15,8 +15,12 @@ from maskdsl.ir.simplify import for_head
 
 def numbers_by_head(frame: Frame, term: Term) -> list[int]:
     """The integer of each head, for a term that depends on the head alone."""
-    numbers = [for_head(term.expression, head) for head in range(frame.declared.heads.count)]
-    return [int(number.value) for number in numbers if isinstance(number, Constant)]
+    return [_integer(for_head(term.expression, head)) for head in range(frame.declared.heads.count)]
+
+
+def _integer(expression: Expression) -> int:
+    assert isinstance(expression, Constant), expression
+    return int(expression.value)
 
 
 def chosen_by_head(frame: Frame, span: Span, numbers: Sequence[int], value: Callable[[int], Value]) -> Value:

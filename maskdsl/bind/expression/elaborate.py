@@ -212,11 +212,22 @@ def _index(node: tree.Index, frame: Frame) -> Value:
     if others or not isinstance(index, Term) or not is_known(index):
         reason = "a tuple takes one index" if others else why_unknown(index)
         return frame.add(NotConstant(span=node.span, what="the index of a tuple", reason=reason))
-    items, numbers = value.items, numbers_by_head(frame, index)
-    low, high, last = min(numbers), max(numbers), len(items) - 1
-    if low < 0 or high > last:
-        heads = "" if index.constant is not None else f"there are {len(numbers)} heads: give an entry for each"
-        return frame.add(IndexOutOfBounds(span=node.indices[0].span, low=low, high=high, last=last, advice=heads))
+    return _entry(node, value.items, index, frame)
+
+
+def _entry(node: tree.Index, items: tuple[int, ...], index: Term, frame: Frame) -> Value:
+    """The entry of a tuple at an index that is known, for each head."""
+    numbers = numbers_by_head(frame, index)
+    outside = [head for head, number in enumerate(numbers) if number not in range(len(items))]
+    if outside:
+        entries, heads = len(items), frame.declared.heads
+        where, advice = "always outside", ""
+        if index.constant is None:
+            others = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
+            where = f"outside for head {heads.first + outside[0]}{others}"
+            advice = f"there are {heads.whole} heads and {entries} entries" if entries < heads.whole else ""
+        low, high, at = min(numbers), max(numbers), node.indices[0].span
+        return frame.add(IndexOutOfBounds(span=at, low=low, high=high, last=entries - 1, where=where, advice=advice))
     return chosen_by_head(frame, node.span, numbers, lambda number: constant(items[number], node.span))
 
 

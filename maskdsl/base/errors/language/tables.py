@@ -17,12 +17,13 @@ class IndexCount(Diagnostic):
 class IndexOutOfBounds(Diagnostic):
     code = "E230"
     message = "the index is out of bounds: {low} to {high}, where 0 to {last} are allowed"
-    label = "always outside"
+    label = "{where}"
     help = "{advice}"
 
     low: int
     high: int
     last: int
+    where: str
     advice: str = ""
 
 
