@@ -10,6 +10,8 @@ from dataclasses import dataclass as _standard
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+_set = object.__setattr__
+
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
 else:
@@ -30,9 +32,7 @@ else:
         if frozen:
             methods |= {"__setattr__": _refuse, "__delattr__": _refuse}
         declared = dict(vars(cls))
-        if (
-            "__eq__" in declared and declared["__hash__"] is None
-        ):  # as Python has it where a class declares its equality alone
+        if "__eq__" in declared and declared["__hash__"] is None:  # Python's, for a class that declares equality alone
             del declared["__hash__"]
         for name in methods.keys() - declared.keys():
             setattr(cls, name, methods[name])
@@ -42,16 +42,16 @@ else:
 class _Layout(NamedTuple):
     """What the shared methods know of a class."""
 
-    positional: tuple[str, ...]
-    """The fields that may be given by their position, in order."""
+    positional: int
+    """How many fields may be given by their position."""
     given: tuple[str, ...]
-    """These, and behind them those that are given by name only."""
+    """These, in order, and behind them those that are given by name only."""
+    stored: tuple[str, ...]
+    """These, and behind them the fields with a factory that nobody gives."""
     defaults: dict[str, Any]
-    rest: dict[int, list[tuple[str, Any]]]
-    """The fields that are not given where so many are, with their defaults; for counts at which nothing else is due."""
     factories: dict[str, Any]
-    made: tuple[str, ...]
-    """The fields with a factory that nobody gives."""
+    rest: dict[int, tuple[Any, ...]]
+    """The values of the fields that are not given, where so many are: for counts at which all these have defaults."""
     compared: Callable[[object], tuple[Any, ...]]
     """From an instance to what equal ones have in common."""
     shown: tuple[str, ...]
@@ -61,27 +61,22 @@ class _Layout(NamedTuple):
 
 def _layout(cls: Any) -> _Layout:
     every = fields(cls)
-    given = [each for each in every if each.init]
-    positional = tuple(each.name for each in given if not each.kw_only)
-    compared = [each.name for each in every if (each.compare if each.hash is None else each.hash)]
-    names = (*positional, *(each.name for each in given if each.kw_only))
+    positional = [each.name for each in every if each.init and not each.kw_only]
+    given = (*positional, *(each.name for each in every if each.init and each.kw_only))
+    stored = (*given, *(each.name for each in every if not each.init and each.default_factory is not MISSING))
     defaults = {each.name: each.default for each in every if each.default is not MISSING}
-    counts = (
-        []
-        if any(not each.init and each.default_factory is not MISSING for each in every)
-        else range(len(positional) + 1)
-    )
+    compared = [each.name for each in every if (each.compare if each.hash is None else each.hash)]
     return _Layout(
-        positional,
-        names,
+        len(positional),
+        given,
+        stored,
         defaults,
-        {
-            count: [(name, defaults[name]) for name in names[count:]]
-            for count in counts
-            if defaults.keys() >= {*names[count:]}
-        },
         {each.name: each.default_factory for each in every if each.default_factory is not MISSING},
-        tuple(each.name for each in every if not each.init and each.default_factory is not MISSING),
+        {
+            count: tuple(defaults[name] for name in stored[count:])
+            for count in range(len(positional) + 1)
+            if defaults.keys() >= {*stored[count:]}
+        },
         _getter(compared),
         tuple(each.name for each in every if each.repr),
         hasattr(cls, "__post_init__"),
@@ -97,34 +92,29 @@ def _getter(names: list[str]) -> Callable[[object], tuple[Any, ...]]:
 
 def _init(self: Any, /, *values: Any, **named: Any) -> None:
     layout: _Layout = self._layout_
-    for name, value in zip(layout.positional, values, strict=False):
-        object.__setattr__(self, name, value)
-    rest = layout.rest.get(len(values))
-    if rest is None or named:
-        _init_others(self, layout, len(values), named)
-    else:
-        for name, value in rest:
-            object.__setattr__(self, name, value)
+    rest = None if named else layout.rest.get(len(values))
+    values += _rest(type(self).__name__, layout, len(values), named) if rest is None else rest
+    for name, value in zip(layout.stored, values, strict=True):
+        _set(self, name, value)
     if layout.is_completed:
         self.__post_init__()
 
 
-def _init_others(self: Any, layout: _Layout, count: int, named: dict[str, Any]) -> None:
-    """Sets the fields behind the first `count`: those that are named, that have a default, or a factory."""
-    others = layout.given[count:]
-    if count > len(layout.positional) or not named.keys() <= {*others}:
-        raise TypeError(f"{type(self).__name__} takes {', '.join(layout.given)}, not {count} and {', '.join(named)}")
-    for name in others:
+def _rest(kind: str, layout: _Layout, count: int, named: dict[str, Any]) -> tuple[Any, ...]:
+    """The values of the fields behind the first `count`: those that are named, defaults, and what factories make."""
+    if count > layout.positional or not named.keys() <= {*layout.given[count:]}:
+        raise TypeError(f"{kind} takes {', '.join(layout.given)}, not {count} and {', '.join(named)}")
+    values = []
+    for name in layout.stored[count:]:
         if name in named:
-            object.__setattr__(self, name, named[name])
+            values.append(named[name])
         elif name in layout.defaults:
-            object.__setattr__(self, name, layout.defaults[name])
+            values.append(layout.defaults[name])
         elif name in layout.factories:
-            object.__setattr__(self, name, layout.factories[name]())
+            values.append(layout.factories[name]())
         else:
-            raise TypeError(f"{type(self).__name__} needs `{name}`")
-    for name in layout.made:
-        object.__setattr__(self, name, layout.factories[name]())
+            raise TypeError(f"{kind} needs `{name}`")
+    return tuple(values)
 
 
 def _eq(self: Any, other: Any) -> Any:
