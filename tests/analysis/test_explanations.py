@@ -172,3 +172,48 @@ def test_what_is_no_pair():
     for call in (lambda: mask.explain(8, 0), lambda: mask.explain(0, -1), lambda: mask.explain(0, 0, head=1)):
         with pytest.raises(maskdsl.AttnError, match="E462"):
             call()
+
+
+ROUTED = """
+pattern routed(n = 64, block = 8) {
+    space tokens[n]
+    coord run = i // block
+    input value: float[tokens]
+    input offset: float[n]
+    route near = topk(2, dot(q, mean(k, run)))
+    route far = topk(2, dot(mean(q, run), mean(k, run)))
+    route best = topk(2, k.value)
+    route back = topk(2, offset[q - k])
+    attend near or far or best or (q >= k and back)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "said"),
+    [
+        (20, 9, "near: query 20 selected groups 1, 6 of `run`; the key is in group 1  yes"),
+        (21, 9, "near: query 21 selected no group of `run`; the key is in group 1  no"),
+        (
+            20,
+            9,
+            "far: group 2 of `run` selected groups 0, 1, 2, 3, 4, 5 and 2 more of `run`; the key is in group 1  yes",
+        ),
+        (30, 9, "far: group 3 of `run` selected group 5 of `run`; the key is in group 1  no"),
+        (20, 9, "best: the queries selected keys 0, 7, 9, 30; this is key 9  yes"),
+        (20, 10, "best: the queries selected keys 0, 7, 9, 30; this is key 10  no"),
+        (20, 9, "back: the queries selected groups 0, 11, 20, 33; the pair is in group 11  yes"),
+        (9, 20, "q >= k: 9 >= 20  no"),
+    ],
+)
+def test_what_routes_selected(query, key, said):
+    module = maskdsl.parse(ROUTED)
+    mask = module["routed"].bind().ir
+    shapes = {each.name: [side.size or 1 for side in each.dimensions] for each in mask.inputs}
+    tables = {each.name: np.zeros(shapes[each.name], dtype=bool) for each in mask.routed}
+    tables["near"][..., 20, [1, 6]] = True
+    tables["far"][..., 2, :] = tables["far"][..., 3, 5] = True
+    tables["best"][..., [0, 7, 9, 30]] = tables["back"][..., [0, 11, 20, 33]] = True
+    explained = explain_pair(module.program, mask, query, key, 0, 0, tables)
+    assert said in [line.strip() for line in str(explained).splitlines()], str(explained)
+    assert "group -" not in str(explained)

@@ -94,7 +94,7 @@ def test_routes(maskdsl, pattern_file):
     assert "the values of `past` decide which pairs attend" in " ".join(ended.out.split())
     assert "past[batch, head, q, k.chunk]" in ended.out
     chosen = json.loads(maskdsl("explain", file, "--pair", 63, 0, "--random", 1, "--json").out)
-    assert chosen["attend"][1]["because"] == "past[0, 0, 63, 0]"
+    assert chosen["attend"][1]["because"] == "query 63 selected groups 1, 2 of `chunk`; the key is in group 0"
     assert chosen["attends"] is chosen["attend"][1]["holds"]
     open_pair = json.loads(maskdsl("explain", file, "--pair", 63, 0, "--json").out)
     assert open_pair["attends"] is True and open_pair["attend"][1]["because"] == "0 < 7"

@@ -11,8 +11,9 @@ from pathlib import PurePath
 import numpy as np
 
 from maskdsl.analysis.counts.axis_factors import conjuncts
-from maskdsl.analysis.reasons import key_sets
+from maskdsl.analysis.reasons import key_sets, selected_groups
 from maskdsl.analysis.reasons.explanation import Explanation, LineReason, Reason
+from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.base.text import printable
@@ -30,6 +31,7 @@ from maskdsl.ir.expressions import (
     Expression,
     Head,
     InSpace,
+    Read,
     Side,
     apply,
     rebuild,
@@ -41,6 +43,7 @@ from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import Pairs
 from maskdsl.ir.ops import COMPARISONS, Array, Op
+from maskdsl.ir.routes import Route
 from maskdsl.ir.simplify import simplify
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
@@ -222,7 +225,10 @@ class _LineReasons:
         return known if known and len(known) == len(along) else None
 
     def along(self, name: str, condition: Expression) -> Reason | None:
-        """Whether the key's index on one axis is among those for which the condition holds; None for no axis."""
+        """Whether the key's index on one axis is among those for which the condition holds.
+
+        None for what is no axis, and where other keys read outside a table, as `bias[q - k]` does.
+        """
         sequence, position = self.pair.mask.keys, int(self.pair.k)
         space, offset = _space_at(sequence, position)
         if name == "i":
@@ -237,7 +243,10 @@ class _LineReasons:
             return None
         if len(keys) > _MOST_KEYS:
             return None
-        holds = replace(self.pair, k=keys).evaluate(simplify(condition), np.asarray(False))
+        try:
+            holds = replace(self.pair, k=keys).evaluate(simplify(condition), np.asarray(True))
+        except AttnError:
+            return None
         text = key_sets.because("k" if name == "i" else f"k.{name}", index, holds)
         return None if text is None else Reason(text, bool(holds[index]))
 
@@ -257,6 +266,11 @@ class _LineReasons:
         return text if len(text) <= _LONGEST else ""
 
     def computed(self, condition: Expression, asked: bool) -> str:
+        if isinstance(condition, Read):
+            for route in self.pair.mask.routed:
+                if isinstance(route, Route) and route.name == condition.input:
+                    return self.selected(route, condition)
+
         def fill(node: Expression) -> Expression | None:
             return self.constant(node) if isinstance(node, Coordinate | InSpace | Head | Batch) else None
 
@@ -266,6 +280,14 @@ class _LineReasons:
         if isinstance(filled, Apply) and filled.op in COMPARISONS and (asked or not reads(filled).inputs):
             filled = apply(filled.op, *map(self.constant, filled.arguments))
         return print_expression(filled)
+
+    def selected(self, route: Route, read: Read) -> str:
+        """What a route selected for the query; empty if the pair is in no group."""
+        table = self.pair.inputs[route.name]
+        at = [self.pair.evaluate(each, np.asarray(False)).item() for each in read.indices]
+        if not all(0 <= index < length for index, length in zip(at, table.shape, strict=True)):
+            return ""
+        return selected_groups.selected(route, at[-2], at[-1], table[tuple(at[:-1])])
 
     def constant(self, expression: Expression) -> Constant:
         return Constant(self.pair.evaluate(expression, np.asarray(True)).item())
