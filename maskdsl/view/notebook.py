@@ -185,7 +185,7 @@ def _scale(tiles: BlockMap) -> Scale:
 def _pictures(tiles: BlockMap, scale: Scale, counted: Counted) -> str:
     """A picture for each head class."""
     heads = tiles.class_of_head.shape[1]
-    classes = head_classes(tiles, range(heads))
+    classes = head_classes(tiles.class_of_head, range(heads))
     shown = [
         _picture(tiles, scale, counted, members[0], heading(members, heads, "") or "a head")
         for members in list(classes.values())[:_MOST_PICTURES]

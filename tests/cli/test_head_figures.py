@@ -7,7 +7,9 @@ import re
 import numpy as np
 
 import maskdsl as package
+from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.cli.app import app
+from maskdsl.cli.commands import pictures, show_and_stats
 from maskdsl.view import head_figures
 from maskdsl.view.head_figures import Counted
 
@@ -102,3 +104,15 @@ def test_what_takes_long_is_not_counted_for_a_picture(maskdsl, local, monkeypatc
     assert Counted.beside(mask, None, {}).heads[0].density == Counted.of(mask, (128, 128), {}).heads[0].density
     monkeypatch.setattr(head_figures, "_MOST_PAIRS", 1000)
     assert Counted.of(mask, (128, 128), {}).words(0) == ("0 full, 22 partial",)
+
+
+def test_cells_are_found_once_for_each_order(maskdsl, pattern_file, monkeypatch, tmp_path):
+    """Also where heads differ, so that there are more pictures than orders."""
+    found = []
+    for module in (show_and_stats, pictures):
+        monkeypatch.setattr(module, "tiles", lambda mask, *args, **kw: found.append(mask) or tiles(mask, *args, **kw))
+    words = pattern_file(TEXT), "--heads", HEADS, "--order", "declared", "--order", "by i % 2"
+    for out in ((), ("--out", tmp_path / "map.svg")):
+        found.clear()
+        assert maskdsl("show", *words, *out).code == 0
+        assert len(found) == 2

@@ -90,13 +90,16 @@ def test_single_tokens_are_those_of_the_meaning(maskdsl, tmp_path):
 def test_a_pixel_is_a_pair(maskdsl, tmp_path):
     """Of more than a thousand tokens too; of more than four thousand, or in boxes, some share a cell."""
     words = "examples/language/dilated_window.attn", "n=1700", "--mask"
-    assert maskdsl("show", *words, "--out", tmp_path / "mask.png").code == 0
+    ended = maskdsl("show", *words, "--out", tmp_path / "mask.png")
+    assert (ended.code, ended.err) == (0, "")
     pixels = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))
     attended = (pixels == LIGHT.full).all(axis=2)
     left, top = 24 + 52, int(attended.any(axis=1).argmax())
     dense = library.load(words[0])["dilated_window"].bind(n=1700).dense()
     np.testing.assert_array_equal(attended[top : top + 1700, left : left + 1700], dense)
-    assert maskdsl("show", *words, "--out", tmp_path / "mask.svg").code == 0
+    ended = maskdsl("show", *words, "--out", tmp_path / "mask.svg")
+    said = "note: each cell of the picture is 2 x 2 pairs, since it has 1,024 cells a side at most"
+    assert ended.code == 0 and " ".join(ended.err.split()) == said
     assert "each cell one tile of 2 x 2 tokens" in (tmp_path / "mask.svg").read_text()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.analysis.tiles.block_map import Array, BlockMap
 from maskdsl.analysis.tiles.descent import classify
 from maskdsl.analysis.tiles.head_classes import ALL, Region, check_size, find_head_classes, problems, region_lengths
 from maskdsl.ir.mask import MaskIR
@@ -29,3 +29,8 @@ def tiles(
     maps = tuple(classify(problem) for problem in problems(mask, head_classes.different, block, given, region))
     queries, keys = region_lengths(mask, region)
     return BlockMap(block, queries, keys, maps, head_classes.index)
+
+
+def class_of_head(mask: MaskIR, inputs: Mapping[str, object]) -> Array:
+    """`BlockMap.class_of_head` of every block map of a mask, without finding tiles. Raises `AttnError` for inputs."""
+    return find_head_classes(mask, input_arrays(mask, inputs, relation_inputs(mask, inputs))).index

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.analysis.tiles.mask_tiles import class_of_head, tiles
 from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands import pictures as errors
@@ -12,6 +12,7 @@ from maskdsl.base.errors.commands.command import NotForStacks
 from maskdsl.base.records import dataclass
 from maskdsl.cli.commands.explanations import read_token
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
+from maskdsl.cli.consoles import note
 from maskdsl.cli.request.masks import StackRequest, order_text
 from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks
 from maskdsl.cli.request.shared_options import SharedOptions
@@ -104,13 +105,15 @@ def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[in
     lengths = mask.query_length, mask.key_length
     if wanted.mask:
         side = -(-max(lengths) // wanted.most)
+        if side > 1:
+            most = f"{units.count(wanted.most)} cells a side at most"
+            note(f"each cell of the picture is {side} x {side} pairs, since it has {most}")
         return Scale((side, side), (1, 1), fitted=False)
     block = wanted.options.size()
     scale = scale_for(lengths, maps, block)
     if wanted.stacked:
         return scale
-    with working("finding tiles"):
-        classes = len(head_classes(tiles(mask.ir, scale.block, inputs), chosen))
+    classes = len(head_classes(class_of_head(mask.ir, inputs), chosen))
     return scale if classes == 1 else scale_for(lengths, maps * classes, block)
 
 

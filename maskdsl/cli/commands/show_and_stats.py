@@ -10,7 +10,7 @@ from maskdsl.analysis.cost.predict import predict_mask, predict_stack
 from maskdsl.analysis.counts.stack_stats import stack_stats
 from maskdsl.analysis.counts.stats import stats as measure
 from maskdsl.analysis.tiles.head_classes import region_lengths
-from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.analysis.tiles.mask_tiles import class_of_head, tiles
 from maskdsl.api import BoundStack, Mask
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.errors.commands.command import NotForStacks
@@ -69,14 +69,13 @@ def _show_masks(
     """Prints the maps of one mask in several orders."""
     console = output()
     region = read_region(masks[0].ir, ranges.rows, ranges.columns)
-    lengths = region_lengths(masks[0].ir, region)
-
-    @working("finding tiles")
-    def layouts(pictures: int) -> list[OrderedTiles]:
-        """The tiles of every order, in maps as large as so many pictures allow."""
-        space = room(console, masks[0].ir, pictures)
-        scale = fit(lengths, space, size)
-        return [
+    with working("counting pairs"):
+        counted = [Counted.beside(mask.ir, size, inputs) for mask in masks]
+        classes = [class_of_head(mask.ir, inputs) for mask in masks]
+    space = room(console, masks[0].ir, sum(len(head_classes(each, chosen)) for each in classes))
+    scale = fit(region_lengths(masks[0].ir, region), space, size)
+    with working("finding tiles"):
+        maps = [
             OrderedTiles(
                 order_text(mask.ir),
                 mask.ir,
@@ -88,15 +87,10 @@ def _show_masks(
             )
             for mask, figures in zip(masks, counted, strict=True)
         ]
-
-    with working("counting pairs"):
-        counted = [Counted.beside(mask.ir, size, inputs) for mask in masks]
-    maps = layouts(len(masks))
-    entries = max(len(each.tiles.class_of_head) for each in maps)
+    entries = max(map(len, classes))
     if entries > 1:
         note(f"the first of {entries} batch entries")
-    pictures = sum(len(head_classes(each.tiles, chosen)) for each in maps)
-    console.print(shown(maps if pictures == len(masks) else layouts(pictures), chosen))
+    console.print(shown(maps, chosen))
 
 
 def _show_routes(resolved: ResolvedMasks, densities: Sequence[float], chosen: Sequence[int]) -> None:

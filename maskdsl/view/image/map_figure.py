@@ -72,7 +72,7 @@ def map_scene(
 
 
 def _classes_of(tiles: BlockMap, heads: Sequence[int]) -> list[list[int]]:
-    return list(head_classes(tiles, heads).values())
+    return list(head_classes(tiles.class_of_head, heads).values())
 
 
 def _legend(scale: Scale) -> list[Key]:

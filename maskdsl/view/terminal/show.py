@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.panel import Panel
 from rich.text import Text
 
-from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.analysis.tiles.block_map import Array, BlockMap
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.view import units
@@ -75,11 +75,11 @@ def written(value: object) -> str:
     return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
 
 
-def head_classes(tiles: BlockMap, heads: Iterable[int]) -> dict[int, list[int]]:
-    """The heads that share a map, by the first of them."""
+def head_classes(class_of_head: Array, heads: Iterable[int]) -> dict[int, list[int]]:
+    """The heads that share a map in the first batch entry, by the first of them; `class_of_head` as in `BlockMap`."""
     classes: dict[int, list[int]] = {}
     for head in heads:
-        classes.setdefault(int(tiles.class_of_head[0, head]), []).append(head)
+        classes.setdefault(int(class_of_head[0, head]), []).append(head)
     return {members[0]: members for members in classes.values()}
 
 
@@ -104,7 +104,7 @@ class OrderedTiles:
                 heading(members, self.mask.heads, self.order),
                 self.counted.words(head),
             )
-            for head, members in head_classes(self.tiles, heads).items()
+            for head, members in head_classes(self.tiles.class_of_head, heads).items()
         ]
 
 
