@@ -8,6 +8,7 @@ and `check` longest. `python benchmarks/start.py PYTHON` measures the installati
 
 import json
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -64,8 +65,7 @@ def environment(folder: Path) -> Path:
 def megabytes(python: Path) -> float:
     """What a plain install adds where torch is installed: the bytes of its files, and those compiled from them."""
     (site,) = python.parents[1].glob("lib/python*/site-packages")
-    torch = {each.split(";")[0].split("=")[0].strip("<>!~ ").split("[")[0] for each in requires("torch") or ()}
-    there = {name.split(">")[0].split("<")[0].lower() for name in torch} | BESIDE
+    there = {re.split(r"[^\w-]", need)[0].lower() for need in requires("torch") or ()} | BESIDE
     total = 0
     for info in site.glob("*.dist-info"):
         distribution = PathDistribution(info)

@@ -17,6 +17,7 @@ from click.shell_completion import (
 )
 
 from maskdsl.cli.declaring import Function
+from maskdsl.cli.written_files import writing
 
 _PROGRAM = "maskdsl"
 _VARIABLE = "_MASKDSL_COMPLETE"
@@ -79,14 +80,20 @@ def _install(shell: str) -> None:
         raise click.UsageError("add it to your profile: maskdsl --show-completion | Out-File -Append $PROFILE")
     script, profile, line = _FILES[shell]
     path = Path.home() / script
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    read = Path.home() / profile
-    before = read.read_text(encoding="utf-8") if profile and read.exists() else ""
-    if line not in before:
-        with read.open("a", encoding="utf-8") as file:
-            file.write(f"\n{line}\n")
+    with writing(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if profile:
+        _add_line(Path.home() / profile, line.encode())
     click.echo(f"{shell} completion installed in {path}; it works in the next shell")
+
+
+def _add_line(profile: Path, line: bytes) -> None:
+    """Adds a line, where it is not yet, to a file in any encoding."""
+    with writing(str(profile)), profile.open("a+b") as file:
+        file.seek(0)
+        if line not in file.read():
+            file.write(b"\n%s\n" % line)
 
 
 def _at_once(name: str, action: Callable[[str], None], help: str) -> Callable[[Function], Function]:

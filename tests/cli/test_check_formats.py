@@ -118,11 +118,10 @@ def test_a_file_that_is_not_there_has_no_region(maskdsl, folder):
     )
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_hooks_of_pre_commit_run(maskdsl, folder, number):
-    hook = HOOKS.read_text().split("\n\n")[number]
+@pytest.mark.parametrize("hook", HOOKS.read_text().split("\n\n"))
+def test_hooks_of_pre_commit_run(maskdsl, folder, hook):
     values = dict(re.findall(r"^[- ] (\w+): (.*)$", hook, re.M))
-    assert values["id"] == ("maskdsl-check", "maskdsl-fmt")[number] and values["language"] == "python"
+    assert values["id"] == values["entry"].replace(" ", "-") and values["language"] == "python"
     assert re.search(values["files"], "some/file.attn") and not re.search(values["files"], "some/file.py")
     program, *words = values["entry"].split()
     assert program == "maskdsl" and maskdsl(*words, "b.attn").code == 0

@@ -116,6 +116,25 @@ def test_powershell(maskdsl, monkeypatch, folder):
         assert [line.split("\t")[0] for line in offered] == (["far"] if word else ["size=9"])
 
 
+@pytest.mark.parametrize(("shell", "profile"), [("bash", ".bashrc"), ("zsh", ".zshrc")])
+def test_a_profile_in_another_encoding(maskdsl, monkeypatch, tmp_path, shell, profile):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", f"/bin/{shell}")
+    (tmp_path / profile).write_bytes("# größe".encode("latin-1"))
+    for _ in range(2):
+        assert maskdsl("--install-completion").code == 0
+    first, second = (tmp_path / profile).read_bytes().splitlines()
+    assert first == "# größe".encode("latin-1") and b"comp" in second
+
+
+def test_a_home_that_cannot_be_written(maskdsl, monkeypatch, tmp_path):
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    ended = maskdsl("--install-completion", columns=1000)
+    assert ended.code == 2 and "maskdsl.sh` cannot be written: Not a directory" in ended.err
+
+
 @pytest.mark.parametrize("option", ["--show-completion", "--install-completion"])
 def test_shells_that_are_not_known(maskdsl, monkeypatch, option):
     monkeypatch.setenv("SHELL", "/bin/tcsh")

@@ -1,12 +1,18 @@
 """`doctor`: what it finds on this machine, and on others that lack things."""
 
 import json
+import re
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
 from maskdsl.cli.commands import doctor
 from maskdsl.cli.commands.doctor import CheckState
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 def found(maskdsl):
@@ -43,6 +49,16 @@ def test_what_is_not_installed(maskdsl, monkeypatch):
     assert (said["pygls"]["state"], said["pygls"]["advice"]) == ("absent", "pip install 'maskdsl[lsp]'")
     assert said["matplotlib"]["advice"] == "pip install 'maskdsl[pictures]'"
     assert "optional" in said["torch"]["detail"] and "optional" in said["matplotlib"]["detail"]
+
+
+def test_every_extra_is_looked_for(maskdsl, monkeypatch):
+    """In the words of the page on installing, whose table has all of them."""
+    packages = {re.split(r"[^\w-]", need)[0].lower() for needs in EXTRAS.values() for need in needs}
+    without(monkeypatch, *packages)
+    advised = set(re.findall(r"'maskdsl\[(\w+)\]'", " ".join(each["advice"] for each in found(maskdsl).values())))
+    table = (ROOT / "docs/install.md").read_text().partition("## Extras")[2].partition("\n## ")[0]
+    rows = " ".join(re.findall(r"^\| (`.*?) \|", table, re.M))
+    assert advised == {*re.findall(r"`(\w+)`", rows)} == EXTRAS.keys() - {"dev", "docs"}
 
 
 def test_what_pictures_need(maskdsl, monkeypatch):
