@@ -81,6 +81,8 @@ def bind(
     report.check()
     shown = tuple((name, plain(value)) for name, value in parameters.items())
     cautions = tuple(each for each in report.cautions.values() if each not in program.allowed)
+    if "key_heads" in frame.declared.of_call and whole.key_heads is None:
+        whole = replace(whole, key_heads=whole.whole)
     here = None if whole == Heads(whole.whole) else whole
     mask = replace(mask, parameters=shown, whole=here, cautions=cautions)
     verify(mask)

@@ -58,6 +58,8 @@ def bind_stack(
     report.check()
     layers = _Binder(program, whole).layers(declaration.layers, replace(start, names=names), (name,))
     report.check()
+    if "key_heads" in start.declared.of_call and whole.key_heads is None:  # then every layer is for so many
+        return bind_stack(program, name, values, replace(whole, key_heads=whole.whole), together)
     if not layers:
         report.stop(stacks.NoLayers(span=declaration.layers.span, name=name))
     _check_lengths(layers, start)

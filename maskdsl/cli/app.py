@@ -16,6 +16,7 @@ from maskdsl.base.errors.commands.pictures import NeedsOut
 from maskdsl.cli import commands, request, shells
 from maskdsl.cli.declaring import Commands, argument
 from maskdsl.cli.request import completions, options
+from maskdsl.ir.heads import Heads
 
 _BLOCKS = ("128x128", "128x64", "64x64")
 """The tile sizes that `order` compares."""
@@ -85,7 +86,7 @@ def new(context: click.Context, name: str | None, source: str | None, lists: boo
     help="What is printed: github annotates the lines of a pull request, sarif is for code scanning.",
 )
 @options.json
-def check(paths: tuple[str, ...], heads: int, strict: bool, form: str, as_json: bool) -> None:
+def check(paths: tuple[str, ...], heads: Heads, strict: bool, form: str, as_json: bool) -> None:
     """Report all errors and warnings of these files: in the text, and in each pattern at its default parameters."""
     raise Exit(commands.check_and_fmt.check(paths, heads, strict, "json" if as_json else form))
 
@@ -223,7 +224,7 @@ def explain(
     file: str,
     words: tuple[str, ...],
     pair: tuple[str, str] | None,
-    heads: int,
+    heads: Heads,
     head: int,
     order: str | None,
     block: str,
@@ -254,7 +255,7 @@ def explain(
 def order(
     file: str,
     words: tuple[str, ...],
-    heads: int,
+    heads: Heads,
     blocks: tuple[str, ...],
     gpu: str,
     given: tuple[str, ...],
@@ -278,7 +279,7 @@ def order(
 def field(
     file: str,
     words: tuple[str, ...],
-    heads: int,
+    heads: Heads,
     layers: int | None,
     token: int | None,
     given: tuple[str, ...],
@@ -301,7 +302,9 @@ def field(
 @options.heads
 @options.order
 @options.given
-def emit(file: str, words: tuple[str, ...], stage: str, heads: int, order: str | None, given: tuple[str, ...]) -> None:
+def emit(
+    file: str, words: tuple[str, ...], stage: str, heads: Heads, order: str | None, given: tuple[str, ...]
+) -> None:
     """Print what a stage of the compiler makes of a pattern, as text."""
     commands.emission.emit(file, words, stage, heads, order, given)
 
@@ -350,7 +353,7 @@ def run(
     file: str,
     words: tuple[str, ...],
     backend: str,
-    heads: int,
+    heads: Heads,
     order: str | None,
     given: tuple[str, ...],
     seconds: float,
@@ -373,7 +376,7 @@ def run(
 def bench(
     file: str,
     words: tuple[str, ...],
-    heads: int,
+    heads: Heads,
     order: str | None,
     given: tuple[str, ...],
     seconds: float,

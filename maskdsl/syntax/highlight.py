@@ -55,7 +55,7 @@ class AttnLexer(RegexLexer):
             (words(("True", "False"), suffix=r"\b"), Keyword.Constant),
             (words(sorted(RESERVED_WORDS - {"True", "False"}), suffix=r"\b"), Operator.Word),
             (r"(:)(\s*)(int|float|bool|axis|axes|tuple)\b", bygroups(Punctuation, Text.Whitespace, Keyword.Type)),
-            (r"\b(q|k|s|head|heads|batch|all)\b(?!\s*\()", Name.Builtin.Pseudo),
+            (r"\b(q|k|s|head|heads|key_head|key_heads|dim|batch|all)\b(?!\s*\()", Name.Builtin.Pseudo),
             (rf"{_NAME}(?=\s*\()", Name.Function),
             (_NAME, Name),
             (r"->|\+\+|\.\.|\*\*|//|==|!=|<=|>=|[-+*/%<>=]", Operator),

@@ -43,7 +43,7 @@ class String(Node):
 
 @dataclass(frozen=True)
 class Name(Node):
-    """A bare name, the reserved ones included: `q`, `k`, `head`, `heads`, `batch`, `all`, `s`."""
+    """A bare name, the reserved ones included: `q`, `k`, `head`, `batch`, `all`, `s`, ..."""
 
     id: str
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 import maskdsl
 from maskdsl import AttnError, Mask
+from maskdsl.ir.heads import Heads
 
 SIZES = (3, 9, 5, 20)
 
@@ -76,3 +78,34 @@ def test_an_entry_that_one_head_lacks() -> None:
         bound("backward(sizes[head + 1])", first_head=2, local_heads=2)
     said = str(raised.value)
     assert "outside for head 3\n" in said + "\n" and "help" not in said
+
+
+@pytest.mark.parametrize("line", ["backward(2 ** (key_head + 1))", "backward(sizes[key_head]) and key_heads == 2"])
+def test_key_heads_are_constants_of_each_head(line: str) -> None:
+    widths = (2, 4) if "**" in line else SIZES[:2]
+    every = windows(*(width for width in widths for _ in range(2)))
+    assert (dense(bound(line, key_heads=2)) == every).all()
+    shard = bound(line, key_heads=2, first_head=2, local_heads=2)
+    assert (dense(shard) == every[2:]).all()
+
+
+def test_a_pattern_that_reads_key_heads_is_for_so_many() -> None:
+    """Bound without a number, for as many as query heads; other patterns take any number."""
+    q, k = torch.randn(1, 4, 40, 8), torch.randn(1, 2, 40, 8)
+    pattern = maskdsl.parse("pattern p(n = 40) { space tokens[n]  attend backward(key_head + key_heads) }")["p"]
+    for attention in (pattern.bind(heads=4).compile(), pattern.compile(heads=4)):
+        assert attention(q, q, q).shape == q.shape
+        with pytest.raises(AttnError, match="E490"):
+            attention(q, k, k)
+    assert pattern.compile(heads=4, key_heads=2)(q, k, k).shape == q.shape
+    assert bound("causal").compile()(q, k, k).shape == q.shape
+
+
+def test_stacks_read_key_heads() -> None:
+    text = """pattern p(n = 40, size = 3) { space tokens[n]  attend backward(size) }
+    stack layers(n = 40) = key_heads * p(n, key_heads)"""
+    stack = maskdsl.parse(text).stack("layers")
+    assert len(stack.bind(heads=4).ir.index) == 4
+    bound = stack.bind(heads=4, key_heads=2)
+    assert (len(bound.ir.index), bound.ir.different[0].whole) == (2, Heads(4, 2))
+    assert stack.bind(heads=4).ir.different[0].whole == Heads(4, 4)

@@ -13,6 +13,7 @@ from maskdsl.bind.context import report
 from maskdsl.bind.context.report import MOST_ERRORS, MOST_SUGGESTIONS
 from maskdsl.bind.statement.parameters import MOST_NAMES
 from maskdsl.cli.commands.check_and_fmt import checked
+from maskdsl.ir.heads import Heads
 from maskdsl.syntax.program import load_program
 
 HEAD = "pattern p(n = 64) { space tokens[n]"
@@ -102,6 +103,6 @@ def test_what_is_checked_together_is_not_many_times_as_large(monkeypatch, tmp_pa
     path = tmp_path / "many.attn"
     path.write_text("".join(EXPENSIVE.replace("p(", f"p{n}(") for n in range(300)))
     began = process_time()
-    found = checked(str(path), 1)
+    found = checked(str(path), Heads())
     assert found.error is not None and [each.code for each in found.error.diagnostics] == ["E304"]
     assert 5 < len(found.patterns) < 100 and process_time() - began < 2

@@ -38,6 +38,7 @@ from maskdsl.cli.request.masks import complete
 from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.stages import STAGES, Stage
+from maskdsl.ir.heads import Heads
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
 from maskdsl.syntax.tree import File
@@ -94,7 +95,7 @@ class Trial:
     def run(self) -> str:
         """How far it came."""
         self.path.write_bytes(self.text.encode(errors="surrogatepass"))
-        said = self.step("check", lambda: checked(str(self.path), 2).as_dict())
+        said = self.step("check", lambda: checked(str(self.path), Heads(2)).as_dict())
         try:
             module = self.step("parse", lambda: maskdsl.parse(self.text))
         except maskdsl.AttnError:
@@ -134,9 +135,11 @@ class Trial:
             return "bound"
         with contextlib.suppress(maskdsl.AttnError):
             if self.random.random() < 0.5:
-                self.step("show", lambda: show(SharedOptions(str(self.path), words, heads=2), Ranges(None, None)))
+                self.step(
+                    "show", lambda: show(SharedOptions(str(self.path), words, heads=Heads(2)), Ranges(None, None))
+                )
             else:
-                options = SharedOptions(str(self.path), words, heads=2, block="32")
+                options = SharedOptions(str(self.path), words, heads=Heads(2), block="32")
                 self.step("stats", lambda: stats(options, head_dim=64, gpus=[], as_json=True))
         if tokens > CALLED or self.random.random() < 0.7:
             return "looked at"

@@ -333,6 +333,8 @@ class Meaning:
                 return self.batch
             case "heads":
                 return self.heads
+            case "key_heads":
+                return self.key_heads
             case "s" if scope.s is not None:
                 return scope.s
             case "key_head":

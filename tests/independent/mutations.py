@@ -21,7 +21,25 @@ WORD = re.compile(r'"[^"\n]*"|\w+|\*\*|//|\.\.|->|\+\+|[<>=!]=|[^\w\s]|\s+')
 KEYWORDS = sorted(set(re.findall(r'"([A-Za-z]+)"', (ROOT / "grammar/attn.lark").read_text())))
 MARKS = ["(", ")", "[", "]", "{", "}", ",", ".", "..", "->", "++", ":", "=", '"', "+", "-", "*", "/", "//", "%", "**"]
 MARKS += ["==", "!=", "<", "<=", ">", ">=", "##", "#", ";", "&", "\\", "'", "?", "@", "$", "!", "~", "^", "|"]
-BUILT_IN = ["q", "k", "i", "s", "head", "heads", "batch", "all", "any", "sum", "same", "causal", "window", "rank"]
+BUILT_IN = [
+    "q",
+    "k",
+    "i",
+    "s",
+    "head",
+    "heads",
+    "key_head",
+    "key_heads",
+    "dim",
+    "batch",
+    "all",
+    "any",
+    "sum",
+    "same",
+    "causal",
+    "window",
+    "rank",
+]
 BUILT_IN += ["topk", "topp", "dot", "mean", "max", "hilbert", "random", "shuffle", "int", "float", "bool", "axes"]
 NUMBERS = ["0", "1", "2", "3", "7", "64", "127", "4096", "65537", "2147483647", "2147483648", "4294967297"]
 NUMBERS += ["(-1)", "(-2)", "(-2147483648)", "9223372036854775807", "9223372036854775808", "1" + "0" * 400, "007"]

@@ -252,7 +252,7 @@ class Program:
                 return self.random.choice(self.reads("q", q))
             if choice < 0.8:
                 return self.random.choice(self.reads("k", k))
-            leaves = [self.number(), self.number(), "head", "heads", "len(q.i)", "len(k.i)"]
+            leaves = [self.number(), self.number(), "head", "heads", "key_head", "key_heads", "len(q.i)", "len(k.i)"]
             if "[batch" in "".join(self.lines):
                 leaves.append("batch")
             if q is not None and k is not None:

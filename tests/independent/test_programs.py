@@ -24,9 +24,8 @@ def test_programs_are_what_the_second_meaning_says(piece: int) -> None:
 
 def test_what_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A meaning that is wrong in one place is noticed."""
-    drawn = next(each for each in map(draw, range(100)) if "score" in each.text and "causal" in each.text)
-    truth = truth_of(drawn, 0)
-    assert truth.attends.any()
+    wanted = (each for each in map(draw, range(100)) if "score" in each.text and "causal" in each.text)
+    drawn = next(each for each in wanted if truth_of(each, 0).attends.any())
     monkeypatch.setattr("tests.independent.meaning.Meaning.attends", lambda self, q, k: (q.i + k.i) % 2 == 0)
     with pytest.raises(Differs):
         check(drawn, 0, ("tiled",))

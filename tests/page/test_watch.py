@@ -12,6 +12,7 @@ import pytest
 
 from maskdsl.cli.commands.view_page import PageRequest
 from maskdsl.cli.request.shared_options import SharedOptions
+from maskdsl.ir.heads import Heads
 from maskdsl.view.page.watch import Watched, server
 from tests.page.conftest import settle
 from tests.support.interrupts import heeds_interrupts
@@ -30,7 +31,7 @@ def file(tmp_path):
 @pytest.fixture
 def served(file):
     """The address of the page of a file."""
-    wanted = PageRequest(SharedOptions(str(file), heads=2))
+    wanted = PageRequest(SharedOptions(str(file), heads=Heads(2)))
     serving = server(Watched(wanted.build, [file], "local"))
     Thread(target=serving.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{serving.server_address[1]}/"

@@ -36,7 +36,9 @@ def bind_layers(program: Program, stack: str, values: Mapping[str, object], head
     return replace(bound, different=tuple(different))
 
 
-def check_defaults(program: Program, name: str, heads: int = 1, together: Together | None = None) -> Sequence[Caution]:
+def check_defaults(
+    program: Program, name: str, heads: int | Heads = 1, together: Together | None = None
+) -> Sequence[Caution]:
     """The warnings of a pattern or stack at its default values, those of its text included. Chooses no orders.
 
     `together` shares the work of declarations that are checked together. Raises `AttnError` with all errors.

@@ -100,6 +100,8 @@ class Declared:
     """Spaces, inputs, coordinates and routes whose declarations are wrong; uses of them are not reported again."""
     hidden: dict[str, Along | Shuffled] = field(default_factory=dict)
     """Curves and shuffles in expressions, by their text; filled while expressions are elaborated."""
+    of_call: set[str] = field(default_factory=set)
+    """The reserved names of what a call decides that are read, `key_heads`; filled while expressions are elaborated."""
     products: dict[str, Product] = field(default_factory=dict)
     """Dot products in the scores of routes; filled while these are elaborated."""
     routes: Mapping[str, RouteValue] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, constant
 from maskdsl.bind.context.frame import PAIRS, Frame, StatementKind
 from maskdsl.bind.context.reading import holders, read
+from maskdsl.bind.context.terms import operate
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.macros import Elaborate, expand
 from maskdsl.bind.expression.routed_names import route_relation
@@ -18,10 +19,8 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Op
 from maskdsl.syntax import tree
 
-RESERVED = frozenset({"q", "k", "head", "heads", "batch", "all"})
-OF_BINDING = frozenset(
-    {"self", "order", "backend", "follow", "refine", "tune", "layout", "key_heads", "first_head", "local_heads"}
-)
+RESERVED = frozenset({"q", "k", "head", "heads", "key_head", "key_heads", "dim", "batch", "all"})
+OF_BINDING = frozenset({"self", "order", "backend", "follow", "refine", "tune", "layout", "first_head", "local_heads"})
 """Names that parameters of patterns cannot have: arguments of the Python functions that take parameters by name."""
 OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block", "token", "layers", "gpu", "head_dim", "device"}) | {
     *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug", "lengths"),
@@ -39,12 +38,15 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
             return BAD if isinstance(side, Bad) else read(frame, side, "i", span)
         case "heads":
             return constant(frame.declared.heads.whole, span)
-        case "head" | "batch":
+        case "key_heads":
+            return constant(_key_heads(frame), span)
+        case "head" | "key_head" | "batch":
             if frame.statement is StatementKind.CONSTANT:
-                return frame.add(NotConstant(span=span, what="this", reason=f"this depends on the {name}"))
-            if name == "head":
-                return _head(frame.declared.heads, span)
-            return Term(Batch(span=span), Range(0, 2**31 - 1))
+                reason = f"this depends on the {'batch' if name == 'batch' else 'head'}"
+                return frame.add(NotConstant(span=span, what="this", reason=reason))
+            if name == "batch":
+                return Term(Batch(span=span), Range(0, 2**31 - 1))
+            return _head(frame.declared.heads, span) if name == "head" else _key_head(frame, span)
         case "all":
             return frame.add(OutsideQuantifier(span=span, what="`all`"))
         case "s" if frame.statement is StatementKind.SCORE:
@@ -72,6 +74,20 @@ def _head(heads: Heads, span: Span) -> Term:
     if heads.first:
         here = apply(Op.ADD, here, Constant(heads.first, span=span), span=span)
     return Term(here, Range(heads.first, heads.first + heads.count - 1))
+
+
+def _key_heads(frame: Frame) -> int:
+    """The key heads of the whole attention: as many as query heads, unless the caller says otherwise."""
+    frame.declared.of_call.add("key_heads")
+    heads = frame.declared.heads
+    return heads.whole if heads.key_heads is None else heads.key_heads
+
+
+def _key_head(frame: Frame, span: Span) -> Value:
+    """The number of the key head that the head reads, counted in the whole attention."""
+    heads = frame.declared.heads
+    shared = constant(heads.whole // _key_heads(frame), span)
+    return operate(frame, Op.FLOOR_DIVIDE, span, _head(heads, span), shared)
 
 
 def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:

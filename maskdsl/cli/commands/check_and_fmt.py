@@ -22,6 +22,7 @@ from maskdsl.cli.consoles import note, output, print_error, print_warning
 from maskdsl.cli.request.attn_files import attn_files
 from maskdsl.cli.request.named_files import named_file
 from maskdsl.cli.written_files import writing
+from maskdsl.ir.heads import Heads
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import LARGEST_TEXT, parse
 from maskdsl.syntax.program import load_program, read_source, source_of
@@ -29,7 +30,7 @@ from maskdsl.syntax.program import load_program, read_source, source_of
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def check(paths: Sequence[str], heads: int, strict: bool, form: str) -> int:
+def check(paths: Sequence[str], heads: Heads, strict: bool, form: str) -> int:
     """Prints the errors and warnings of files and folders, in one of the forms of `--format`.
 
     Returns 1 if a file has errors, or warnings if `strict`.
@@ -101,7 +102,7 @@ class Checked:
             note(f"`{name}` was parsed but not bound: no default for {', '.join(f'`{each}`' for each in missing)}")
 
 
-def checked(path: str, heads: int) -> Checked:
+def checked(path: str, heads: Heads) -> Checked:
     """Binds everything in a file whose parameters all have defaults, also after errors in the rest."""
     try:
         program = load_program(named_file(path))

@@ -6,9 +6,10 @@ from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import choose, read_request
 from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.stages import STAGES
+from maskdsl.ir.heads import Heads
 
 
-def emit(file: str, words: Sequence[str], stage: str, heads: int, order: str | None, given: Sequence[str]) -> None:
+def emit(file: str, words: Sequence[str], stage: str, heads: Heads, order: str | None, given: Sequence[str]) -> None:
     """Prints the text of one stage; code is coloured on a terminal."""
     choose("stage", stage, [each.name for each in STAGES])
     (chosen,) = (each for each in STAGES if each.name == stage)

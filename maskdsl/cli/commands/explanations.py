@@ -16,6 +16,7 @@ from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import Request, order_text, read_block, read_heads, read_request
 from maskdsl.cli.request.routed_masks import ResolvedMasks, resolve_masks
 from maskdsl.cli.waiting import working
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
@@ -28,7 +29,7 @@ from maskdsl.view.terminal.show import title
 def explain(
     file: str,
     words: Sequence[str],
-    heads: int,
+    heads: Heads,
     order: str | None,
     block: str,
     pair: tuple[str, str] | None,
@@ -39,7 +40,7 @@ def explain(
 ) -> None:
     """Prints an explanation of the pattern, or of one pair of its tokens."""
     size = read_block(block)
-    read_heads([head], heads)
+    read_heads([head], heads.count)
     request = read_request(file, words)
     mask = request.bind(heads, order)
     positions = None if pair is None else _read_pair(mask.ir, pair)

@@ -12,6 +12,7 @@ from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import read_block, read_request
 from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.waiting import working
+from maskdsl.ir.heads import Heads
 from maskdsl.view import units
 from maskdsl.view.terminal.order_table import orders_table
 from maskdsl.view.terminal.show import title
@@ -20,7 +21,7 @@ from maskdsl.view.terminal.show import title
 def order(
     file: str,
     words: Sequence[str],
-    heads: int,
+    heads: Heads,
     blocks: Sequence[str],
     gpu: str,
     head_dim: int,
@@ -38,7 +39,7 @@ def order(
     dense = predict_mask(resolved.masks[0].ir, device, resolved.inputs, head_dim=head_dim).forward.dense
     warn_of_slowness(mask, {device.name: dense.seconds / search.rows[0].seconds} if search.rows[0].seconds else {})
     if as_json:
-        head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "heads": heads}
+        head = {"pattern": mask.name, "parameters": dict(mask.ir.parameters), "heads": heads.count}
         print(json.dumps(finite({**head, **search.as_dict()}), indent=2))
         return
     shown = [*search.rows[:top], *(row for row in search.rows[top:] if row is search.declared)]

@@ -12,6 +12,7 @@ from maskdsl.cli.request.masks import read_subject
 from maskdsl.cli.request.routed_masks import resolve_stack
 from maskdsl.cli.waiting import working
 from maskdsl.cli.written_files import writing
+from maskdsl.ir.heads import Heads
 from maskdsl.view.image.field_figure import save_figure
 from maskdsl.view.terminal.field_text import field_view
 from maskdsl.view.terminal.show import title
@@ -21,7 +22,7 @@ from maskdsl.view.terminal.stack_table import stack_title
 def field(
     file: str,
     words: Sequence[str],
-    heads: int,
+    heads: Heads,
     layers: int | None,
     token: int | None,
     given: Sequence[str],

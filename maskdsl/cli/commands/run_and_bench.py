@@ -32,6 +32,7 @@ from maskdsl.cli.request.masks import choose, complete, order_text, read_arrays,
 from maskdsl.cli.request.routed_masks import tell
 from maskdsl.cli.waiting import progress, working
 from maskdsl.emit.plan import make_plan
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends.available import BACKENDS, backend_names, usable_backends
@@ -84,7 +85,7 @@ def verify(file: str, words: Sequence[str], cases: int, seed: int, backends: Seq
 class BenchShape:
     """The tensors of a measurement."""
 
-    heads: int
+    heads: Heads
     head_dim: int
     batch: int
     dtype: str
@@ -93,17 +94,19 @@ class BenchShape:
 
     def tensors(self, mask: Mask) -> list[Tensor]:
         """q, k and v, [batch, heads, tokens, head dim]. Raises `AttnError` (E511) if memory does not suffice."""
-        lengths = mask.query_length, mask.given_key_length, mask.given_key_length
+        key_heads = self.heads.key_heads or self.heads.count
+        keys = key_heads, mask.given_key_length
+        shapes = (self.heads.count, mask.query_length), keys, keys
         generator = torch.Generator().manual_seed(0)
         try:
             return [
-                torch.randn(self.batch, self.heads, length, self.head_dim, generator=generator)
+                torch.randn(self.batch, heads, length, self.head_dim, generator=generator)
                 .to(self.device, DTYPES[self.dtype])
                 .requires_grad_(self.backward)
-                for length in lengths
+                for heads, length in shapes
             ]
         except RuntimeError:  # includes torch's out-of-memory errors
-            numbers = self.batch * self.heads * self.head_dim * sum(lengths)
+            numbers = self.batch * self.head_dim * sum(heads * length for heads, length in shapes)
             reason = f"q, k and v have {numbers:,} elements, for which there is not enough memory"
             raise AttnError(NothingToTime(reason=reason)) from None
 
@@ -159,7 +162,7 @@ def bench(
     q, k, v = shape.tensors(mask)
     timings: list[_Timing] = []
     left_out: list[str] = []
-    scores = shape.batch * shape.heads * mask.query_length * mask.key_length * q.element_size()
+    scores = shape.batch * shape.heads.count * mask.query_length * mask.key_length * q.element_size()
     for backend in BACKENDS.values():
         name = backend.name
         if shape.device.startswith("cpu") and not backend.runs_on_cpu():
@@ -218,7 +221,7 @@ def _dense_call(
     ]
     allowed = torch.stack(rows).to(q.device)
     all_keys = Bound(make_plan(mask.ir), "reference").default_kernel.all_keys
-    return lambda: scaled_dot_product_attention(q, all_keys(k), all_keys(v), attn_mask=allowed), ""
+    return lambda: scaled_dot_product_attention(q, all_keys(k), all_keys(v), attn_mask=allowed, enable_gqa=True), ""
 
 
 def _timed(name: str, call: _Call, tensors: Sequence[Tensor], shape: BenchShape, seconds: float) -> _Timing:

@@ -136,7 +136,7 @@ def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: b
     speedups = {each.device.name: each.forward_speedup for each in next(iter(predicted.values()))}
     warn_of_slowness(masks[0], speedups)
     if as_json:
-        head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads}
+        head = {"pattern": masks[0].name, "parameters": dict(masks[0].ir.parameters), "heads": heads.count}
         by_order = [
             {"order": order, **figures.as_dict(), "gpus": [each.as_dict() for each in predicted[order]]}
             for order, figures in measured.items()
@@ -147,8 +147,8 @@ def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: b
     for order, figures in measured.items():
         suffix = f", {order}" if len(measured) > 1 else ""
         columns += [(name + suffix, each) for name, each in head_columns(figures, chosen)]
-        if not options.head and heads * figures.batch > 1:
-            columns.append((total_name(heads, figures.batch) + suffix, figures.total))
+        if not options.head and heads.count * figures.batch > 1:
+            columns.append((total_name(heads.count, figures.batch) + suffix, figures.total))
     console = output()
     console.print(title(masks[0].ir))
     console.print(f"tiles of {size[0]} x {size[1]} tokens, head dimension {head_dim}, 2 bytes an element", style="dim")

@@ -29,10 +29,11 @@ def show_json(options: SharedOptions) -> None:
             for number, layer_inputs in enumerate(inputs)
             for masks in [layer_in_orders(stack, number, options.orders, resolved_stack)]
         ]
-        values = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": heads, "different": layers}
+        head = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": heads.count}
+        values = head | {"different": layers}
     else:
         resolved = options.resolve_masks(subject)
-        values = _pattern_dict(resolved.masks[0]) | {"heads": heads}
+        values = _pattern_dict(resolved.masks[0]) | {"heads": heads.count}
         values["orders"] = [_order_dict(mask, size, resolved.inputs, chosen) for mask in resolved.masks]
         values |= routes_dict(resolved)
     print(json.dumps(finite(values), indent=2))

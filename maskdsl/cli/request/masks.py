@@ -19,6 +19,7 @@ from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name, warn
 from maskdsl.base.errors.commands import command as errors
 from maskdsl.base.records import dataclass
 from maskdsl.cli.request.parameter_words import read_value
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, layer_inputs, relation_inputs
 from maskdsl.ir.meaning.synthetic_inputs import shape_of, synthetic_inputs
@@ -39,8 +40,8 @@ class Request:
     pattern: Pattern
     values: Mapping[str, object]
 
-    def bind(self, heads: int, order: str | None = None) -> Mask:
-        """The mask for `heads` heads. `order` is as in `order_words`; None keeps the pattern's own order."""
+    def bind(self, heads: Heads, order: str | None = None) -> Mask:
+        """The mask for these heads. `order` is as in `order_words`; None keeps the pattern's own order."""
         words = None if order is None else order_words(order)
         mask = bind_mask(self.pattern.program, self.pattern.name, self.values, heads, words)
         warn(mask.cautions)
@@ -54,8 +55,8 @@ class StackRequest:
     stack: Stack
     values: Mapping[str, object]
 
-    def bind(self, heads: int) -> BoundStack:
-        """The stack for `heads` heads."""
+    def bind(self, heads: Heads) -> BoundStack:
+        """The stack for these heads."""
         bound = bound_stack(self.stack, bind_layers(self.stack.program, self.stack.name, self.values, heads))
         warn(bound.ir.cautions)
         return bound
@@ -65,7 +66,7 @@ def read_request(file: str, words: Sequence[str]) -> Request:
     """The pattern that the words name. Raises `AttnError` (E520) for a stack; see `read_subject`."""
     subject = read_subject(file, words)
     if isinstance(subject, StackRequest):
-        layers = ", ".join(f"`{_mask_words(mask)}`" for mask in subject.bind(1).different)
+        layers = ", ".join(f"`{_mask_words(mask)}`" for mask in subject.bind(Heads()).different)
         raise AttnError(errors.StackNotTaken(name=subject.stack.name, layers=layers))
     return subject
 

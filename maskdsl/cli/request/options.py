@@ -1,8 +1,9 @@
 """Declares the arguments and options that several commands share, as decorators."""
 
 from collections.abc import Callable
+from functools import wraps
 from math import isnan
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -11,7 +12,7 @@ from maskdsl.base.limits import MOST_ENTRIES, MOST_HEAD_DIM, MOST_HEADS
 from maskdsl.cli.declaring import Function, argument
 from maskdsl.cli.request import completions
 from maskdsl.cli.request.named_files import read_file
-from maskdsl.ir.heads import DEFAULT_HEADS
+from maskdsl.ir.heads import DEFAULT_HEADS, Heads
 
 _MOST_SECONDS = 3600.0
 SEED = click.IntRange(0, 2**63 - 1)
@@ -58,12 +59,31 @@ pattern = _together(
         shell_complete=completions.words,
     ),
 )
-heads = click.option(
-    "--heads",
-    type=click.IntRange(1, MOST_HEADS),
-    default=DEFAULT_HEADS,
-    help="Number of query heads; needed where the pattern differs by head.",
+_number_of_heads = _together(
+    click.option(
+        "--heads",
+        type=click.IntRange(1, MOST_HEADS),
+        default=DEFAULT_HEADS,
+        help="Number of query heads; needed where the pattern differs by head.",
+    ),
+    click.option(
+        "--key-heads",
+        type=click.IntRange(1, MOST_HEADS),
+        help="Number of key heads, which divides that of query heads and is equal by default.",
+    ),
 )
+
+
+def heads(function: Function) -> Function:
+    """Declares `--heads` and `--key-heads`; the command takes both as one value, `heads`."""
+
+    @wraps(function)
+    def command(*arguments: Any, heads: int, key_heads: int | None, **others: Any) -> Any:
+        return function(*arguments, heads=Heads(heads, key_heads), **others)
+
+    return _number_of_heads(cast(Function, command))
+
+
 head = click.option("--head", type=int, multiple=True, metavar="HEAD", help="Only this head; may be repeated.")
 orders = click.option(
     "--order",

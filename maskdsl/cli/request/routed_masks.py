@@ -195,8 +195,9 @@ def _tell_random(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
     """Normally distributed queries and keys of one batch entry, and a note about them."""
     note(f"selected by random queries and keys (seed {seed}, head dimension {_RANDOM_DIM})")
     random = np.random.default_rng(seed)
-    lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
-    return {name: random.normal(size=(1, mask.heads, length, _RANDOM_DIM)) for name, length in lengths.items()}
+    key_heads = mask.heads if mask.whole is None else mask.whole.key_count or mask.heads
+    sizes = {"q": (mask.heads, mask.queries.length), "k": (key_heads, mask.keys.given_length)}
+    return {name: random.normal(size=(1, *size, _RANDOM_DIM)) for name, size in sizes.items()}
 
 
 def tell(inputs: Inputs) -> None:

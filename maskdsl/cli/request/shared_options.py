@@ -7,7 +7,7 @@ from maskdsl.api import BoundStack, Mask
 from maskdsl.base.records import dataclass
 from maskdsl.cli.request.masks import Request, StackRequest, read_block, read_heads, read_subject
 from maskdsl.cli.request.routed_masks import ResolvedMasks, ResolvedStack, resolve_masks, resolve_stack
-from maskdsl.ir.heads import DEFAULT_HEADS
+from maskdsl.ir.heads import Heads
 
 
 class Ranges(NamedTuple):
@@ -23,7 +23,7 @@ class SharedOptions:
 
     file: str
     words: Sequence[str] = ()
-    heads: int = DEFAULT_HEADS
+    heads: Heads = Heads()
     head: Sequence[int] = ()
     orders: Sequence[str] = ()
     block: str | None = None
@@ -37,7 +37,7 @@ class SharedOptions:
 
     def chosen(self) -> list[int]:
         """The heads of `--head`; all heads without it."""
-        return read_heads(self.head, self.heads)
+        return read_heads(self.head, self.heads.count)
 
     def size(self) -> tuple[int, int] | None:
         """The tile size of `--block` in tokens (queries, keys); None without it."""

@@ -64,7 +64,7 @@ class WrongKeyHeads(Diagnostic):
     code = "E490"
     message = "`k` has {found} heads, but `{pattern}` was bound for {expected}{whole}"
     label = "of this pattern"
-    help = "bind it with the number of key heads of the whole attention, or without `key_heads`"
+    help = "bind it with the number of key heads of the whole attention: bind(heads=..., key_heads=...)"
 
     found: int
     pattern: str
