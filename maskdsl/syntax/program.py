@@ -6,7 +6,7 @@ patterns and stacks another; a file may declare a name of the standard library a
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from maskdsl.syntax.standard_library import standard_library
 MOST_FILES = 100
 DEEPEST_USE = 20
 _LARGEST_PROGRAM = 4 * LARGEST_TEXT
+_LARGEST_KEPT = 20_000
+"""The characters of a text whose tree is kept; larger ones are rare, and their trees take tens of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def program_from_text(
 
 
 def _program(source: Source, path: Path | None, allow: Iterable[str | PathLike[str]]) -> Program:
-    root = parse(source)
+    root = _tree(source)
     roots = [] if path is None else [path.parent, *(Path(directory).resolve() for directory in allow)]
     loader = _Loader(roots)
     loader.load_used(root, [] if path is None else [path])
@@ -122,6 +124,16 @@ def _program(source: Source, path: Path | None, allow: Iterable[str | PathLike[s
     if mistakes:
         raise AttnError(*mistakes)
     return Program(root, (standard_library(), *used, root))
+
+
+def _tree(source: Source) -> tree.File:
+    """The tree of a text. A text that was read lately, as in a loop or a notebook, has its tree."""
+    return _kept_tree(source.name, source.text) if len(source.text) <= _LARGEST_KEPT else parse(source)
+
+
+@lru_cache(128)
+def _kept_tree(name: str, text: str) -> tree.File:
+    return parse(Source(name, text))
 
 
 class _Loader:
@@ -162,7 +174,7 @@ class _Loader:
         self.size += len(source.text)
         if self.size > _LARGEST_PROGRAM:
             raise AttnError(UseLimit(span=name.span, what="the files used are too large", limit=_LARGEST_PROGRAM))
-        file = parse(source)
+        file = _tree(source)
         self.load_used(file, [*chain, path])
         self.tried.remove(path)
         self.files[path] = file

@@ -149,3 +149,14 @@ def test_text_uses_files_only_when_told_where(tmp_path: Path) -> None:
     with pytest.raises(AttnError) as caught:
         program_from_text('use "other.attn"')
     assert isinstance(caught.value.diagnostics[0], UseInText)
+
+
+def test_a_text_that_was_read_lately_has_its_tree(tmp_path: Path) -> None:
+    """Also as a file, until it changes; not one that is large."""
+    (tmp_path / "a.attn").write_text("pattern p() {}")
+    first, again = (load_program(tmp_path / "a.attn").root for _ in range(2))
+    assert again is first
+    (tmp_path / "a.attn").write_text("pattern other() {}")
+    assert load_program(tmp_path / "a.attn").root is not first
+    large = "pattern p() {} " + 20_000 * " "
+    assert program_from_text(large).root is not program_from_text(large).root
