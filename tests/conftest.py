@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,22 @@ settings.load_profile("project")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is compared with golden files")
     parser.addoption("--record", type=Path, help="a file of results, one line for each file of tests that ran")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of tests marked `thinned(step, *axes)`, one in `step` cases is no campaign: those whose numbers of values add up.
+
+    Each value of each axis is in one of them, beside different values of the others.
+    """
+    numbers = defaultdict[tuple[object, str], dict[int, int]](dict)
+    for item in items:
+        thinned = item.get_closest_marker("thinned")
+        if thinned is not None and isinstance(item, pytest.Function):
+            step, *axes = thinned.args
+            seen = [(numbers[item.function, axis], id(item.callspec.params[axis])) for axis in axes]
+            if sum(known.setdefault(value, len(known)) for known, value in seen) % step:
+                item.add_marker("long")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -76,6 +76,7 @@ REACHED = """pattern p(n = 22, top = 2) {
 }"""
 
 
+@pytest.mark.thinned(3, "where", "attend", "top")
 @pytest.mark.parametrize("where", ["k.chunk < q.chunk", "k.chunk <= q.chunk", "q.chunk == 1", "True"])
 @pytest.mark.parametrize(
     "attend",

@@ -46,7 +46,8 @@ class Layer(torch.nn.Module):
 
 
 def every_case(function: Callable[..., None]) -> Callable[..., None]:
-    return pytest.mark.parametrize("backend", BACKENDS)(pytest.mark.parametrize("name", LINES)(function))
+    cases = pytest.mark.parametrize("backend", BACKENDS)(pytest.mark.parametrize("name", LINES)(function))
+    return pytest.mark.thinned(2, "backend", "name")(cases)
 
 
 @pytest.fixture(autouse=True)

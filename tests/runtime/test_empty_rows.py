@@ -11,6 +11,7 @@ from tests.support.empty_rows import FILLS, RELATIONS, WAYS, Padded
 BACKENDS = usable_backends()
 
 
+@pytest.mark.thinned(3, "relation", "fill", "dtype", "backend")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("fill", FILLS)
@@ -19,6 +20,7 @@ def test_gradients_of_output_and_log_sum_exp(relation, fill, dtype, backend):
     Padded(relation, fill, dtype).check_gradients_of_both(backend)
 
 
+@pytest.mark.thinned(2, "way", "relation", "fill", "dtype", "backend")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("fill", FILLS)
@@ -28,6 +30,7 @@ def test_pages_and_packed_sequences(way, relation, fill, dtype, backend):
     Padded(relation, fill, dtype, 96, way).check_gradients_of_both(backend)
 
 
+@pytest.mark.thinned(2, "way", "relation", "fill", "dtype")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("relation", RELATIONS)
@@ -38,6 +41,7 @@ def test_passes_that_are_merged(way, relation, fill, dtype):
     given.check_gradients_of_both("tiled")
 
 
+@pytest.mark.thinned(2, "relation", "fill", "dtype", "length")
 @pytest.mark.parametrize(
     ("backend", "length"),
     [("reference", 256), ("tiled", 256), ("tiled", 1024), pytest.param("reference", 1024, marks=pytest.mark.long)],

@@ -56,6 +56,7 @@ def check_tiles(mask, parts):
         torch.testing.assert_close(ours, theirs, check_dtype=False, msg=name)
 
 
+@pytest.mark.thinned(2, "seed")
 @pytest.mark.parametrize("seed", range(12))
 def test_random_patterns(seed):
     mask, layout = bound(seed), ["declared", "ordered"][seed % 2]

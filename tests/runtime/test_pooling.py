@@ -109,6 +109,7 @@ def test_the_meaning_is_that_of_loops(sizes: dict[str, Any]) -> None:
     assert len(expected) == mask.key_length
 
 
+@pytest.mark.thinned(3, "backend", "key_heads", "name", "sizes")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
 @pytest.mark.parametrize("name", ["plain", "largest", "mixed"])

@@ -21,6 +21,7 @@ POOLED_OR_FIXED = [
 EXAMPLES_ONCE = {name: (file, name, parameters) for file, name, parameters in (*CASES, *POOLED_OR_FIXED)}
 
 
+@pytest.mark.thinned(2, "backend", "file")
 @pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize(("file", "name", "parameters"), EXAMPLES_ONCE.values(), ids=EXAMPLES_ONCE)
 def test_examples(file, name, parameters, backend):

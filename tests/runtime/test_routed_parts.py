@@ -21,6 +21,7 @@ def cut(name: str, given: dict[str, Tensor], entry: int, length: int) -> dict[st
     return {"chunk": given["chunk"][entry : entry + 1, :length], "worth": given["worth"][:, :length]}
 
 
+@pytest.mark.thinned(2, "backend", "name", "count")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("name", "file", "parameters"), PATTERNS)
 @pytest.mark.parametrize("count", [1, 6])
