@@ -169,7 +169,8 @@ class Leaf:
 
     def __getitem__(self, indices):
         strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
-        flat = sum(index * stride for index, stride in zip(indices, strides, strict=True))
+        start = torch.zeros((), dtype=torch.int64, device=self.device)
+        flat = sum((index * stride for index, stride in zip(indices, strides, strict=True)), start)
         return self.leaves.take(self.table.view(-1)[flat], partial(add_to_table, flat, self.gradient))
 
 

@@ -167,7 +167,7 @@ def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, obje
 def _length(pattern: Pattern, case: Case) -> int | None:
     """The greatest number of queries or keys; None where the case does not bind."""
     try:
-        mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
+        mask = pattern.bind(heads=case.heads, key_heads=case.key_heads, order=case.order, **case.parameters)
     except AttnError:
         return None
     return max(mask.query_length, mask.key_length, mask.given_key_length)
@@ -199,7 +199,7 @@ def prepared(pattern: Pattern, case: Case) -> Prepared | None:
     None if the pattern does not bind at the case, is too long, or reads a table out of bounds.
     """
     try:
-        mask = pattern.bind(heads=case.heads, order=case.order, **case.parameters)
+        mask = pattern.bind(heads=case.heads, key_heads=case.key_heads, order=case.order, **case.parameters)
         if max(mask.query_length, mask.key_length, mask.given_key_length) > _MOST_TOKENS:
             return None
         tensors = _tensors(mask, case)

@@ -119,7 +119,7 @@ BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
     "axis": lambda span, children: tree.AxisDeclaration(*children, span=span),
     "pooled_space": lambda span, children: tree.PooledSpaceStatement(*children, span=span),
     "sequence": lambda span, children: tree.SequenceStatement(str(children[0]), tuple(children[1::2]), span=span),
-    "input": lambda span, children: tree.InputStatement(*children, span=span),
+    "input": lambda span, children: tree.InputStatement(children[0], children[1], children[2] or (), span=span),
     "coordinate": lambda span, children: tree.CoordinateStatement(*children, span=span),
     "let": _let,
     "route": lambda span, children: tree.RouteStatement(*children, span=span),

@@ -109,6 +109,8 @@ class _Formatter(Expressions):
             case tree.SequenceStatement(kind, spaces):
                 rest = tuple((LINE, f"++ {space.id}") for space in spaces[1:])
                 return Group((f"{kind} {spaces[0].id}", Nest(INDENT, rest)))
+            case tree.InputStatement(name, type_text, ()):
+                return f"input {name.id}: {type_text.id}"
             case tree.InputStatement(name, type_text, dimensions):
                 head = f"input {name.id}: {type_text.id}["
                 return self.listed(head, dimensions, self.expression, "]", statement.span.end)

@@ -13,7 +13,6 @@ from maskdsl.base.diagnostics import Diagnostic, Note, nearest_name
 from maskdsl.base.errors.language.syntax import (
     ForeignSpelling,
     MalformedNumber,
-    NoDimensions,
     NoResult,
     PythonDefinition,
     ReservedWord,
@@ -70,9 +69,6 @@ _EXPRESSION_STARTS = (
     frozenset(["NAME", "INTEGER", "FLOAT", "STRING", "True", "False", "not", "+", "-", "("]) | SOFT_WORDS
 )
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
-
-DIMENSIONS = "`batch`, `heads`, `tokens`, `queries`, `keys`, `dim`, `_`, the names of spaces, and numbers"
-"""What sides of an input may be, for messages."""
 
 _SPELLINGS = {
     "<<": "write `2 ** n` for `1 << n`",
@@ -270,13 +266,7 @@ def _unclosed(source: Source, opener: Word) -> Diagnostic:
 
 
 def _explain_declaration(source: Source, words: Sequence[Word], at: int, accepted: Set[str]) -> Diagnostic | None:
-    """Explains an input without dimensions, and a macro that is written as a function of Python."""
-    before = words[max(at - 4, 0) : at]
-    if [each.text for each in before[:1]] == ["input"] and [each.kind for each in before[2:3]] == [":"]:
-        _, name, _, kind = before
-        if accepted == {"["}:
-            span = _span(source, kind)
-            return NoDimensions(span=span, name=name.text, kind=kind.text, dimensions=DIMENSIONS)
+    """Explains a macro that is written as a function of Python."""
     if words[at].kind == ":" and accepted == {"="}:
         return PythonDefinition(span=_span(source, words[at]))
     return None

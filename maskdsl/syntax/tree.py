@@ -204,6 +204,8 @@ class SequenceStatement(Node):
 
 @dataclass(frozen=True)
 class InputStatement(Node):
+    """`input document: int[tokens]`, `input gain: float`."""
+
     name: Name
     type: Name
     dimensions: tuple[Expression, ...]

@@ -79,9 +79,9 @@ def _is_read(expression: Expression) -> bool:
 
 def _hidden(shape: tuple[int, ...], random: np.random.Generator) -> Array:
     """Which elements of a bias hide their pairs."""
-    hidden = random.random(shape) < 0.2
+    hidden = np.asarray(random.random(shape) < 0.2)
     match random.integers(3):
-        case 1:
+        case 1 if shape:
             axis = int(random.integers(len(shape)))
             np.moveaxis(hidden, axis, 0)[random.integers(shape[axis])] = True
         case 2:

@@ -28,7 +28,7 @@ class InputLines:
         inner = self.table_dimensions(world)
         world = replace(world, tables=(*world.tables, DrawnTable(name, kind, (*outer, *inner))))
         texts = [*outer, *("tokens" if not world.cross and isinstance(each, str) else str(each) for each in inner)]
-        return f"input {name}: {kind}[{', '.join(texts)}]", world
+        return f"input {name}: {kind}" + f"[{', '.join(texts)}]" * bool(texts), world
 
     def coordinate(self, name: str, kind: str, outer: list[str], world: DrawnWorld) -> tuple[str, DrawnWorld]:
         """An input with one value for each token, of all tokens or of one space."""
@@ -51,5 +51,5 @@ class InputLines:
     def table_dimensions(self, world: DrawnWorld) -> tuple[str | int, ...]:
         if self.draw(st.integers(0, 3)) == 0:
             return ("queries", "keys")
-        count = self.draw(st.integers(1, 2))
+        count = self.draw(st.integers(0, 2))
         return tuple(self.draw(st.integers(1, POSITIONS // 8)) for _ in range(count))

@@ -207,7 +207,7 @@ class Numbers:
         """An element of a table, with every index in bounds."""
         indices = [self.index(dimension, depth) for dimension in table.dimensions]
         reach = {"int": WORD, "float": 4.0, "bool": 0}[table.type]
-        return Piece(f"{table.name}[{', '.join(indices)}]", reach=reach)
+        return Piece(f"{table.name}[{', '.join(indices)}]" if indices else table.name, reach=reach)
 
     def index(self, dimension: str | int, depth: int) -> str:
         match dimension:

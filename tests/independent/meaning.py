@@ -349,6 +349,8 @@ class Meaning:
                     inner = Scope(inner.names, scope.token, False, scope.q, scope.k, scope.s)
                 return self.value(held.node, inner)
             return held
+        if ("input", name, ()) in [(each[0], each[1], each[-1]) for each in self.pattern.statements]:
+            return self.element(name, ())
         route = self.route(name)
         if route is not None:
             assert scope.q is not None and scope.k is not None

@@ -168,6 +168,9 @@ class Program:
             self.give("grid", "int", "4, 3", (4, 3))
         if self.chance(0.2):
             self.give("pick", "bool", "5", (5,))
+        for name, kind in (("level", "int"), ("gain", "float"), ("open_all", "bool")):
+            if self.chance(0.15):
+                self.give(name, kind, "", ())
         if self.chance(0.3):
             self.give("slope", "float", "heads", (self.heads,))
         if self.chance(0.2) and not self.crosses:
@@ -182,7 +185,7 @@ class Program:
             self.give("open", "bool", f"heads, {shape[0]}, {shape[1]}", (self.heads, *shape))
 
     def give(self, name: str, kind: str, dims: str, shape: tuple[int, ...], below: int | None = None) -> None:
-        self.lines.append(f"input {name}: {kind}[{dims}]")
+        self.lines.append(f"input {name}: {kind}" + f"[{dims}]" * bool(dims))
         self.inputs[name] = Declared(kind, shape, below)
 
     def token_input(self, name: str, kind: str) -> None:
@@ -284,6 +287,7 @@ class Program:
                 forms.append(self.curve(space, f"{side}."))
         if "mixed" in self.macros:
             forms += [f"mixed({a})", f"mixed({a}, b = {b})", f"mixed({a}, {self.number(-4, 4)})"]
+        forms += ["level"] * ("level" in self.inputs)
         if "grid" in self.inputs:
             forms.append(f"grid[clamp({a}, 0, 3), abs({b}) % 3]")
         return self.random.choice(forms)
@@ -320,6 +324,7 @@ class Program:
             forms += [f"blocks({self.random.randint(1, 5)})", f"dilated({self.random.randint(1, 4)})", "powers"]
         if q is not None and q == k:
             forms += self.of_one_space(q)
+        forms += ["open_all"] * ("open_all" in self.inputs)
         if "pick" in self.inputs:
             forms.append(f"pick[clamp({a}, 0, 4)]")
         for name in ("mark",) if "mark" in self.inputs else ():
@@ -406,7 +411,7 @@ class Program:
                     f"soft(float({self.integer(None, None, 1)}))",
                     f"soft({self.pick('s', '1.5') if score else '1.5'}, 2)",
                 ]
-            leaves += self.reals * 2
+            leaves += self.reals * 2 + ["gain"] * ("gain" in self.inputs)
             if "apart_by" in self.inputs:  # from one end of the table to the other
                 leaves += [f"apart_by[q - k + {self.length('q') - 1}]"] * 2
             if "slope" in self.inputs:

@@ -171,8 +171,7 @@ class Reader:
                 name = self.name()
                 self.take(":")
                 kind = self.name()
-                self.take("[")
-                return "input", name, kind, self.list_until("]")
+                return "input", name, kind, self.list_until("]") if self.accept("[") else ()
             case "coord":
                 name = self.name()
                 space = None

@@ -67,6 +67,8 @@ class Subject:
     """Those that are given."""
     routed: bool
     is_layer: bool
+    key_heads: int | None = None
+    """As many as the pattern is for, if it reads their number."""
 
     @property
     def follows(self) -> bool:
@@ -116,7 +118,8 @@ def subject(seed: int) -> Subject | None:
     if min(mask.query_length, mask.given_key_length) < FEWEST:
         return None
     lengths = {"queries": mask.query_length, "keys": mask.given_key_length}
-    return replace(made, **lengths, routed=bool(mask.ir.routed), is_layer=mask.ir.is_layer)
+    key_heads = None if mask.ir.whole is None else mask.ir.whole.key_count
+    return replace(made, **lengths, routed=bool(mask.ir.routed), is_layer=mask.ir.is_layer, key_heads=key_heads)
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ class Call:
         longest = min(about.queries, about.keys)
         return Call(
             *(about, kind, mode, backend, random.choice([1, 2, 3])),
-            random.choice([n for n in range(1, about.heads + 1) if about.heads % n == 0]),
+            random.choice([about.key_heads or n for n in range(1, about.heads + 1) if about.heads % n == 0]),
             min(longest, random.choice([1, 5, 17, longest])),
             random.choice([torch.float32, torch.float64, torch.bfloat16]),
             *(random.randrange(10**6), random.randrange(3), random.random() < 0.3),

@@ -10,6 +10,7 @@ import numpy as np
 from maskdsl.base.errors.language.limits import TooLong
 from maskdsl.base.errors.language.names import MissingCoordinate, NoPairHere, UnknownCoordinate
 from maskdsl.base.errors.language.spaces import AmbiguousLength, NoCommonAxes, NotAxis, UnknownSpace
+from maskdsl.base.errors.language.tables import NoTokens
 from maskdsl.base.errors.language.types import NotConstant
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, constant
@@ -70,6 +71,9 @@ def _unknown(frame: Frame, name: str, span: Span, sides: Iterable[SideDeclared])
     sides = list(sides)
     if not any(tokens.sequence.spaces for tokens in sides):
         return frame.add(NoPairHere(span=span, hint="this must be known before the tokens are"))
+    scalar = frame.declared.input(name)
+    if scalar is not None and not scalar.dimensions:
+        return frame.add(NoTokens(span=span, name=name, kind=scalar.type))
     unread = [each.name for each in frame.declared.unread if each.is_coordinate]
     known = list(dict.fromkeys([*(each for tokens in sides for each in tokens.coordinate_names()), *unread]))
     nearest = frame.nearest(name, known)

@@ -9,11 +9,11 @@ from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, constant
 from maskdsl.bind.context.frame import PAIRS, Frame, StatementKind
 from maskdsl.bind.context.reading import holders, read
-from maskdsl.bind.context.terms import operate
+from maskdsl.bind.context.terms import make, operate
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.macros import Elaborate, expand
 from maskdsl.bind.expression.routed_names import route_relation
-from maskdsl.ir.expressions import Batch, Constant, Expression, Head, Score, Side, apply
+from maskdsl.ir.expressions import Batch, Constant, Expression, Head, Read, Score, Side, apply
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Op
@@ -60,6 +60,9 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
         if isinstance(value, Term) and value.constant is not None:  # errors about it point to this use
             return replace(value, expression=replace(value.expression, span=span))
         return value
+    scalar = frame.declared.input(name)
+    if scalar is not None and not scalar.dimensions:
+        return make(frame, span, Read(name, (), scalar.type, span=span), ())
     if name in frame.declared.routes and frame.statement is StatementKind.PAIR:
         return route_relation(name, span, frame)
     macro = frame.declared.program.macros(span.source).get(name)

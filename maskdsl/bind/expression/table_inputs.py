@@ -18,8 +18,8 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
-from maskdsl.syntax.mistakes import DIMENSIONS
 
+_DIMENSIONS = "`batch`, `heads`, `tokens`, `queries`, `keys`, `dim`, `_`, the names of spaces, and numbers"
 _MOST_DIMENSIONS = 8
 _WORDS = ("batch", "heads", "tokens", "queries", "keys", "dim")
 BATCH = Dimension(DimensionKind.BATCH, None, "batch")
@@ -84,7 +84,7 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
             return Dimension(DimensionKind.TOKENS, sequence.length, name)
         if name not in frame.names and name not in declared.program.macros(node.span.source):
             nearest = DIMENSIONS_ELSEWHERE.get(name) or frame.nearest(name, frame.names, _WORDS)
-            hint, advice = "no dimension of this name", f"the dimensions are {DIMENSIONS}"
+            hint, advice = "no dimension of this name", f"the dimensions are {_DIMENSIONS}"
             return frame.add(UnknownName(span=node.span, name=name, hint=hint, advice=advice, nearest=nearest))
     value = elaborate(node, frame)
     if isinstance(value, Bad):

@@ -309,7 +309,7 @@ class TritonPrinter(Printer):
             text = self.inside(index, size, f"{table}_size_{axis}")
             text = "wide_batch" if index == Batch() else f"tl.cast({text}, {table}_width.dtype)"
             terms.append(f"{text} * {table}_stride_{axis}")
-        return self.summed(table, terms, self.offsets.get(expression))
+        return self.summed(table, terms or ["0"], self.offsets.get(expression))
 
     def summed(self, table: str, terms: list[str], name: str | None) -> str:
         """The sum of an offset's terms: as it is if short, else accumulated in a variable, called `name` if given."""

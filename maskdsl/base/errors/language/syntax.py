@@ -237,17 +237,6 @@ class PathAsText(Diagnostic):
     text: str
 
 
-class NoDimensions(Diagnostic):
-    code = "E128"
-    message = "the input `{name}` has no dimensions"
-    label = "`[` is expected behind this"
-    help = "write `{kind}[tokens]` for one value a token; the dimensions are {dimensions}"
-
-    name: str
-    kind: str
-    dimensions: str
-
-
 class PythonDefinition(Diagnostic):
     code = "E129"
     message = "the body of a macro follows `=`"

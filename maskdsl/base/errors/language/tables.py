@@ -60,3 +60,13 @@ class WrongDimension(Diagnostic):
 
     what: str
     hint: str
+
+
+class NoTokens(Diagnostic):
+    code = "E128"
+    message = "the input `{name}` has no dimensions, so it is no coordinate of tokens"
+    label = "one value for all"
+    help = "declare `input {name}: {kind}[tokens]` for one value a token, or read the one value as `{name}`"
+
+    name: str
+    kind: str
