@@ -223,7 +223,9 @@ def _tensors(mask: Mask, case: Case) -> list[Tensor]:
 def _inputs(mask: Mask, case: Case) -> dict[str, Array]:
     """Random inputs. In half of the cases their values are shuffled, so that segments are not contiguous."""
     inputs = synthetic_inputs(mask.ir, case.seed, case.batch, case.dim)
-    if case.dtype == "float16" and mask.ir.weight is not None:  # exponentials of these values must fit float16
+    if case.dtype == "float16" and (
+        mask.ir.weight is not None or mask.ir.query_values
+    ):  # exponentials of these values must fit float16
         inputs = {name: value / 8 if value.dtype.kind == "f" else value for name, value in inputs.items()}
     random = np.random.default_rng(case.seed)
     return {name: random.permuted(value) for name, value in inputs.items()} if random.random() < 0.5 else inputs

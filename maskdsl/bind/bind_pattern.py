@@ -22,6 +22,7 @@ from maskdsl.bind.expression.names import OF_CALLS
 from maskdsl.bind.expression.table_inputs import declare
 from maskdsl.bind.statement.coord_statements import auto_spaces, with_coordinate, with_given, with_hidden, with_order
 from maskdsl.bind.statement.macro_names import macro_mistakes
+from maskdsl.bind.statement.normalization import bound_normalization, by_what_they_read, of_query
 from maskdsl.bind.statement.parameters import (
     MOST_NAMES,
     check_argument,
@@ -53,6 +54,7 @@ MOST_STATEMENTS = (
     ((tree.RouteStatement,), "routes", 50),
     ((tree.ScoreStatement,), "scores", 100),
     ((tree.WeightStatement,), "weights", 100),
+    ((tree.SinkStatement,), "sinks", 100),
 )
 """The most statements of each kind in a pattern: generated code may grow with their square, or nest as deep."""
 _ORDER_WORDS = {"by", "auto"}
@@ -229,6 +231,12 @@ def _mask(
         for statement in declaration.statements
         if isinstance(statement, tree.WeightStatement)
     ]
+    sinks = [
+        of_query(_float(statement.value, names.at(statement, frame), "a sink"), statement, frame)
+        for statement in declaration.statements
+        if isinstance(statement, tree.SinkStatement)
+    ]
+    normalize = bound_normalization(declaration, frame)
     scale = _scale(declaration, names, known)
     for order in orders:
         if isinstance(order, tree.OrderStatement):
@@ -238,10 +246,11 @@ def _mask(
     _check_lets(names, scoring)
     check_pools(frame)
     frame.report.check()
-    weight = _product(weights, frame)
+    factors, weights = by_what_they_read(weights, frame)
+    weight, factor = _product(weights, frame), _product(factors, frame)
     relation = relations.whole.expression if isinstance(relations.whole, Term) else FALSE
     clauses = [clause.relation for clause in (*relations.attend, *relations.require)]
-    expressions = [*clauses, *scores, *(each for each in (weight, scale) if each is not None)]
+    expressions = [*clauses, *scores, *(each for each in (weight, factor, scale) if each is not None), *sinks]
     declared = with_hidden(frame.declared, _used(frame.declared, expressions))
     return MaskIR(
         name=declaration.name.id,
@@ -256,6 +265,9 @@ def _mask(
         relation=simplify(relation),
         scores=scores,
         weight=weight,
+        factor=factor,
+        sinks=tuple(sinks),
+        normalize=normalize,
         scale=scale,
         auto=auto,
         routed=declared.routed,

@@ -11,6 +11,7 @@ from maskdsl.analysis.tiles.mask_tiles import tiles as find_tiles
 from maskdsl.api import Mask
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
+from maskdsl.emit.torch.finish_module import emit_finish
 from maskdsl.emit.torch.flex_module import emit_flex
 from maskdsl.emit.torch.reference_module import emit_reference
 from maskdsl.emit.torch.routing_module import emit_routing
@@ -97,6 +98,7 @@ def _plan_text(mask: Mask, inputs: Arrays) -> str:
     lines += [f"inputs that decide the tiles: {', '.join(plan.tile_inputs) or 'none'}"]
     lines += [f"inputs read by index: {', '.join(plan.table_names) or 'none'}"]
     lines += [f"evaluated for a pair: {print_expression(each)}" for each in plan.pair_expressions]
+    lines += [f"evaluated for a query: {print_expression(each)}" for each in mask.ir.query_values]
     return "\n".join(lines) + "\n"
 
 
@@ -118,6 +120,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
     Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
     Stage("triton", "the kernel for a GPU", lambda mask, inputs: emit_triton(make_plan(mask.ir)), is_python=True),
+    Stage(
+        "finish", "sinks and factors of queries", lambda mask, inputs: emit_finish(make_plan(mask.ir)), is_python=True
+    ),
     Stage("flex", "functions for FlexAttention", _flex_text, is_python=True),
     Stage("decode", "the kernel for decoding", lambda mask, inputs: emit_decode(make_plan(mask.ir)), is_python=True),
 )

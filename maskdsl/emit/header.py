@@ -12,4 +12,6 @@ def header(plan: KernelPlan, backend: str, text: str) -> list[str]:
     lines += [f"  {line}" for line in mask.doc.split("\n")] if mask.doc else []
     if mask.keys.is_pooled:
         lines += ["", "Keys and values go through `with_pooled` before they are laid out and attended."]
+    if mask.query_values and backend != "finish":
+        lines += ["", "What follows in each query, sinks and factors, is another module: the stage `finish`."]
     return docstring(lines)

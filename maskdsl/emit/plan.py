@@ -160,8 +160,11 @@ class KernelPlan:
         """The coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
         sorted_by = self.order_keys if self.order_reads_inputs else ()
         others = self.route_names.union(reads(*sorted_by).names(Side.TOKEN))
+        of_queries = frozenset(reads(*self.mask.query_values).names(Side.QUERY))
+        queries = self.mask.kind(Side.QUERY)
         curves = [
-            (kind, each, dependencies(each, others | self.names_of(kind))) for kind, each in self.mask.kinds.items()
+            (kind, each, dependencies(each, others | self.names_of(kind) | (of_queries if kind is queries else set())))
+            for kind, each in self.mask.kinds.items()
         ]
         return tuple((kind, each, tuple(filter(each.is_permutation, names))) for kind, each, names in curves)
 

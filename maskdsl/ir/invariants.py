@@ -42,6 +42,9 @@ def verify(mask: MaskIR) -> None:
     for value in (mask.weight, mask.scale):
         if value is not None:
             _expression(mask, value, PAIR, Type.FLOAT)
+    for value in mask.query_values:
+        _expression(mask, value, (Side.QUERY,), Type.FLOAT)
+    assert mask.has_sums or not mask.sinks, "sinks where there is no softmax by query"
 
 
 def _verify_routed(mask: MaskIR, routed: Routed) -> None:

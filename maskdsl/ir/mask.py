@@ -283,6 +283,17 @@ class Input:
         return next((each.here for each in self.dimensions if each.here is not None), None)
 
 
+class Normalize(StrEnum):
+    """What makes probabilities of final scores; the texts of the statement `normalize`."""
+
+    BY_QUERY = "softmax by q"
+    """One softmax for each query, over its keys and sinks."""
+    BY_KEY = "softmax by k"
+    """One softmax for each key, over its queries."""
+    NONE = "none"
+    """Scores are probabilities."""
+
+
 @dataclass(frozen=True)
 class Clause:
     """One `attend` or `require` line."""
@@ -310,7 +321,12 @@ class MaskIR:
     scores: tuple[Expression, ...] = ()
     """Float expressions, applied to `Score()` one after the other."""
     weight: Expression | None = None
-    """Float, the product of all `weight` lines: a factor of the probabilities."""
+    """Float, the product of the factors of all `weight` lines that read the key: a factor of the probabilities."""
+    factor: Expression | None = None
+    """Float, the product of the other factors: of the query alone, and so a factor of its output."""
+    sinks: tuple[Expression, ...] = ()
+    """Floats of the query alone: scores of keys that it also attends, whose values are zero."""
+    normalize: Normalize = Normalize.BY_QUERY
     scale: Expression | None = None
     """Float without `Score()`; None means 1 / sqrt(head dim)."""
     auto: tuple[str, ...] = ()
@@ -350,6 +366,16 @@ class MaskIR:
         """The expressions that are evaluated for attending pairs only: scores, weight and scale."""
         return tuple(each for each in (*self.scores, self.weight, self.scale) if each is not None)
 
+    @property
+    def query_values(self) -> tuple[Expression, ...]:
+        """The expressions over the query alone, which are applied to its output and log-sum-exp: sinks and factor."""
+        return (*self.sinks, *(() if self.factor is None else (self.factor,)))
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether a query has a log-sum-exp: the logarithm of what its exponentials are divided by."""
+        return self.normalize is Normalize.BY_QUERY
+
     def mapped(self, rewrite: Rewrite) -> "MaskIR":
         """The mask with `rewrite` applied to all expressions over a pair, and to those of its routes."""
 
@@ -363,6 +389,8 @@ class MaskIR:
             relation=rewrite(self.relation),
             scores=tuple(map(rewrite, self.scores)),
             weight=None if self.weight is None else rewrite(self.weight),
+            factor=None if self.factor is None else rewrite(self.factor),
+            sinks=tuple(map(rewrite, self.sinks)),
             scale=None if self.scale is None else rewrite(self.scale),
             routed=tuple(each.mapped(rewrite) if isinstance(each, Route) else each for each in self.routed),
         )

@@ -25,6 +25,7 @@ from maskdsl.ir.mask import (
     CoordinateSource,
     Given,
     MaskIR,
+    Normalize,
     Sequence,
     Shuffled,
     Space,
@@ -54,6 +55,11 @@ def print_mask(mask: MaskIR) -> str:
     lines += [f"score {print_expression(score)}" for score in mask.scores]
     if mask.weight is not None:
         lines.append(f"weight {print_expression(mask.weight)}")
+    if mask.factor is not None:
+        lines.append(f"weight {print_expression(mask.factor)}")
+    lines += [f"sink {print_expression(sink)}" for sink in mask.sinks]
+    if mask.normalize is not Normalize.BY_QUERY:
+        lines.append(f"normalize {mask.normalize}")
     return "\n".join(lines) + "\n"
 
 

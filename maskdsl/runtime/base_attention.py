@@ -18,11 +18,12 @@ from maskdsl.runtime.base.validate import arguments, check_options, integers_of
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode.decode_call import attend
-from maskdsl.runtime.decode.paging import call_positions
+from maskdsl.runtime.decode.paging import call_positions, room
 from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
+from maskdsl.runtime.torch_ops.finish_op import finished
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 from maskdsl.runtime.varlen import attend_packed
 
@@ -177,13 +178,14 @@ class BaseAttention(nn.Module):
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
-        q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
-        axes = q.shape[1:-2]
+        q, k, v, given = arguments(self._signature, q, k, v, inputs)
+        tensors, axes = given, q.shape[1:-2]
         if self._tokens_first is not None:
             q, k, v = self._tokens_first.heads_first(q, k, v, layout)
         query_start = 0 if query_start is None and routing_state is not None else query_start
         if query_start is None and key_lengths is None and page_table is None and page_size is None:
-            out, lse = self._whole(q, k, v, tensors, layout, return_lse, debug)
+            results = self._whole(q, k, v, tensors, layout, return_lse or self._signature.may_finish, debug)
+            out, lse = finished(self._compiled, results, given, k.shape[2], layout)
         else:
             positions = call_positions(q, query_start, key_lengths, page_table, page_size)
             if layout != "declared":
@@ -194,7 +196,9 @@ class BaseAttention(nn.Module):
                 tensors = with_partial_routed(self._compiled, q, k, tensors, positions)
             elif self._signature.is_routed:
                 tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, positions)]
-            out, lse = attend(self._handle, q, k, v, tensors, positions)
+            results = attend(self._handle, q, k, v, tensors, positions)
+            starts = [positions.query_starts]
+            out, lse = finished(self._compiled, results, given, room(k, positions), starts=starts)
         if self._tokens_first is not None:
             out = with_tokens_first(out, axes)
             lse = with_tokens_first(lse, axes) if return_lse else lse
@@ -295,7 +299,10 @@ class BaseAttention(nn.Module):
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if query_start is not None:
             query_start = integers_of("query_start", query_start, q.device)
-        out, lse = attend_packed(self._handle, q, k, v, tensors, cu_seqlens_q, ends, query_start)
+        results = attend_packed(self._handle, q, k, v, tensors, cu_seqlens_q, ends, query_start)
+        starts = [cu_seqlens_q, ends, query_start]
+        out, lse = finished(self._compiled, results, tensors, k.shape[0], starts=starts)
+        out, lse = out[0].transpose(0, 1), lse[0]
         return (out, lse) if return_lse else out
 
     if TYPE_CHECKING:

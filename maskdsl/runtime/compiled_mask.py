@@ -33,6 +33,7 @@ from maskdsl.runtime.base.validate import (
     check_values,
 )
 from maskdsl.runtime.kernels.dispatch import Forward, Kernel
+from maskdsl.runtime.kernels.finisher import Finisher
 from maskdsl.runtime.kernels.open_reads import OpenReads
 from maskdsl.runtime.kernels.partial_route_finder import PartialRouteFinder
 from maskdsl.runtime.kernels.route_finder import RouteFinder
@@ -83,7 +84,12 @@ class Bound:
         self.handle = digest((plan, backend))
         mask = plan.mask
         self.signature = Signature(
-            mask.name, mask.span, {each.name: each.span for each in mask.given}, mask.unread, bool(mask.routed)
+            mask.name,
+            mask.span,
+            {each.name: each.span for each in mask.given},
+            mask.unread,
+            bool(mask.routed),
+            bool(mask.query_values),
         )
         self.states = CallStates()
         self.derived_masks: OrderedDict[tuple[object, ...], DerivedMask] = OrderedDict()
@@ -154,6 +160,11 @@ class Bound:
     def split_kernel(self) -> SplitKernel:
         """The kernel for partial calls on backends that decode."""
         return SplitKernel.of(self.plan)
+
+    @cached_property
+    def finisher(self) -> Finisher:
+        """What follows attention: sinks and factors."""
+        return Finisher(self.plan)
 
     @cached_property
     def dense_kernel(self) -> Kernel:

@@ -19,7 +19,15 @@ from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.validate import Signature
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.syntax.program import Program
-from maskdsl.syntax.tree import Call, CoordinateStatement, InputStatement, RouteStatement, Statement
+from maskdsl.syntax.tree import (
+    Call,
+    CoordinateStatement,
+    InputStatement,
+    RouteStatement,
+    SinkStatement,
+    Statement,
+    WeightStatement,
+)
 
 _MOST_LENGTHS = 32
 """Lengths whose compiled masks, with kernels and tiles, are cached."""
@@ -59,7 +67,8 @@ class Following:
         declared = (each for each in declaration.statements if isinstance(each, InputStatement))
         inputs = {each.name.id: each.span for each in declared if each.name.id not in unread}
         is_routed = any(isinstance(each, RouteStatement) or _makes_rank(each) for each in declaration.statements)
-        return Signature(self.pattern, declaration.span, inputs, unread, is_routed)
+        finishes = any(isinstance(each, SinkStatement | WeightStatement) for each in declaration.statements)
+        return Signature(self.pattern, declaration.span, inputs, unread, is_routed, finishes)
 
     def bound(self, queries: int, keys: int) -> Bound:
         """The mask at these lengths, cached. Raises and warns as `Pattern.bind` does."""

@@ -69,9 +69,10 @@ def _attend(
 
 
 def _direct(handle: str, q: Tensor, k: Tensor, starts: Tensor) -> bool:
-    """Whether a call is just one of `maskdsl::attention`: all queries, one text per entry, no routes."""
+    """Whether a call is just one of `maskdsl::attention`: all queries, one text per entry, no routes or sinks."""
     compiled = find(handle)
-    whole = compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.length == q.shape[2]
+    mask = compiled.bound(q.shape[2], k.shape[2]).plan.mask
+    whole = mask.queries.length == q.shape[2] and not mask.query_values
     return whole and not compiled.signature.is_routed and not bool(starts[:, 1:].any())
 
 

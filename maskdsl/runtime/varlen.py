@@ -21,6 +21,7 @@ from maskdsl.base.errors.calls.vectors import MixedDevices
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import SEQUENCES, Packed
 from maskdsl.runtime.base.input_tensors import as_given
+from maskdsl.runtime.base.packed_tokens import first_queries, packed_tokens
 from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.base.validate import (
     INTEGER_TYPES,
@@ -48,13 +49,13 @@ def attend_packed(
     cu_seqlens_k: Tensor,
     query_start: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """The output [all queries, heads, dim] and the log-sum-exp [heads, all queries]. See `Attention.varlen`."""
+    """The output [1, heads, all queries, dim] and the log-sum-exp [1, heads, all queries]. See `Attention.varlen`."""
     flat = [NotThreeAxes(name=n, shape=tuple(x.shape)) for n, x in zip("qkv", (q, k, v), strict=True) if x.dim() != 3]
     if flat:
         raise AttnError(*flat)
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
     out, lse = _PACKED(q, k, v, inputs, [cu_seqlens_q, cu_seqlens_k, query_start], None, handle)
-    return out[0].transpose(0, 1), lse[0]
+    return out, lse
 
 
 def _packed(
@@ -76,9 +77,7 @@ def _packed(
     compiled = find(handle).bound_to_longest(cu_seqlens_q, cu_seqlens_k)
     _check(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
     count, mask = len(cu_seqlens_q) - 1, compiled.plan.mask
-    if query_start is None:  # in self-attention queries are the last tokens of their sequence
-        offsets = torch.diff(cu_seqlens_k) - torch.diff(cu_seqlens_q)
-        query_start = offsets if mask.is_layer else torch.zeros_like(offsets)
+    query_start = first_queries(mask, cu_seqlens_q, cu_seqlens_k, query_start)
     _check_starts(compiled, query_start, cu_seqlens_q)
     if compiled.checks_reads and query_start.device.type == "cpu":
         numbers = [x.tolist() for x in (query_start, torch.diff(cu_seqlens_q), torch.diff(cu_seqlens_k))]
@@ -91,7 +90,7 @@ def _packed(
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     tokens_of = {}
     for side, ends, starts in ((Side.QUERY, cu_seqlens_q, query_start), (Side.KEY, cu_seqlens_k, None)):
-        entry, position, in_sequence = _tokens(
+        entry, position, in_sequence = packed_tokens(
             ends.long(), starts, derived.gathered.length(side), mask.sequences[side].length
         )
         # A token of no sequence, or after the pattern's end, gets a sequence that no token of the other side has.
@@ -125,16 +124,6 @@ def _unpacked(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     present = positions < sizes[:, None]
     index = (ends[:-1, None].long() + positions).clamp(0, max(x.shape[2] - 1, 0))
     return x[0][:, index].transpose(0, 1).masked_fill(~present[:, None, :, None], 0), present
-
-
-def _tokens(ends: Tensor, starts: Tensor | None, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The sequence of every token, its position there (both clamped), and whether these exist: [all tokens]."""
-    index = torch.arange(count, device=ends.device)
-    entry = torch.searchsorted(ends[1:].contiguous(), index, right=True)
-    in_sequence = entry < len(ends) - 1
-    entry = entry.clamp(max=len(ends) - 2)
-    position = index - ends[entry] + (0 if starts is None else starts.long()[entry])
-    return entry, position.clamp(0, length - 1), in_sequence & (position >= 0) & (position < length)
 
 
 def _packed_values(

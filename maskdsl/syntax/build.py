@@ -90,6 +90,11 @@ def _where(span: Span, children: _Children) -> tree.Where:
     return made
 
 
+def _normalize(span: Span, children: _Children) -> tree.NormalizeStatement:
+    function, by = (each and each.id for each in children)
+    return tree.NormalizeStatement(function, by, span=span)
+
+
 def _conditional(span: Span, children: _Children) -> tree.Conditional:
     made = tree.Conditional(*children, span=span)
     check_conditional(made)
@@ -128,6 +133,8 @@ BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
     "score": lambda span, children: tree.ScoreStatement(children[0], span=span),
     "scale": lambda span, children: tree.ScaleStatement(children[0], span=span),
     "weight": lambda span, children: tree.WeightStatement(children[0], span=span),
+    "sink": lambda span, children: tree.SinkStatement(children[0], span=span),
+    "normalize": _normalize,
     "order": lambda span, children: tree.OrderStatement(children[0], tuple(children[1:]), span=span),
     "auto_order": lambda span, children: tree.AutoOrderStatement(children[0], span=span),
     "assertion": lambda span, children: tree.AssertStatement(*children, span=span),

@@ -55,6 +55,8 @@ STATEMENT_WORDS = frozenset(
         "score",
         "scale",
         "weight",
+        "sink",
+        "normalize",
         "order",
         "assert",
     ]

@@ -257,6 +257,19 @@ class WeightStatement(Node):
 
 
 @dataclass(frozen=True)
+class SinkStatement(Node):
+    value: Expression
+
+
+@dataclass(frozen=True)
+class NormalizeStatement(Node):
+    """`normalize none`, `normalize softmax by k`."""
+
+    function: str
+    by: str | None
+
+
+@dataclass(frozen=True)
 class OrderStatement(Node):
     space: Name | None
     keys: tuple[Expression, ...]
@@ -288,6 +301,8 @@ Statement = (
     | ScoreStatement
     | ScaleStatement
     | WeightStatement
+    | SinkStatement
+    | NormalizeStatement
     | OrderStatement
     | AutoOrderStatement
     | AssertStatement

@@ -51,6 +51,7 @@ def _additions(mask: MaskIR) -> Counter[str]:
     A later line that does more than add, such as `score 0.5 * s` after `score s + k.w`, excludes them.
     """
     others: list[Expression] = [each for each in (mask.weight, mask.scale) if each is not None]
+    others += mask.query_values
     added: list[Expression] = []
     for number, line in reversed([*enumerate(mask.scores)]):
         addends = list(_addends(line))

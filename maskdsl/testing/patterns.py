@@ -243,6 +243,18 @@ class _DrawnPattern:
             self.lines.append(f"score {start}({value.text})" if start else f"score {value.text}")
         if self.draw(st.integers(0, 2)) == 0:
             self.lines.append(f"weight {numbers.score(1).text}")
+        if self.draw(st.integers(0, 3)) == 0:
+            self.draw_sink()
+
+    def draw_sink(self) -> None:
+        """A sink: a number, or an input of queries or heads."""
+        kind = choose(self.draw, ("number", "heads", "queries"))
+        if kind == "number":
+            self.lines.append("sink 0.5")
+            return
+        tokens = "queries" if self.world.cross else "tokens"
+        self.lines.append(f"input sunk: float[{tokens if kind == 'queries' else 'heads'}]")
+        self.lines.append("sink q.sunk" if kind == "queries" else "sink sunk[head]")
 
     def draw_bias(self, name: str) -> None:
         """An input that is read only to be added to the score: of queries, of keys, or of pairs."""

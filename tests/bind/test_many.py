@@ -22,6 +22,7 @@ LINES = {
     tree.RouteStatement: "route r{} = topk(2, dot(mean(q, g), mean(k, g)))",
     tree.ScoreStatement: "score s * 0.{}1",
     tree.WeightStatement: "weight 0.{}1",
+    tree.SinkStatement: "sink 0.{}1",
 }
 
 

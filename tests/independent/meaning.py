@@ -325,8 +325,8 @@ class Meaning:
 
     def name(self, name: str, scope: Scope) -> Any:
         match name:
-            case "q" | "k" if scope.q is not None and scope.k is not None:
-                return (scope.q if name == "q" else scope.k).i
+            case "q" | "k" if (token := {"q": scope.q, "k": scope.k}[name]) is not None:
+                return token.i
             case "head":
                 return self.head
             case "batch":
@@ -594,6 +594,12 @@ class Meaning:
                 s = s if isinstance(s, Number) else Number(float(s))
         assert isinstance(s, Number)
         return s, start
+
+    def sinks(self, q: Token) -> list[Number]:
+        """The scores of the sinks of a query."""
+        lines = [each for each in self.pattern.statements if each[0] == "sink"]
+        found = [self.value(each[1], Scope(self.names_before(each), q=q)) for each in lines]
+        return [each if isinstance(each, Number) else Number(float(each)) for each in found]  # type: ignore[arg-type]
 
     def weight(self, q: Token, k: Token) -> object:
         found: object = 1.0

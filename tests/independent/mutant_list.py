@@ -43,6 +43,7 @@ TEXT = "maskdsl/base/text.py"
 CACHE = "maskdsl/base/cache.py"
 WHERE = "maskdsl/runtime/decode/paging.py"
 VARLEN = "maskdsl/runtime/varlen.py"
+PACKED = "maskdsl/runtime/base/packed_tokens.py"
 SUMMARIES = "maskdsl/runtime/kernels/key_summaries.py"
 ROUTING_STATE = "maskdsl/runtime/routing/routing_state.py"
 OPERATORS_OF_PAGE = "maskdsl/view/page/assets/operators.js"
@@ -457,10 +458,10 @@ MUTANTS = (
         PROGRAMS,
     ),
     # Packed sequences
-    Mutant("the last token is of the next sequence", VARLEN, "index, right=True)", "index, right=False)", PROGRAMS),
+    Mutant("the last token is of the next sequence", PACKED, "index, right=True)", "index, right=False)", PROGRAMS),
     Mutant(
         "places are counted from the first sequence",
-        VARLEN,
+        PACKED,
         "position = index - ends[entry] + ",
         "position = index - ends[0] + ",
         of("runtime/test_varlen", "test_each_sequence_alone"),
@@ -474,9 +475,9 @@ MUTANTS = (
     ),
     Mutant(
         "packed queries are the first of their sequence",
-        VARLEN,
-        "query_start = offsets if mask.is_layer else torch.zeros_like(offsets)",
-        "query_start = torch.zeros_like(offsets)",
+        PACKED,
+        "return offsets if mask.is_layer else torch.zeros_like(offsets)",
+        "return torch.zeros_like(offsets)",
         of("runtime/test_varlen", "test_each_sequence_alone"),
     ),
     Mutant(

@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.independent.declarations import add_names, add_stack
 from tests.independent.routes import add_routes
+from tests.independent.sinks import add_sinks
 
 SPACES = ("text", "image", "clip")
 AXES = {"text": ("text",), "image": ("y", "x"), "clip": ("t", "u", "w")}
@@ -479,6 +480,7 @@ def draw(seed: int) -> Drawn:
     add_routes(program)
     program.add_relations()
     program.add_scores()
+    add_sinks(program)
     program.add_order()
     add_stack(program)
     return Drawn(text_of(program), heads, key_heads, program.batch, program.inputs, program.values, program.files)

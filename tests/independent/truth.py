@@ -29,6 +29,14 @@ class PairNumbers:
 
 
 @dataclass(frozen=True)
+class SinkNumbers:
+    """The score of a sink, and the inputs that the sinks of its query read."""
+
+    score: Number
+    leaves: dict[tuple[str, tuple[int, ...]], Number]
+
+
+@dataclass(frozen=True)
 class Truth:
     """All numbers of one program, from pairs one by one."""
 
@@ -90,12 +98,17 @@ class Truth:
                 weights = np.array([plain(pair.weight) for pair in pairs], dtype=float)
                 if np.isnan(scores).any() or (scores == np.inf).any() or not np.isfinite(weights).all():
                     return None
-                if not len(columns) or scores.max() == -np.inf:
+                sinks = self.sinks(query)
+                ends = np.concatenate([scores, [sink.score.value for sink in sinks]])
+                if np.isnan(ends).any() or (ends == np.inf).any():
+                    return None
+                if not len(ends) or ends.max() == -np.inf:
                     continue
-                highest = scores.max()
-                p = np.exp(scores - highest)
-                lse[batch, head, row] = highest + np.log(p.sum())
-                p /= p.sum()
+                highest = ends.max()
+                shares = np.exp(ends - highest)
+                lse[batch, head, row] = highest + np.log(shares.sum())
+                shares /= shares.sum()
+                p, rest = np.split(shares, [len(columns)])
                 out[batch, head, row] = (p * weights) @ values[columns]
                 outer, outer_lse = grad_out[batch, head, row], grad_lse[batch, head, row]
                 along = values[columns] @ outer
@@ -110,6 +123,11 @@ class Truth:
                     for (name, index), leaf in pair.leaves.items():
                         found[name][index] += through.get(leaf, 0.0) * slopes[position]
                         found[name][index] += by_weight.get(leaf, 0.0) * p[position] * along[position]
+                for share, sink in zip(rest, sinks, strict=True):
+                    slope = share * (outer_lse - outer @ out[batch, head, row])
+                    by_score = sink.score.gradients() if slope else {}
+                    for (name, index), leaf in sink.leaves.items():
+                        found[name][index] += by_score.get(leaf, 0.0) * slope
         if not all((np.abs(x) < LARGEST).all() for x in found.values()):
             return None
         return out, lse, found
@@ -120,6 +138,11 @@ class Truth:
         score, dot = self.meaning.score(query, key, float(q @ k), DIM)
         return PairNumbers(score, dot, self.meaning.weight(query, key), leaves)
 
+    def sinks(self, query: Token) -> "list[SinkNumbers]":
+        leaves: dict[tuple[str, tuple[int, ...]], Number] = {}
+        self.meaning.leaves = leaves
+        return [SinkNumbers(score, leaves) for score in self.meaning.sinks(query)]
+
     @cached_property
     def grads(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the output and of the log-sum-exp; NaN where a query attends nothing, as nothing flows from there."""
@@ -127,6 +150,8 @@ class Truth:
         batch, heads, queries, _ = self.tensors[0].shape
         outer, outer_lse = random.normal(size=(batch, heads, queries, DIM)), random.normal(size=(batch, heads, queries))
         nothing = ~self.attends.any(axis=-1)
+        if any(each[0] == "sink" for each in self.meaning.pattern.statements):
+            nothing[:] = False
         outer[nothing], outer_lse[nothing] = np.nan, np.nan
         return outer, outer_lse
 

@@ -61,7 +61,7 @@ def check_tiles(mask, parts):
 def test_random_patterns(seed):
     mask, layout = bound(seed), ["declared", "ordered"][seed % 2]
     attention, inputs = mask.compile("reference"), inputs_of(mask, 2)
-    if mask.ir.weight is not None:
+    if mask.ir.weight is not None or mask.ir.factor is not None:
         with pytest.raises(maskdsl.AttnError, match="E602"):
             attention.to_flex(layout=layout, **inputs)
         return
@@ -139,10 +139,11 @@ def test_positions_of_the_ordered_layout():
 
 
 POOLED = "pattern p(n = 64) { space a[n] space b = mean(a, 8) queries a keys b attend all -> all }"
+SUNK = "pattern p(n = 64) { space a[n] attend causal sink 0.0 }"
 ROUTED = "pattern p(n = 64) { space a[n] coord c = i // 8 route r = topk(2, dot(q, mean(k, c))) attend r }"
 
 
-@pytest.mark.parametrize(("text", "code"), [(POOLED, "E601"), (ROUTED, "E603")])
+@pytest.mark.parametrize(("text", "code"), [(POOLED, "E601"), (ROUTED, "E603"), (SUNK, "E496")])
 def test_what_it_cannot_express(text, code):
     with pytest.raises(maskdsl.AttnError, match=code):
         maskdsl.parse(text)["p"].bind().compile().to_flex()

@@ -120,7 +120,7 @@ def check_intervals(case: Case, seed: int) -> None:
 def expressions(mask: MaskIR):
     """All that the pattern says of pairs."""
     clauses = [clause.relation for clause in (*mask.attend, *mask.require)]
-    return [*clauses, mask.relation, *mask.scores, *(each for each in (mask.weight, mask.scale) if each is not None)]
+    return [*clauses, *mask.pair_expressions, *mask.query_values]
 
 
 def reads_score(expression) -> bool:

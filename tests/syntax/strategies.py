@@ -85,8 +85,10 @@ statements = st.one_of(
             tree.ScoreStatement,
             tree.ScaleStatement,
             tree.WeightStatement,
+            tree.SinkStatement,
         )
     ),
+    made(tree.NormalizeStatement, words, st.none() | words),
     made(tree.OrderStatement, st.none() | names, tuples(expressions)),
     made(tree.AutoOrderStatement, st.none() | names),
     made(tree.AssertStatement, expressions, strings),

@@ -53,7 +53,9 @@ class Problem:
         self.toward = random.normal(size=self.q.shape)
         self.toward_lse = random.normal(size=self.q.shape[:3])
         self.floats = [name for name, value in self.inputs.items() if value.dtype.kind == "f"]
-        if mask.ir.weight is not None:  # exponentials of distances: within what float16 holds
+        if (
+            mask.ir.weight is not None or mask.ir.factor is not None
+        ):  # exponentials of distances: within what float16 holds
             self.inputs |= {name: self.inputs[name] / 8 for name in self.floats}
 
     def gradients(self, backend: str, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:

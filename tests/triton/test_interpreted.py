@@ -50,6 +50,10 @@ def test_gradients_of_all_inputs_in_all_types(part: int) -> None:
     assert last_line("triton.input_gradients", part, 4, "whole") == "agreed"
 
 
+def test_sinks_and_normalizations() -> None:
+    assert last_line("triton.normalized") == "agreed"
+
+
 def test_reads_that_inputs_decide() -> None:
     assert last_line("triton.open_reads") == "agreed"
 

@@ -123,7 +123,11 @@ def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     """Yields a question for every index that static ranges do not prove to be inside."""
     tables = TableReads(mask)
     ranges = mask_leaf(mask)
-    guarded = [(mask.relation, ()), *((each, (mask.relation,)) for each in mask.pair_values)]
+    attending = (*mask.pair_values, *(() if mask.factor is None else (mask.factor,)))
+    guarded = [
+        *((each, ()) for each in (mask.relation, *mask.sinks)),
+        *((each, (mask.relation,)) for each in attending),
+    ]
     pairs: list[Positions] = [
         {Side.QUERY: (mask.queries, query), Side.KEY: (mask.keys, key)}
         for query in mask.queries.spaces

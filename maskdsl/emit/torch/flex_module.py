@@ -61,8 +61,10 @@ def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
     """The errors of what FlexAttention cannot express."""
     if mask.keys.is_pooled:
         yield errors.FlexPooled(pattern=mask.name, span=mask.span)
-    if mask.weight is not None:
+    if mask.weight is not None or mask.factor is not None:
         yield errors.FlexWeight(pattern=mask.name, span=mask.span)
+    if mask.sinks or not mask.has_sums:
+        yield errors.FlexNormalization(pattern=mask.name, span=mask.span)
     if mask.routed:
         yield errors.FlexRoute(pattern=mask.name, span=mask.span)
 

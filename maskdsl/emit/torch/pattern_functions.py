@@ -77,21 +77,22 @@ def helper(text: str, name: str) -> list[str]:
 def _pair_functions(plan: KernelPlan) -> list[list[str]]:
     """The lines of `allowed`, and of `score`, `weight` and `scale` if the pattern has them."""
     mask = plan.mask
-    functions = [_pair_function(plan, "allowed", "Whether the query attends the key.", (mask.relation,))]
+    functions = [function_of_pairs(plan, "allowed", "Whether the query attends the key.", (mask.relation,))]
     if mask.scores:
         functions.append(
-            _pair_function(plan, "score", "The final score of a pair, from its scaled score.", mask.scores)
+            function_of_pairs(plan, "score", "The final score of a pair, from its scaled score.", mask.scores)
         )
     if mask.weight is not None:
         text = "The factor of the probability of a pair, in the type of `s`."
-        functions.append(_pair_function(plan, "weight", text, (mask.weight,)))
+        functions.append(function_of_pairs(plan, "weight", text, (mask.weight,)))
     if mask.scale is not None:
         text = "The factor of the product of query and key, in the type of `s`."
-        functions.append(_pair_function(plan, "scale", text, (mask.scale,)))
+        functions.append(function_of_pairs(plan, "scale", text, (mask.scale,)))
     return functions
 
 
-def _pair_function(plan: KernelPlan, name: str, text: str, expressions: tuple[Expression, ...]) -> list[str]:
+def function_of_pairs(plan: KernelPlan, name: str, text: str, expressions: tuple[Expression, ...]) -> list[str]:
+    """The lines of a function of pairs, or of queries alone: all but `allowed` take `s`, for its type."""
     identifiers = plan.identifiers
     parameters = pair_parameters(plan, expressions)
     if name != "allowed":

@@ -106,6 +106,8 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
         relation=simplify(bounds.bound(mask.relation, widest)),
         scores=tuple(each for each in map(known, mask.scores) if each is not None),
         weight=known(mask.weight),
+        factor=known(mask.factor),
+        sinks=tuple(each for each in map(known, mask.sinks) if each is not None),
         scale=known(mask.scale),
     )
 

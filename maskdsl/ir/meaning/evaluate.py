@@ -4,7 +4,7 @@ Takes time and memory for every pair; nothing that users wait for calls it on al
 """
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property, reduce
 from math import sqrt
 from typing import assert_never
@@ -30,6 +30,7 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.pooling import all_tokens
+from maskdsl.ir.meaning.probabilities import probabilities, scaled_output
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import Array, Op
@@ -158,6 +159,7 @@ def attention(
 
     q is [batch, heads, queries, dim], k and v are [batch, key heads, given keys, dim]. The output is [batch, heads,
     queries, value dim] and the log-sum-exp [batch, heads, queries]: zeros and minus infinity for a query without keys.
+    The log-sum-exp is NaN where the pattern has no softmax by query.
     """
     inputs = with_routes(mask, inputs or {}, q, k)
     batches, heads, queries, _ = q.shape
@@ -183,13 +185,15 @@ def attend(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Arra
     score = products * scale
     for expression in mask.scores:
         score = pairs.evaluate(expression, attends, score)
-    score = np.where(attends, score, -np.inf)
-    maximum = score.max(axis=1, keepdims=True, initial=-np.inf)
-    exponentials = np.exp(score - np.where(np.isfinite(maximum), maximum, 0))
-    sums = exponentials.sum(axis=1, keepdims=True)
-    probabilities = exponentials / np.where(sums > 0, sums, 1)
+    some = np.asarray(attends.any(axis=1, keepdims=True))
+    sinks = [_of_queries(pairs, each, np.ones_like(some)) for each in mask.sinks]
+    p, lse = probabilities(score, attends, sinks, mask.normalize)
     if mask.weight is not None:
-        probabilities *= np.where(attends & (probabilities != 0), pairs.evaluate(mask.weight, attends), 0)
-    with np.errstate(divide="ignore"):
-        lse = np.where(sums > 0, np.log(sums) + maximum, -np.inf)[:, 0]
-    return probabilities @ values, lse
+        p = p * np.where(attends & (p != 0), pairs.evaluate(mask.weight, attends), 0)
+    out = p @ values
+    return out if mask.factor is None else scaled_output(out, _of_queries(pairs, mask.factor, some)), lse
+
+
+def _of_queries(pairs: Pairs, expression: Expression, asked: Array) -> Array:
+    """The values [queries, 1] of an expression over the query alone. Raises as `Pairs.evaluate`."""
+    return replace(pairs, k=np.zeros((1, 1), dtype=np.int64)).evaluate(expression, asked)

@@ -88,6 +88,8 @@ class Gathered(ABC):
             attend=(),
             require=(),
             relation=simplify(apply(Op.AND, moved.relation, self.condition)),
+            factor=None,
+            sinks=(),
             routed=self.whole.routed,
         )
 

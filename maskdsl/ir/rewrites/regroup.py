@@ -74,7 +74,8 @@ class Regrouping:
 def _without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
     """The mask with a relation that does not read `route`; the results of other routes become given inputs."""
     inputs = tuple(each for each in mask.inputs if each.name != route.name)
-    return replace(mask, relation=relation, attend=(), require=(), inputs=inputs, routed=())
+    plain = replace(mask, factor=None, sinks=())  # these follow the sum of both passes
+    return replace(plain, relation=relation, attend=(), require=(), inputs=inputs, routed=())
 
 
 def regrouping(mask: MaskIR) -> Regrouping | None:

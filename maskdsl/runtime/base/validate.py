@@ -44,6 +44,8 @@ class Signature:
     """Inputs that nothing reads, which callers may give as well."""
     is_routed: bool = False
     """Whether more inputs are computed from q and k before attention: routes, nearest centroids, ranks."""
+    may_finish: bool = False
+    """Whether sinks or factors may follow attention; lengths that are not bound yet decide factors."""
 
 
 def arguments(

@@ -49,6 +49,8 @@ def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> 
             yield replace(frame, statement=StatementKind.SCORE)
         case tree.AttendStatement() | tree.RequireStatement() | tree.WeightStatement() | tree.LetStatement():
             yield _guarded(around, frame)
+        case tree.SinkStatement():
+            yield frame
         case _:
             yield replace(frame, statement=StatementKind.CONSTANT)
 

@@ -25,6 +25,9 @@ STATEMENTS = {
     "score": "score s - slope[head] * (q - k)\n\nReplaces the scaled score `s` of a pair.",
     "scale": "scale 0.125\n\nThe factor of `q . k`, in place of 1 / sqrt(head dimension).",
     "weight": "weight expression\n\nMultiplies the probability of a pair, without renormalising.",
+    "sink": "sink logit[head]\n\nA key that each query attends with this score, and whose value is zero.",
+    "normalize": "normalize softmax by k\n\nOne softmax for each key, not for each query; `normalize none` takes "
+    "scores for probabilities.",
     "order": "order image by hilbert(y, x)\n\nLays tokens out sorted by these keys, or by the best ones: `order auto`. "
     "Never changes the result.",
     "assert": 'assert condition, "message"\n\nBinding fails with the message if the condition does not hold.',

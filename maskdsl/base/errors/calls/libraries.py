@@ -21,6 +21,17 @@ class FlexWeight(Diagnostic):
     pattern: str
 
 
+class FlexNormalization(Diagnostic):
+    code = "E496"
+    message = (
+        "`{pattern}` has sinks or a normalization of its own, but FlexAttention takes the softmax of the keys alone"
+    )
+    label = "this pattern"
+    help = "call maskdsl's own attention(q, k, v) instead"
+
+    pattern: str
+
+
 class FlexRoute(Diagnostic):
     code = "E603"
     message = "`{pattern}` selects pairs by queries and keys, which FlexAttention does not pass to its functions"
