@@ -26,6 +26,31 @@ def read_open(table, *indices):
     return torch.where(inside if attends is None else inside | ~attends, values, torch.nan)
 
 
+def find_entry(entries, *indices):
+    """The number of the entry at a row and a column, the last two indices, by a binary search in the row; -1 if none.
+
+    `entries` are integers [..., 2 + rows + 1 + most]: the number of rows, the steps of a search, where the columns of
+    each row start, and the columns.
+    """
+    *front, row, column = (torch.as_tensor(index, device=entries.device) for index in indices)
+    first = 0
+    for index, size in zip(front, entries.shape, strict=False):
+        first = first * size + index.clamp(0, size - 1)
+    first, flat, last = first * entries.shape[-1] + 2, entries.reshape(-1), entries.numel() - 1
+    rows = flat[0]
+    steps = entries.shape[-1].bit_length() if torch.compiler.is_compiling() else int(flat[1])
+    inside = (row >= 0) & (row < rows)
+    start = first + torch.minimum(row.clamp(min=0), rows - 1)
+    low, end, columns = flat[start], flat[start + 1], first + rows + 1
+    high = end
+    for _ in range(steps):
+        middle = (low + high) // 2
+        below = (low < high) & (flat[(columns + middle).clamp(max=last)] < column)
+        low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
+    stored = inside & (low < end) & (flat[(columns + low).clamp(max=last)] == column)
+    return torch.where(stored, low, -1)
+
+
 def nonzero(divisor):
     """1 in place of 0, by which integer division traps. Only tokens that lack the divisor's coordinate have 0."""
     return divisor.masked_fill(divisor == 0, 1)

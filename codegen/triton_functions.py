@@ -105,6 +105,33 @@ def inside(index, size):
 
 
 @triton.jit
+def find_entry(lists, offset, row, column):
+    """The number of the entry at a row and a column, by a binary search in the row; -1 if none.
+
+    The list at `lists + offset` is the number of rows and the steps of a search, which all lists share, where the
+    columns of each row start, and the columns.
+    """
+    rows = tl.load(lists)
+    steps = tl.load(lists + 1)
+    entries = lists + offset
+    starts = entries + 2 + tl.minimum(tl.maximum(row, 0), rows - 1)
+    shape = (row + column + offset).to(tl.int32) * 0
+    low = tl.load(starts) + shape
+    end = tl.load(starts + 1) + shape
+    high = end
+    columns = entries + 3 + rows
+    for _ in range(steps):
+        middle = (low + high) // 2
+        here = low < high
+        below = tl.load(columns + middle, mask=here, other=0) < column
+        low = tl.where(here & below, middle + 1, low)
+        high = tl.where(here & ~below, middle, high)
+    stored = (low < end) & (row >= 0) & (row < rows)
+    stored &= tl.load(columns + low, mask=stored, other=-1) == column
+    return tl.where(stored, low, -1)
+
+
+@triton.jit
 def power(x, EXPONENT: tl.constexpr):
     """x ** EXPONENT for EXPONENT >= 1."""
     result = x

@@ -40,10 +40,12 @@ from maskdsl.ir.facts.route_candidates import unscored
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Input, MaskIR
 from maskdsl.ir.meaning.evaluate import dense
+from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.routed_inputs import find_in_mask
 from maskdsl.ir.routes import Rank
+from maskdsl.ir.stack import StackIR
 from maskdsl.syntax.compose import ComposedPattern, complement, intersection, standalone, union
 from maskdsl.syntax.program import Program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
@@ -271,7 +273,7 @@ class Mask(Displayed):
         """
         from maskdsl.analysis.counts.guarantees import guarantee  # start-up time
 
-        arrays, wanted = arrays_of(inputs), relation_inputs(unscored(self.ir))
+        arrays, wanted = arrays_of(self.ir, inputs), relation_inputs(unscored(self.ir))
         needed = wanted & {each.name for each in self.ir.given}
         return guarantee(self.ir, with_routes(self.ir, input_arrays(self.ir, arrays, needed), wanted=wanted))
 
@@ -395,7 +397,7 @@ class Mask(Displayed):
 
     def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
         """The inputs as arrays, with the selections of routes in place of `q` and `k`."""
-        return find_in_mask(self.ir, arrays_of(given))
+        return find_in_mask(self.ir, arrays_of(self.ir, given))
 
     def _shown_(self) -> tuple[object, ...]:
         return (self.ir,)
@@ -426,6 +428,6 @@ def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[
     }
 
 
-def arrays_of(inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-    """The inputs as NumPy arrays."""
-    return {name: np.asarray(value) for name, value in inputs.items()}
+def arrays_of(mask: MaskIR | StackIR, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
+    """The inputs as NumPy arrays; the tensors of sparse inputs for their lists."""
+    return {name: np.asarray(value) for name, value in holding(mask.inputs, inputs).items()}

@@ -169,7 +169,7 @@ class BoundStack(Displayed):
 
     def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
         """The inputs as arrays. Raises if an attending pair reads outside a table."""
-        arrays = arrays_of(given)
+        arrays = arrays_of(self.ir, given)
         check_layers(self.ir.different, arrays)
         return arrays
 

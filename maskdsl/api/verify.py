@@ -228,7 +228,10 @@ def _inputs(mask: Mask, case: Case) -> dict[str, Array]:
     ):  # exponentials of these values must fit float16
         inputs = {name: value / 8 if value.dtype.kind == "f" else value for name, value in inputs.items()}
     random = np.random.default_rng(case.seed)
-    return {name: random.permuted(value) for name, value in inputs.items()} if random.random() < 0.5 else inputs
+    if random.random() < 0.5:
+        return inputs
+    lists = {each.name for each in mask.inputs if each.sparse}
+    return {name: value if name in lists else random.permuted(value) for name, value in inputs.items()}
 
 
 # Comparing

@@ -19,7 +19,7 @@ from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import for_some_queries
 from maskdsl.ir.routes import GROUP, Route, route_expressions
 
-HELPERS = ("read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
+HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated functions may call."""
 _RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS})
 """Variables of generated functions."""
@@ -139,12 +139,18 @@ class KernelPlan:
     @cached_property
     def finds_device_tiles(self) -> bool:
         """Whether kernels find the tiles, on the device of the inputs on which they depend."""
-        return bool(self.tile_inputs) and not self.refine
+        return bool(self.tile_inputs) and not self.refine and not self.tiles_read_lists
+
+    @cached_property
+    def tiles_read_lists(self) -> bool:
+        """Whether the relation reads a sparse input: its list becomes tiles on the host."""
+        names = reads(self.mask.relation).inputs
+        return any(each.sparse for each in self.mask.named(names))
 
     @cached_property
     def finds_device_order(self) -> bool:
         """Whether tokens are sorted on the device of the inputs on which their order depends."""
-        return self.order_reads_inputs and not self.refine
+        return self.order_reads_inputs and not self.refine and not self.tiles_read_lists
 
     @cached_property
     def coordinates_read_inputs(self) -> bool:

@@ -165,7 +165,10 @@ class Compound(ExpressionNode):
 
 @dataclass(frozen=True, eq=False)
 class Read(Compound):
-    """One element of an input that is not a coordinate, by one integer index per dimension."""
+    """One element of an input that is not a coordinate, by one integer index per dimension.
+
+    Of a sparse input it is the number of the entry that is stored there, -1 if none is: see `ir/entries.py`.
+    """
 
     input: str
     indices: tuple["Expression", ...]
@@ -173,6 +176,8 @@ class Read(Compound):
     open: bool = False
     """Whether an index may be outside the table, which `analysis/indices/in_bounds.py` could not exclude. The element
     is NaN there; only floats are open."""
+    sparse: bool = False
+    """Whether the input is sparse."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -225,6 +225,7 @@ class DimensionKind(StrEnum):
     HEADS = auto()
     TOKENS = auto()  # the queries, the keys, the tokens (self-attention), or one space
     FIXED = auto()
+    ENTRIES = auto()  # the entries of a sparse input, which `text` names
     DIM = auto()  # the head dim
     FREE = auto()  # any length
 
@@ -239,7 +240,7 @@ class Dimension:
 
     kind: DimensionKind
     size: int | None
-    """None for BATCH, DIM and FREE, whose sizes the call decides."""
+    """None for BATCH, ENTRIES, DIM and FREE, whose sizes the call decides."""
     text: str
     """As written: `tokens`, `image`, `2 * size - 1`."""
     here: tuple[int, int] | None = None
@@ -255,7 +256,24 @@ class Input:
     dimensions: tuple[Dimension, ...]
     reach: tuple[int, int] | None = None
     """The least and the largest integer of a computed coordinate that became an input and does not fit 32 bits."""
+    sparse: bool = False
+    """Whether it is a list of entries: `dimensions` end in rows and columns, and its integers are numbers of entries.
+
+    Its tensor has other dimensions, `held`.
+    """
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def held(self) -> tuple[Dimension, ...]:
+        """The dimensions of its tensor. `ir/entries.py` says what the last one of a sparse input holds."""
+        if not self.sparse:
+            return self.dimensions
+        return (*self.dimensions[:-2], Dimension(DimensionKind.FREE, None, "entries"))
+
+    @cached_property
+    def lists(self) -> str | None:
+        """The name of the sparse input of which it has one number an entry; None for other inputs."""
+        return next((each.text for each in self.dimensions if each.kind is DimensionKind.ENTRIES), None)
 
     @cached_property
     def kinds(self) -> tuple[DimensionKind, ...]:
@@ -265,7 +283,8 @@ class Input:
     @cached_property
     def is_coordinate(self) -> bool:
         """Whether it has exactly one token dimension and otherwise batch or heads: read as `q.name`, not by index."""
-        return self.kinds.count(DimensionKind.TOKENS) == 1 and set(self.kinds) <= set(_OF_TOKENS)
+        one_value_a_token = self.kinds.count(DimensionKind.TOKENS) == 1 and set(self.kinds) <= set(_OF_TOKENS)
+        return one_value_a_token and not self.sparse
 
     @cached_property
     def arrangement(self) -> tuple[int, ...]:

@@ -170,8 +170,14 @@ def _tree(expression: Expression) -> tree.Expression:
             return _name("batch")
         case Score():
             return _name("s")
+        case Read(input=name, indices=(*indices, Read(sparse=True) as entry)):
+            return tree.Index(_name(name), tuple(map(_tree, (*indices, *entry.indices[-2:]))), span=_NOWHERE)
         case Read(input=name, indices=indices):
             return tree.Index(_name(name), tuple(map(_tree, indices)), span=_NOWHERE)
+        case Apply(op=Op.LESS_EQUAL, arguments=(Constant(value=0), Read(sparse=True) as entry)):
+            return _tree(entry)
+        case Apply(op=Op.LESS, arguments=(Read(sparse=True) as entry, Constant(value=0))):
+            return tree.Unary("not", _tree(entry), span=_NOWHERE)
         case Apply():
             return _operator(expression)
         case _:

@@ -6,6 +6,7 @@ from typing import assert_never
 
 import numpy as np
 
+from maskdsl.ir.entries import entry_numbers
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -43,6 +44,8 @@ def evaluate(expression: Expression, leaf: Callable[[Leaf], Array], inputs: Mapp
                 return constant_array(node)
             case Apply(op=op):
                 return apply_operator(op, *operands)
+            case Read(input=name, sparse=True):
+                return entry_numbers(inputs[name], *operands)
             case Read(input=name, type=kind):
                 return _read(inputs[name], operands, kind, node.open)
             case Coordinate() | InSpace() | Head() | Batch() | Score():

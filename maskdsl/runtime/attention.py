@@ -22,6 +22,7 @@ from maskdsl.base.arguments import (
 from maskdsl.base.display import Displayed
 from maskdsl.base.limits import MOST_ENTRIES
 from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.runtime.backends.flex_export import FlexArguments, flex_arguments
 from maskdsl.runtime.base.tokens_first import TokensFirst, tokens_first
 from maskdsl.runtime.base_attention import BaseAttention
@@ -103,7 +104,7 @@ class Attention(BaseAttention, Displayed):
     def tiles(self, **inputs: Any) -> BlockMap:
         """The block map that a call with these inputs computes, in tiles of the backend's size."""
         plan = self._compiled.plan
-        tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
+        tensors = {name: torch.as_tensor(value) for name, value in holding(plan.mask.given, inputs).items()}
         kinds = {each.name: [dimension.kind for dimension in each.dimensions] for each in plan.mask.inputs}
         sizes = [
             tensors[name].shape[kinds[name].index(DimensionKind.BATCH)]

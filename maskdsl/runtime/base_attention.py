@@ -24,6 +24,7 @@ from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 from maskdsl.runtime.torch_ops.finish_op import finished
+from maskdsl.runtime.torch_ops.hold_op import held_inputs, lengths_of_longest
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 from maskdsl.runtime.varlen import attend_packed
 
@@ -184,6 +185,9 @@ class BaseAttention(nn.Module):
             q, k, v = self._tokens_first.heads_first(q, k, v, layout)
         query_start = 0 if query_start is None and routing_state is not None else query_start
         if query_start is None and key_lengths is None and page_table is None and page_size is None:
+            if self._signature.sparse:
+                lengths = q.shape[2], k.shape[2]
+                given = tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
             results = self._whole(q, k, v, tensors, layout, return_lse or self._signature.may_finish, debug)
             out, lse = finished(self._compiled, results, given, k.shape[2], layout)
         else:
@@ -192,6 +196,9 @@ class BaseAttention(nn.Module):
                 raise AttnError(ChunkLayout(layout=layout))
             if debug:
                 raise AttnError(PartDebugged())
+            if self._signature.sparse:
+                lengths = q.shape[2], room(k, positions)
+                given = tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
             if routing_state is None:
                 tensors = with_partial_routed(self._compiled, q, k, tensors, positions)
             elif self._signature.is_routed:
@@ -299,6 +306,9 @@ class BaseAttention(nn.Module):
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if query_start is not None:
             query_start = integers_of("query_start", query_start, q.device)
+        if self._signature.sparse:
+            lengths = lengths_of_longest(self._compiled, cu_seqlens_q, ends)
+            tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
         results = attend_packed(self._handle, q, k, v, tensors, cu_seqlens_q, ends, query_start)
         starts = [cu_seqlens_q, ends, query_start]
         out, lse = finished(self._compiled, results, tensors, k.shape[0], starts=starts)

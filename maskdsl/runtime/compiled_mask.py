@@ -25,6 +25,7 @@ from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.precision import allows_tf32
 from maskdsl.runtime.base.validate import (
+    Lists,
     Signature,
     check_inputs,
     check_layout,
@@ -88,6 +89,11 @@ class Bound:
             mask.span,
             {each.name: each.span for each in mask.given},
             mask.unread,
+            {
+                one.name: Lists(len(one.dimensions) - 2, tuple(x.name for x in mask.given if x.lists == one.name))
+                for one in mask.given
+                if one.sparse
+            },
             bool(mask.routed),
             bool(mask.query_values),
         )

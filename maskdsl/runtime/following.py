@@ -1,7 +1,7 @@
 """`Following`: the compiled mask of a pattern whose lengths follow each call's tensors. Binds once for each length."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from threading import Lock
@@ -12,17 +12,19 @@ from torch import Tensor
 from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.base.diagnostics import warn
 from maskdsl.bind.bind_pattern import order_statements
+from maskdsl.bind.expression.sparse_inputs import SPARSE
 from maskdsl.bind.statement.unread_inputs import unread_inputs
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
 from maskdsl.runtime.base.digest import digest
-from maskdsl.runtime.base.validate import Signature
+from maskdsl.runtime.base.validate import Lists, Signature
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import (
     Call,
     CoordinateStatement,
     InputStatement,
+    Name,
     RouteStatement,
     SinkStatement,
     Statement,
@@ -65,10 +67,16 @@ class Following:
         declaration = self.program.patterns[self.pattern]
         unread = unread_inputs(declaration, order_statements(declaration, self.order))
         declared = (each for each in declaration.statements if isinstance(each, InputStatement))
-        inputs = {each.name.id: each.span for each in declared if each.name.id not in unread}
+        read = {each.name.id: each for each in declared if each.name.id not in unread}
+        inputs = {name: each.span for name, each in read.items()}
+        sparse = {
+            name: Lists(len(each.dimensions) - 2, _numbers_of(name, read))
+            for name, each in read.items()
+            if each.type.id == SPARSE
+        }
         is_routed = any(isinstance(each, RouteStatement) or _makes_rank(each) for each in declaration.statements)
         finishes = any(isinstance(each, SinkStatement | WeightStatement) for each in declaration.statements)
-        return Signature(self.pattern, declaration.span, inputs, unread, is_routed, finishes)
+        return Signature(self.pattern, declaration.span, inputs, unread, sparse, is_routed, finishes)
 
     def bound(self, queries: int, keys: int) -> Bound:
         """The mask at these lengths, cached. Raises and warns as `Pattern.bind` does."""
@@ -103,6 +111,15 @@ class Following:
 
     def __deepcopy__(self, memo: object) -> "Following":
         return self
+
+
+def _numbers_of(name: str, inputs: Mapping[str, InputStatement]) -> tuple[str, ...]:
+    """The inputs that have a number of each entry of a sparse input."""
+    return tuple(
+        other
+        for other, each in inputs.items()
+        if any(isinstance(node, Name) and node.id == name for node in each.dimensions)
+    )
 
 
 def _makes_rank(statement: Statement) -> bool:

@@ -54,7 +54,10 @@ class AttnLexer(RegexLexer):
             (rf"\b({_PLAIN})\b{_AFTER}", Keyword),
             (words(("True", "False"), suffix=r"\b"), Keyword.Constant),
             (words(sorted(RESERVED_WORDS - {"True", "False"}), suffix=r"\b"), Operator.Word),
-            (r"(:)(\s*)(int|float|bool|axis|axes|tuple)\b", bygroups(Punctuation, Text.Whitespace, Keyword.Type)),
+            (
+                r"(:)(\s*)(int|float|bool|sparse|axis|axes|tuple)\b",
+                bygroups(Punctuation, Text.Whitespace, Keyword.Type),
+            ),
             (r"\b(q|k|s|head|heads|key_head|key_heads|dim|batch|all)\b(?!\s*\()", Name.Builtin.Pseudo),
             (rf"{_NAME}(?=\s*\()", Name.Function),
             (_NAME, Name),

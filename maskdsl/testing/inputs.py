@@ -12,6 +12,7 @@ from maskdsl.ir.expressions import Apply, Coordinate, Expression, Read, Score
 from maskdsl.ir.facts.trace import pair_trace
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.synthetic_inputs import entries_of, made_up_list, shape_of
 from maskdsl.ir.ops import Op, Type
 
 Array = NDArray[Any]
@@ -24,18 +25,24 @@ LEAST = float(np.finfo(np.float32).min)
 
 @st.composite
 def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = True) -> dict[str, Array]:
-    """An array for every input of the mask, by name.
+    """An array for every input of the mask, by name; of a sparse one the tensor that stands for its list.
 
     Integers are small, some negative, sorted along the tokens or not; with `extremes`, a few are the largest and
     smallest integers of 32 bits. Floats are float64; with `extremes`, an input that is only added to the score may hide
     pairs: a few of its elements, all of one index (such as all keys of a query), or all of them are minus infinity or
     the least number of float32.
     """
-    arrays = {}
+    arrays: dict[str, Array] = {}
     added: Counter[str] = _additions(mask) if extremes else Counter()
     for declared in mask.given:
         random = np.random.default_rng(draw(_SEEDS))
-        arrays[declared.name] = _array(declared, batch, random, draw(st.booleans()))
+        sparse = mask.input(declared.lists) if declared.lists is not None else declared
+        assert sparse is not None
+        shape = shape_of(declared, batch, 4, entries_of(sparse, arrays.get(sparse.name)))
+        if declared.sparse:
+            arrays[declared.name] = made_up_list(declared, random, shape)
+            continue
+        arrays[declared.name] = _array(declared, shape, random, draw(st.booleans()))
         if extremes and declared.type is Type.INT and draw(st.integers(0, 4)) == 0:
             chosen = random.random(arrays[declared.name].shape) < 0.1
             arrays[declared.name][chosen] = random.choice(_EXTREMES)
@@ -90,9 +97,8 @@ def _hidden(shape: tuple[int, ...], random: np.random.Generator) -> Array:
     return hidden
 
 
-def _array(declared: Input, batch: int, random: np.random.Generator, in_order: bool) -> Array:
+def _array(declared: Input, shape: tuple[int, ...], random: np.random.Generator, in_order: bool) -> Array:
     kinds = [each.kind for each in declared.dimensions]
-    shape = tuple(batch if each.kind is DimensionKind.BATCH else each.size or 4 for each in declared.dimensions)
     match declared.type:
         case Type.BOOL:
             return random.random(shape) < 0.6

@@ -225,7 +225,7 @@ MUTANTS = (
     # Indices within tables
     Mutant(
         "an index of the length is inside",
-        "maskdsl/analysis/indices/in_bounds.py",
+        "maskdsl/ir/facts/table_reads.py",
         "index.low >= 0 and index.high < size",
         "index.low >= 0 and index.high <= size",
         of("analysis/test_in_bounds", "test_the_first_index_behind_a_table"),

@@ -17,8 +17,8 @@ from maskdsl.analysis.tiles.head_classes import (
     fix_tables,
     region_lengths,
 )
+from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.analysis.tiles.separation import separate
-from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Read, apply, rebuild
@@ -128,7 +128,7 @@ def _joint_problems(
 
 def _joint_problem(
     relation: Expression,
-    tables: Mapping[str, BoundedTable],
+    tables: Mapping[str, Bounded],
     sides: list["_Both"],
     block: tuple[int, int],
     region: Region,

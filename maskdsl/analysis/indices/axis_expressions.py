@@ -5,10 +5,11 @@ Given inputs become tables too; reads of other inputs stay and are unknown.
 """
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import assert_never
 
 from maskdsl.analysis.tiles.intervals import Array
+from maskdsl.analysis.tiles.list_bounds import Bounded, bounded
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
@@ -53,7 +54,7 @@ class AxisExpressions:
     """The number of groups of each side, for expressions that read group numbers."""
     ranges: dict[Expression, Range] = field(default_factory=dict)
     """The ranges of the variables in expressions rewritten so far."""
-    tables: dict[str, BoundedTable] = field(default_factory=dict)
+    tables: dict[str, Bounded] = field(default_factory=dict)
     known: dict[Expression, Expression] = field(default_factory=dict)
 
     def of(self, expression: Expression) -> Expression:
@@ -80,8 +81,8 @@ class AxisExpressions:
                 )
             case Read(input=name, indices=indices):
                 if name not in self.tables and name in self.inputs and self.inputs[name].size <= _LARGEST_TABLE:
-                    self.tables[name] = BoundedTable.of(self.inputs[name])
-                return Read(name, tuple(self.over(each, token_side) for each in indices), node.type, span=node.span)
+                    self.tables[name] = bounded(node, self.inputs[name])
+                return replace(node, indices=tuple(self.over(each, token_side) for each in indices), open=False)
             case Apply(op=op, arguments=arguments):
                 return Apply(op, tuple(self.over(each, token_side) for each in arguments), span=node.span)
             case Constant() | Score():

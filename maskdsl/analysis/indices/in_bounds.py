@@ -16,10 +16,10 @@ from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.language.tables import ReadOutside
 from maskdsl.base.records import dataclass
-from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Side, apply, rebuild
-from maskdsl.ir.facts.ranges import Range, expression_range, mask_leaf
+from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Side, apply, rebuild
+from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, Range, expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.facts.table_reads import TableReads, leaves
+from maskdsl.ir.facts.table_reads import GuardedRead, TableReads, is_inside, leaves
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
@@ -136,7 +136,9 @@ def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     for expression, guards in guarded:
         for read in tables.of(expression, guards):
             for axis, size in _open_axes(mask, read.node):
-                if not _inside(expression_range(read.node.indices[axis], ranges), size):
+                if not is_inside(expression_range(read.node.indices[axis], ranges), size) and not _is_guarded(
+                    read, axis
+                ):
                     yield from (IndexQuestion(read.node, axis, size, read.guards, positions) for positions in pairs)
     for expression, positions in _token_values(mask):
         for read in tables.of(expression):
@@ -193,8 +195,21 @@ def _open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
             yield axis, size
 
 
-def _inside(index: Range, size: int) -> bool:
-    return index.low >= 0 and index.high < size
+def _is_guarded(read: GuardedRead, axis: int) -> bool:
+    """Whether an index is the number of an entry of which a guard says that it is stored."""
+    index = simplify(read.node.indices[axis])
+    stored = apply(Op.LESS_EQUAL, Constant(0), index)
+    return (
+        isinstance(index, Read) and index.sparse and any(stored in _conjuncts(simplify(each)) for each in read.guards)
+    )
+
+
+def _conjuncts(condition: Expression) -> tuple[Expression, ...]:
+    match condition:
+        case Apply(op=Op.AND, arguments=operands):
+            return tuple(each for operand in operands for each in _conjuncts(operand))
+        case _:
+            return (condition,)
 
 
 # Questions that inputs decide
@@ -222,11 +237,11 @@ def known_inside(mask: MaskIR, question: IndexQuestion, inputs: Mapping[str, Arr
             return None
         values = inputs[node.input]
         leaf = Coordinate(Side.TOKEN, f"{node.input}[]")
-        ranges[leaf] = Range(int(values.min()), int(values.max()))
+        ranges[leaf] = ENTRY_NUMBERS if node.sparse else Range(int(values.min()), int(values.max()))
         return leaf
 
     index = rebuild(cells.of(question.index), bounded_read)
-    return _inside(expression_range(index, {**cells.ranges, **ranges}.__getitem__), question.size)
+    return is_inside(expression_range(index, {**cells.ranges, **ranges}.__getitem__), question.size)
 
 
 # Answers
@@ -241,7 +256,7 @@ def answer(
     """
     cells = AxisExpressions(mask, question.positions, inputs, batch, question.groups)
     index = cells.of(question.index)
-    if _inside(expression_range(index, cells.ranges.__getitem__), question.size):
+    if is_inside(expression_range(index, cells.ranges.__getitem__), question.size):
         return IndexVerdict.INSIDE
     guards = tuple(map(cells.of, question.guards))
     try:

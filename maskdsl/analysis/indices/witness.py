@@ -9,7 +9,7 @@ import numpy as np
 
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram, compile_program
 from maskdsl.analysis.tiles.intervals import Array, Interval, point
-from maskdsl.analysis.tiles.table_bounds import BoundedTable
+from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.facts.reads import reads
@@ -29,7 +29,7 @@ class TooFine(Exception):
 
 
 def witness(
-    condition: Expression, ranges: Mapping[Expression, Range], tables: Mapping[str, BoundedTable], budget: int
+    condition: Expression, ranges: Mapping[Expression, Range], tables: Mapping[str, Bounded], budget: int
 ) -> Values | None:
     """Values of the variables that the condition reads for which it holds; None if there are none.
 
@@ -49,7 +49,7 @@ def witness(
     return None if values is None else {leaf: int(value) for leaf, value in zip(leaves, values, strict=True)}
 
 
-def value_at(expression: Expression, values: Mapping[Expression, int], tables: Mapping[str, BoundedTable]) -> int:
+def value_at(expression: Expression, values: Mapping[Expression, int], tables: Mapping[str, Bounded]) -> int:
     """The value of an integer expression for these values of its leaves; missing ones are 0."""
     leaves: list[Expression] = []
 

@@ -23,8 +23,8 @@ from maskdsl.analysis.tiles.head_classes import (
     heads_of_tokens,
     token_dependence,
 )
+from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.analysis.tiles.separation import Separation, separate
-from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Side
@@ -83,7 +83,7 @@ class OrderTrials:
     """Values of coordinates by side, head and batch entry. May be shared with other trials of the mask."""
     tokens: dict[tuple[Side, int, int], SideTokens] = field(default_factory=dict)
     head_classes: dict[tuple[frozenset[DimensionKind], tuple[int, ...]], HeadClasses] = field(default_factory=dict)
-    separations: dict[HeadClass, tuple[Separation, dict[str, BoundedTable]]] = field(default_factory=dict)
+    separations: dict[HeadClass, tuple[Separation, dict[str, Bounded]]] = field(default_factory=dict)
     maps: dict[tuple[HeadClass, bytes], TileMap] = field(default_factory=dict)
     """By head class and digest: many layouts are the same order."""
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import LaidOutTokens
-from maskdsl.analysis.tiles.table_bounds import BoundedTable
+from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Leaf
 from maskdsl.ir.mask import MaskIR, Sequence
@@ -63,7 +63,7 @@ class SideTokens:
                 return self.coordinates.evaluate(node)[:1]
 
     def columns(
-        self, expressions: tuple[Expression, ...], tables: Mapping[str, BoundedTable], order: Array
+        self, expressions: tuple[Expression, ...], tables: Mapping[str, Bounded], order: Array
     ) -> tuple[Array, ...]:
         """[tokens] each: the columns that a relation reads of this side, in the given order."""
         for each in expressions:

@@ -14,7 +14,7 @@ import numpy as np
 from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap, merge_segments
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
 from maskdsl.analysis.tiles.intervals import Interval, point
-from maskdsl.analysis.tiles.trees import Bounds, Points, Tree
+from maskdsl.analysis.tiles.trees import Nodes, Points, Tree
 from maskdsl.base.progress import Area
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Side
@@ -62,12 +62,28 @@ class Problem:
 
     def judge(self, query_level: int, key_level: int, rows: Array, columns: Array) -> tuple[Array, Array]:
         """For each pair of nodes, two bools: whether all of its token pairs attend, and whether any may."""
-        query, key = self.query.bounds(query_level), self.key.bounds(key_level)
-        always, possible = np.empty(len(rows), dtype=bool), np.empty(len(rows), dtype=bool)
-        for chunk in chunks(len(rows), self.chunk()):
-            result = self.program.run(partial(_pick, query, rows[chunk], key, columns[chunk]))
-            always[chunk], possible[chunk] = result.low, result.high
+        always, possible, _ = self.judge_mixed(query_level, key_level, rows, columns)
         return always, possible
+
+    def judge_mixed(self, query_level: int, key_level: int, rows: Array, columns: Array) -> tuple[Array, Array, Array]:
+        """`judge`, and where it is certain that some pairs attend and some do not."""
+        always, possible, mixed = (np.zeros(len(rows), dtype=bool) for _ in range(3))
+        levels = max(query_level, self.query.bottom), max(key_level, self.key.bottom)
+        for chunk in chunks(len(rows), self.chunk()):
+            result = self.program.run(partial(self.pick, *levels, rows[chunk], columns[chunk]))
+            always[chunk], possible[chunk] = result.low, result.high
+            if result.mixed is not None:
+                mixed[chunk] = result.mixed
+        return always, possible, mixed
+
+    def pick(self, query_level: int, key_level: int, rows: Array, columns: Array, column: Column) -> Interval:
+        """The bounds of a column over these nodes."""
+        is_query, number = column.side is Side.QUERY, column.index
+        tree, level, nodes = (self.query, query_level, rows) if is_query else (self.key, key_level, columns)
+        interval = tree.bounds(level)[number]
+        low = interval.low[nodes]
+        high = low if interval.is_point else interval.high[nodes]
+        return Nodes(low, high, tree=tree, column=number, level=level, nodes=nodes)
 
     def evaluate(self, query: Points, key: Points, rows: Array, columns: Array) -> Array:
         """bool [node pairs, tokens of a row, tokens of a column]: which token pairs attend.
@@ -81,12 +97,6 @@ class Problem:
             return point(key[column.index][columns][:, None, :])
 
         return self.program.run(load).low
-
-
-def _pick(query: Bounds, rows: Array, key: Bounds, columns: Array, column: Column) -> Interval:
-    bounds, nodes = (query, rows) if column.side is Side.QUERY else (key, columns)
-    interval = bounds[column.index]
-    return point(interval.low[nodes]) if interval.is_point else Interval(interval.low[nodes], interval.high[nodes])
 
 
 def chunks(length: int, size: int) -> Iterator[slice]:
@@ -167,8 +177,12 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
         if len(frontier.rows) > _FRONTIER:
             stack.extend(frontier.halves())
             continue
-        always, possible = problem.judge(frontier.query_level, frontier.key_level, frontier.rows, frontier.columns)
+        levels = frontier.query_level, frontier.key_level
+        always, possible, both = problem.judge_mixed(*levels, frontier.rows, frontier.columns)
         full.add(frontier.select(always), query, key)
+        if not any(levels):
+            mixed.add(frontier.select(both), query, key)
+            possible &= ~both
         still = frontier.select(possible & ~always)
         area.add((len(frontier.rows) - len(still.rows)) << (frontier.query_level + frontier.key_level))
         if not len(still.rows):

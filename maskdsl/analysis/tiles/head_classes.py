@@ -12,6 +12,7 @@ import numpy as np
 from maskdsl.analysis.tiles.descent import Problem
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
 from maskdsl.analysis.tiles.intervals import Array, point
+from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
 from maskdsl.analysis.tiles.separation import separate
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Tree
@@ -26,6 +27,7 @@ from maskdsl.ir.expressions import (
     Expression,
     InSpace,
     Read,
+    apply,
     rebuild,
     substitute,
 )
@@ -33,6 +35,7 @@ from maskdsl.ir.facts.trace import tile_trace, token_trace
 from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import batch_entries
+from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import for_head, head_classes, simplify
 
 MOST_TOKENS = 1 << 26
@@ -148,7 +151,7 @@ class LaidOutTokens:
     def of(coordinates: Coordinates) -> "LaidOutTokens":
         return LaidOutTokens(coordinates, coordinates.permutation())
 
-    def values(self, expression: Expression, tables: Mapping[str, BoundedTable]) -> Array:
+    def values(self, expression: Expression, tables: Mapping[str, Bounded]) -> Array:
         """[length]: the values of an expression that reads this side only, in memory order."""
         leaves: dict[Expression, int] = {}
 
@@ -175,13 +178,38 @@ class LaidOutTokens:
                 raise AssertionError(node)
 
 
-def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expression, dict[str, BoundedTable]]:
+def fix_tables(relation: Expression, inputs: Mapping[str, Array]) -> tuple[Expression, dict[str, Bounded]]:
     """Slices tables at constant indices, such as the head and batch entry; returns the new relation and tables."""
-    tables: dict[str, BoundedTable] = {}
+    tables: dict[str, Bounded] = {}
+
+    def fix_list(node: Read) -> Expression:
+        """The read by a row and a column: of one list, or with rows counted through all lists if tokens choose it."""
+        values = inputs[node.input]
+        if all(isinstance(index, Constant) for index in node.indices[:-2]):
+            at = [int(index.value) for index in node.indices[:-2] if isinstance(index, Constant)]
+            selected = tuple(min(max(index, 0), length - 1) for index, length in zip(at, values.shape, strict=False))
+            text = f"{node.input}[{', '.join(map(str, selected))}]"
+            if text not in tables:
+                tables[text] = BoundedList.of(values[selected])
+            return replace(node, input=text, indices=node.indices[-2:])
+        if node.input not in tables:
+            tables[node.input] = BoundedList.of(values)
+        table, (*front, row, column) = tables[node.input], node.indices
+        assert isinstance(table, BoundedList)
+        height = table.entries.height
+        which: Expression = Constant(0)
+        for index, size in zip(front, table.entries.front, strict=True):
+            inside = apply(Op.MAXIMUM, apply(Op.MINIMUM, index, Constant(size - 1)), Constant(0))
+            which = apply(Op.ADD, apply(Op.MULTIPLY, which, Constant(size)), inside)
+        is_row = apply(Op.AND, apply(Op.LESS_EQUAL, Constant(0), row), apply(Op.LESS, row, Constant(height)))
+        through = apply(Op.ADD, apply(Op.MULTIPLY, which, Constant(height)), row)
+        return replace(node, indices=(apply(Op.SELECT, is_row, through, Constant(-1)) if front else row, column))
 
     def fix(node: Expression) -> Expression | None:
         if not isinstance(node, Read):
             return None
+        if node.sparse:
+            return fix_list(node)
         values = inputs[node.input]
         selected = tuple(
             min(max(int(index.value), 0), length - 1) if isinstance(index, Constant) else slice(None)

@@ -10,6 +10,7 @@ from typing import assert_never
 import numpy as np
 
 from maskdsl.analysis.tiles.intervals import Interval, interval_of, point
+from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
@@ -25,7 +26,7 @@ class Column:
     index: int
 
 
-Action = Op | BoundedTable | Constant | Column
+Action = Op | Bounded | Constant | Column
 Load = Callable[[Column], Interval]
 
 
@@ -62,7 +63,7 @@ def _perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
     match action:
         case Op():
             return interval_of(action, *arguments)
-        case BoundedTable():
+        case BoundedTable() | BoundedList():
             return action.read(*arguments)
         case Constant():
             return point(constant_array(action))
@@ -73,7 +74,7 @@ def _perform(action: Action, arguments: list[Interval], load: Load) -> Interval:
 
 
 def compile_program(
-    expression: Expression, tables: Mapping[str, BoundedTable], column: Callable[[Expression], Column | None]
+    expression: Expression, tables: Mapping[str, Bounded], column: Callable[[Expression], Column | None]
 ) -> IntervalProgram:
     """Compiles an expression. `tables` holds the inputs read by index; `column` maps a node to its column, or None.
 

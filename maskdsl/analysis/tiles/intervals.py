@@ -31,6 +31,11 @@ class Interval:
 
     low: Array
     high: Array
+    mixed: Array | None = None
+    """bool: where it is certain that two values occur: false and true, or of entries of a list, -1 and another number.
+
+    None if it is certain nowhere.
+    """
 
     @property
     def is_point(self) -> bool:
@@ -47,7 +52,10 @@ def interval_of(op: Op, *arguments: Interval) -> Interval:
     """Bounds of `op` over all values in the operands' intervals; exact if all are points."""
     if all(argument.is_point for argument in arguments):
         return point(apply_operator(op, *(argument.low for argument in arguments)))
-    return RULES[op](*arguments)
+    result = RULES[op](*arguments)
+    if op in _MIXED and any(argument.mixed is not None for argument in arguments):
+        return Interval(result.low, result.high, _MIXED[op](*arguments))
+    return result
 
 
 # NaN
@@ -285,6 +293,26 @@ def _select(condition: Interval, then: Interval, otherwise: Interval) -> Interva
     low = np.where(condition.high, np.minimum(then.low, otherwise.low), otherwise.low)
     high = np.where(condition.high, np.maximum(then.high, otherwise.high), otherwise.high)
     return Interval(np.where(condition.low, then.low, low), np.where(condition.low, then.high, high))
+
+
+def _one_mixed(a: Interval, b: Interval, decided: Callable[[Interval], Array]) -> Array | None:
+    """Where one operand takes both values, and the other one never decides."""
+    cases = [one.mixed & ~decided(other) for one, other in ((a, b), (b, a)) if one.mixed is not None]
+    return reduce(np.logical_or, cases) if cases else None
+
+
+def _is_zero(a: Interval) -> bool:
+    return a.is_point and a.low.ndim == 0 and a.low.item() == 0
+
+
+_MIXED: dict[Op, Callable[..., Array | None]] = {
+    Op.NOT: lambda a: a.mixed,
+    Op.AND: lambda a, b: _one_mixed(a, b, lambda each: ~each.low),
+    Op.OR: lambda a, b: _one_mixed(a, b, lambda each: each.high),
+    Op.LESS: lambda a, b: a.mixed if _is_zero(b) else None,
+    Op.LESS_EQUAL: lambda a, b: b.mixed if _is_zero(a) else None,
+}
+"""Where results certainly take both values. Entries are stored where their number is not below zero."""
 
 
 RULES: dict[Op, Rule] = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram, compile_program
-from maskdsl.analysis.tiles.table_bounds import BoundedTable
+from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Side, apply, children, rebuild
 from maskdsl.ir.ops import Op
@@ -25,7 +25,7 @@ class Separation:
     key: tuple[Expression, ...]
 
 
-def separate(relation: Expression, tables: Mapping[str, BoundedTable]) -> Separation:
+def separate(relation: Expression, tables: Mapping[str, Bounded]) -> Separation:
     """The program of a relation, and its columns of each side. `tables` holds the inputs read by index."""
     sides = SideTable()
     relation = rewrite(relation, sides)

@@ -87,6 +87,10 @@ class Tree:
             return np.full(self.nodes(level), self.length // self.nodes(level))
         return np.asarray(np.count_nonzero(self.real.reshape(self.nodes(level), -1), axis=1))
 
+    def column(self, number: int, level: int) -> Array:
+        """[nodes, tokens]: the values of a column at all tokens of the nodes of level 0 or below."""
+        return np.asarray(self.points[number].reshape(self.nodes(level), -1))
+
     def bounds(self, level: int) -> Bounds:
         """The bounds of every column over the nodes of a level; cached."""
         level = max(level, self.bottom)
@@ -119,6 +123,21 @@ class Tree:
             point(each[:, 0]) if each.shape[1] == 1 else Interval(each.min(axis=1), each.max(axis=1))
             for each in columns
         )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Nodes(Interval):
+    """The bounds of a column over some nodes of one level of a tree."""
+
+    tree: Tree
+    column: int
+    level: int
+    nodes: Array
+
+    def at(self, level: int) -> "Nodes":
+        """The same column at another level, for all nodes."""
+        nodes = np.arange(self.tree.nodes(level))
+        return Nodes(nodes, nodes, tree=self.tree, column=self.column, level=level, nodes=nodes)
 
 
 def _pair_up(interval: Interval) -> Interval:

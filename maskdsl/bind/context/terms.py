@@ -21,7 +21,7 @@ from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant, d
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.report import DEEPEST, MOST_NODES
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read
-from maskdsl.ir.facts.ranges import INT64, Range, operator_range
+from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, INT32, INT64, Range, operator_range
 from maskdsl.ir.numpy_operators import apply_operator, constant_array
 from maskdsl.ir.ops import BOOL, COMPARISONS, FLOAT, INT, OPERATORS, Op, Type
 from maskdsl.ir.simplify import absorb, choose
@@ -78,7 +78,7 @@ def _range(node: Apply | Read, operands: Sequence[Term]) -> Range | None:
     if node.type is not Type.INT:
         return None
     if isinstance(node, Read):
-        return Range(-(2**31), 2**31 - 1)
+        return ENTRY_NUMBERS if node.sparse else INT32
     return operator_range(node.op, tuple(each.range or Range(0, 1) for each in operands))
 
 

@@ -13,6 +13,13 @@ from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, why_unknown
 from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.context.terms import as_terms, make
 from maskdsl.bind.expression.macros import Elaborate
+from maskdsl.bind.expression.sparse_inputs import (
+    SPARSE,
+    checked_numbers,
+    checked_sparse,
+    is_stored,
+    number_of_entry,
+)
 from maskdsl.ir.expressions import Batch, Read
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Dimension, DimensionKind, Input
@@ -28,10 +35,11 @@ BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) -> Input | Bad:
     """The input that a statement declares; BAD, with a report, if it is wrong."""
     types = {each.value: each for each in Type}
-    kind = types.get(statement.type.id)
+    is_sparse = statement.type.id == SPARSE
+    kind = Type.INT if is_sparse else types.get(statement.type.id)
     if kind is None:
-        known = "the types are `int`, `float` and `bool`"
-        nearest = frame.nearest(statement.type.id, types)
+        known = f"the types are `int`, `float`, `bool` and `{SPARSE}`"
+        nearest = frame.nearest(statement.type.id, types, (SPARSE,))
         frame.add(UnknownType(span=statement.type.span, name=statement.type.id, known=known, nearest=nearest))
     if len(statement.dimensions) > _MOST_DIMENSIONS:
         count, limit = len(statement.dimensions), _MOST_DIMENSIONS
@@ -40,12 +48,27 @@ def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) 
     known_dimensions = tuple(each for each in dimensions if not isinstance(each, Bad))
     if kind is None or len(known_dimensions) < len(dimensions):
         return BAD
+    known_dimensions = _with_lists(known_dimensions, frame.declared)
     kinds = [each.kind for each in known_dimensions]
     for once in (DimensionKind.BATCH, DimensionKind.HEADS):
         if kinds.count(once) > 1:
             what, hint = f"`{statement.name.id}` has two dimensions `{once}`", "only one is allowed"
             return frame.add(WrongDimension(span=statement.span, what=what, hint=hint))
-    return _here(Input(statement.name.id, kind, known_dimensions, span=statement.span), frame.declared.heads)
+    declared = Input(statement.name.id, kind, known_dimensions, sparse=is_sparse, span=statement.span)
+    if is_sparse:
+        return checked_sparse(declared, statement, frame)
+    if DimensionKind.ENTRIES in kinds and not checked_numbers(declared, statement, frame):
+        return BAD
+    return _here(declared, frame.declared.heads)
+
+
+def _with_lists(dimensions: tuple[Dimension, ...], declared: Declared) -> tuple[Dimension, ...]:
+    """The dimensions with those in front of a sparse input before that of its entries."""
+    result: list[Dimension] = []
+    for each in dimensions:
+        sparse = declared.input(each.text) if each.kind is DimensionKind.ENTRIES else None
+        result += [*(sparse.dimensions[:-2] if sparse is not None else ()), each]
+    return tuple(result)
 
 
 def _here(table: Input, heads: Heads) -> Input:
@@ -67,6 +90,9 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
             return BATCH
         if name in ("dim", "_") and name not in frame.names:
             return Dimension(DimensionKind.DIM if name == "dim" else DimensionKind.FREE, None, name)
+        known = declared.input(name)
+        if known is not None and known.sparse:
+            return Dimension(DimensionKind.ENTRIES, None, name)
         if name == "heads":
             return Dimension(DimensionKind.HEADS, declared.heads.whole, name)
         space = next((each for each in declared.spaces() if each.name == name), None)
@@ -112,21 +138,27 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
     if table.is_coordinate:
         hint = f"a coordinate of tokens: write `q.{name}` or `k.{name}`"
         return frame.add(NotIndexed(span=node.base.span, name=name, hint=hint))
-    if len(indices) != len(table.dimensions):
+    lists = None if table.lists is None else frame.declared.input(table.lists)
+    dimensions = table.dimensions if lists is None else (*table.dimensions[:-1], *lists.dimensions[-2:])
+    if len(indices) != len(dimensions):
         shown = ", ".join(each.text for each in table.dimensions)
-        expected = f"{len(table.dimensions)} ind{'ices' if len(table.dimensions) != 1 else 'ex'}"
-        result, text = len(indices), f"{table.type}[{shown}]"
+        expected = f"{len(dimensions)} ind{'ices' if len(dimensions) != 1 else 'ex'}"
+        result, text = len(indices), f"{SPARSE if table.sparse else table.type}[{shown}]"
         return frame.add(IndexCount(span=span, name=name, expected=expected, found=result, declared=text))
     terms = as_terms(frame, Op.RANDOM, span, indices)  # an operator of integers, so that all indices must be integers
     if terms is None:
         return BAD
-    for term, dimension, written in zip(terms, table.dimensions, node.indices, strict=True):
+    for term, dimension, written in zip(terms, dimensions, node.indices, strict=True):
         if dimension.kind in (DimensionKind.DIM, DimensionKind.FREE):
             what, hint = f"the dimension `{dimension.text}` cannot be indexed", "its length is known in calls only"
             return frame.add(WrongDimension(span=written.span, what=what, hint=hint))
         if dimension.size is None and not isinstance(term.expression, Batch):
             what, hint = "the index of the dimension `batch` must be `batch`", "another index"
             return frame.add(WrongDimension(span=written.span, what=what, hint=hint))
+    if table.sparse:
+        return is_stored(table, terms, node, frame)
+    if lists is not None:
+        return number_of_entry(table, lists, terms, node, frame)
     read = Read(name, tuple(term.expression for term in terms), table.type, span=span)
     return make(frame, span, read, terms)
 

@@ -21,8 +21,9 @@ from maskdsl.base.records import dataclass
 from maskdsl.cli.request.parameter_words import read_value
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.meaning.inputs import batch_entries, layer_inputs, relation_inputs
-from maskdsl.ir.meaning.synthetic_inputs import shape_of, synthetic_inputs
+from maskdsl.ir.meaning.synthetic_inputs import entries_of, shape_of, synthetic_inputs
 from maskdsl.ir.stack import StackIR
 from maskdsl.view.terminal.show import written
 
@@ -137,9 +138,13 @@ def _read_values(words: Sequence[str]) -> dict[str, object]:
     return values
 
 
-def read_arrays(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of options `--input name=file.npy`."""
-    arrays: dict[str, NDArray[Any]] = {}
+_LISTS = (("starts", "columns"), ("indptr", "indices"))
+"""Names of the arrays of a list in a file: of `numpy.savez`, and of `scipy.sparse.save_npz`."""
+
+
+def read_arrays(texts: Sequence[str]) -> dict[str, Any]:
+    """The arrays of options `--input name=file.npy`; of a file with a list in compressed rows, its two arrays."""
+    arrays: dict[str, Any] = {}
     for text in texts:
         name, equals, file = text.partition("=")
         if not (name and equals and file):
@@ -151,6 +156,10 @@ def read_arrays(texts: Sequence[str]) -> dict[str, NDArray[Any]]:
                 error.strerror if isinstance(error, OSError) else None
             ) or "it is not an array written by numpy.save"
             raise AttnError(errors.UnreadableInput(name=name, file=file, reason=reason)) from None
+        lists = [names for names in _LISTS if not isinstance(loaded, np.ndarray) and {*names} <= {*loaded}]
+        if lists and loaded.get("format", np.array("csr")).item() in ("csr", b"csr"):
+            arrays[name] = tuple(loaded[each] for each in lists[0])
+            continue
         if not isinstance(loaded, np.ndarray):
             raise AttnError(errors.UnreadableInput(name=name, file=file, reason="it holds several arrays"))
         arrays[name] = loaded
@@ -169,12 +178,13 @@ def complete(
     mask: MaskIR, given: Mapping[str, NDArray[Any]], needed: frozenset[str], batch: int = 1, dim: int = 64
 ) -> Inputs:
     """The given arrays, and plausible made-up values for the other needed inputs. Raises `AttnError` (E519)."""
+    given = holding(mask.inputs, given)
     batch = batch_entries(mask, given, batch)
     wanted = [each for each in mask.given if each.name in needed and each.name not in given]
-    synthetic = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, _MOST_VALUES)
+    synthetic = synthetic_inputs(mask, SYNTHETIC_SEED, batch, dim, _MOST_VALUES, given)
     for each in wanted:
         if each.name not in synthetic:
-            shape = " x ".join(map(str, shape_of(each, batch, dim)))
+            shape = " x ".join(map(str, shape_of(each, batch, dim, entries_of(each))))
             raise AttnError(errors.TooLargeToMake(name=each.name, shape=shape, limit=_MOST_VALUES, span=each.span))
     made = {each.name: synthetic[each.name] for each in wanted}
     return Inputs({**given, **made}, tuple(made))

@@ -60,7 +60,7 @@ class TorchPrinter(Printer):
                 return "s", ATOM
             case Read(name, indices, kind):
                 arguments = ", ".join([self.inputs[name], *(self.operand(index, COMPARISON) for index in indices)])
-                function = "read_open" if expression.open else "read"
+                function = "find_entry" if expression.sparse else "read_open" if expression.open else "read"
                 return f"{function}({arguments})" + (self.cast if kind is Type.FLOAT else ""), ATOM
             case Apply(op, arguments):
                 return self.apply(op, arguments)

@@ -271,7 +271,10 @@ class KernelNames:
     def input_lines(self, inputs: Iterable[Input]) -> list[str]:
         """Statements that take these inputs, in the types that kernels read."""
         given = {each: f'inputs["{self.plan.input_identifiers[each.name]}"]' for each in inputs}
-        return [f"{self.inputs[each.name]} = {text}{_CASTS[each.type]}" for each, text in given.items()]
+        return [
+            f"{self.inputs[each.name]} = {text}{_CASTS[each.type]}{'.contiguous()' * each.sparse}"
+            for each, text in given.items()
+        ]
 
 
 def _numbered(text: str) -> Iterator[str]:

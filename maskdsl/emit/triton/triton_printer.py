@@ -35,7 +35,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, TRITON_HELPERS, Op, Type
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-HELPERS = ("inside", "power", "mix", *TRITON_HELPERS)
+HELPERS = ("find_entry", "inside", "power", "mix", *TRITON_HELPERS)
 """Functions of `codegen/triton_functions.py` that expressions call."""
 _LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for bases -1, 0 and 1, where the exponent's parity decides."""
@@ -267,11 +267,25 @@ class TritonPrinter(Printer):
     # Tables
 
     def read(self, expression: Read) -> str:
-        """An element of a table; NaN for an open read outside of it."""
+        """An element of a table; NaN for an open read outside of it. The number of an entry of a sparse input."""
+        if expression.sparse:
+            row, column = (self.operand(index, COMPARISON) for index in expression.indices[-2:])
+            return f"find_entry({self.inputs[expression.input]}, {self.list_offset(expression)}, {row}, {column})"
         element = self.element(expression)
         if not expression.open:
             return element
         return f"tl.where({self.is_inside(expression)}, {element}, float('nan'))"
+
+    def list_offset(self, expression: Read) -> str:
+        """The offset of the list of entries at the indices in front of row and column."""
+        declared, table = self.mask.input(expression.input), self.inputs[expression.input]
+        assert declared is not None
+        terms = []
+        for axis, (index, dimension) in enumerate(zip(expression.indices[:-2], declared.dimensions, strict=False)):
+            text = self.inside(index, dimension.size, f"{table}_size_{axis}")
+            text = "wide_batch" if index == Batch() else f"tl.cast({text}, {table}_width.dtype)"
+            terms.append(f"{text} * {table}_stride_{axis}")
+        return " + ".join(terms) or "0"
 
     def is_inside(self, expression: Read) -> str:
         """The bounds checks of an open read that static ranges do not make superfluous."""

@@ -42,6 +42,8 @@ class Range(NamedTuple):
 
 INT32 = Range(-(2**31), 2**31 - 1)
 INT64 = Range(-(2**63), 2**63 - 1)
+ENTRY_NUMBERS = Range(-1, 2**31 - 2)
+"""The numbers of the entries of a sparse input, and -1 for none."""
 _LARGEST_EXPONENT = 64
 """A larger power of a number other than 0, 1 and -1 leaves 64 bits."""
 
@@ -127,8 +129,8 @@ def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> R
                 return Range(int(value), int(value))
             case Apply(op=op):
                 return operator_range(op, operands)
-            case Read():
-                return INT32
+            case Read(sparse=is_sparse):
+                return ENTRY_NUMBERS if is_sparse else INT32
             case Coordinate() | InSpace() | Head() | Batch() | Score():
                 return leaf(node)
             case _:

@@ -4,10 +4,12 @@ A read matters unless the other operands decide: in `a and t[i]` where `a` holds
 whatever the order of the operands, and in `t[i] if c else x` where `c` holds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 
 from maskdsl.base.records import dataclass
-from maskdsl.ir.expressions import FALSE, Apply, Constant, Expression, Read, apply, children
+from maskdsl.ir.expressions import FALSE, Apply, Constant, Expression, Leaf, Read, apply, children
+from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, Range, expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.ops import Op
@@ -29,6 +31,11 @@ class TableReads:
     """The table reads of one mask's expressions."""
 
     mask: MaskIR
+
+    @cached_property
+    def ranges(self) -> Callable[[Leaf], Range]:
+        """The static ranges of leaves over pairs of tokens."""
+        return mask_leaf(self.mask)
 
     def of(self, expression: Expression, guards: tuple[Expression, ...] = ()) -> Iterator[GuardedRead]:
         """Yields the reads in an expression whose value matters where the guards hold."""
@@ -73,16 +80,30 @@ class TableReads:
     def outside(self, expression: Expression) -> Iterator[Expression]:
         """The conditions that an index of this node leaves its table; none if the node is no read."""
         if isinstance(expression, Read):
-            yield from (leaves(expression.indices[axis], size) for axis, size in self.sizes(expression))
+            for axis, size in self.sizes(expression):
+                index = expression.indices[axis]
+                if not (expression.sparse and is_inside(expression_range(index, self.ranges), size)):
+                    yield leaves(index, size)
 
     def sizes(self, read: Read) -> Iterator[tuple[int, int]]:
-        """Yields (axis, length) of the axes of a table that integers index."""
+        """Yields (axis, length) of the axes of a table that integers index.
+
+        Of the entries of a sparse input, whose number calls decide, there are as many as there may be at most: a number
+        can only be outside by being -1, for no entry.
+        """
         declared = self.mask.input(read.input)
         if declared is None:  # the table of a dot product, indexed by group numbers
             return
         for axis, dimension in enumerate(declared.dimensions):
-            if dimension.kind not in _UNINDEXED and dimension.size is not None:
+            if dimension.kind is DimensionKind.ENTRIES:
+                yield axis, ENTRY_NUMBERS.high + 1
+            elif dimension.kind not in _UNINDEXED and dimension.size is not None:
                 yield axis, dimension.size
+
+
+def is_inside(index: Range, size: int) -> bool:
+    """Whether an index in this range is inside a dimension of this length."""
+    return index.low >= 0 and index.high < size
 
 
 def leaves(index: Expression, size: int) -> Expression:

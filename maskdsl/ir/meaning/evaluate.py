@@ -62,6 +62,14 @@ class Pairs:
         """The shape that `q` and `k` broadcast to."""
         return np.broadcast_shapes(self.q.shape, self.k.shape)
 
+    def lengths(self, read: Read) -> tuple[int, ...]:
+        """The length of each dimension of a table; of the rows and columns of a sparse input."""
+        declared = self.mask.input(read.input)
+        shape = tuple(self.inputs[read.input].shape)
+        if declared is None or not declared.sparse:
+            return shape
+        return *shape[:-1], *(each.size or 0 for each in declared.dimensions[-2:])
+
     def allowed(self) -> Array:
         """bool: which of the pairs attend. Raises `TableRead` if one of them reads outside a table."""
         return self.evaluate(self.mask.relation, np.asarray(True))
@@ -102,9 +110,9 @@ class Pairs:
                     return np.asarray(reduce(np.logical_or, faults) & reduce(np.logical_and, decided))
                 case Apply(op=Op.SELECT, arguments=(condition, then, otherwise)):
                     return np.asarray(wrong(condition) | np.where(value(condition), wrong(then), wrong(otherwise)))
-                case Read(input=name, indices=indices):
+                case Read(indices=indices):
                     fault = reduce(np.logical_or, map(wrong, indices), np.asarray(False))
-                    for index, length in zip(indices, self.inputs[name].shape, strict=True):
+                    for index, length in zip(indices, self.lengths(node), strict=True):
                         at = value(index)
                         outside = (at < 0) | (at >= length)
                         reads.append((node, at, length, outside))

@@ -14,6 +14,7 @@ from maskdsl.base.source import Span
 from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.facts.trace import pair_trace, tile_trace, trace
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Balanced, Nearest, Rank, Route, Routed, route_expressions
 from maskdsl.ir.stack import StackIR
@@ -30,6 +31,7 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
     The number of batch entries is free, and the same for all inputs.
     """
     errors: list[Diagnostic] = list(_unknown(mask, given))
+    given = holding(mask.inputs, given)
     arrays: dict[str, Array] = {}
     sizes: dict[DimensionKind, int] = {}
     required = set(needed)
@@ -91,7 +93,7 @@ def batch_entries(mask: MaskIR, inputs: Mapping[str, Array], default: int = 1) -
 
 
 def _batch_entries(declared: Input, array: Array) -> int | None:
-    if DimensionKind.BATCH not in declared.kinds or array.ndim != len(declared.kinds):
+    if DimensionKind.BATCH not in declared.kinds or array.ndim != len(declared.held):
         return None
     return int(array.shape[declared.kinds.index(DimensionKind.BATCH)])
 
@@ -103,11 +105,11 @@ def unfit(
 
     `sizes` has the known sizes of dimensions that calls decide.
     """
-    expected = [sizes.get(each.kind, each.size) for each in declared.dimensions]
+    expected = [sizes.get(each.kind, each.size) for each in declared.held]
     if not _fits(shape, expected):
         texts = [
             each.text if size is None or each.text == str(size) else f"{each.text} = {size}"
-            for each, size in zip(declared.dimensions, expected, strict=True)
+            for each, size in zip(declared.held, expected, strict=True)
         ]
         sides = f"[{', '.join(texts)}]"
         hint = _batch_hint(declared, shape, expected)
@@ -118,7 +120,7 @@ def unfit(
 
 def _batch_hint(declared: Input, shape: tuple[int, ...], expected: Sequence[int | None]) -> str:
     """What to write where an input has an entry of the batch too many or too few."""
-    name, sides = declared.name, [each.text for each in declared.dimensions]
+    name, sides = declared.name, [each.text for each in declared.held]
     if DimensionKind.BATCH not in declared.kinds and _fits(shape[1:], expected):
         return f"declare `input {name}: {declared.type}[{', '.join(['batch', *sides])}]` for one in each batch entry"
     if declared.kinds[:1] == (DimensionKind.BATCH,) and _fits(shape, expected[1:]):

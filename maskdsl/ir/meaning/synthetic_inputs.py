@@ -1,40 +1,86 @@
 """Synthetic values for the inputs of a mask, where the user gives none. NumPy only."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskdsl.ir.entries import HEAD
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.meaning.given_lists import hold
 from maskdsl.ir.ops import Type
 
 _FREE_LENGTH = 8
 _SEGMENTS = 6
 """Expected number of documents in a sequence."""
+_DEGREE = 4
+"""Entries of a row of a sparse input, about."""
 
 
 def synthetic_inputs(
-    mask: MaskIR, seed: int = 0, batch: int = 1, dim: int = 64, most: int | None = None
+    mask: MaskIR,
+    seed: int = 0,
+    batch: int = 1,
+    dim: int = 64,
+    most: int | None = None,
+    lists: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Random arrays for all inputs that callers give, without those of more than `most` values.
 
     An integer per token numbers segments of random lengths, like documents. Other integers are in [0, 4), floats are
-    standard normal, booleans true with probability one half.
+    standard normal, booleans true with probability one half. Sparse inputs are tensors with about four entries a row;
+    numbers of entries are as many as those of `lists`, where these have the tensor of the sparse input.
     """
     random = np.random.default_rng(seed)
-    declared = (each for each in mask.given if most is None or prod(shape_of(each, batch, dim)) <= most)
-    return {each.name: _synthetic_input(each, random, batch, dim) for each in declared}
+    made: dict[str, NDArray[Any]] = {}
+    for each in mask.given:
+        sparse = mask.input(each.lists) if each.lists is not None else each
+        assert sparse is not None
+        known = {**made, **(lists or {})}.get(sparse.name)
+        entries = entries_of(sparse, known)
+        if most is None or prod(shape_of(each, batch, dim, entries)) <= most:
+            made[each.name] = _synthetic_input(each, random, shape_of(each, batch, dim, entries))
+    return made
 
 
-def shape_of(declared: Input, batch: int = 1, dim: int = 64) -> tuple[int, ...]:
-    """The shape of an input, with these sizes for the dimensions that the call decides."""
-    sizes = {DimensionKind.BATCH: batch, DimensionKind.DIM: dim, DimensionKind.FREE: _FREE_LENGTH}
-    return tuple(sizes.get(each.kind, each.size or 1) for each in declared.dimensions)
+def entries_of(sparse: Input, held: NDArray[Any] | None = None) -> int:
+    """The entries for which the tensor of a sparse input has room, or a made-up one would have; 0 of other inputs."""
+    if not sparse.sparse:
+        return 0
+    rows, columns = (each.size or 1 for each in sparse.dimensions[-2:])
+    return rows * min(_DEGREE, columns) if held is None else held.shape[-1] - rows - HEAD - 1
 
 
-def _synthetic_input(declared: Input, random: np.random.Generator, batch: int = 1, dim: int = 64) -> NDArray[Any]:
-    shape = shape_of(declared, batch, dim)
+def shape_of(declared: Input, batch: int = 1, dim: int = 64, entries: int = 0) -> tuple[int, ...]:
+    """The shape of an input, with these sizes for the dimensions that the call decides.
+
+    `entries` are those of the sparse input that it is, or has numbers for.
+    """
+    rows = declared.dimensions[-2].size or 1 if declared.sparse else 0
+    sizes = {
+        DimensionKind.BATCH: batch,
+        DimensionKind.DIM: dim,
+        DimensionKind.FREE: rows + HEAD + 1 + entries if declared.sparse else _FREE_LENGTH,
+        DimensionKind.ENTRIES: entries,
+    }
+    return tuple(sizes.get(each.kind, each.size or 1) for each in declared.held)
+
+
+def made_up_list(declared: Input, random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The tensor of a sparse input of this shape, with random columns in each row."""
+    rows, columns = (each.size or 1 for each in declared.dimensions[-2:])
+    most = shape[-1] - rows - HEAD - 1
+    starts = np.broadcast_to(np.arange(rows + 1) * (most // rows), (*shape[:-1], rows + 1))
+    drawn = np.sort(random.integers(0, columns, (*shape[:-1], rows, most // rows)), axis=-1)
+    drawn[..., 1:][drawn[..., 1:] == drawn[..., :-1]] = -1  # once each
+    return hold(declared, (starts, drawn.reshape(*shape[:-1], -1))).tensor
+
+
+def _synthetic_input(declared: Input, random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+    if declared.sparse:
+        return made_up_list(declared, random, shape)
     match declared.type:
         case Type.FLOAT:
             return random.normal(size=shape)

@@ -15,6 +15,7 @@ from maskdsl.base.errors.calls.backends import UnknownLayout
 from maskdsl.emit.plan import KernelPlan, declared_plan
 from maskdsl.emit.torch.flex_module import emit_flex
 from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.runtime.base.call_cache import CallState, as_array
 from maskdsl.runtime.base.input_tensors import as_value
 from maskdsl.runtime.base.module_cache import load_module
@@ -86,13 +87,13 @@ def _inputs_of(
     mask: MaskIR, signature: Signature, given: Mapping[str, Any], device: torch.device, batch: int | None
 ) -> tuple[dict[str, Tensor], int]:
     """The inputs as tensors on the device, and the number of batch entries: `batch`, that of the inputs, or 1."""
-    tensors = {name: as_tensor(x, device) for name, x in given.items()}
+    tensors = {name: as_tensor(x, device) for name, x in holding(mask.inputs, given).items()}
     if wrong := list(misnamed(signature, given, tensors)):
         raise AttnError(*wrong)
     moved = {name: x.to(device) for name, x in tensors.items() if x is not None}
     sizes = [batch] if batch is not None else []
     for each in mask.inputs:
-        kinds = [dimension.kind for dimension in each.dimensions]
+        kinds = [dimension.kind for dimension in each.held]
         if DimensionKind.BATCH in kinds and each.name in moved and moved[each.name].dim() == len(kinds):
             sizes.append(moved[each.name].shape[kinds.index(DimensionKind.BATCH)])
     entries = sizes[0] if sizes else 1

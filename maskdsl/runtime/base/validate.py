@@ -1,7 +1,8 @@
 """Checks a call's tensors, inputs and options: shapes, types, devices, names. Every mistake is a declared error."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,15 @@ from maskdsl.runtime.base.processes import distributed_tensor
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
+class Lists(NamedTuple):
+    """How calls give a sparse input."""
+
+    front: int
+    """The dimensions before rows and columns."""
+    numbers: tuple[str, ...]
+    """The inputs that have a number of each of its entries."""
+
+
 @dataclass(frozen=True)
 class Signature:
     """The names that a call of a pattern takes, and where they are declared."""
@@ -42,6 +52,8 @@ class Signature:
     """The inputs that callers give, in declared order."""
     unread: tuple[str, ...] = ()
     """Inputs that nothing reads, which callers may give as well."""
+    sparse: Mapping[str, Lists] = field(default_factory=dict)
+    """The sparse inputs among them."""
     is_routed: bool = False
     """Whether more inputs are computed from q and k before attention: routes, nearest centroids, ranks."""
     may_finish: bool = False
@@ -50,20 +62,26 @@ class Signature:
 
 def arguments(
     signature: Signature, q: object, k: object, v: object, given: Mapping[str, object]
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """q, k, v and the inputs in declared order, all as tensors.
+) -> tuple[Tensor, Tensor, Tensor, list[Any]]:
+    """q, k, v and the inputs in declared order, all as tensors but the lists of sparse inputs, which stay as given.
 
     Raises `AttnError` if one of them is missing, unknown, not a tensor, nested, sparse, or sharded over processes.
     """
     if signature.unread:
         given = {name: x for name, x in given.items() if name not in signature.unread}
-    known = [x for x in given.values() if isinstance(x, Tensor)] if given else ()
+    lists = {name: x for name, x in given.items() if name in signature.sparse} if signature.sparse else {}
+    plain = {name: x for name, x in given.items() if name not in lists} if lists else given
+    known = [x for x in plain.values() if isinstance(x, Tensor)] if plain else ()
     if not _are_plain(q, k, v, *known):
-        raise AttnError(*_not_plain({"q": q, "k": k, "v": v}, given))
+        raise AttnError(*_not_plain({"q": q, "k": k, "v": v}, plain))
     assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
     if not given and not signature.inputs:
         return q, k, v, []
-    tensors = {name: as_tensor(given[name], q.device) for name in signature.inputs if name in given}
+    tensors = {
+        name: lists[name] if name in lists else as_tensor(given[name], q.device)
+        for name in signature.inputs
+        if name in given
+    }
     inputs = [x for x in tensors.values() if x is not None]
     if len(inputs) < len(signature.inputs) or len(given) > len(signature.inputs):
         raise AttnError(*misnamed(signature, given, tensors))
@@ -119,9 +137,7 @@ def integers_of(name: str, value: object, device: torch.device) -> Tensor:
     return tensor
 
 
-def misnamed(
-    signature: Signature, given: Mapping[str, object], tensors: Mapping[str, Tensor | None]
-) -> Iterator[Diagnostic]:
+def misnamed(signature: Signature, given: Mapping[str, object], tensors: Mapping[str, object]) -> Iterator[Diagnostic]:
     """Errors for inputs that are unknown, missing or not convertible to tensors."""
     for name in given:
         if name not in signature.inputs:

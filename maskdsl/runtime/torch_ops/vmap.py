@@ -73,7 +73,7 @@ def _batch_of(
     whole = [_Batched(x, axis, 0) for x, axis in zip(tensors, axes, strict=False)]
     queries, keys = (each.entry(0).shape[2] for each in whole[:2])
     plan = find(handle).bound(queries, keys).plan
-    kinds = [[dimension.kind for dimension in each.dimensions] for each in plan.mask.inputs]
+    kinds = [[dimension.kind for dimension in each.held] for each in plan.mask.inputs]
     batch_axes = [each.index(DimensionKind.BATCH) if DimensionKind.BATCH in each else None for each in kinds]
     given = [_Batched(*each) for each in zip(inputs, axes[count], batch_axes, strict=True)]
     differs = any(

@@ -41,7 +41,7 @@ def completion(document: Document, offset: int) -> list[types.CompletionItem]:
     if member is not None:
         return list(_members(scope, member[1]))
     if _TYPED.search(line):
-        return list(_known(words.TYPES, _Kind.TypeParameter))
+        return list(_known({**words.TYPES, **words.SPARSE_TYPE}, _Kind.TypeParameter))
     inside = declaration is not None and offset <= declaration.span.end and not _is_closed(declaration, offset)
     if not inside and _BEGINNING.fullmatch(line):
         return list(_known(words.DECLARATIONS, _Kind.Keyword))

@@ -44,7 +44,7 @@ def _word(program: Program, path: Sequence[tree.Node], node: tree.Name) -> tuple
     """The text about a name of the language: a function, a type, `q` or `i`."""
     parent = path[-2]
     if isinstance(parent, tree.Parameter | tree.InputStatement) and node is parent.type:
-        known = words.TYPES
+        known = {**words.TYPES, **words.SPARSE_TYPE}
     elif isinstance(parent, tree.Call | tree.PooledSpaceStatement) or _is_kind(parent, node):
         known = words.CALLED
     else:

@@ -102,5 +102,10 @@ TYPES = {
     "tuple": "Integers, one for each axis.",
 }
 
+SPARSE_TYPE = {
+    "sparse": "sparse[tokens, tokens]\n\nA relation given as a list of entries: pairs, or row starts and columns.",
+}
+"""The type that only inputs have."""
+
 CALLED = {**FUNCTIONS, **QUANTIFIERS, **SELECTORS, **_POOLINGS}
 KEYWORDS = {**DECLARATIONS, **STATEMENTS, **OPERATORS}

@@ -14,7 +14,7 @@ from maskdsl.ir.expressions import (
     Score,
     Side,
 )
-from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf, operator_range
+from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, INT32, Range, mask_leaf, operator_range
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Type
 
@@ -63,6 +63,8 @@ class Code:
                 return {"op": "constant", "value": "0"}
             case Score():
                 raise AssertionError("a relation reads no score")
+            case Read(input=name, indices=indices, sparse=True):
+                return {"op": "entry", "table": name, "args": [self.add(index) for index in indices]}
             case Read(input=name, indices=indices):
                 outside = {"open": True} if expression.open and expression.type is Type.FLOAT else {}
                 return {"op": "read", "table": name, "args": [self.add(index) for index in indices], **outside}
@@ -87,8 +89,8 @@ class Code:
                 return Range(int(value), int(value))
             case Apply(op=op):
                 return operator_range(op, tuple(self.ranges[number] for number in operands))
-            case Read():
-                return INT32
+            case Read(sparse=is_sparse):
+                return ENTRY_NUMBERS if is_sparse else INT32
             case Batch():
                 return Range(0, 0)
             case _:

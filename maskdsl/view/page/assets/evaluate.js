@@ -67,6 +67,9 @@ class Evaluator {
       case "read":
         this.lookUp(result, this.tables[each.table], operands, count, each.open);
         return;
+      case "entry":
+        this.find(result, this.tables[each.table], operands, count);
+        return;
     }
     if (each.op in VARIADIC) VARIADIC[each.op](result, count, operands);
     else if (each.wide || each.args.some((operand) => this.code[operand].wide)) this.stepWide(each, result, operands, count);
@@ -105,6 +108,29 @@ class Evaluator {
         at = at * shape[axis] + inside;
       }
       result[i] = open && outside ? NaN : Number(values[at]);
+    }
+  }
+
+  /** The number of the entry at a row and a column, by a binary search in the row; -1 if there is none. A list is the
+   * number of rows, the steps of a search, where the columns of each row start, and the columns. */
+  find(result, { shape, values }, indices, count) {
+    const front = shape.length - 1, rows = Number(values[0]);
+    for (let i = 0; i < count; i++) {
+      let first = 0;
+      for (let axis = 0; axis < front; axis++)
+        first = first * shape[axis] + Math.min(Math.max(Number(indices[axis][i]), 0), shape[axis] - 1);
+      first = first * shape[front] + 2;
+      const row = Number(indices[front][i]), column = Number(indices[front + 1][i]);
+      result[i] = -1;
+      if (row < 0 || row >= rows) continue;
+      let low = Number(values[first + row]), high = Number(values[first + row + 1]);
+      const end = high, columns = first + rows + 1;
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (values[columns + middle] < column) low = middle + 1;
+        else high = middle;
+      }
+      if (low < end && Number(values[columns + low]) === column) result[i] = low;
     }
   }
 }
