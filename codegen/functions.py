@@ -104,9 +104,10 @@ def random(*numbers):
 
 
 def token_value(values, batch, head, token):
-    """The value of one token, from values [batch or 1, heads or 1, tokens] or fewer axes."""
+    """The value of one token, from values [batch or 1, heads or 1, tokens] or fewer axes. All indices are tensors."""
     values = values.view(*(1,) * (3 - values.dim()), *values.shape)
-    return values[batch if values.shape[0] > 1 else 0, head if values.shape[1] > 1 else 0, token]
+    first = torch.zeros_like(token)
+    return values[batch if values.shape[0] > 1 else first, head if values.shape[1] > 1 else first, token]
 
 
 def counted_weight(weights, p):
