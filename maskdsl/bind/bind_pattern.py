@@ -33,6 +33,7 @@ from maskdsl.bind.statement.parameters import (
     unknown_axes,
 )
 from maskdsl.bind.statement.route_statements import with_route
+from maskdsl.bind.statement.score_products import product_input, with_products
 from maskdsl.bind.statement.spaces import declare_pooled_space, declare_sequences, declare_space
 from maskdsl.bind.statement.unread_inputs import unread_inputs
 from maskdsl.ir.expressions import FALSE, TRUE, Expression
@@ -42,6 +43,7 @@ from maskdsl.ir.invariants import verify
 from maskdsl.ir.mask import Clause, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.token_vectors import vector_expressions
 from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse_statement
 from maskdsl.syntax.program import Program
@@ -237,7 +239,8 @@ def _mask(
         if isinstance(statement, tree.SinkStatement)
     ]
     normalize = bound_normalization(declaration, frame)
-    scale = _scale(declaration, names, known)
+    bound = with_products(scores, _scale(declaration, names, known), frame)
+    scores, scale = bound.scores, bound.scale
     for order in orders:
         if isinstance(order, tree.OrderStatement):
             frame = replace(frame, declared=with_order(order, names.at(order, frame), elaborate))
@@ -251,6 +254,7 @@ def _mask(
     relation = relations.whole.expression if isinstance(relations.whole, Term) else FALSE
     clauses = [clause.relation for clause in (*relations.attend, *relations.require)]
     expressions = [*clauses, *scores, *(each for each in (weight, factor, scale) if each is not None), *sinks]
+    expressions += [each for vector in bound.vectors for each in vector_expressions(vector)]
     declared = with_hidden(frame.declared, _used(frame.declared, expressions))
     return MaskIR(
         name=declaration.name.id,
@@ -259,7 +263,7 @@ def _mask(
         queries=declared.queries.sequence,
         keys=declared.keys.sequence,
         self_attention=declared.self_attention,
-        inputs=declared.inputs,
+        inputs=(*declared.inputs, *(product_input(each, declared) for each in bound.products)),
         attend=relations.attend,
         require=relations.require,
         relation=simplify(relation),
@@ -271,6 +275,8 @@ def _mask(
         scale=scale,
         auto=auto,
         routed=declared.routed,
+        products=bound.products,
+        pairs=bound.pairs,
         unread=unread,
         doc=declaration.doc,
         span=declaration.name.span,

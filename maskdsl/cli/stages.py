@@ -13,6 +13,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
 from maskdsl.emit.torch.finish_module import emit_finish
 from maskdsl.emit.torch.flex_module import emit_flex
+from maskdsl.emit.torch.products_module import emit_products
 from maskdsl.emit.torch.reference_module import emit_reference
 from maskdsl.emit.torch.routing_module import emit_routing
 from maskdsl.emit.torch.tiled_module import emit_tiled
@@ -106,6 +107,10 @@ def _names_line(what: str, names: Sequence[str], plan: KernelPlan) -> list[str]:
     return [f"{what}: {', '.join(plan.identifiers.get(name, name) for name in names) or 'none'}"]
 
 
+def _products_text(mask: Mask, inputs: Arrays) -> str:
+    return emit_products(make_plan(mask.ir))
+
+
 def _flex_text(mask: Mask, inputs: Arrays) -> str:
     return emit_flex(declared_plan(make_plan(mask.ir)))
 
@@ -117,6 +122,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("plan", "what the code generators read", _plan_text),
     Stage("routing", "code that selects pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),
     Stage("selection", "the same for a GPU", lambda mask, inputs: emit_selection(make_plan(mask.ir)), is_python=True),
+    Stage("products", "code that multiplies vectors", _products_text, is_python=True),
     Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
     Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
     Stage("triton", "the kernel for a GPU", lambda mask, inputs: emit_triton(make_plan(mask.ir)), is_python=True),

@@ -18,6 +18,7 @@ from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import for_some_queries
 from maskdsl.ir.routes import GROUP, Route, route_expressions
+from maskdsl.ir.values.token_vectors import vector_expressions
 
 HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated functions may call."""
@@ -120,7 +121,8 @@ class KernelPlan:
         chosen: dict[str, str] = {}
         for each in self.mask.inputs:
             is_coordinate = self.is_given_whole(each.name)
-            chosen[each.name] = self.identifiers[each.name] if is_coordinate else unused(each.name, taken)
+            name = identifier(each.name)
+            chosen[each.name] = self.identifiers[each.name] if is_coordinate else unused(name, taken)
             taken.add(chosen[each.name])
         return chosen
 
@@ -176,8 +178,9 @@ class KernelPlan:
 
     @cached_property
     def route_names(self) -> frozenset[str]:
-        """The names of the coordinates, of either side, that routes and ranks read."""
-        read = reads(*(each for routed in self.mask.routed for each in route_expressions(routed)))
+        """The names of the coordinates, of either side, that routes, ranks and vectors read."""
+        vectors = (each for vector in self.mask.vectors for each in vector_expressions(vector))
+        read = reads(*(each for routed in self.mask.routed for each in route_expressions(routed)), *vectors)
         routes = (routed for routed in self.mask.routed if isinstance(routed, Route))
         groups = (grouping.by for route in routes for grouping in (route.queries, route.keys))
         names = (each.name for each in read.coordinates if each.name != GROUP)

@@ -167,7 +167,7 @@ class Compound(ExpressionNode):
 class Read(Compound):
     """One element of an input that is not a coordinate, by one integer index per dimension.
 
-    Of a sparse input it is the number of the entry that is stored there, -1 if none is: see `ir/entries.py`.
+    Of a sparse input it is the number of the entry that is stored there, -1 if none is: see `ir/values/entries.py`.
     """
 
     input: str

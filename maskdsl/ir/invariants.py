@@ -20,6 +20,15 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.mask import Along, Computed, Dimension, DimensionKind, Given, Input, MaskIR, Sequence, Shuffled, Space
 from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.routes import GROUP, Balanced, Nearest, Product, Rank, Route, Routed
+from maskdsl.ir.values.token_vectors import (
+    OfGroup,
+    OfToken,
+    TableRow,
+    Vector,
+    VectorProduct,
+    vector_expressions,
+    vector_leaves,
+)
 
 _TOKEN = (Side.TOKEN,)
 
@@ -34,6 +43,11 @@ def verify(mask: MaskIR) -> None:
         _verify_sequence(mask, sequence)
     for routed in mask.routed:
         _verify_routed(mask, routed)
+    for product in mask.products:
+        _verify_product(mask, product)
+    for pair in mask.pairs:
+        for vector, side in ((pair.query, Side.QUERY), (pair.key, Side.KEY)):
+            _verify_vector(mask, vector, side)
     _expression(mask, mask.relation, PAIR, Type.BOOL)
     for clause in (*mask.attend, *mask.require):
         _expression(mask, clause.relation, PAIR, Type.BOOL)
@@ -65,6 +79,31 @@ def _verify_routed(mask: MaskIR, routed: Routed) -> None:
             assert mask.input(name) is not None, routed
         case _:
             assert_never(routed)
+
+
+def _verify_product(mask: MaskIR, product: VectorProduct) -> None:
+    declared = mask.input(product.name)
+    assert declared is not None and len(declared.dimensions) == len(product.indices), product
+    sizes = [each.size for each in declared.dimensions][len(product.indices) - len(product.windows) :]
+    assert sizes == [each.count for each in product.windows], product
+    for vector in (product.left, product.right):
+        _verify_vector(mask, vector, product.per)
+    for window in product.windows:
+        _expression(mask, window.index, PAIR, Type.INT)
+
+
+def _verify_vector(mask: MaskIR, vector: Vector, side: Side | None) -> None:
+    """What a vector reads of tokens is of one side, but for the indices of windows."""
+    sides = () if side is None else (side,)
+    for expression in vector_expressions(vector):
+        _expression(mask, expression, sides, expression.type)
+    for leaf in vector_leaves(vector):
+        match leaf:
+            case OfToken(side=of) | OfGroup(side=of):
+                assert of is side, vector
+            case TableRow(input=name, indices=indices):
+                declared = mask.input(name)
+                assert declared is not None and len(declared.dimensions) == len(indices) + 1, vector
 
 
 def _verify_sequence(mask: MaskIR, sequence: Sequence) -> None:

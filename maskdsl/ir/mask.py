@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import field, replace
 from enum import StrEnum, auto
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from maskdsl.base.diagnostics import Caution
 from maskdsl.base.records import dataclass
@@ -16,6 +16,7 @@ from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Rewrite, Route, Routed
+from maskdsl.ir.values.token_vectors import PairProduct, TableRow, Vector, VectorProduct, vector_leaves
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ class Input:
 
     @cached_property
     def held(self) -> tuple[Dimension, ...]:
-        """The dimensions of its tensor. `ir/entries.py` says what the last one of a sparse input holds."""
+        """The dimensions of its tensor. `ir/values/entries.py` says what the last one of a sparse input holds."""
         if not self.sparse:
             return self.dimensions
         return (*self.dimensions[:-2], Dimension(DimensionKind.FREE, None, "entries"))
@@ -332,7 +333,7 @@ class MaskIR:
     keys: Sequence
     self_attention: bool
     inputs: tuple[Input, ...]
-    """Given by the caller, or found by a route of the same name in `routed`."""
+    """Given by the caller, or computed by a route or a product of the same name in `routed` or `products`."""
     attend: tuple[Clause, ...]
     require: tuple[Clause, ...]
     relation: Expression
@@ -352,6 +353,10 @@ class MaskIR:
     """Spaces with `order auto` whose order is not chosen yet; `analysis/orders/binding.py` chooses it."""
     routed: tuple[Routed, ...] = ()
     """Inputs that are computed from the queries and keys of a call, each after the ones that it reads."""
+    products: tuple[VectorProduct, ...] = ()
+    """Inputs that scores read, which a call computes from vectors."""
+    pairs: tuple[PairProduct, ...] = ()
+    """The products of vectors whose sum is the score before the first line; empty for the query times the key."""
     unread: tuple[str, ...] = ()
     """Declared inputs that nothing reads, which are none of `inputs`: calls may give them or leave them out."""
     whole: Heads | None = None
@@ -412,6 +417,8 @@ class MaskIR:
             sinks=tuple(map(rewrite, self.sinks)),
             scale=None if self.scale is None else rewrite(self.scale),
             routed=tuple(each.mapped(rewrite) if isinstance(each, Route) else each for each in self.routed),
+            products=tuple(each.mapped(rewrite) for each in self.products),
+            pairs=tuple(each.mapped(rewrite) for each in self.pairs),
         )
 
     @property
@@ -433,7 +440,30 @@ class MaskIR:
     @cached_property
     def given(self) -> tuple[Input, ...]:
         """The inputs that the caller gives."""
-        names = {each.name for each in self.routed}
+        names = {each.name for each in (*self.routed, *self.products)}
+        return tuple(each for each in self.inputs if each.name not in names)
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether scores read products of vectors beside that of the query and the key."""
+        return bool(self.products or self.pairs)
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """All vectors that products multiply."""
+        tables = ((each.left, each.right) for each in self.products)
+        return tuple(chain.from_iterable((*tables, *((each.query, each.key) for each in self.pairs))))
+
+    @property
+    def rows(self) -> tuple[TableRow, ...]:
+        """The rows of tables among these vectors and what they are computed from."""
+        leaves = chain.from_iterable(map(vector_leaves, self.vectors))
+        return tuple(dict.fromkeys(each for each in leaves if isinstance(each, TableRow)))
+
+    @cached_property
+    def unmultiplied(self) -> tuple[Input, ...]:
+        """The inputs that are known before products of vectors are computed: given ones, and results of routes."""
+        names = {each.name for each in self.products}
         return tuple(each for each in self.inputs if each.name not in names)
 
     def input(self, name: str) -> Input | None:

@@ -30,8 +30,19 @@ from maskdsl.ir.mask import (
     Shuffled,
     Space,
 )
-from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 from maskdsl.ir.routes import Above, Balanced, Nearest, Pool, Rank, Route, Routed, Selector, TopCount, TopMass
+from maskdsl.ir.values.token_vectors import (
+    Elementwise,
+    Multiple,
+    OfGroup,
+    OfToken,
+    Sum,
+    TableRow,
+    Vector,
+    VectorProduct,
+    Window,
+)
 from maskdsl.syntax import tree
 from maskdsl.syntax.format_expression import format_expression
 
@@ -49,9 +60,13 @@ def print_mask(mask: MaskIR) -> str:
     for each in mask.given:
         lines.append(f"input {each.name}: {each.type}[{', '.join(dimension.text for dimension in each.dimensions)}]")
     lines += [line for each in mask.routed for line in _routed(each)]
+    lines += [f"product {_product(each)}" for each in mask.products]
     lines.append(f"relation {print_expression(mask.relation)}")
     if mask.scale is not None:
         lines.append(f"scale {print_expression(mask.scale)}")
+    if mask.pairs:
+        pairs = (f"dot({_vector(each.query)}, {_vector(each.key)})" for each in mask.pairs)
+        lines.append(f"multiplied {' + '.join(pairs)}")
     lines += [f"score {print_expression(score)}" for score in mask.scores]
     if mask.weight is not None:
         lines.append(f"weight {print_expression(mask.weight)}")
@@ -101,6 +116,36 @@ def _pool(pool: Pool, letter: str, by: str | None) -> str:
     among = "" if pool.among is None else f" where {print_expression(pool.among)}"
     heads = ", key_head" if pool.by_key_head else "" if pool.heads is None else f", {print_expression(pool.heads)}"
     return f"{pool.kind}({letter}{among}, {by}{heads})"
+
+
+def _product(product: VectorProduct) -> str:
+    read = print_expression(Read(f"`{product.name}`", product.indices, Type.FLOAT))
+    return f"{read} = dot({_vector(product.left)}, {_vector(product.right)})"
+
+
+def _vector(vector: Vector) -> str:
+    match vector:
+        case OfToken(side=side, scaled=scaled):
+            return f"{side.letter} / sqrt(dim)" if scaled else side.letter
+        case TableRow(input=name, indices=indices):
+            return f"{name}[{', '.join(map(_index, indices))}]"
+        case Multiple(factor=factor, vector=inner):
+            return f"({print_expression(factor)}) * ({_vector(inner)})"
+        case Sum(terms=terms):
+            return " + ".join(map(_vector, terms))
+        case OfGroup(side=side, pool=pool, by=by):
+            return _pool(pool, side.letter, by)
+        case Elementwise(op=op, operands=operands):
+            texts = (_vector(each) if isinstance(each, Vector) else print_expression(each) for each in operands)
+            return f"{OPERATORS[op].function}({', '.join(texts)})"
+        case _:
+            assert_never(vector)
+
+
+def _index(index: Expression | Window) -> str:
+    if not isinstance(index, Window):
+        return print_expression(index)
+    return f"{print_expression(index.index)} in {index.first} .. {index.first + index.count}"
 
 
 def _sequence(kind: str, sequence: Sequence) -> list[str]:

@@ -6,7 +6,6 @@ from typing import assert_never
 
 import numpy as np
 
-from maskdsl.ir.entries import entry_numbers
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -21,6 +20,7 @@ from maskdsl.ir.expressions import (
     folded,
 )
 from maskdsl.ir.ops import OPERATORS, Array, Op, Type
+from maskdsl.ir.values.entries import entry_numbers
 
 DTYPES: dict[Type, type[np.generic]] = {Type.INT: np.int64, Type.FLOAT: np.float64, Type.BOOL: np.bool_}
 

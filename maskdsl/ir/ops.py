@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskdsl.base.records import dataclass
-from maskdsl.ir.fixed_random import random_integers
+from maskdsl.ir.values.fixed_random import random_integers
 
 Array = NDArray[Any]
 

@@ -10,7 +10,7 @@ from maskdsl.base.arguments import LayoutName, TensorLayout
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
-from maskdsl.base.errors.calls.selection import LaidOutRoute, PartDebugged
+from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute, PartDebugged
 from maskdsl.base.source import Span
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
@@ -25,6 +25,7 @@ from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 from maskdsl.runtime.torch_ops.finish_op import finished
 from maskdsl.runtime.torch_ops.hold_op import held_inputs, lengths_of_longest
+from maskdsl.runtime.torch_ops.product_op import attend_multiplied
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 from maskdsl.runtime.varlen import attend_packed
 
@@ -219,9 +220,13 @@ class BaseAttention(nn.Module):
             if layout != "declared":
                 raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
             inputs = with_routed(self._compiled, q, k, inputs)
+        if self._signature.multiplies and layout != "declared":
+            raise AttnError(LaidOutProducts(pattern=self._signature.pattern, span=self._signature.span))
         if debug:
             check_reads(self._compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
+        if self._signature.multiplies:
+            return attend_multiplied(q, k, v, inputs, self._handle)
         # While torch.compile traces lengths that follow the tensors, no mask is bound yet: then there is one pass.
         if self._signature.is_routed and (isinstance(self._compiled, Bound) or not is_compiling()):
             compiled = self._compiled.bound(q.shape[2], k.shape[2])

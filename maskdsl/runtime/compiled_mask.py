@@ -16,7 +16,8 @@ from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
-from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries
+from maskdsl.ir.rewrites.product_inputs import with_given_products, without_products
+from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row
 from maskdsl.ir.routes import Routed
 from maskdsl.runtime.backends.available import AUTO, REFERENCE, everywhere, serving
 from maskdsl.runtime.backends.protocol import Backend
@@ -37,6 +38,7 @@ from maskdsl.runtime.kernels.dispatch import Forward, Kernel
 from maskdsl.runtime.kernels.finisher import Finisher
 from maskdsl.runtime.kernels.open_reads import OpenReads
 from maskdsl.runtime.kernels.partial_route_finder import PartialRouteFinder
+from maskdsl.runtime.kernels.product_finder import ProductFinder
 from maskdsl.runtime.kernels.route_finder import RouteFinder
 from maskdsl.runtime.kernels.split_kernel import SplitKernel
 from maskdsl.runtime.registry import Entry, Registry
@@ -96,6 +98,7 @@ class Bound:
             },
             bool(mask.routed),
             bool(mask.query_values),
+            mask.multiplies,
         )
         self.states = CallStates()
         self.derived_masks: OrderedDict[tuple[object, ...], DerivedMask] = OrderedDict()
@@ -115,7 +118,7 @@ class Bound:
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """Raises `AttnError` if heads, lengths or inputs are not those of the mask."""
         check_sizes(self.plan, q, k, v)
-        check_inputs(self.plan.mask.inputs, inputs, q)
+        check_inputs(self.plan.mask.unmultiplied, inputs, q)
 
     def fresh(self) -> "Bound":
         """An equal mask with empty caches."""
@@ -180,12 +183,30 @@ class Bound:
     @cached_property
     def route_finder(self) -> RouteFinder:
         """Computes routed inputs in calls with all queries."""
-        return RouteFinder.of(self.plan, self.states)
+        return RouteFinder.of(replace(self.plan, mask=without_products(self.plan.mask)), self.states)
 
     @cached_property
     def partial_route_finder(self) -> PartialRouteFinder:
         """Computes routed inputs in partial calls."""
-        return PartialRouteFinder.of(replace(self.plan, mask=by_row(self.plan.mask)))
+        return PartialRouteFinder.of(replace(self.plan, mask=by_row(without_products(self.plan.mask))))
+
+    @cached_property
+    def product_finder(self) -> ProductFinder:
+        """Computes products of vectors."""
+        return ProductFinder.of(self.plan, self.states)
+
+    @cached_property
+    def for_products(self) -> "Bound":
+        """The mask that computes calls with all queries, with products and the results of routes as given inputs."""
+        mask = self.plan.mask
+        if not mask.multiplies:
+            return self
+        return Bound(replace(self.plan, mask=with_given_products(mask)), self.backend)
+
+    @cached_property
+    def for_products_by_row(self) -> "Bound":
+        """The mask that computes calls with some of the tokens, likewise: see `products_by_row`."""
+        return Bound(replace(self.plan, mask=products_by_row(self.plan.mask)), self.backend)
 
     @cached_property
     def for_partial_calls(self) -> "Bound":

@@ -16,7 +16,7 @@ from maskdsl.runtime.compiled_mask import Bound
 @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
 def check_scores(mask: MaskIR, q: Tensor, k: Tensor, tensors: Iterable[Tensor]) -> None:
     """Raises `NotANumber` if a candidate's score is NaN. `tensors` are all inputs, routed ones included."""
-    inputs = dict(zip((each.name for each in mask.inputs), map(_as_array, tensors), strict=True))
+    inputs = dict(zip((each.name for each in mask.unmultiplied), map(_as_array, tensors), strict=True))
     errors = [
         NotANumber(
             route=each.route,

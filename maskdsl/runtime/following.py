@@ -13,7 +13,7 @@ from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.base.diagnostics import warn
 from maskdsl.bind.bind_pattern import order_statements
 from maskdsl.bind.expression.sparse_inputs import SPARSE
-from maskdsl.bind.statement.unread_inputs import unread_inputs
+from maskdsl.bind.statement.unread_inputs import names_called, unread_inputs
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
 from maskdsl.runtime.base.digest import digest
@@ -76,7 +76,8 @@ class Following:
         }
         is_routed = any(isinstance(each, RouteStatement) or _makes_rank(each) for each in declaration.statements)
         finishes = any(isinstance(each, SinkStatement | WeightStatement) for each in declaration.statements)
-        return Signature(self.pattern, declaration.span, inputs, unread, sparse, is_routed, finishes)
+        multiplies = "dot" in names_called(self.program, declaration)
+        return Signature(self.pattern, declaration.span, inputs, unread, sparse, is_routed, finishes, multiplies)
 
     def bound(self, queries: int, keys: int) -> Bound:
         """The mask at these lengths, cached. Raises and warns as `Pattern.bind` does."""

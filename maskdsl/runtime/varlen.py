@@ -33,8 +33,10 @@ from maskdsl.runtime.base.validate import (
 )
 from maskdsl.runtime.compiled_mask import Bound, DerivedMask, find
 from maskdsl.runtime.decode.decode_call import attend_derived
+from maskdsl.runtime.decode.multiplied_call import given_inputs
 from maskdsl.runtime.kernels.open_reads import CallTokens
 from maskdsl.runtime.kernels.partial_selection import Queries
+from maskdsl.runtime.kernels.product_finder import like_keys
 from maskdsl.runtime.routing.find_op import partial_routed
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
 
@@ -86,6 +88,9 @@ def _packed(
         inputs = [*inputs, *_routed_by_sequence(compiled, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
         compiled = compiled.for_partial_calls
         mask = compiled.plan.mask
+    if mask.multiplies:
+        compiled, q, k, v, inputs = _multiplied(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k, query_start)
+        mask = compiled.plan.mask
     derived = compiled.derived(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     tokens_of = {}
@@ -115,6 +120,36 @@ def _routed_by_sequence(
     counts = torch.diff(cu_seqlens_q)
     totals = torch.diff(cu_seqlens_k) if compiled.plan.mask.is_layer else query_start + counts
     return partial_routed(compiled, q, k, present, inputs, Queries(query_start.long(), counts, totals))
+
+
+def _multiplied(
+    compiled: Bound,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    query_start: Tensor,
+) -> tuple[Bound, Tensor, Tensor, Tensor, Sequence[Tensor]]:
+    """The call with its products computed, for sequences padded to batch entries of the longest length."""
+    (queries, _), (keys, _) = _unpacked(q, cu_seqlens_q), _unpacked(k, cu_seqlens_k)
+    positions = query_start.long()[:, None] + torch.arange(queries.shape[2], device=q.device)
+    values = dict(zip((each.name for each in compiled.plan.mask.unmultiplied), inputs, strict=True))
+    products = compiled.product_finder.find(queries, keys, values, positions)
+    kernels = compiled.for_products_by_row
+    given = given_inputs(kernels, {**values, **products.tables}, query_start)
+    q = q if products.q is queries else _packed_again(products.q, cu_seqlens_q, q.shape[2])
+    k = k if products.k is keys else _packed_again(products.k, cu_seqlens_k, k.shape[2])
+    return kernels, q, k, like_keys(v, k), given
+
+
+def _packed_again(x: Tensor, ends: Tensor, count: int) -> Tensor:
+    """Packs padded x [sequences, heads, tokens, dim] to [1, heads, all tokens, dim]: the inverse of `_unpacked`."""
+    index = torch.arange(count, device=x.device)
+    entry = torch.searchsorted(ends[1:].long(), index, right=True).clamp(max=len(x) - 1)
+    position = (index - ends.long()[entry]).clamp(0, x.shape[2] - 1)
+    return x[entry, :, position].transpose(0, 1)[None]
 
 
 def _unpacked(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ import torch
 
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.ir.entries import EntryList, entry_numbers
 from maskdsl.ir.meaning.given_lists import hold
+from maskdsl.ir.values.entries import EntryList, entry_numbers
 
 PATTERNS = maskdsl.parse("""
 pattern graph(n = 12) {

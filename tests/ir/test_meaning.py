@@ -9,7 +9,6 @@ import pytest
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.expressions import FALSE, TRUE, Batch, Constant, Coordinate, Head, InSpace, Read, Side, apply
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.fixed_random import random_integers
 from maskdsl.ir.mask import (
     Along,
     Axis,
@@ -27,6 +26,7 @@ from maskdsl.ir.meaning.evaluate import allowed, dense
 from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import head_classes, simplify
+from maskdsl.ir.values.fixed_random import random_integers
 from tests.support.masks import c, causal, declared, given, k, mask, q, tokens, within
 
 BOXES = [(1, 1), (7,), (3, 5), (8, 8), (4, 4, 4), (2, 3, 5), (2, 2, 2, 2)]

@@ -54,6 +54,11 @@ def test_sinks_and_normalizations() -> None:
     assert last_line("triton.normalized") == "agreed"
 
 
+@pytest.mark.parametrize("extent", ["short", pytest.param("whole", marks=pytest.mark.long)])
+def test_products_of_vectors(extent: str) -> None:
+    assert last_line("triton.dots", extent) == "agreed"
+
+
 def test_reads_that_inputs_decide() -> None:
     assert last_line("triton.open_reads") == "agreed"
 

@@ -25,6 +25,7 @@ from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import Rank, Route, selector_argument
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.token_vectors import Window
 
 NO_LIMIT = 1 << 62
 
@@ -140,6 +141,11 @@ def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
                     read, axis
                 ):
                     yield from (IndexQuestion(read.node, axis, size, read.guards, positions) for positions in pairs)
+    for row in mask.rows:
+        *axes, _ = range(len(row.read.indices))
+        for axis, size in _open_axes(mask, row.read):
+            if axis in axes and not isinstance(row.indices[axis], Window):
+                yield from (IndexQuestion(row.read, axis, size, (mask.relation,), positions) for positions in pairs)
     for expression, positions in _token_values(mask):
         for read in tables.of(expression):
             for axis, size in _open_axes(mask, read.node):

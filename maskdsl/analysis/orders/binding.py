@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from maskdsl.analysis.indices.in_bounds import in_bounds
+from maskdsl.analysis.indices.product_windows import narrowed
 from maskdsl.analysis.lint.line_facts import mask_warnings
 from maskdsl.analysis.lint.text_warnings import text_warnings
 from maskdsl.analysis.lint.unused import unused_warnings
@@ -26,13 +27,13 @@ def bind_mask(
     `order` replaces the pattern's order: the text after the word `order`, several joined by `; `, or `"declared"`.
     Raises `AttnError` with all errors.
     """
-    return _ordered(_warned(in_bounds(bind(program, pattern, values, heads, order)), program))
+    return _ordered(_warned(narrowed(in_bounds(bind(program, pattern, values, heads, order))), program))
 
 
 def bind_layers(program: Program, stack: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
     """The masks of a stack's layers at these parameter values. Raises `AttnError` with all errors."""
     bound = bind_stack(program, stack, values, heads)
-    different = (_ordered(_warned(in_bounds(each), program)) for each in bound.different)
+    different = (_ordered(_warned(narrowed(in_bounds(each)), program)) for each in bound.different)
     return replace(bound, different=tuple(different))
 
 

@@ -13,8 +13,8 @@ from maskdsl.analysis.tiles.intervals import Array, Interval, point
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Nodes
 from maskdsl.base.records import dataclass
-from maskdsl.ir.entries import EntryList
 from maskdsl.ir.expressions import Read
+from maskdsl.ir.values.entries import EntryList
 
 
 @dataclass(frozen=True, eq=False)

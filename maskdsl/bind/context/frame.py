@@ -14,6 +14,7 @@ from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Along, CoordinateDefinition, Input, Sequence, Shuffled, Space
 from maskdsl.ir.routes import Product, Routed
+from maskdsl.ir.values.token_vectors import PairProduct, VectorProduct
 from maskdsl.syntax.program import Program
 
 
@@ -104,6 +105,8 @@ class Declared:
     """The reserved names of what a call decides that are read, `key_heads`; filled while expressions are elaborated."""
     products: dict[str, Product] = field(default_factory=dict)
     """Dot products in the scores of routes; filled while these are elaborated."""
+    dots: dict[str, VectorProduct | PairProduct] = field(default_factory=dict)
+    """Dot products in scores, by the names of the tables that stand for them; likewise."""
     routes: Mapping[str, RouteValue] = field(default_factory=dict)
     """The meaning of the names of routes in relations."""
     routed: tuple[Routed, ...] = ()

@@ -25,11 +25,12 @@ from maskdsl.bind.context.frame import PAIRS, Frame, SideDeclared
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.position_warnings import warn_of_positions
 from maskdsl.bind.context.reading import common_axes, read, unknown_space
+from maskdsl.bind.context.sides import side_of
 from maskdsl.bind.context.terms import operate
 from maskdsl.bind.expression.by_head import chosen_by_head, numbers_by_head
 from maskdsl.bind.expression.functions import FUNCTIONS, call_function
 from maskdsl.bind.expression.macros import axes_value, expand
-from maskdsl.bind.expression.names import resolve_name, side_of
+from maskdsl.bind.expression.names import resolve_name
 from maskdsl.bind.expression.table_inputs import read_table
 from maskdsl.ir.expressions import FALSE, TRUE, InSpace, Side
 from maskdsl.ir.facts.ranges import INT64

@@ -2,20 +2,20 @@
 
 from dataclasses import replace
 
-from maskdsl.base.errors.language.names import NoPairHere, NoScoreHere, OutsideQuantifier, SpaceAsValue, UnknownName
+from maskdsl.base.errors.language.names import NoScoreHere, OutsideQuantifier, SpaceAsValue, UnknownName
 from maskdsl.base.errors.language.types import NotConstant
 from maskdsl.base.habits import NAMES
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, constant
 from maskdsl.bind.context.frame import PAIRS, Frame, StatementKind
 from maskdsl.bind.context.reading import holders, read
+from maskdsl.bind.context.sides import head_number, side_of
 from maskdsl.bind.context.terms import make, operate
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.macros import Elaborate, expand
 from maskdsl.bind.expression.routed_names import route_relation
-from maskdsl.ir.expressions import Batch, Constant, Expression, Head, Read, Score, Side, apply
+from maskdsl.ir.expressions import Batch, Read, Score, Side
 from maskdsl.ir.facts.ranges import Range
-from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Op
 from maskdsl.syntax import tree
 
@@ -46,7 +46,7 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
                 return frame.add(NotConstant(span=span, what="this", reason=reason))
             if name == "batch":
                 return Term(Batch(span=span), Range(0, 2**31 - 1))
-            return _head(frame.declared.heads, span) if name == "head" else _key_head(frame, span)
+            return head_number(frame.declared.heads, span) if name == "head" else _key_head(frame, span)
         case "all":
             return frame.add(OutsideQuantifier(span=span, what="`all`"))
         case "s" if frame.statement is StatementKind.SCORE:
@@ -71,14 +71,6 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
     return _unknown(name, span, frame)
 
 
-def _head(heads: Heads, span: Span) -> Term:
-    """The number of the head, counted in the whole attention."""
-    here: Expression = Head(span=span)
-    if heads.first:
-        here = apply(Op.ADD, here, Constant(heads.first, span=span), span=span)
-    return Term(here, Range(heads.first, heads.first + heads.count - 1))
-
-
 def _key_heads(frame: Frame) -> int:
     """The key heads of the whole attention: as many as query heads, unless the caller says otherwise."""
     frame.declared.of_call.add("key_heads")
@@ -90,21 +82,7 @@ def _key_head(frame: Frame, span: Span) -> Value:
     """The number of the key head that the head reads, counted in the whole attention."""
     heads = frame.declared.heads
     shared = constant(heads.whole // _key_heads(frame), span)
-    return operate(frame, Op.FLOOR_DIVIDE, span, _head(heads, span), shared)
-
-
-def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:
-    """The side of `q` or `k`; reports it if there is no pair here."""
-    match frame.statement:
-        case StatementKind.PAIR | StatementKind.SCORE | StatementKind.ROUTE:
-            return Side.QUERY if name == "q" else Side.KEY
-        case StatementKind.TOKEN:
-            hint = "this is about one token: write its coordinates as bare names"
-        case StatementKind.CONSTANT:
-            hint = "this must be known before the tokens are"
-        case StatementKind.HEAD:
-            hint = "this may depend on the head, not on tokens"
-    return frame.add(NoPairHere(span=span, hint=hint))
+    return operate(frame, Op.FLOOR_DIVIDE, span, head_number(heads, span), shared)
 
 
 def _habit(name: str, frame: Frame) -> str | None:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from maskdsl.base.errors.language.limits import TooMany
 from maskdsl.base.errors.language.names import UnknownName
 from maskdsl.base.errors.language.spaces import BadLength
-from maskdsl.base.errors.language.tables import IndexCount, NotIndexed, WrongDimension
+from maskdsl.base.errors.language.tables import IndexCount, NotIndexed, NoVector, NoVectorLength, WrongDimension
 from maskdsl.base.errors.language.types import NotConstant, UnknownType
 from maskdsl.base.habits import DIMENSIONS as DIMENSIONS_ELSEWHERE
+from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, why_unknown
 from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.context.terms import as_terms, make
@@ -24,6 +25,7 @@ from maskdsl.ir.expressions import Batch, Read
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.values.token_vectors import TableRow
 from maskdsl.syntax import tree
 
 _DIMENSIONS = "`batch`, `heads`, `tokens`, `queries`, `keys`, `dim`, `_`, the names of spaces, and numbers"
@@ -140,27 +142,60 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
         return frame.add(NotIndexed(span=node.base.span, name=name, hint=hint))
     lists = None if table.lists is None else frame.declared.input(table.lists)
     dimensions = table.dimensions if lists is None else (*table.dimensions[:-1], *lists.dimensions[-2:])
-    if len(indices) != len(dimensions):
-        shown = ", ".join(each.text for each in table.dimensions)
-        expected = f"{len(dimensions)} ind{'ices' if len(dimensions) != 1 else 'ex'}"
-        result, text = len(indices), f"{SPARSE if table.sparse else table.type}[{shown}]"
-        return frame.add(IndexCount(span=span, name=name, expected=expected, found=result, declared=text))
-    terms = as_terms(frame, Op.RANDOM, span, indices)  # an operator of integers, so that all indices must be integers
+    terms = _indices(table, dimensions, indices, span, frame)
     if terms is None:
         return BAD
-    for term, dimension, written in zip(terms, dimensions, node.indices, strict=True):
-        if dimension.kind in (DimensionKind.DIM, DimensionKind.FREE):
-            what, hint = f"the dimension `{dimension.text}` cannot be indexed", "its length is known in calls only"
-            return frame.add(WrongDimension(span=written.span, what=what, hint=hint))
-        if dimension.size is None and not isinstance(term.expression, Batch):
-            what, hint = "the index of the dimension `batch` must be `batch`", "another index"
-            return frame.add(WrongDimension(span=written.span, what=what, hint=hint))
     if table.sparse:
         return is_stored(table, terms, node, frame)
     if lists is not None:
         return number_of_entry(table, lists, terms, node, frame)
     read = Read(name, tuple(term.expression for term in terms), table.type, span=span)
     return make(frame, span, read, terms)
+
+
+def read_row(base: tree.Name, indices: Sequence[Value], span: Span, frame: Frame) -> tuple[TableRow, Dimension] | Bad:
+    """The vector of an input at one index for each dimension but the last, and the length of that dimension."""
+    table = frame.declared.input(base.id)
+    assert table is not None
+    last = table.dimensions[-1]
+    if table.type is not Type.FLOAT:
+        return frame.add(NoVector(span=span, found=f"of the table `{base.id}`, whose entries are {table.type}s"))
+    if table.sparse or table.lists is not None or len(indices) == len(table.dimensions):
+        return frame.add(NoVector(span=span, found=f"an element of `{base.id}`"))
+    terms = _indices(table, table.dimensions[:-1], indices, span, frame)
+    if terms is None:
+        return BAD
+    if last.kind not in (DimensionKind.DIM, DimensionKind.FIXED):
+        return frame.add(NoVectorLength(span=span, name=base.id, text=last.text))
+    return TableRow(base.id, tuple(term.expression for term in terms)), last
+
+
+def _indices(
+    table: Input, dimensions: Sequence[Dimension], indices: Sequence[Value], span: Span, frame: Frame
+) -> list[Term] | None:
+    """The indices of these dimensions of a table; None, with a report, if they do not fit."""
+    if len(indices) != len(dimensions):
+        count, shown = len(dimensions), ", ".join(each.text for each in table.dimensions)
+        expected = f"{count} ind{'ices' if count != 1 else 'ex'}"
+        if count < len(table.dimensions) and not table.sparse:
+            expected += " where a vector is expected"
+        result, text = len(indices), f"{SPARSE if table.sparse else table.type}[{shown}]"
+        frame.add(IndexCount(span=span, name=table.name, expected=expected, found=result, declared=text))
+        return None
+    terms = as_terms(frame, Op.RANDOM, span, indices)  # an operator of integers, so that all indices must be integers
+    if terms is None:
+        return None
+    for term, dimension in zip(terms, dimensions, strict=True):
+        at = term.expression.span or span
+        if dimension.kind in (DimensionKind.DIM, DimensionKind.FREE):
+            what, hint = f"the dimension `{dimension.text}` cannot be indexed", "its length is known in calls only"
+            frame.add(WrongDimension(span=at, what=what, hint=hint))
+            return None
+        if dimension.size is None and not isinstance(term.expression, Batch):
+            what, hint = "the index of the dimension `batch` must be `batch`", "another index"
+            frame.add(WrongDimension(span=at, what=what, hint=hint))
+            return None
+    return terms
 
 
 def _no_table(name: str, node: tree.Index, declared: Declared, frame: Frame) -> Bad:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from maskdsl.syntax import tree
+from maskdsl.syntax.program import Program
 
 
 def names_read(declaration: tree.PatternDeclaration | tree.StackDeclaration) -> frozenset[str]:
@@ -17,6 +18,14 @@ def unread_inputs(declaration: tree.PatternDeclaration, orders: tuple[tree.State
     read = names_read(declaration).union(_names(orders))
     inputs = (each.name.id for each in declaration.statements if isinstance(each, tree.InputStatement))
     return tuple(name for name in inputs if name not in read)
+
+
+def names_called(program: Program, declaration: tree.PatternDeclaration) -> frozenset[str]:
+    """The names in scores of a pattern and in what scores may call: its `let`s, and macros of its program's files."""
+    files = [file for file in program.files if file is not program.standard]
+    macros = [each for file in files for each in file.declarations if isinstance(each, tree.MacroDeclaration)]
+    scores = [each for each in declaration.statements if isinstance(each, tree.ScoreStatement | tree.LetStatement)]
+    return frozenset(_names((*scores, *macros)))
 
 
 def _names(value: object) -> Iterator[str]:

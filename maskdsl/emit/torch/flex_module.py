@@ -35,7 +35,7 @@ _CALLS = {Side.QUERY: ("q_i", "queries", "layout[0]"), Side.KEY: ("k_i", "keys",
 def emit_flex(plan: KernelPlan) -> str:
     """The text of a module with `modifications(inputs, batch, heads, device, layout)`; see `codegen/flex.py`.
 
-    Raises `AttnError` for pooled keys, weights and routes, which FlexAttention cannot express.
+    Raises `AttnError` for pooled keys, weights, routes and products of vectors, which FlexAttention cannot express.
     """
     if mistakes := list(inexpressible(plan.mask)):
         raise AttnError(*mistakes)
@@ -67,6 +67,8 @@ def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
         yield errors.FlexNormalization(pattern=mask.name, span=mask.span)
     if mask.routed:
         yield errors.FlexRoute(pattern=mask.name, span=mask.span)
+    if mask.multiplies:
+        yield errors.FlexProduct(pattern=mask.name, span=mask.span)
 
 
 def _mask_lines(plan: KernelPlan) -> list[str]:

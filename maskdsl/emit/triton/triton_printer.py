@@ -30,9 +30,9 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.facts.ranges import INT32, Range, expression_range
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.fixed_random import WORD, random_state
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, TRITON_HELPERS, Op, Type
+from maskdsl.ir.values.fixed_random import WORD, random_state
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
 HELPERS = ("find_entry", "inside", "power", "mix", *TRITON_HELPERS)

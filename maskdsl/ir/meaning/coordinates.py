@@ -9,7 +9,6 @@ import numpy as np
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score
 from maskdsl.ir.facts.trace import dependencies
-from maskdsl.ir.fixed_random import random_integers
 from maskdsl.ir.mask import (
     Along,
     Computed,
@@ -25,6 +24,7 @@ from maskdsl.ir.mask import (
 from maskdsl.ir.meaning.curves import curve_positions
 from maskdsl.ir.numpy_operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array, Type
+from maskdsl.ir.values.fixed_random import random_integers
 
 
 @dataclass(frozen=True, eq=False)

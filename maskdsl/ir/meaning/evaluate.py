@@ -31,6 +31,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.probabilities import probabilities, scaled_output
+from maskdsl.ir.meaning.product_meaning import HeadVectors, with_products
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import Array, Op
@@ -175,10 +176,11 @@ def attention(
     lse = np.full((batches, heads, queries), -np.inf)
     group_size = heads // k.shape[1]
     k, v = (all_tokens(mask.keys, x.astype(np.float64)) for x in (k, v))
+    inputs = with_products(mask, inputs, q, k)
     for batch, head in np.ndindex(batches, heads):
         pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs)
         key_head = head // group_size
-        products = q[batch, head].astype(np.float64) @ k[batch, key_head].T
+        products = HeadVectors(mask, inputs, q, k, batch, head).pairs()
         out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, key_head], q.shape[-1])
     return out, lse
 

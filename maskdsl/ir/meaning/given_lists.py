@@ -1,4 +1,4 @@
-"""The lists of entries that callers give for sparse inputs, as the tensors of `ir/entries.py`."""
+"""The lists of entries that callers give for sparse inputs, as the tensors of `ir/values/entries.py`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,8 +16,8 @@ from maskdsl.base.errors.calls.sparse_inputs import (
     WrongLists,
 )
 from maskdsl.base.records import dataclass
-from maskdsl.ir.entries import HEAD, entry_codes
 from maskdsl.ir.mask import Input
+from maskdsl.ir.values.entries import HEAD, entry_codes
 
 Array = NDArray[Any]
 

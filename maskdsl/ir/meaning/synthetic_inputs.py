@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.ir.entries import HEAD
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.meaning.given_lists import hold
 from maskdsl.ir.ops import Type
+from maskdsl.ir.values.entries import HEAD
 
 _FREE_LENGTH = 8
 _SEGMENTS = 6

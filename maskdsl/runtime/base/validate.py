@@ -58,6 +58,8 @@ class Signature:
     """Whether more inputs are computed from q and k before attention: routes, nearest centroids, ranks."""
     may_finish: bool = False
     """Whether sinks or factors may follow attention; lengths that are not bound yet decide factors."""
+    multiplies: bool = False
+    """Whether scores may read products of vectors, which are computed before attention."""
 
 
 def arguments(

@@ -18,6 +18,7 @@ from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.base.validate import check_inputs, check_values
 from maskdsl.runtime.compiled_mask import Bound, DerivedMask
 from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_gathered
+from maskdsl.runtime.decode.multiplied_call import multiplied
 from maskdsl.runtime.decode.paging import (
     CallPositions,
     checked_mask,
@@ -53,8 +54,8 @@ def _ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor
     """Checks a partial call, as far as possible without waiting for a GPU, and returns the mask that computes it."""
     whole = checked_mask(handle, q, k, v, positions)
     compiled = whole.for_partial_calls
-    check_inputs(compiled.plan.mask.inputs, inputs, q)
-    check_values(compiled.plan.mask.inputs, inputs)
+    check_inputs(compiled.plan.mask.given, inputs, q)
+    check_values(compiled.plan.mask.given, inputs)
     if whole.checks_reads and not whole.plan.mask.keys.is_pooled and positions.query_starts.device.type == "cpu":
         given = inputs[: len(whole.plan.mask.given)]
         whole.open_reads.check(given, len(q), tokens=lambda: _call_tokens(whole, q, k, positions))
@@ -80,6 +81,8 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
     check_whole(compiled.signature.pattern, compiled.signature.span)
     if 0 in (q.shape[0], q.shape[2], room(k, positions)):
         return nothing(q, v, True)
+    if compiled.plan.mask.multiplies:
+        compiled, q, k, v, inputs, positions = multiplied(compiled, q, k, v, inputs, positions)
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
@@ -112,7 +115,10 @@ def _chunk(
     starts, lengths, table = positions
     assert starts is not None
     call = CallPositions(starts, lengths, table, page_size)
-    return _in_chunk(attend, _ready(handle, q, k, v, inputs, call), q, k, v, inputs, call)
+    compiled = _ready(handle, q, k, v, inputs, call)
+    if compiled.plan.mask.multiplies:
+        compiled, q, k, v, inputs, call = multiplied(compiled, q, k, v, inputs, call)
+    return _in_chunk(attend, compiled, q, k, v, inputs, call)
 
 
 def _in_chunk(

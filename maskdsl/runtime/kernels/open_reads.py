@@ -72,7 +72,7 @@ class OpenReads:
         """
         if not self.questions:
             return
-        given = dict(zip((each.name for each in self.mask.inputs), inputs, strict=tokens is None))
+        given = dict(zip((each.name for each in self.mask.unmultiplied), inputs, strict=tokens is None))
         used = {name: given[name] for name in self.names if name in given}
         if not debug and any(x.device.type != "cpu" for x in used.values()):
             return

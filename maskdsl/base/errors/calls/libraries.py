@@ -41,6 +41,15 @@ class FlexRoute(Diagnostic):
     pattern: str
 
 
+class FlexProduct(Diagnostic):
+    code = "E377"
+    message = "`{pattern}` multiplies vectors, which FlexAttention does not pass to its functions"
+    label = "this pattern"
+    help = "call maskdsl's own attention(q, k, v) instead"
+
+    pattern: str
+
+
 class MissingLibrary(Diagnostic):
     code = "E610"
     message = "{what} needs {library}, which cannot be imported: {reason}"

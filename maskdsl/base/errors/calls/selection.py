@@ -29,6 +29,15 @@ class LaidOutRoute(Diagnostic):
     pattern: str
 
 
+class LaidOutProducts(Diagnostic):
+    code = "E376"
+    message = '`{pattern}` multiplies vectors of tokens in declared order, and the layout is "ordered"'
+    label = "this pattern"
+    help = 'use layout="declared"'
+
+    pattern: str
+
+
 class AbsentQueries(Diagnostic):
     code = "E453"
     message = "the route `{route}` of `{pattern}` needs queries that are not in this call"

@@ -1,4 +1,4 @@
-"""E23x: errors of tables and their entries. Raised by `bind` and `analysis`."""
+"""E23x: errors of tables and their entries, and E37x: of their vectors. Raised by `bind` and `analysis`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -70,3 +70,62 @@ class NoTokens(Diagnostic):
 
     name: str
     kind: str
+
+
+class NoVector(Diagnostic):
+    code = "E370"
+    message = "a vector is expected here"
+    label = "this is {found}"
+    help = (
+        "vectors are `q`, `k`, inputs that are read with one index fewer than they have dimensions, such as "
+        "`table[head, q - k]`, and sums and multiples of these"
+    )
+
+    found: str
+
+
+class UnequalVectors(Diagnostic):
+    code = "E371"
+    message = "these vectors have different lengths: {one} and {two}"
+    label = "{what} takes vectors of one length"
+
+    one: str
+    two: str
+    what: str
+
+
+class NoVectorLength(Diagnostic):
+    code = "E372"
+    message = "the last dimension of `{name}`, `{text}`, is no length of a vector"
+    label = "this would be a vector of {text}"
+    help = "declare the last dimension as `dim`, the head dimension, or as an integer"
+
+    name: str
+    text: str
+
+
+class VectorOfPair(Diagnostic):
+    code = "E373"
+    message = "each element of this vector depends on the query and on the key"
+    label = "`{function}` takes vectors of one of the two"
+    help = "sums and multiples of any vectors can stand in `dot`: only functions of their elements cannot"
+
+    function: str
+
+
+class SeparateProducts(Diagnostic):
+    code = "E374"
+    message = "the score reads several products of the query and the key, and not in one sum"
+    label = "this is one of them"
+    help = (
+        "products of vectors of the query and of the key are computed as one: add them, each times what depends on one "
+        "of the two tokens, before other functions are applied to the sum"
+    )
+
+
+class DotArguments(Diagnostic):
+    code = "E375"
+    message = "`dot` takes two vectors, and {found} are given"
+    label = "`dot(a, b)` is expected"
+
+    found: int

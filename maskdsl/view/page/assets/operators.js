@@ -6,7 +6,7 @@
 const integerLog2 = (x) => (x < 1 ? -1 : x < 4294967296 ? 31 - Math.clz32(x) : 63 - Math.clz32(x / 4294967296));
 const high = (x) => Math.floor(x / 4294967296);
 
-/** Scrambles a 32-bit word, as in `ir/fixed_random.py`. Products keep their low 32 bits, as `imul` does. */
+/** Scrambles a 32-bit word, as in `ir/values/fixed_random.py`. Products keep their low 32 bits, as `imul` does. */
 function mix(x) {
   x ^= x >>> 16;
   x = Math.imul(x, 0x7feb352d);

@@ -1,0 +1,128 @@
+# hole: header
+"""The products of vectors that scores read, in plain torch: the skeleton, of a pattern without any."""
+# end
+
+import torch
+
+# Vectors are [batch or 1, heads or 1, tokens or 1, entries of windows, dim], in float32 at least.
+
+
+class Multiply(torch.autograd.Function):
+    """a @ b^T. What is not finite reaches no gradient of what does not read it: there 0 * NaN would be NaN."""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return a @ b.transpose(-1, -2)
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = (x.nan_to_num(0, 0, 0) for x in ctx.saved_tensors)
+        grad_a = (grad @ b).sum_to_size(a.shape) if ctx.needs_input_grad[0] else None
+        grad_b = (grad.transpose(-1, -2) @ a).sum_to_size(b.shape) if ctx.needs_input_grad[1] else None
+        return grad_a, grad_b
+
+
+def of_each(a, b):
+    """The product of two vectors of every token: [batch or 1, heads or 1, tokens or 1]."""
+    if b.shape[-2] == 1:
+        return Multiply.apply(a, b).squeeze(-1)
+    if a.shape[-2] == 1:
+        return Multiply.apply(b, a).squeeze(-1)
+    return Multiply.apply(a.unsqueeze(-2), b.unsqueeze(-2)).flatten(-3)
+
+
+def of_all(a, b):
+    """The products of every token's vector, or every entry of a, with every entry of b: [..., tokens or entries of a].
+
+    b has one token, and so has a if it has entries.
+    """
+    sizes = a.shape[2:-1] if a.dim() == 4 else a.shape[3:-1]
+    products = Multiply.apply(a.flatten(2, -2), b.flatten(2, -2))
+    return products.unflatten(-1, b.shape[3:-1]).unflatten(2, sizes)
+
+
+def rows(table, indices, windows, dtype):
+    """The vectors of a table at an index for each of its dimensions but the last; NaN for an index outside.
+
+    An index is [batch or 1, heads or 1, tokens or 1] or fewer axes; or None for a dimension that is kept, of which
+    `windows` has the first entry and the number of entries.
+    """
+    kept = [axis for axis, index in enumerate(indices) if index is None]
+    for axis, window in zip(kept, windows, strict=True):
+        table = table.narrow(axis, *window)
+    chosen = [axis for axis in range(len(indices)) if axis not in kept]
+    table = table.permute(*chosen, *kept, table.dim() - 1).to(dtype)
+    if not chosen:
+        return table[None, None, None]
+    given = [torch.as_tensor(index, device=table.device) for index in indices if index is not None]
+    given = [index.view(*(1,) * (3 - index.dim()), *index.shape) for index in given]
+    sizes = table.shape[: len(given)]
+    inside = [(index >= 0) & (index < size) for index, size in zip(given, sizes, strict=True)]
+    result = table[tuple(index.clamp(0, size - 1) for index, size in zip(given, sizes, strict=True))]
+    inside = torch.stack(torch.broadcast_tensors(*inside)).all(dim=0)
+    return torch.where(inside[(...,) + (None,) * (result.dim() - 3)], result, torch.nan)
+
+
+def times(vector, factor):
+    """The vector of every token times its factor."""
+    factor = torch.as_tensor(factor, device=vector.device, dtype=vector.dtype)
+    return vector * factor.unsqueeze(-1)
+
+
+def of_heads(k, heads):
+    """Keys [batch, key heads, tokens, dim] repeated for the query heads that share them."""
+    return k if k.shape[1] == heads else k.repeat_interleave(heads // k.shape[1], dim=1)
+
+
+def at(values, positions):
+    """Per-token values [batch or 1, heads or 1, tokens], from these or fewer axes, at positions [batch, tokens]."""
+    values = values.view(*(1,) * (3 - values.dim()), *values.shape)
+    if positions is None:
+        return values
+    positions = positions.clamp(0, values.shape[-1] - 1)[:, None]
+    return torch.take_along_dim(values.expand(len(positions), -1, -1), positions, dim=-1)
+
+
+def joined(vectors, x):
+    """The vectors of a side side by side, in the type of x, [batch, heads, tokens, dims]."""
+    vectors = [each.expand(*x.shape[:-1], -1) for each in vectors]
+    return torch.cat(vectors, dim=-1).to(x.dtype)
+
+
+# hole: pattern
+def token_coordinates(device, **_):
+    """The coordinates that vectors read, in declared order: [batch or 1, heads or 1, tokens] or fewer axes."""
+    return {}
+
+
+def products(q, k, dtype, **_):
+    """The products by name, and the vectors that attention multiplies; None for the given ones."""
+    return {}, None, None
+
+
+# end
+def find(q, k, positions, inputs):
+    """The products by name, [batch, heads, ...], and the queries and keys that attention multiplies.
+
+    q is [batch, heads, queries, dim] at declared positions [batch, queries], None for all; k is [batch, key heads,
+    keys, dim], the first keys of the pattern. `inputs` are the pattern's inputs by name. Keys come with as many heads
+    as queries, if they are others than the given ones.
+    """
+    batch, heads, _, _ = q.shape
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    inputs = {
+        **inputs,
+        "batch": torch.arange(batch, device=q.device)[:, None, None],
+        "head": torch.arange(heads, device=q.device)[:, None],
+    }
+    # hole: coordinates
+    queries = keys = token_coordinates(device=q.device, **inputs)
+    # end
+    queries = {f"q_{name}": at(value, positions) for name, value in queries.items()}
+    keys = {f"k_{name}": at(value, None)[..., : k.shape[2]] for name, value in keys.items()}
+    tables, query_vectors, key_vectors = products(q, k, dtype, **{**inputs, **queries, **keys})
+    tables = {name: product.expand(batch, heads, *product.shape[2:]) for name, product in tables.items()}
+    query = q if query_vectors is None else joined(query_vectors, q)
+    key = k if key_vectors is None else joined(key_vectors, of_heads(k, heads))
+    return tables, query, key

@@ -1,0 +1,316 @@
+"""Elaborates vectors, and `dot(a, b)` in scores: a sum of products, each of them a read of a table or of a pair."""
+
+from dataclasses import replace
+
+from maskdsl.base.errors.language import tables as errors
+from maskdsl.base.source import Span
+from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, constant, describe
+from maskdsl.bind.context.frame import Frame
+from maskdsl.bind.context.guards import assuming
+from maskdsl.bind.context.sides import head_number, side_of
+from maskdsl.bind.context.terms import operate, promoted
+from maskdsl.bind.context.vector_values import VectorTerm, VectorValue, added, differ, gathered, sides_of
+from maskdsl.bind.expression.macros import Elaborate
+from maskdsl.bind.expression.table_inputs import read_row
+from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, Head, Read, Side
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import Dimension, DimensionKind
+from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.values.token_vectors import Elementwise, OfToken, PairProduct, TableRow, Vector, VectorProduct, Window
+from maskdsl.syntax import tree
+
+_HEAD_DIM = Dimension(DimensionKind.DIM, None, "dim")
+_LONGEST_NAME = 60
+
+
+def score_dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    """The product of two vectors in a score, distributed over their terms."""
+    plain = [argument.value for argument in call.arguments if argument.name is None]
+    if len(plain) != len(call.arguments) or len(plain) != len(PAIR):
+        return frame.add(errors.DotArguments(span=call.span, found=len(call.arguments)))
+    left, right = (_vector(node, frame, elaborate) for node in plain)
+    if isinstance(left, Bad) or isinstance(right, Bad):
+        return BAD
+    if differ(left.length, right.length):
+        return _unequal(left, right, "`dot`", call.span, frame)
+    products = [_product(one, two, call.span, frame) for one in gathered(left) for two in gathered(right)]
+    result: Value = products[0]
+    for each in products[1:]:
+        result = operate(frame, Op.ADD, call.span, result, each)
+    return result
+
+
+def _unequal(one: VectorValue, two: VectorValue, what: str, span: Span, frame: Frame) -> Bad:
+    return frame.add(errors.UnequalVectors(span=span, one=one.length.text, two=two.length.text, what=what))
+
+
+# Vectors
+
+
+def _vector(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
+    """The vector that an expression is; BAD, with a report, if it is none."""
+    match node:
+        case tree.Name(id="q" | "k" as base, span=span):
+            side = side_of(base, span, frame)
+            return BAD if isinstance(side, Bad) else _single(OfToken(side), _HEAD_DIM)
+        case tree.Name(id=name) if isinstance(value := frame.names.get(name), Abbreviation):
+            return _vector(value.statement.value, replace(frame, names=value.names), elaborate)
+        case tree.Index(base=tree.Name(id=name)) if _is_table(name, frame):
+            row = read_row(node.base, [elaborate(each, frame) for each in node.indices], node.span, frame)
+            return BAD if isinstance(row, Bad) else _single(*row)
+        case tree.Attribute(base=tree.Name(id="q" | "k" as base), name=name) if _is_table(name.id, frame):
+            return _of_token(node, base, frame)
+        case tree.Unary(operator="+" | "-" as sign, operand=operand):
+            inner = _vector(operand, frame, elaborate)
+            return inner if sign == "+" else _scaled(inner, constant(-1.0, node.span), frame, node.span)
+        case tree.Binary(operator="+" | "-" as sign, left=left, right=right):
+            one, two = (_vector(each, frame, elaborate) for each in (left, right))
+            two = two if sign == "+" else _scaled(two, constant(-1.0, node.span), frame, node.span)
+            return _added(one, two, node.span, frame)
+        case tree.Binary(operator="*", left=left, right=right):
+            first = _is_vector(left, frame)
+            factor, rest = (right, left) if first else (left, right)
+            return _scaled(_vector(rest, frame, elaborate), _factor(factor, frame, elaborate), frame, node.span)
+        case tree.Binary(operator="/", left=left, right=right):
+            divisor = _factor(right, frame, elaborate)
+            inverse = operate(frame, Op.DIVIDE, node.span, constant(1.0, node.span), divisor)
+            return _scaled(_vector(left, frame, elaborate), inverse, frame, node.span)
+        case tree.Conditional():
+            return _conditional(node, frame, elaborate)
+        case tree.Call(function=tree.Name(id="max" | "min" | "abs")) if _is_vector(node, frame):
+            return _elementwise(node, frame, elaborate)
+    value = elaborate(node, frame)
+    return BAD if isinstance(value, Bad) else frame.add(errors.NoVector(span=node.span, found=describe(value)))
+
+
+def _is_vector(node: tree.Expression, frame: Frame) -> bool:
+    """Whether an expression is meant as a vector, by its form."""
+    match node:
+        case tree.Name(id=name):
+            value = frame.names.get(name)
+            return name in ("q", "k") or (isinstance(value, Abbreviation) and _is_vector(value.statement.value, frame))
+        case tree.Index(base=tree.Name(id=name), indices=indices):
+            table = frame.declared.input(name)
+            return table is not None and len(indices) == len(table.dimensions) - 1
+        case tree.Attribute(name=name):
+            return _is_table(name.id, frame)
+        case tree.Unary(operand=operand):
+            return _is_vector(operand, frame)
+        case tree.Binary(operator="+" | "-" | "*" | "/", left=left, right=right):
+            return _is_vector(left, frame) or _is_vector(right, frame)
+        case tree.Conditional(then=left, otherwise=right):
+            return _is_vector(left, frame) or _is_vector(right, frame)
+        case tree.Call(function=tree.Name(id=function), arguments=arguments):
+            return function in _ELEMENTWISE and any(_is_vector(each.value, frame) for each in arguments)
+        case _:
+            return False
+
+
+def _conditional(node: tree.Conditional, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
+    """`a if c else b`, in which 0.0 stands for the zero vector."""
+    condition = elaborate(node.condition, frame)
+    if isinstance(condition, Term) and isinstance(condition.constant, bool):
+        return _vector(node.then if condition.constant else node.otherwise, frame, elaborate)
+    terms: list[VectorTerm] = []
+    lengths: list[VectorValue] = []
+    for branch, truth in ((node.then, True), (node.otherwise, False)):
+        holds = condition if truth else operate(frame, Op.NOT, node.condition.span, condition)
+        if isinstance(branch, tree.Float | tree.Integer) and branch.value == 0:
+            continue
+        value = _vector(branch, assuming(frame, condition, truth), elaborate)
+        if isinstance(value, Bad) or not isinstance(holds, Term):
+            return BAD
+        lengths.append(value)
+        for each in value.terms:
+            both = holds if each.condition is None else operate(frame, Op.AND, node.span, holds, each.condition)
+            if not isinstance(both, Term):
+                return BAD
+            terms.append(replace(each, condition=both))
+    if not lengths:
+        return frame.add(errors.NoVector(span=node.span, found="a number"))
+    if differ(lengths[0].length, lengths[-1].length):
+        return _unequal(lengths[0], lengths[-1], "a condition", node.span, frame)
+    return VectorValue(tuple(terms), lengths[0].length)
+
+
+_ELEMENTWISE = {"max": (Op.MAXIMUM, 2), "min": (Op.MINIMUM, 2), "abs": (Op.ABSOLUTE, 1)}
+"""The functions of elements, and how many operands they take."""
+
+
+def _elementwise(call: tree.Call, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
+    """A function of the elements of vectors, which read the same token."""
+    op, count = _ELEMENTWISE[call.function.id]
+    if len(call.arguments) != count or any(each.name is not None for each in call.arguments):
+        elaborate(call, frame)  # reports what is wrong with the arguments
+        return BAD
+    operands: list[Vector | Expression] = []
+    lengths: list[VectorValue] = []
+    for each in call.arguments:
+        if not _is_vector(each.value, frame):
+            factor = _factor(each.value, frame, elaborate)
+            checked = operate(frame, Op.MULTIPLY, each.span, factor, constant(1.0, each.span))  # a float, or an error
+            if isinstance(checked, Bad) or not isinstance(factor, Term):
+                return BAD
+            operands.append(factor.expression)
+            continue
+        value = _vector(each.value, frame, elaborate)
+        if isinstance(value, Bad):
+            return BAD
+        lengths.append(value)
+        if any(term.condition is not None for term in value.terms):
+            return frame.add(errors.VectorOfPair(span=each.span, function=call.function.id))
+        operands.append(added(list(value.terms)).vector)
+    if differ(lengths[0].length, lengths[-1].length):
+        return _unequal(lengths[0], lengths[-1], f"`{call.function.id}`", call.span, frame)
+    made = Elementwise(op, tuple(operands))
+    if _is_of_pair(made):
+        return frame.add(errors.VectorOfPair(span=call.span, function=call.function.id))
+    return _single(made, lengths[0].length)
+
+
+def _is_table(name: str, frame: Frame) -> bool:
+    table = frame.declared.input(name)
+    return name not in frame.names and table is not None and not table.is_coordinate
+
+
+def _of_token(node: tree.Attribute, base: str, frame: Frame) -> VectorValue | Bad:
+    """`q.rows`: the vector that an input with one token dimension has for the token."""
+    table = frame.declared.input(node.name.id)
+    assert table is not None
+    side = Side.QUERY if base == "q" else Side.KEY
+    indices: list[Value] = []
+    for each in table.dimensions[:-1]:
+        match each.kind:
+            case DimensionKind.BATCH:
+                indices.append(Term(Batch()))
+            case DimensionKind.HEADS:
+                indices.append(head_number(frame.declared.heads, node.span))
+            case DimensionKind.TOKENS:
+                indices.append(_position(side, each, node.span, frame))
+            case _:
+                indices = []
+                break
+    if [each.kind for each in table.dimensions].count(DimensionKind.TOKENS) != 1 or not indices:
+        what = f"the table `{table.name}`, which is read by indices"
+        return frame.add(errors.NoVector(span=node.span, found=what))
+    row = read_row(node.name, indices, node.span, frame)
+    return BAD if isinstance(row, Bad) else _single(*row)
+
+
+def _position(side: Side, dimension: Dimension, span: Span, frame: Frame) -> Value:
+    """The index of a token along a dimension: its position in the sequence, or in the space of that name."""
+    sequence = frame.sequence(side)
+    position = Term(Coordinate(side, "i", span=span))
+    pairs = zip(sequence.spaces, sequence.offsets, strict=True)
+    offset = next((offset for space, offset in pairs if space.name == dimension.text), 0)
+    return position if not offset else operate(frame, Op.SUBTRACT, span, position, constant(offset, span))
+
+
+def _single(vector: Vector, length: Dimension) -> VectorValue:
+    return VectorValue((VectorTerm(None, vector),), length)
+
+
+def _factor(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Value:
+    value = elaborate(node, frame)
+    return promoted(frame, value) if isinstance(value, Term) and value.type is Type.INT else value
+
+
+def _scaled(value: VectorValue | Bad, factor: Value, frame: Frame, span: Span) -> VectorValue | Bad:
+    """A multiple of a vector."""
+    if isinstance(value, Bad) or isinstance(factor, Bad):
+        return BAD
+    terms = []
+    for each in value.terms:
+        product = factor if each.factor is None else operate(frame, Op.MULTIPLY, span, each.factor, factor)
+        checked = operate(frame, Op.MULTIPLY, span, product, constant(1.0, span))  # a float, or an error
+        if isinstance(checked, Bad) or not isinstance(product, Term):
+            return BAD
+        terms.append(replace(each, factor=product))
+    return replace(value, terms=tuple(terms))
+
+
+def _added(one: VectorValue | Bad, two: VectorValue | Bad, span: Span, frame: Frame) -> VectorValue | Bad:
+    if isinstance(one, Bad) or isinstance(two, Bad):
+        return BAD
+    if differ(one.length, two.length):
+        return _unequal(one, two, "a sum", span, frame)
+    length = one.length if one.length.kind is DimensionKind.FIXED else two.length
+    return VectorValue((*one.terms, *two.terms), length)
+
+
+# Products
+
+
+def _product(one: VectorTerm, two: VectorTerm, span: Span, frame: Frame) -> Value:
+    """The product of two terms: the read of a table that a call computes, or of a pair, times their factors."""
+    made = _shared(one.vector, two.vector) or _of_tables(one.vector, two.vector, frame)
+    name = _name(made, span.text, frame)
+    indices = made.indices if isinstance(made, VectorProduct) else _PAIR
+    result: Value = Term(Read(name, indices, Type.FLOAT, span=span), size=1 + len(indices), depth=2)
+    for each in (one.factor, two.factor):
+        if each is not None:
+            result = operate(frame, Op.MULTIPLY, span, each, result)
+    for each in (one.condition, two.condition):
+        if each is not None:
+            result = operate(frame, Op.SELECT, span, each, result, constant(0.0, span))
+    return result
+
+
+_PAIR: tuple[Expression, ...] = (Batch(), Head(), Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i"))
+"""What stands for the product of a pair until the score is whole."""
+
+
+def _name(made: "VectorProduct | PairProduct", text: str, frame: Frame) -> str:
+    """The name of an equal product, or a new one, which no input can have."""
+    text = " ".join(text.split())
+    text = text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+    known, number, name = frame.declared.dots, 1, text
+    while name in known and _unnamed(known[name]) != _unnamed(made):
+        number += 1
+        name = f"{text} {number}"
+    known[name] = replace(made, name=name) if isinstance(made, VectorProduct) else made
+    return name
+
+
+def _unnamed(made: "VectorProduct | PairProduct") -> object:
+    return replace(made, name="") if isinstance(made, VectorProduct) else made
+
+
+def _shared(one: Vector, two: Vector) -> VectorProduct | PairProduct | None:
+    """The product of vectors that depend on one token each at most; None if one depends on both."""
+    if _is_of_pair(one) or _is_of_pair(two):
+        return None
+    sides = sides_of(one), sides_of(two)
+    both = sides[0] | sides[1]
+    if len(both) < len(PAIR):
+        return VectorProduct("", next(iter(both), None), one, two)
+    query, key = (one, two) if Side.QUERY in sides[0] else (two, one)
+    return PairProduct(query, key)
+
+
+def _of_tables(one: Vector, two: Vector, frame: Frame) -> VectorProduct:
+    """The product with a row whose indices depend on both tokens: with all rows that these choose from."""
+    left, right = (_windowed(each, frame) if _is_of_pair(each) else each for each in (one, two))
+    sides = frozenset[Side]().union(*(sides_of(each) for each in (one, two) if not _is_of_pair(each)))
+    return VectorProduct("", next(iter(sides), None), left, right)
+
+
+def _is_of_pair(vector: Vector) -> bool:
+    return len(sides_of(vector)) == len(PAIR)
+
+
+def _windowed(row: Vector, frame: Frame) -> TableRow:
+    """The row with indices that depend on a token kept as axes of its product."""
+    assert isinstance(row, TableRow), "functions of elements take vectors of one token"
+    table = frame.declared.input(row.input)
+    assert table is not None
+
+    def kept(index: Expression | Window, dimension: Dimension) -> Expression | Window:
+        if isinstance(index, Window) or dimension.size is None:
+            return index
+        read = reads(index)
+        is_of_token = any(read.names(side) for side in PAIR)
+        return Window(index, 0, dimension.size) if is_of_token else index
+
+    pairs = zip(row.indices, table.dimensions[:-1], strict=True)
+    return replace(row, indices=tuple(kept(*each) for each in pairs))

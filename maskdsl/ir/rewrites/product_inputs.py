@@ -1,0 +1,21 @@
+"""Masks whose products of vectors are given: those that kernels compute, once a call has computed the products."""
+
+from dataclasses import replace
+
+from maskdsl.ir.facts.trace import pair_trace
+from maskdsl.ir.mask import MaskIR
+
+
+def with_given_products(mask: MaskIR) -> MaskIR:
+    """The mask with products and the results of routes as given inputs, without the inputs that vectors alone read.
+
+    Its sinks and its factor follow in the mask itself.
+    """
+    read = pair_trace(mask, mask.pair_expressions, ordered=True).inputs
+    inputs = tuple(each for each in mask.inputs if each.is_coordinate or each.name in read)
+    return replace(mask, inputs=inputs, factor=None, sinks=(), routed=(), products=(), pairs=())
+
+
+def without_products(mask: MaskIR) -> MaskIR:
+    """The mask with the relation of this one, and scores that read no products."""
+    return replace(mask, scores=(), scale=None, inputs=mask.unmultiplied, products=(), pairs=())

@@ -1,0 +1,234 @@
+"""Vectors of queries, keys, tables and pools, and the products of them that a call computes before attention.
+
+A score reads a product like any table: it is an input of the mask that the caller does not give. Only products of a
+vector of the query and a vector of the key are none: attention computes these itself, tile by tile.
+`ir/meaning/product_meaning.py` evaluates them on NumPy arrays.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import assert_never
+
+from maskdsl.base.records import dataclass
+from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Read, Side, apply
+from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.routes import Pool, Rewrite
+
+
+@dataclass(frozen=True)
+class OfToken:
+    """The vector of the query or of the key."""
+
+    side: Side
+    scaled: bool = False
+    """Whether it is multiplied by 1 / sqrt(head dim)."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """An index that a product keeps as an axis: `count` entries from `first` on, all that attending pairs read."""
+
+    index: Expression
+    first: int
+    count: int
+
+    @property
+    def shifted(self) -> Expression:
+        """The index along the axis."""
+        return apply(Op.SUBTRACT, self.index, Constant(self.first)) if self.first else self.index
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A vector of an input: all of its last dimension, at one index for each of the others."""
+
+    input: str
+    indices: tuple[Expression | Window, ...]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The axes that a product keeps."""
+        return tuple(each for each in self.indices if isinstance(each, Window))
+
+    @property
+    def read(self) -> Read:
+        """The read of its first element, which stands for the row where indices are checked."""
+        indices = (each.index if isinstance(each, Window) else each for each in self.indices)
+        return Read(self.input, (*indices, Batch()), Type.FLOAT)
+
+
+@dataclass(frozen=True)
+class OfGroup:
+    """The pooled vector of the group of the query or of the key: of the tokens with an equal coordinate `by`."""
+
+    side: Side
+    pool: Pool
+    by: str
+    count: int
+    """The number of groups."""
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """A vector times a float."""
+
+    factor: Expression
+    vector: "Vector"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of vectors, which read the same tokens."""
+
+    terms: tuple["Vector", ...]
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """An operator on each element of vectors and of floats, which read the same tokens."""
+
+    op: Op
+    operands: tuple["Vector | Expression", ...]
+
+
+Vector = OfToken | TableRow | OfGroup | Multiple | Sum | Elementwise
+
+
+def _operands(vector: Vector) -> tuple[Vector, ...]:
+    """The vectors that a vector is computed from; none of a leaf."""
+    match vector:
+        case OfToken() | TableRow() | OfGroup():
+            return ()
+        case Multiple(vector=inner):
+            return (inner,)
+        case Sum(terms=terms):
+            return terms
+        case Elementwise(operands=operands):
+            return tuple(each for each in operands if isinstance(each, Vector))
+        case _:
+            assert_never(vector)
+
+
+def vector_leaves(vector: Vector) -> Iterator[OfToken | TableRow | OfGroup]:
+    """Yields the vectors of tokens, tables and pools that a vector is computed from."""
+    if isinstance(vector, OfToken | TableRow | OfGroup):
+        yield vector
+    for each in _operands(vector):
+        yield from vector_leaves(each)
+
+
+def vector_expressions(vector: Vector) -> Iterator[Expression]:
+    """Yields the expressions over the pair that a vector is computed from, without indices that are kept as axes."""
+    match vector:
+        case OfToken():
+            pass
+        case TableRow(indices=indices):
+            yield from (each for each in indices if not isinstance(each, Window))
+        case OfGroup(side=side, by=by):
+            yield Coordinate(side, by)
+        case Multiple(factor=factor):
+            yield factor
+        case Sum():
+            pass
+        case Elementwise(operands=operands):
+            yield from (each for each in operands if not isinstance(each, Vector))
+        case _:
+            assert_never(vector)
+    for each in _operands(vector):
+        yield from vector_expressions(each)
+
+
+def mapped_rows(vector: Vector, change: Callable[[TableRow], TableRow]) -> Vector:
+    """The vector with its rows of tables changed."""
+    match vector:
+        case OfToken() | OfGroup():
+            return vector
+        case TableRow():
+            return change(vector)
+        case Multiple(factor, inner):
+            return Multiple(factor, mapped_rows(inner, change))
+        case Sum(terms):
+            return Sum(tuple(mapped_rows(each, change) for each in terms))
+        case Elementwise(op, operands):
+            return Elementwise(
+                op, tuple(mapped_rows(each, change) if isinstance(each, Vector) else each for each in operands)
+            )
+        case _:
+            assert_never(vector)
+
+
+def _mapped(vector: Vector, rewrite: Rewrite) -> Vector:
+    """The vector with its expressions rewritten."""
+    match vector:
+        case OfToken():
+            return vector
+        case TableRow(indices=indices):
+            rewritten = (
+                replace(each, index=rewrite(each.index)) if isinstance(each, Window) else rewrite(each)
+                for each in indices
+            )
+            return replace(vector, indices=tuple(rewritten))
+        case OfGroup(pool=pool):
+            return replace(vector, pool=pool.mapped(rewrite))
+        case Multiple(factor, inner):
+            return Multiple(rewrite(factor), _mapped(inner, rewrite))
+        case Sum(terms):
+            return Sum(tuple(_mapped(each, rewrite) for each in terms))
+        case Elementwise(op, operands):
+            return Elementwise(
+                op,
+                tuple(_mapped(each, rewrite) if isinstance(each, Vector) else rewrite(each) for each in operands),
+            )
+        case _:
+            assert_never(vector)
+
+
+@dataclass(frozen=True)
+class VectorProduct:
+    """A dot product that a call computes once for each token, or for each entry of a table, into the input `name`.
+
+    The input is float [batch, heads, tokens of the side `per`, windows of `left`, windows of `right`].
+    """
+
+    name: str
+    per: Side | None
+    """None: no token decides it, but for indices that are windows."""
+    left: Vector
+    right: Vector
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The axes behind the tokens."""
+        return tuple(
+            each
+            for vector in (self.left, self.right)
+            for leaf in vector_leaves(vector)
+            if isinstance(leaf, TableRow)
+            for each in leaf.windows
+        )
+
+    @property
+    def indices(self) -> tuple[Expression, ...]:
+        """What a pair reads the input by."""
+        tokens = () if self.per is None else (Coordinate(self.per, "i"),)
+        return (Batch(), Head(), *tokens, *(each.shifted for each in self.windows))
+
+    def mapped(self, rewrite: Rewrite) -> "VectorProduct":
+        """The product with its expressions rewritten."""
+        return replace(self, left=_mapped(self.left, rewrite), right=_mapped(self.right, rewrite))
+
+
+@dataclass(frozen=True)
+class PairProduct:
+    """A dot product of a vector of the query and a vector of the key."""
+
+    query: Vector
+    key: Vector
+
+    def mapped(self, rewrite: Rewrite) -> "PairProduct":
+        """The product with its expressions rewritten."""
+        return PairProduct(_mapped(self.query, rewrite), _mapped(self.key, rewrite))
+
+
+PLAIN = PairProduct(OfToken(Side.QUERY), OfToken(Side.KEY))
+"""The product of query and key."""

@@ -1,0 +1,53 @@
+"""The operator `maskdsl::multiply`: attention whose scores read products of vectors, in calls with all queries.
+
+It computes the products, and calls `maskdsl::attention` with them as inputs. A backward pass computes the products
+again under autograd, and not the attention: see `gather_ops.py`.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
+from maskdsl.runtime.compiled_mask import find, register
+from maskdsl.runtime.kernels.product_finder import like_keys
+from maskdsl.runtime.torch_ops.gather_ops import Attend, define
+
+
+def attend_multiplied(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str) -> tuple[Tensor, Tensor]:
+    """The output and the log-sum-exp of a call with all queries; `inputs` are those known before products."""
+    out, lse = _MULTIPLY(q, k, v, inputs, [], None, handle)
+    return out, lse
+
+
+def _multiply(
+    attend: Attend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    positions: Sequence[Tensor | None],
+    page_size: int | None,
+    handle: str,
+) -> tuple[Tensor, Tensor]:
+    """The `Gather` of `maskdsl::multiply`."""
+    check_tensors(q, k, v, "declared")
+    compiled = find(handle).bound(q.shape[2], k.shape[2])
+    mask = compiled.plan.mask
+    check_sizes(compiled.plan, q, k, v)
+    check_inputs(mask.unmultiplied, inputs, q)
+    check_values(mask.given, inputs[: len(mask.given)])
+    if compiled.checks_reads:
+        compiled.open_reads.check(inputs, q.shape[0])
+    kernels = compiled.for_products
+    register(kernels)
+    values = dict(zip((each.name for each in mask.unmultiplied), inputs, strict=True))
+    keys = kernels.default_kernel.all_keys(k)
+    products = compiled.product_finder.find(q, keys, values)
+    values |= products.tables
+    k = k if products.k is keys else products.k
+    given = [values[each.name] for each in kernels.plan.mask.inputs]
+    return attend(products.q, k, like_keys(v, k), given, kernels.handle)
+
+
+_MULTIPLY = define("multiply", _multiply)

@@ -1,0 +1,228 @@
+"""Patterns whose scores multiply vectors, and what they compute: ported from the code of papers, in plain torch.
+
+Every oracle takes q, k and v [batch, heads, tokens, dim] and the inputs, and returns the output.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Case(NamedTuple):
+    """A pattern, what it is bound with, the shapes of its inputs, and what it computes."""
+
+    text: str
+    parameters: Mapping[str, int]
+    heads: int
+    key_heads: int
+    inputs: Mapping[str, tuple[int, ...]]
+    oracle: Callable[..., Tensor]
+    dim: int = 8
+    tokens: int = 37
+
+
+BATCH = 2
+
+
+def softmax(scores: Tensor, attends: Tensor, v: Tensor) -> Tensor:
+    return scores.masked_fill(~attends, -torch.inf).softmax(-1).nan_to_num(0) @ v
+
+
+def distances(n: int) -> Tensor:
+    positions = torch.arange(n)
+    return positions[:, None] - positions
+
+
+# Transformer-XL (kimiyoung/transformer-xl, pytorch/mem_transformer.py, RelPartialLearnableMultiHeadAttn)
+
+TRANSFORMER_XL = """
+pattern transformer_xl(n, size) {
+    space tokens[n]
+    input u: float[heads, dim]
+    input w: float[heads, dim]
+    input r: float[heads, n, dim]
+    attend causal and backward(size)
+    score (dot(q + u[head], k) + dot(q + w[head], r[head, q - k])) * 0.3
+}
+"""
+
+
+def transformer_xl(q: Tensor, k: Tensor, v: Tensor, u: Tensor, w: Tensor, r: Tensor) -> Tensor:
+    """Content and position terms; `_rel_shift` turns columns by distance into columns by key."""
+    n, delta = q.shape[2], distances(q.shape[2])
+    content = torch.einsum("bhid,bhjd->bhij", q + u[:, None], k)
+    by_distance = torch.einsum("bhid,hrd->bhir", q + w[:, None], r.flip(1))  # columns n - 1 .. 0 back
+    padded = torch.nn.functional.pad(by_distance, (1, 0)).view(*q.shape[:2], n + 1, n)
+    position = padded[:, :, 1:].reshape(by_distance.shape)
+    return softmax((content + position) * 0.3, (delta >= 0) & (delta < 9), v)
+
+
+# DeBERTa-v2 (microsoft/DeBERTa, disentangled_attention.py), with the buckets as an input
+
+DEBERTA = """
+pattern deberta(n, span) {
+    space tokens[n]
+    input c2p: float[heads, 2 * span, dim]
+    input p2c: float[heads, 2 * span, dim]
+    attend all -> all
+    let place = clamp(q - k + span, 0, 2 * span - 1)
+    score (dot(q, k) + dot(q, c2p[head, place]) + dot(k, p2c[head, place])) * 0.2
+}
+"""
+
+
+def deberta(q: Tensor, k: Tensor, v: Tensor, c2p: Tensor, p2c: Tensor) -> Tensor:
+    """Content to position by query rows, position to content by key rows, transposed."""
+    n, span = q.shape[2], c2p.shape[1] // 2
+    there, back = ((sign * distances(n) + span).clamp(0, 2 * span - 1) for sign in (1, -1))
+    shape = *q.shape[:2], n, n
+    scores = q @ k.mT + (q @ c2p.mT).gather(-1, there.expand(shape)) + (k @ p2c.mT).gather(-1, back.expand(shape)).mT
+    return softmax(scores * 0.2, torch.ones(n, n, dtype=torch.bool), v)
+
+
+# TransNeXt's local attention (DaiShiResearch/TransNeXt, attention_native.py): a query embedding, a scale a head, and
+# vectors and biases of the places of a 3 x 3 window, here of its scores
+
+TRANSNEXT = """
+pattern transnext(h, w) {
+    space image[y = h, x = w]
+    input embedding: float[heads, dim]
+    input temperature: float[heads]
+    input tokens: float[heads, 3, 3, dim]
+    input bias: float[heads, 3, 3]
+    attend window((3, 3))
+    let scaled = dot(q + embedding[head], k) * temperature[head]
+    score scaled + dot(q, tokens[head, k.y - q.y + 1, k.x - q.x + 1]) + bias[head, k.y - q.y + 1, k.x - q.x + 1]
+}
+"""
+
+
+def transnext(
+    q: Tensor, k: Tensor, v: Tensor, embedding: Tensor, temperature: Tensor, tokens: Tensor, bias: Tensor
+) -> Tensor:
+    """Neighbours by `unfold`, padding masked, as the code has it."""
+    batch, heads, n, dim = q.shape
+    h, w = 5, n // 5
+
+    def unfolded(x: Tensor) -> Tensor:  # [batch, heads, tokens, 9, dim]
+        image = x.mT.reshape(batch, heads * dim, h, w)
+        windows = torch.nn.functional.unfold(image, 3, padding=1)
+        return windows.view(batch, heads, dim, 9, n).permute(0, 1, 4, 3, 2)
+
+    scaled = (q + embedding[:, None]) * temperature[:, None, None]
+    scores = torch.einsum("bhnd,bhnwd->bhnw", scaled, unfolded(k))
+    scores = scores + q @ tokens.flatten(1, 2).mT + bias.flatten(1)[:, None]
+    inside = torch.nn.functional.unfold(torch.ones(1, 1, h, w, dtype=q.dtype), 3, padding=1)[0].T > 0
+    p = scores.masked_fill(~inside, -torch.inf).softmax(-1)
+    return torch.einsum("bhnw,bhnwd->bhnd", p, unfolded(v))
+
+
+# VITS (jaywalnut310/vits, attentions.py) and Shaw et al.: vectors of clipped distances for keys, by pairs
+
+SHAW = """
+pattern shaw(n, reach) {
+    space tokens[n]
+    input keys: float[2 * reach + 1, dim]
+    attend causal
+    score s + dot(q, keys[clamp(k - q, -reach, reach) + reach]) * 0.5
+}
+"""
+
+
+def shaw(q: Tensor, k: Tensor, v: Tensor, keys: Tensor) -> Tensor:
+    n, reach = q.shape[2], keys.shape[0] // 2
+    vectors = keys[(-distances(n)).clamp(-reach, reach) + reach]
+    scores = q @ k.mT * q.shape[-1] ** -0.5 + torch.einsum("bhid,ijd->bhij", q, vectors) * 0.5
+    return softmax(scores, distances(n) >= 0, v)
+
+
+WINDOWED = """
+pattern windowed(n, reach) {
+    space tokens[n]
+    input keys: float[2 * reach + 1, dim]
+    attend all -> all
+    score (dot(q, k) + dot(q, keys[k - q + reach] if abs(k - q) <= reach else 0.0)) * 0.4
+}
+"""
+
+
+def windowed(q: Tensor, k: Tensor, v: Tensor, keys: Tensor) -> Tensor:
+    """As VITS: beyond the window the vectors are zero."""
+    n, reach = q.shape[2], keys.shape[0] // 2
+    padded = torch.nn.functional.pad(keys, (0, 0, n - reach - 1, n - reach - 1))
+    vectors = padded[n - 1 - distances(n)]
+    scores = q @ k.mT + torch.einsum("bhid,ijd->bhij", q, vectors)
+    return softmax(scores * 0.4, torch.ones(n, n, dtype=torch.bool), v)
+
+
+# Products of every other kind, in one score
+
+EVERYTHING = """
+pattern everything(n, width) {
+    space tokens[n]
+    input iq: float[batch, heads, tokens, width]
+    input ik: float[batch, tokens, width]
+    input near: float[n, dim]
+    input far: float[n, dim]
+    input gate: float[tokens]
+    attend window(20)
+    let content = dot(max(q, -0.2), k * k.gate) / 4.0
+    score s + content + 0.5 * dot(iq[batch, head, q], k.ik) - dot(k, far[abs(q - k)]) + dot(q, q) * 0.01
+    score tanh(s) + dot(near[abs(q - k)], far[(q + k) % n]) * 0.1 + dot(-iq[batch, head, q], iq[batch, head, 0])
+}
+"""
+
+
+def everything(
+    q: Tensor, k: Tensor, v: Tensor, iq: Tensor, ik: Tensor, near: Tensor, far: Tensor, gate: Tensor
+) -> Tensor:
+    n, delta = q.shape[2], distances(q.shape[2])
+    apart = delta.abs()
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    s = q @ k.mT * q.shape[-1] ** -0.5 + q.clamp(min=-0.2) @ (k * gate[:, None]).mT / 4
+    s = s + 0.5 * iq @ ik[:, None].mT - torch.einsum("bhjd,ijd->bhij", k, far[apart])
+    s = (s + q.square().sum(-1, keepdim=True) * 0.01).tanh()
+    both = torch.einsum("ijd,ijd->ij", near[apart], far[(torch.arange(n)[:, None] + torch.arange(n)) % n])
+    s = s + both * 0.1 - (iq * iq[:, :, :1]).sum(-1, keepdim=True)
+    return softmax(s, apart <= 10, v)
+
+
+CASES = {
+    "transformer_xl": Case(
+        TRANSFORMER_XL, {"n": 37, "size": 9}, 3, 3, {"u": (3, 8), "w": (3, 8), "r": (3, 37, 8)}, transformer_xl
+    ),
+    "deberta": Case(DEBERTA, {"n": 37, "span": 5}, 2, 2, {"c2p": (2, 10, 8), "p2c": (2, 10, 8)}, deberta),
+    "transnext": Case(
+        TRANSNEXT,
+        {"h": 5, "w": 7},
+        2,
+        2,
+        {"embedding": (2, 8), "temperature": (2,), "tokens": (2, 3, 3, 8), "bias": (2, 3, 3)},
+        transnext,
+        tokens=35,
+    ),
+    "shaw": Case(SHAW, {"n": 37, "reach": 4}, 2, 2, {"keys": (9, 8)}, shaw),
+    "windowed": Case(WINDOWED, {"n": 37, "reach": 3}, 2, 2, {"keys": (7, 8)}, windowed),
+    "everything": Case(
+        EVERYTHING,
+        {"n": 37, "width": 6},
+        4,
+        2,
+        {"iq": (BATCH, 4, 37, 6), "ik": (BATCH, 37, 6), "near": (37, 8), "far": (37, 8), "gate": (37,)},
+        everything,
+    ),
+}
+
+
+def tensors(case: Case, seed: int = 0) -> dict[str, Tensor]:
+    """q, k, v and the inputs, in float64."""
+    random = torch.Generator().manual_seed(seed)
+    shapes = {
+        "q": (BATCH, case.heads, case.tokens, case.dim),
+        "k": (BATCH, case.key_heads, case.tokens, case.dim),
+        "v": (BATCH, case.key_heads, case.tokens, case.dim),
+        **case.inputs,
+    }
+    return {name: torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()}
