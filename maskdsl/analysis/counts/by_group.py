@@ -16,6 +16,10 @@ def keys_by_group(problem: Problem, tiles: TileMap, groups: Array, count: int) -
     `groups` [keys] is the group of each key, `count` for none.
     """
     query, key = problem.query, problem.key
+    if problem.listed is not None:
+        counts = np.zeros((query.length, count + 1), dtype=np.int32)
+        np.add.at(counts, (problem.listed.row, groups[problem.listed.column]), 1)
+        return counts[:, :count]
     group_of = np.append(groups, count)  # repeated keys are at -1 and have none
     counts = np.zeros((query.length, count), dtype=np.int32)
     _add_full(counts, problem, tiles, groups)

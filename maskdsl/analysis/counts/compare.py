@@ -144,7 +144,7 @@ def _joint_problem(
             sides, (separated.query, separated.key), block, region, strict=True
         )
     )
-    return Problem(separated.program, query, key)
+    return Problem(separated.program, query, key, separated.cover)
 
 
 def _as_second(relation: Expression) -> Expression:

@@ -12,6 +12,8 @@ _TILES = 1 << 12
 
 def keys_per_query(problem: Problem, tiles: TileMap) -> Array:
     """int64 [queries], in memory order: the number of keys that each query attends."""
+    if problem.listed is not None:
+        return problem.listed.counts
     query = problem.query
     by_node = {level: np.zeros(query.nodes(level), dtype=np.int64) for level in range(query.bottom, 1)}
     by_position = np.zeros((query.nodes(query.bottom), query.sizes[-1]), dtype=np.int64)

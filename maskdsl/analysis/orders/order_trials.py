@@ -166,7 +166,7 @@ class OrderTrials:
         key = Tree.of(
             ordered.key.columns(separated.key, tables, ordered.key_order), len(ordered.key_order), self.block[1]
         )
-        return Problem(separated.program, query, key)
+        return Problem(separated.program, query, key, separated.cover)
 
     def picked_rows(self, queries: int) -> Array | None:
         """The sampled rows of tiles; None: all."""

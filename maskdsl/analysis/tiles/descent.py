@@ -7,13 +7,14 @@ sampled token pairs, or split further and at last evaluated token by token.
 
 from collections.abc import Iterator
 from dataclasses import field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap, merge_segments
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
 from maskdsl.analysis.tiles.intervals import Interval, point
+from maskdsl.analysis.tiles.listed_pairs import Cover, ListedPairs, list_pairs
 from maskdsl.analysis.tiles.trees import Nodes, Points, Tree
 from maskdsl.base.progress import Area
 from maskdsl.base.records import dataclass
@@ -42,6 +43,15 @@ class Problem:
     program: IntervalProgram
     query: Tree
     key: Tree
+    cover: Cover | None = None
+
+    @cached_property
+    def listed(self) -> ListedPairs | None:
+        """All attending pairs, if lists of entries bound them."""
+        if self.cover is None:
+            return None
+        lengths = self.query.length, self.key.length
+        return list_pairs(self.cover, self.program, self.query.columns, self.key.columns, lengths)
 
     @property
     def steps(self) -> Iterator[tuple[int, int, int, int]]:
@@ -170,6 +180,8 @@ class _Segments:
 def classify(problem: Problem, hasty: bool = False) -> TileMap:
     """The exact class of every tile. If `hasty`, all tiles that intervals leave open count as partial."""
     query, key = problem.query, problem.key
+    if problem.listed is not None:
+        return problem.listed.tiles(query.length, key.length, (query.sizes[0], key.sizes[0]))
     full, mixed, area = _Segments(), _Segments(), Area(query.count * key.count)
     stack = [_Frontier.first(query, key)]
     while stack:

@@ -137,7 +137,7 @@ def problems(
         separated = separate(relation, tables)
         query = tree(mask.queries, head_class, separated.query, block[0], region[0])
         key = tree(mask.keys, head_class, separated.key, block[1], region[1])
-        yield Problem(separated.program, query, key)
+        yield Problem(separated.program, query, key, separated.cover)
 
 
 @dataclass(frozen=True, eq=False)

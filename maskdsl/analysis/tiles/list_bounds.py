@@ -82,7 +82,7 @@ class _PairCounts:
     @staticmethod
     def joined(entries: EntryList, row: Nodes, column: Nodes) -> "_PairCounts":
         """Counts pairs of the nodes that hold the row of an entry, and those that hold its column."""
-        codes = np.unique(entries.codes)
+        codes = entries.distinct
         rows, columns = (each.tree.column(each.column, each.level) for each in (row, column))
         entry, row_node, row_count = _nodes_with(rows, codes >> 31)
         other, column_node, column_count = _nodes_with(columns, (codes & (2**31 - 1))[entry])

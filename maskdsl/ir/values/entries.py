@@ -49,6 +49,11 @@ class EntryList:
         """int64 [entries], sorted: row and column of each entry in one number."""
         return entry_codes(np.repeat(np.arange(self.rows), np.diff(self.starts)), self.columns)
 
+    @cached_property
+    def distinct(self) -> Array:
+        """int64: the codes, each once."""
+        return distinct(self.codes)
+
     def row(self, *indices: Array) -> Array:
         """The row, counted through, of the indices before a column; -1 outside of the list."""
         *front, row = np.broadcast_arrays(*indices)
@@ -67,6 +72,11 @@ class EntryList:
         inside = self.codes[np.minimum(at, len(self.codes) - 1)] == codes
         first = np.clip(row, 0, self.rows - 1) // self.height * self.height
         return np.where(inside, at - self.starts[first], -1)
+
+
+def distinct(codes: Array) -> Array:
+    """Sorted numbers of 0 or more, each once."""
+    return np.asarray(codes[np.diff(codes, prepend=-1) != 0])
 
 
 def entry_codes(row: Array, column: Array | int) -> Array:

@@ -1,0 +1,191 @@
+"""The attending pairs of a relation that lists of entries bound, one by one: in time of the lists, not of tiles.
+
+A relation has a cover if every pair that attends is in one of a few joins: an entry of a sparse input is stored, or two
+columns are equal, as in `edge[q, k] or q == k`. The joins give candidates, on which the relation is evaluated.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from maskdsl.analysis.tiles.block_map import Runs, TileMap
+from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
+from maskdsl.analysis.tiles.intervals import Array, Interval, point
+from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
+from maskdsl.base.records import dataclass
+from maskdsl.ir.entries import distinct
+from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Side
+from maskdsl.ir.ops import Op
+
+_CHUNK = 1 << 18
+"""Candidates that are evaluated at once."""
+_MOST_A_TOKEN = 64
+"""With more candidates a token or entry, as of lists of blocks, the descent through tiles is faster."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """The pairs in which columns of both sides are the row and the column of an entry; equal, if there is no list."""
+
+    query: int
+    key: int
+    entries: BoundedList | None
+    is_transposed: bool = False
+    """Whether the row of an entry is read from the key."""
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Joins that hold every attending pair. At least one has a list."""
+
+    joins: tuple[Join, ...]
+    is_exact: bool
+    """Whether all pairs of the joins attend."""
+
+
+def find_cover(
+    relation: Expression, tables: Mapping[str, Bounded], column: Callable[[Expression], Column | None]
+) -> Cover | None:
+    """The cover of a relation whose expressions over one side are columns; None if there is none."""
+    cover = _covered(relation, tables, column)
+    return cover if cover is not None and any(join.entries is not None for join in cover.joins) else None
+
+
+def _covered(
+    relation: Expression, tables: Mapping[str, Bounded], column: Callable[[Expression], Column | None]
+) -> Cover | None:
+    match relation:
+        case Apply(op=Op.AND, arguments=operands):
+            covers = [each for each in (_covered(one, tables, column) for one in operands) if each is not None]
+            least = min(covers, key=lambda each: sum(join.entries is None for join in each.joins), default=None)
+            return None if least is None else Cover(least.joins, False)
+        case Apply(op=Op.OR, arguments=operands):
+            either = [_covered(one, tables, column) for one in operands]
+            known = [each for each in either if each is not None]
+            if len(known) < len(either):
+                return None
+            return Cover(tuple(join for each in known for join in each.joins), all(each.is_exact for each in known))
+        case Apply(op=Op.LESS_EQUAL, arguments=(Constant(value=0), Read(input=name, sparse=True, indices=indices))):
+            entries = tables[name]
+            assert isinstance(entries, BoundedList)
+            join = _join(tuple(map(column, indices)), entries)
+        case Apply(op=Op.EQUAL, arguments=operands):
+            join = _join(tuple(map(column, operands)), None)
+        case _:
+            join = None
+    return None if join is None else Cover((join,), True)
+
+
+def _join(columns: tuple[Column | None, ...], entries: BoundedList | None) -> Join | None:
+    match columns:
+        case (Column(side=Side.QUERY, index=query), Column(side=Side.KEY, index=key)):
+            return Join(query, key, entries)
+        case (Column(side=Side.KEY, index=key), Column(side=Side.QUERY, index=query)):
+            return Join(query, key, entries, is_transposed=True)
+        case _:
+            return None
+
+
+@dataclass(frozen=True, eq=False)
+class ListedPairs:
+    """All attending pairs of a head class: positions in memory order, sorted by query, then by key."""
+
+    queries: int
+    """The number of queries, of the head class."""
+    row: Array
+    column: Array
+
+    @cached_property
+    def counts(self) -> Array:
+        """int64 [queries]: the keys of each query."""
+        return np.bincount(self.row, minlength=self.queries)
+
+    def tiles(self, query_length: int, key_length: int, block: tuple[int, int]) -> TileMap:
+        """The tiles with these pairs, of blocks of so many queries and keys."""
+        lengths = query_length, key_length
+        shape = tuple(-(-length // size) for length, size in zip(lengths, block, strict=True))
+        codes = np.sort(self.row // block[0] * shape[1] + self.column // block[1])
+        first = np.flatnonzero(np.diff(codes, prepend=-1))
+        counts = np.diff(first, append=len(codes))
+        row, column = np.divmod(codes[first], shape[1])
+        heights, widths = (
+            np.minimum(block[axis], lengths[axis] - each * block[axis]) for axis, each in enumerate((row, column))
+        )
+        full = counts == heights * widths
+        runs = (Runs.of_segments(shape[0], row[which], column[which], column[which] + 1) for which in (full, ~full))
+        return TileMap(*runs)
+
+
+def list_pairs(
+    cover: Cover, program: IntervalProgram, query: tuple[Array, ...], key: tuple[Array, ...], lengths: tuple[int, int]
+) -> ListedPairs | None:
+    """The attending pairs of a relation with this cover; `query` and `key` are the columns of all tokens.
+
+    None if the joins have too many pairs.
+    """
+    tokens = [_joined(join, query[join.query], key[join.key]) for join in cover.joins]
+    listed = sum(len(join.entries.entries.columns) for join in cover.joins if join.entries is not None)
+    if sum(each.size for each in tokens) > _MOST_A_TOKEN * listed + 2 * sum(lengths):
+        return None
+    codes = distinct(np.sort(np.concatenate([each.codes(lengths[1]) for each in tokens])))
+    row, column = np.divmod(codes, lengths[1])
+    if not cover.is_exact:
+        attends = np.empty(len(row), dtype=bool)
+        for begin in range(0, len(row), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            attends[chunk] = _evaluated(program, query, key, row[chunk], column[chunk])
+        row, column = row[attends], column[attends]
+    return ListedPairs(lengths[0], row, column)
+
+
+def _evaluated(
+    program: IntervalProgram, query: tuple[Array, ...], key: tuple[Array, ...], row: Array, column: Array
+) -> Array:
+    """bool: which of these pairs attend."""
+
+    def load(each: Column) -> Interval:
+        return point(query[each.index][row] if each.side is Side.QUERY else key[each.index][column])
+
+    return np.broadcast_to(program.run(load).low, row.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _JoinedTokens:
+    """The values of a join, and the tokens of both sides that have each: `order` sorts tokens by their values."""
+
+    orders: tuple[Array, Array]
+    firsts: tuple[Array, Array]
+    counts: tuple[Array, Array]
+
+    @property
+    def size(self) -> int:
+        """The number of pairs."""
+        return int((self.counts[0] * self.counts[1]).sum())
+
+    def codes(self, width: int) -> Array:
+        """int64: query and key of each pair in one number; `width` is the number of keys."""
+        total = self.counts[0] * self.counts[1]
+        value = np.repeat(np.arange(len(total)), total)
+        number = np.arange(len(value)) - np.repeat(np.cumsum(total) - total, total)
+        numbers = np.divmod(number, np.maximum(self.counts[1], 1)[value])
+        sides = zip(self.orders, self.firsts, numbers, strict=True)
+        query, key = (order[first[value] + each] for order, first, each in sides)
+        return np.asarray(query * width + key)
+
+
+def _joined(join: Join, query: Array, key: Array) -> _JoinedTokens:
+    if join.entries is None:
+        wanted = np.intersect1d(query, key)
+        values = wanted, wanted
+    else:
+        codes = join.entries.entries.distinct
+        values = codes >> 31, codes & (2**31 - 1)
+        values = values[::-1] if join.is_transposed else values
+    orders = np.argsort(query, kind="stable"), np.argsort(key, kind="stable")
+    firsts, counts = [], []
+    for order, column, each in zip(orders, (query, key), values, strict=True):
+        in_order = column[order]
+        firsts.append(np.searchsorted(in_order, each))
+        counts.append(np.searchsorted(in_order, each, side="right") - firsts[-1])
+    return _JoinedTokens(orders, (firsts[0], firsts[1]), (counts[0], counts[1]))
