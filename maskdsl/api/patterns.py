@@ -227,6 +227,16 @@ class Mask(Displayed):
         return self.ir.heads
 
     @property
+    def branch(self) -> str:
+        """The name of the branch that this mask is, such as `local` or `window[3]`; empty for a whole pattern."""
+        return self.ir.branch
+
+    @property
+    def branches(self) -> tuple[Mask, ...]:
+        """The branches as masks of their own, in the order of the text; none of a pattern without branches."""
+        return tuple(Mask(self.pattern, each) for each in self.ir.branches)
+
+    @property
     def inputs(self) -> tuple[Input, ...]:
         """The inputs that a call gives, in the order of declaration."""
         return self.ir.given
@@ -328,7 +338,8 @@ class Mask(Displayed):
     def with_order(self, order: str) -> Mask:
         """The same mask with another token order, as `Pattern.bind` takes it."""
         program, name, parameters = self.pattern.program, self.name, dict(self.ir.parameters)
-        return Mask(self.pattern, bind_mask(program, name, parameters, self.ir.whole or self.heads, order))
+        mask = bind_mask(program, name, parameters, self.ir.whole or self.heads, order)
+        return Mask(self.pattern, next((each for each in mask.branches if each.branch == self.branch), mask))
 
     @takes(backend=TEXT, refine=FLAG, tune=FLAG, layout=TENSORS)
     def compile(
@@ -404,7 +415,8 @@ class Mask(Displayed):
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
-        return f"Mask({self.name}({values}), heads={self.heads}, {self.query_length} x {self.key_length})"
+        branch = f", branch {self.branch!r}" if self.branch else ""
+        return f"Mask({self.name}({values}){branch}, heads={self.heads}, {self.query_length} x {self.key_length})"
 
 
 def _pattern_operand(value: object) -> ComposedPattern:

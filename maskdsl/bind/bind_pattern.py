@@ -20,6 +20,7 @@ from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.bind.expression.macros import let_value
 from maskdsl.bind.expression.names import OF_CALLS
 from maskdsl.bind.expression.table_inputs import declare
+from maskdsl.bind.statement.branch_statements import BranchPattern, branch_patterns
 from maskdsl.bind.statement.coord_statements import auto_spaces, with_coordinate, with_given, with_hidden, with_order
 from maskdsl.bind.statement.macro_names import macro_mistakes
 from maskdsl.bind.statement.normalization import bound_normalization, by_what_they_read, of_query
@@ -41,7 +42,9 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.invariants import verify
 from maskdsl.ir.mask import Clause, MaskIR, Sequence, Space
+from maskdsl.ir.meaning.idle_routes import without_idle_routes
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.rewrites.branch_union import with_branches
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.values.token_vectors import vector_expressions
 from maskdsl.syntax import tree
@@ -81,29 +84,50 @@ def bind(
     whole = checked_heads(heads, report)
     parameters, names, frame = _opened(program, declaration, values, whole, report)
     unknown_axes(parameters, declaration, frame)
-    mask = _mask(declaration, names, frame, order_statements(declaration, order))
+    orders = order_statements(declaration, order)
+    if any(isinstance(each, tree.BranchStatement) for each in declaration.statements):
+        mask = _branched(declaration, names, frame, orders)
+    else:
+        mask = _mask(declaration, names, frame, orders)
     report.check()
     shown = tuple((name, plain(value)) for name, value in parameters.items())
     cautions = tuple(each for each in report.cautions.values() if each not in program.allowed)
     if "key_heads" in frame.declared.of_call and whole.key_heads is None:
         whole = replace(whole, key_heads=whole.whole)
     here = None if whole == Heads(whole.whole) else whole
-    mask = replace(mask, parameters=shown, whole=here, cautions=cautions)
+    mask = replace(mask.throughout(lambda each: replace(each, parameters=shown, whole=here)), cautions=cautions)
     verify(mask)
     return mask
 
 
 def frame_at(
-    program: Program, pattern: str, values: Mapping[str, object], heads: int | Heads = 1
-) -> "tuple[Names, Frame]":
-    """The names and declarations that a pattern's expressions see at these values, for tools that show values.
+    program: Program, pattern: str, values: Mapping[str, object], heads: int | Heads = 1, branch: str = ""
+) -> "tuple[tree.PatternDeclaration, Names, Frame]":
+    """A pattern or its branch, and the names and declarations that its expressions see, for tools that show values.
 
     Raises `AttnError` if lengths are wrong. All other errors are in the frame's report.
     """
     declaration, report = find_pattern(program, pattern), Report()
     _, names, frame = _opened(program, declaration, values, checked_heads(heads, report), report)
+    for each in branch_patterns(declaration, replace(frame, names=names.last)) if branch else ():
+        if branch in (each.name, each.statement.name.id):
+            declaration, names = each.declaration, names.of(each.declaration)
+            break
     frame = _with_coordinates(declaration, names, _with_inputs(declaration, names, frame))
-    return names, _with_routes(declaration, names, frame)
+    return declaration, names, _with_routes(declaration, names, frame)
+
+
+def branches_of(
+    program: Program, pattern: str, values: Mapping[str, object], heads: int | Heads = 1
+) -> tuple[BranchPattern, ...]:
+    """The branches of a pattern at these values; none of a pattern without any. Raises `AttnError` for wrong ones."""
+    declaration, report = find_pattern(program, pattern), Report()
+    if not any(isinstance(each, tree.BranchStatement) for each in declaration.statements):
+        return ()
+    _, names, frame = _opened(program, declaration, values, checked_heads(heads, report), report)
+    branches = branch_patterns(declaration, replace(frame, names=names.last))
+    report.check()
+    return branches
 
 
 def _opened(
@@ -149,6 +173,7 @@ class Names:
     """Parameters and `let`s. Each statement of a pattern sees those above it."""
 
     def __init__(self, declaration: tree.PatternDeclaration, frame: Frame) -> None:
+        self.frame = frame
         self.before: dict[int, Mapping[str, Value]] = {}
         self.lets: list[tree.LetStatement] = []
         names = dict(frame.names)
@@ -160,6 +185,10 @@ class Names:
                 names = {**names, statement.name.id: value}
                 self.lets.append(statement)
         self.last: Mapping[str, Value] = names
+
+    def of(self, branch: tree.PatternDeclaration) -> "Names":
+        """The names in a branch of the pattern."""
+        return Names(branch, self.frame)
 
     def at(self, statement: tree.Node, frame: Frame) -> Frame:
         return replace(frame, names=self.before.get(id(statement), self.last))
@@ -210,6 +239,37 @@ def order_statements(declaration: tree.PatternDeclaration, order: str | None) ->
     if wrong:
         raise AttnError(*wrong)
     return tuple(parse_statement(Source("<order>", f"order {each}")) for each in texts)
+
+
+def _branched(
+    declaration: tree.PatternDeclaration, names: Names, frame: Frame, orders: tuple[tree.Statement, ...]
+) -> MaskIR:
+    """Binds the branches of a pattern, each as a pattern of its own. Of an unrolled one, the first mistakes suffice."""
+    branches = branch_patterns(declaration, replace(frame, names=names.last))
+    orders = tuple(each for each in orders if isinstance(each, tree.OrderStatement | tree.AutoOrderStatement))
+    masks: list[MaskIR] = []
+    wrong: list[tree.BranchStatement] = []
+    for each in branches:
+        if any(each.statement is other for other in wrong):
+            continue
+        inside = replace(frame, report=frame.report.trial())
+        inner = Names(each.declaration, replace(names.frame, report=inside.report))
+        for kinds, what, most in MOST_STATEMENTS:
+            check_number([line for line in each.declaration.statements if isinstance(line, kinds)], what, frame, most)
+        try:
+            mask = _mask(each.declaration, inner, inside, orders)
+            masks.append(replace(without_idle_routes(mask), branch=each.name, span=each.statement.name.span))
+        except AttnError:
+            wrong.append(each.statement)
+        frame.report.take(inside.report)
+        frame.report.adopt(inside.report)
+    frame.report.check()
+    known = {each.name: each for mask in masks for each in mask.given}
+    declared = (each.name.id for each in declaration.statements if isinstance(each, tree.InputStatement))
+    inputs = tuple(known[name] for name in declared if name in known)
+    unread = unread_inputs(declaration, orders)
+    whole = replace(masks[0], branch="", span=declaration.name.span, unread=unread, inputs=inputs)
+    return with_branches(whole, masks)
 
 
 def _mask(

@@ -21,6 +21,7 @@ from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.mask_printer import print_expression, print_mask
+from maskdsl.ir.meaning.inputs import branch_inputs
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -34,6 +35,15 @@ class Stage:
     text: Callable[[Mask, Arrays], str]
     is_python: bool = False
     reads_inputs: bool = False
+    is_whole: bool = False
+    """Whether one text has all branches of a pattern; otherwise there is a text of each, under its name."""
+
+    def made(self, mask: Mask, inputs: Arrays) -> str:
+        """What the stage makes of a mask, of all of its branches."""
+        if self.is_whole or not mask.branches:
+            return self.text(mask, inputs)
+        texts = ((each, self.text(each, branch_inputs(each.ir, inputs))) for each in mask.branches)
+        return "\n".join(f"# branch {branch.branch}\n\n{text}" for branch, text in texts)
 
 
 def _tree_text(mask: Mask, inputs: Arrays) -> str:
@@ -116,8 +126,8 @@ def _flex_text(mask: Mask, inputs: Arrays) -> str:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("tree", "what was parsed", _tree_text),
-    Stage("ir", "what the bound pattern means", _ir_text),
+    Stage("tree", "what was parsed", _tree_text, is_whole=True),
+    Stage("ir", "what the bound pattern means", _ir_text, is_whole=True),
     Stage("tiles", "the class of every tile, as runs", _tiles_text, reads_inputs=True),
     Stage("plan", "what the code generators read", _plan_text),
     Stage("routing", "code that selects pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),

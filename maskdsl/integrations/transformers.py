@@ -41,6 +41,7 @@ _CURES = {
     "block_indices": "the blocks that its indexer selects are a route of a pattern; or leave the model to its own",
 }
 """Arguments of some models that a pattern does not compute, and the help for them."""
+_SINKS = "a pattern with branches has several sums, and the model's sinks are of one: say them in the branches"
 _EAGER = ("softcap", "s_aux")
 """Arguments that torch's own attention ignores."""
 
@@ -196,11 +197,13 @@ def _in_positions(
     paging: dict[str, Any] = {"query_start": positions.start, "page_table": table}
     out, lse = attention(ordered, as_pages(k), as_pages(v), return_lse=True, **paging, **inputs)
     back = order.argsort(2)
-    return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back, 2)
+    return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back if lse.dim() == 3 else back[:, None], -1)
 
 
 def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
     """Raises `AskedMore` for arguments of the model that the pattern does not compute."""
+    if others.get("s_aux") is not None and attention.branches:
+        raise AttnError(errors.AskedMore(name=patterns.name, argument="s_aux", cure=_SINKS))
     for name, cure in _CURES.items():
         value = others.get(name)
         is_covered = name in attention.inputs or (name == "softcap" and attention.changes_scores)

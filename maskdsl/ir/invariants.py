@@ -35,6 +35,11 @@ _TOKEN = (Side.TOKEN,)
 
 def verify(mask: MaskIR) -> None:
     """Raises `AssertionError` with the offending node if a mask is malformed."""
+    for branch in mask.branches:
+        assert branch.branch and not branch.branches, branch.branch
+        assert branch.heads == mask.heads and branch.self_attention == mask.self_attention, branch.branch
+        verify(branch)
+    assert not (mask.branches and (mask.pair_values or mask.query_values)), "a mask with branches changes no scores"
     if mask.self_attention:
         assert mask.queries == mask.keys, "self-attention with two sequences"
     assert mask.heads >= 1

@@ -3,7 +3,7 @@
 Frozen data, made by `maskdsl.bind`, checked by `ir/invariants.py`, evaluated by `ir/meaning/evaluate.py`.
 """
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import field, replace
 from enum import StrEnum, auto
 from functools import cached_property
@@ -320,6 +320,8 @@ class Clause:
 
     relation: Expression
     span: Span | None = field(default=None, compare=False, repr=False)
+    label: str = field(default="", compare=False, repr=False)
+    """What stands for its text: `branch window[3]` for a branch, which is a line of its pattern."""
 
 
 @dataclass(frozen=True)
@@ -359,6 +361,10 @@ class MaskIR:
     """The products of vectors whose sum is the score before the first line; empty for the query times the key."""
     unread: tuple[str, ...] = ()
     """Declared inputs that nothing reads, which are none of `inputs`: calls may give them or leave them out."""
+    branch: str = ""
+    """The name of the branch that the mask is, `content` or `window[3]`; empty for a whole pattern."""
+    branches: tuple["MaskIR", ...] = ()
+    """Masks whose attentions add up. This mask then attends what some branch does, and changes no scores."""
     whole: Heads | None = None
     """Which heads of a larger attention the mask is for; None if it is for all."""
     doc: str = ""
@@ -400,6 +406,10 @@ class MaskIR:
         """Whether a query has a log-sum-exp: the logarithm of what its exponentials are divided by."""
         return self.normalize is Normalize.BY_QUERY
 
+    def throughout(self, change: "Callable[[MaskIR], MaskIR]") -> "MaskIR":
+        """The mask with a change made to it and to each of its branches."""
+        return replace(change(self), branches=tuple(map(change, self.branches)))
+
     def mapped(self, rewrite: Rewrite) -> "MaskIR":
         """The mask with `rewrite` applied to all expressions over a pair, and to those of its routes."""
 
@@ -419,12 +429,14 @@ class MaskIR:
             routed=tuple(each.mapped(rewrite) if isinstance(each, Route) else each for each in self.routed),
             products=tuple(each.mapped(rewrite) for each in self.products),
             pairs=tuple(each.mapped(rewrite) for each in self.pairs),
+            branches=tuple(each.mapped(rewrite) for each in self.branches),
         )
 
     @property
     def declared(self) -> "MaskIR":
         """The mask with all tokens in declared order."""
-        return replace(self, queries=replace(self.queries, order=()), keys=replace(self.keys, order=()))
+        queries, keys = (replace(each, order=()) for each in (self.queries, self.keys))
+        return self.throughout(lambda each: replace(each, queries=queries, keys=keys))
 
     @property
     def here(self) -> slice:

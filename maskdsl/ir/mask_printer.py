@@ -50,7 +50,7 @@ _NOWHERE = Span(Source("<ir>", ""), 0, 0)
 
 
 def print_mask(mask: MaskIR) -> str:
-    """The whole mask as text, one declaration a line."""
+    """The whole mask as text, one declaration a line; what branches share stands above them."""
     parameters = ", ".join(f"{name} = {value}" for name, value in mask.parameters)
     lines = [f"mask {mask.name}({parameters}), {mask.heads} head{'s' if mask.heads != 1 else ''}"]
     if mask.self_attention:
@@ -59,7 +59,15 @@ def print_mask(mask: MaskIR) -> str:
         lines += [*_sequence("queries", mask.queries), *_sequence("keys", mask.keys)]
     for each in mask.given:
         lines.append(f"input {each.name}: {each.type}[{', '.join(dimension.text for dimension in each.dimensions)}]")
-    lines += [line for each in mask.routed for line in _routed(each)]
+    if mask.branches:
+        text = "\n".join(lines) + "\n"
+        return text + "".join(f"\nbranch {each.branch}\n{_attention(each)}" for each in mask.branches)
+    return "\n".join(lines) + "\n" + _attention(mask)
+
+
+def _attention(mask: MaskIR) -> str:
+    """What a mask without branches computes, one statement a line."""
+    lines = [line for each in mask.routed for line in _routed(each)]
     lines += [f"product {_product(each)}" for each in mask.products]
     lines.append(f"relation {print_expression(mask.relation)}")
     if mask.scale is not None:

@@ -19,7 +19,9 @@ from maskdsl.base.arguments import (
     optional,
     takes,
 )
+from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.display import Displayed
+from maskdsl.base.errors.calls.backends import BranchedFlex
 from maskdsl.base.limits import MOST_ENTRIES
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.given_lists import holding
@@ -28,6 +30,7 @@ from maskdsl.runtime.base.tokens_first import TokensFirst, tokens_first
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
+from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.syntax.tree import ScoreStatement
 
@@ -65,8 +68,13 @@ class Attention(BaseAttention, Displayed):
 
     @property
     def source(self) -> str:
-        """The text of the module that `backend` generates."""
-        return self._compiled.default_kernel.source
+        """The text of the module that `backend` generates; of a pattern with branches, of a module for each branch."""
+        branches = self.mask.branches
+        if not branches:
+            return self._compiled.default_kernel.source
+        bounds = (self._compiled.sum_of((number,)) for number in range(len(branches)))
+        titled = zip(branches, bounds, strict=True)
+        return "\n".join(f"# branch {each.branch}\n\n{bound.default_kernel.source}" for each, bound in titled)
 
     @property
     def query_length(self) -> int:
@@ -86,7 +94,7 @@ class Attention(BaseAttention, Displayed):
     @property
     def changes_scores(self) -> bool:
         """Whether the pattern has `score` statements."""
-        return bool(self.mask.scores)
+        return any(each.scores for each in self.mask.branches or (self.mask,))
 
     @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> "Attention":
@@ -130,16 +138,19 @@ class Attention(BaseAttention, Displayed):
         They are a generated `mask_mod` and `score_mod`, and a `BlockMask` of the exact tiles of `block` (queries, keys)
         tokens, on `device`. The "declared" layout ignores the pattern's order; "ordered" takes and returns tensors in
         it. `batch` is the number of batch entries, by default that of the inputs; give it where a pattern reads `batch`
-        and no input has a batch dimension. Raises `AttnError` for pooled keys, routes and `weight`, which
-        FlexAttention cannot express, and for inputs that do not fit.
+        and no input has a batch dimension. Raises `AttnError` for branches, pooled keys, routes and `weight`, which
+        FlexAttention cannot express in one call, and for inputs that do not fit.
         """
+        if self.mask.branches:
+            raise AttnError(BranchedFlex(pattern=self.name, span=self.span))
         sides, target = cast("tuple[int, int]", block), torch.device(device)
         return flex_arguments(self._compiled.plan, self._signature, inputs, sides, layout, target, batch)
 
     @takes(batch=integer(0, MOST_ENTRIES))
     def routing_state(self, batch: int = 1) -> RoutingState:
         """An empty `RoutingState` for decoding with `batch` entries. Raises `AttnError` if the pattern pools keys."""
-        return RoutingState(self._compiled, batch, self.layout)
+        kind = BranchedState if self.mask.branches and self._compiled.signature.is_routed else RoutingState
+        return kind(self._compiled, batch, self.layout)
 
     @takes(layout=TENSORS)
     def in_layout(self, layout: TensorLayout) -> "Attention":
@@ -171,8 +182,9 @@ class FollowingAttention(BaseAttention):
     @property
     def changes_scores(self) -> bool:
         """Whether the pattern has `score` statements."""
-        statements = self._compiled.program.patterns[self.name].statements
-        return any(isinstance(each, ScoreStatement) for each in statements)
+        compiled = self._compiled
+        declarations = [each.declaration for each in compiled.branches] or [compiled.program.patterns[self.name]]
+        return any(isinstance(line, ScoreStatement) for each in declarations for line in each.statements)
 
     @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> Attention:

@@ -1,8 +1,9 @@
 """The base of both attention modules: argument handling of a call. Computation is behind torch's operators."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
+import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
@@ -10,7 +11,7 @@ from maskdsl.base.arguments import LayoutName, TensorLayout
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
-from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute, PartDebugged
+from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute, OtherState, PartDebugged
 from maskdsl.base.source import Span
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
@@ -18,8 +19,9 @@ from maskdsl.runtime.base.validate import arguments, check_options, integers_of
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode.decode_call import attend
-from maskdsl.runtime.decode.paging import call_positions, room
+from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
 from maskdsl.runtime.decode.regrouped import two_passes
+from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
@@ -31,6 +33,30 @@ from maskdsl.runtime.varlen import attend_packed
 
 _NOT_GIVEN: Any = None
 """The default of required arguments, so that a missing one is a declared error: graphs cannot trace `takes`."""
+
+
+_HELD = ("_handle", "_signature", "_summands", "_of_branch", "_branches")
+"""The attributes that are made anew from the compiled mask."""
+
+
+class _Options(NamedTuple):
+    """The options of a call, the same for all summands of a pattern with branches."""
+
+    layout: str
+    wants_lse: bool
+    debug: bool
+    positions: CallPositions | None
+    """None for a call with all queries."""
+    state: RoutingState | None
+
+
+def _sum(outs: list[Tensor]) -> Tensor:
+    """The sum of outputs, rounded once."""
+    wide = torch.promote_types(outs[0].dtype, torch.float32)
+    whole = outs[0].to(wide)
+    for each in outs[1:]:
+        whole = whole + each
+    return whole.to(outs[0].dtype)
 
 
 _Function = TypeVar("_Function")
@@ -58,6 +84,12 @@ class BaseAttention(nn.Module):
         self._compiled = register(compiled)
         self._handle = compiled.handle
         self._signature = compiled.signature
+        summands, inputs = compiled.summands, tuple(compiled.signature.inputs)
+        attentions = [BaseAttention(each) for each in summands.masks]
+        self._summands = tuple((each, tuple(map(inputs.index, each.inputs))) for each in attentions)
+        """The attentions that add up, and the numbers of the inputs that each takes; none without branches."""
+        self._of_branch = summands.of_branch
+        self._branches = summands.names
 
     @property
     def name(self) -> str:
@@ -68,6 +100,11 @@ class BaseAttention(nn.Module):
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs that a call takes, in the order of declaration."""
         return tuple(self._signature.inputs)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The names of the pattern's branches, in the order of their log-sum-exps; none without branches."""
+        return self._branches
 
     @property
     def layout(self) -> TensorLayout:
@@ -185,32 +222,84 @@ class BaseAttention(nn.Module):
         if self._tokens_first is not None:
             q, k, v = self._tokens_first.heads_first(q, k, v, layout)
         query_start = 0 if query_start is None and routing_state is not None else query_start
-        if query_start is None and key_lengths is None and page_table is None and page_size is None:
-            if self._signature.sparse:
-                lengths = q.shape[2], k.shape[2]
-                given = tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
-            results = self._whole(q, k, v, tensors, layout, return_lse or self._signature.may_finish, debug)
-            out, lse = finished(self._compiled, results, given, k.shape[2], layout)
-        else:
+        positions = None
+        if not (query_start is None and key_lengths is None and page_table is None and page_size is None):
             positions = call_positions(q, query_start, key_lengths, page_table, page_size)
             if layout != "declared":
                 raise AttnError(ChunkLayout(layout=layout))
             if debug:
                 raise AttnError(PartDebugged())
-            if self._signature.sparse:
-                lengths = q.shape[2], room(k, positions)
-                given = tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
-            if routing_state is None:
-                tensors = with_partial_routed(self._compiled, q, k, tensors, positions)
-            elif self._signature.is_routed:
-                tensors = [*tensors, *routing_state._find(self._handle, q, k, tensors, positions)]
-            results = attend(self._handle, q, k, v, tensors, positions)
-            starts = [positions.query_starts]
-            out, lse = finished(self._compiled, results, given, room(k, positions), starts=starts)
+        if self._signature.sparse:
+            lengths = q.shape[2], k.shape[2] if positions is None else room(k, positions)
+            tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
+        options = _Options(layout, return_lse, debug, positions, routing_state)
+        out, lses = self._added(q, k, v, tensors, options)
         if self._tokens_first is not None:
             out = with_tokens_first(out, axes)
-            lse = with_tokens_first(lse, axes) if return_lse else lse
-        return (out, lse) if return_lse else out
+            lses = [with_tokens_first(lse, axes) for lse in lses] if return_lse else lses
+        return (out, self._of_branches(lses, dim=1)) if return_lse else out
+
+    def _added(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output, the sum of those of all summands, and the log-sum-exp of each summand."""
+        if not self._summands:
+            out, lse = self._attended(q, k, v, inputs, options)
+            return out, [lse]
+        states = self._states(options.state)
+        results = [
+            summand._attended(q, k, v, [inputs[each] for each in wanted], options._replace(state=state))
+            for (summand, wanted), state in zip(self._summands, states, strict=True)
+        ]
+        return _sum([out for out, _ in results]), [lse for _, lse in results]
+
+    def _states(self, state: RoutingState | None) -> Sequence[RoutingState | None]:
+        """The routing state of each summand."""
+        if state is None:
+            return [None] * len(self._summands)
+        if not isinstance(state, BranchedState) or state._compiled.handle != self._handle:
+            pattern, other = self.name, state._compiled.signature.pattern
+            raise AttnError(OtherState(pattern=pattern, other=other, span=self.span))
+        return state._summands
+
+    def _of_branches(self, lses: list[Tensor], dim: int) -> Tensor:
+        """The log-sum-exp: of the only summand; of a pattern with branches, of each branch along a dimension."""
+        return torch.stack([lses[summand] for summand in self._of_branch], dim) if self._summands else lses[0]
+
+    def _sum_of(self, results: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
+        """The output and the log-sum-exp of the results of all summands."""
+        return _sum([out for out, _ in results]), self._of_branches([lse for _, lse in results], dim)
+
+    def _attended(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
+    ) -> tuple[Tensor, Tensor]:
+        """The output and the log-sum-exp of a pattern without branches, or of one summand of another."""
+        positions, state, given = options.positions, options.state, inputs
+        if positions is None:
+            wants_lse = options.wants_lse or self._signature.may_finish
+            results = self._whole(q, k, v, inputs, options.layout, wants_lse, options.debug)
+            return finished(self._compiled, results, given, k.shape[2], options.layout)
+        if state is None:
+            inputs = with_partial_routed(self._compiled, q, k, inputs, positions)
+        elif self._signature.is_routed:
+            inputs = [*inputs, *state._find(self._handle, q, k, inputs, positions)]
+        results = attend(self._handle, q, k, v, inputs, positions)
+        return finished(self._compiled, results, given, room(k, positions), starts=[positions.query_starts])
+
+    def _packed(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        ends_q: Tensor,
+        ends_k: Tensor,
+        starts: Tensor | None,
+        given: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """As `_attended`, for packed sequences: see `varlen`."""
+        results = attend_packed(self._handle, q, k, v, given, ends_q, ends_k, starts)
+        out, lse = finished(self._compiled, results, given, k.shape[0], starts=[ends_q, ends_k, starts])
+        return out[0].transpose(0, 1), lse[0]
 
     def _whole(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool, debug: bool
@@ -314,10 +403,12 @@ class BaseAttention(nn.Module):
         if self._signature.sparse:
             lengths = lengths_of_longest(self._compiled, cu_seqlens_q, ends)
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
-        results = attend_packed(self._handle, q, k, v, tensors, cu_seqlens_q, ends, query_start)
-        starts = [cu_seqlens_q, ends, query_start]
-        out, lse = finished(self._compiled, results, tensors, k.shape[0], starts=starts)
-        out, lse = out[0].transpose(0, 1), lse[0]
+        call = q, k, v, cu_seqlens_q, ends, query_start
+        if not self._summands:
+            out, lse = self._packed(*call, tensors)
+        else:
+            results = [each._packed(*call, [tensors[n] for n in wanted]) for each, wanted in self._summands]
+            out, lse = self._sum_of(results, dim=0)
         return (out, lse) if return_lse else out
 
     if TYPE_CHECKING:
@@ -326,7 +417,7 @@ class BaseAttention(nn.Module):
         def __call__(self) -> None: ...
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_handle", "_signature")}
+        return {name: value for name, value in self.__dict__.items() if name not in _HELD}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

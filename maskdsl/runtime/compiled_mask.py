@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan, make_plan
+from maskdsl.ir.rewrites.branch_union import merged_weights
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
 from maskdsl.ir.rewrites.product_inputs import with_given_products, without_products
 from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row
@@ -51,6 +52,20 @@ _MOST_DERIVED = 16
 """Derived masks that a `Bound` caches, each with its kernels and tiles."""
 
 
+class Summands(NamedTuple):
+    """The attentions that add up to that of a pattern with branches; none for other patterns."""
+
+    masks: "tuple[CompiledMask, ...]"
+    """Each different attention once."""
+    of_branch: tuple[int, ...]
+    """For each branch, which of them has its log-sum-exp."""
+    names: tuple[str, ...]
+    """The names of the branches."""
+
+
+NO_SUMMANDS = Summands((), (), ())
+
+
 class CompiledMask(Entry, Protocol):
     """What an attention computes: a pattern for a backend, at fixed lengths or at those of each call.
 
@@ -60,6 +75,10 @@ class CompiledMask(Entry, Protocol):
     @property
     def signature(self) -> Signature:
         """The names that a call takes."""
+
+    @property
+    def summands(self) -> Summands:
+        """The attentions of which it is the sum, if it has branches."""
 
     def bound(self, queries: int, keys: int) -> "Bound":
         """The mask at these lengths, in tokens. A mask at fixed lengths returns itself, whatever they are."""
@@ -106,6 +125,7 @@ class Bound:
         self.checked_kernels: dict[object, Kernel] = {}
         self.prepared_calls: dict[object, Forward] = {}
         self.kernels: dict[str, Kernel] = {}
+        self.sums: dict[tuple[int, ...], Bound] = {}
 
     def bound(self, queries: int, keys: int) -> "Bound":
         """This mask: its lengths are fixed."""
@@ -159,6 +179,24 @@ class Bound:
         if self.checks_reads and self.open_reads.questions:
             self.open_reads.check(inputs, q.shape[0])
         return kernel.prepared(q, k, inputs, layout, wants_lse)
+
+    @cached_property
+    def summands(self) -> Summands:
+        """The attentions of which it is the sum, if it has branches."""
+        _, of_branch = merged_weights(self.plan.mask.branches)
+        alike: dict[int, tuple[int, ...]] = {}
+        for branch, number in enumerate(of_branch):
+            alike[number] = (*alike.get(number, ()), branch)
+        names = tuple(each.branch for each in self.plan.mask.branches)
+        return Summands(tuple(map(self.sum_of, alike.values())), of_branch, names)
+
+    def sum_of(self, branches: tuple[int, ...]) -> "Bound":
+        """The sum of the branches of these numbers, which differ in their weights alone. Cached."""
+        if branches not in self.sums:
+            (mask,), _ = merged_weights([self.plan.mask.branches[number] for number in branches])
+            plan = make_plan(mask, refine=self.plan.refine, tune=self.plan.tune)
+            self.sums[branches] = Bound(plan, self.backend, checks_reads=self.checks_reads)
+        return self.sums[branches]
 
     @cached_property
     def open_reads(self) -> OpenReads:

@@ -10,27 +10,35 @@ import torch
 from torch import Tensor
 
 from maskdsl.analysis.orders.binding import bind_mask
-from maskdsl.base.diagnostics import warn
-from maskdsl.bind.bind_pattern import order_statements
+from maskdsl.base.diagnostics import AttnError, warn
+from maskdsl.base.errors.language.patterns import FollowedBranches
+from maskdsl.bind.bind_pattern import branches_of, order_statements
 from maskdsl.bind.expression.sparse_inputs import SPARSE
+from maskdsl.bind.statement.branch_statements import BranchPattern
 from maskdsl.bind.statement.unread_inputs import names_called, unread_inputs
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.validate import Lists, Signature
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled_mask import NO_SUMMANDS, Bound, Summands
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import (
+    AutoOrderStatement,
+    BranchStatement,
     Call,
     CoordinateStatement,
     InputStatement,
     Name,
+    OrderStatement,
+    PatternDeclaration,
     RouteStatement,
     SinkStatement,
     Statement,
     WeightStatement,
 )
 
+_SOME_LENGTH = 64
+"""Stands for the lengths where branches are counted before there are tensors."""
 _MOST_LENGTHS = 32
 """Lengths whose compiled masks, with kernels and tiles, are cached."""
 
@@ -64,8 +72,13 @@ class Following:
 
     @cached_property
     def signature(self) -> Signature:
-        declaration = self.program.patterns[self.pattern]
-        unread = unread_inputs(declaration, order_statements(declaration, self.order))
+        return self.signature_of(self.program.patterns[self.pattern])
+
+    def signature_of(self, declaration: PatternDeclaration) -> Signature:
+        """The names that a call of the pattern takes, or of one of its branches as a pattern of its own."""
+        orders = order_statements(self.program.patterns[self.pattern], self.order)
+        orders = tuple(each for each in orders if isinstance(each, OrderStatement | AutoOrderStatement))
+        unread = unread_inputs(declaration, orders)
         declared = (each for each in declaration.statements if isinstance(each, InputStatement))
         read = {each.name.id: each for each in declared if each.name.id not in unread}
         inputs = {name: each.span for name, each in read.items()}
@@ -74,10 +87,27 @@ class Following:
             for name, each in read.items()
             if each.type.id == SPARSE
         }
-        is_routed = any(isinstance(each, RouteStatement) or _makes_rank(each) for each in declaration.statements)
+        is_routed = any(map(_is_computed, declaration.statements))
         finishes = any(isinstance(each, SinkStatement | WeightStatement) for each in declaration.statements)
         multiplies = "dot" in names_called(self.program, declaration)
         return Signature(self.pattern, declaration.span, inputs, unread, sparse, is_routed, finishes, multiplies)
+
+    @cached_property
+    def branches(self) -> tuple[BranchPattern, ...]:
+        """The branches. Their number does not follow the lengths, which is checked in each call."""
+        lengths = dict.fromkeys(self.follow, _SOME_LENGTH)
+        return branches_of(self.program, self.pattern, {**lengths, **dict(self.values)}, self.heads)
+
+    @cached_property
+    def summands(self) -> Summands:
+        """Branches that differ in weights alone, by their text, are one attention."""
+        alike: dict[object, list[int]] = {}
+        for number, each in enumerate(self.branches):
+            alike.setdefault(each.without_weights, []).append(number)
+        of_branch = {number: summand for summand, numbers in enumerate(alike.values()) for number in numbers}
+        masks = tuple(_FollowingBranches(self, tuple(numbers)) for numbers in alike.values())
+        names = tuple(each.name for each in self.branches)
+        return Summands(masks, tuple(of_branch[number] for number in range(len(of_branch))), names)
 
     def bound(self, queries: int, keys: int) -> Bound:
         """The mask at these lengths, cached. Raises and warns as `Pattern.bind` does."""
@@ -87,6 +117,10 @@ class Following:
                 values = {**dict(self.values), **dict(zip(self.follow, lengths, strict=True))}
                 mask = bind_mask(self.program, self.pattern, values, self.heads, self.order)
                 warn(mask.cautions)
+                if len(mask.branches) != len(self.branches):
+                    number = len(mask.branches)
+                    known = len(self.branches)
+                    raise AttnError(FollowedBranches(name=self.pattern, found=number, known=known, span=mask.span))
                 plan = make_plan(mask, refine=self.refine, tune=self.tune)
                 self.kept[lengths] = Bound(plan, self.backend, checks_reads=True)
             self.kept.move_to_end(lengths)
@@ -123,9 +157,55 @@ def _numbers_of(name: str, inputs: Mapping[str, InputStatement]) -> tuple[str, .
     )
 
 
-def _makes_rank(statement: Statement) -> bool:
-    """Whether a statement is `coord position = rank(...)`, which a call computes."""
+@dataclass(frozen=True, eq=False)
+class _FollowingBranches:
+    """The sum of some branches of a `Following`, which differ in their weights alone. A `CompiledMask`."""
+
+    whole: Following
+    numbers: tuple[int, ...]
+
+    @cached_property
+    def handle(self) -> str:
+        return digest((self.whole.handle, self.numbers))
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The names that a call takes: those of the branches."""
+        each = [self.whole.signature_of(self.whole.branches[number].declaration) for number in self.numbers]
+        inputs = {name: span for one in each for name, span in one.inputs.items()}
+        return replace(each[0], inputs=inputs, unread=())
+
+    @property
+    def summands(self) -> Summands:
+        """None: it is one attention."""
+        return NO_SUMMANDS
+
+    def bound(self, queries: int, keys: int) -> Bound:
+        """The mask at these lengths."""
+        return self.whole.bound(queries, keys).sum_of(self.numbers)
+
+    def bound_to_longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> Bound:
+        """The mask at the lengths of the longest packed sequences. Waits for the device."""
+        return self.whole.bound_to_longest(cu_seqlens_q, cu_seqlens_k).sum_of(self.numbers)
+
+    def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
+        """Nothing: sizes are checked by the mask at the call's lengths."""
+
+    def fresh(self) -> "_FollowingBranches":
+        """An equal value with empty caches."""
+        return replace(self, whole=self.whole.fresh())
+
+    def __deepcopy__(self, memo: object) -> "_FollowingBranches":
+        return self
+
+
+def _is_computed(statement: Statement) -> bool:
+    """Whether a statement is a route, or `coord position = rank(...)`: a call computes them. In a branch as well."""
     match statement:
+        case RouteStatement():
+            return True
+        case BranchStatement(statements=statements):
+            return any(map(_is_computed, statements))
         case CoordinateStatement(value=Call() as call):
             return call.function.id == "rank"
         case _:

@@ -25,7 +25,7 @@ from maskdsl.runtime.torch_ops.attention_op import BACKWARD, LIBRARY, autocast, 
 def packed_attention(
     attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, starts: Tensor, /, **inputs: Any
 ) -> tuple[Tensor, Tensor]:
-    """The output [batch, heads, tokens, dim] and the log-sum-exp [batch, heads, tokens] of packed texts.
+    """The output [batch, heads, tokens, dim] and the log-sum-exp of packed texts, as a call returns it.
 
     q, k and v are [batch, heads, tokens, dim]. `starts`, bool [batch, tokens], marks the first token of each text; the
     first token of every batch entry must be marked. Each text attends only itself, and its tokens are those of the
@@ -42,6 +42,11 @@ def packed_attention(
         errors = [WrongArgument(name="starts", found=shown(starts), expected="a tensor bool [batch, tokens]")]
     if errors:
         raise AttnError(*errors)
+    if attention._summands:
+        each_given = ((each, {name: inputs[name] for name in each.inputs}) for each, _ in attention._summands)
+        return attention._sum_of(
+            [packed_attention(each, q, k, v, starts, **given) for each, given in each_given], dim=1
+        )
     if is_compiling():
         out, lse = _TEXTS(q, k, v, tensors, starts, attention._handle)
         return out, lse

@@ -28,23 +28,26 @@ class Allowance(NamedTuple):
 
 def allowances(file: tree.File) -> Iterator[Allowance]:
     """All codes that the comments of a file allow."""
-    declarations = _Spans([each.span for each in file.declarations])
 
     @cache
-    def inside(number: int) -> _Spans | None:
-        """The spans of a pattern's statements; None for other declarations."""
-        declaration = file.declarations[number]
-        if isinstance(declaration, tree.PatternDeclaration):
-            return _Spans([each.span for each in declaration.statements])
-        return None
+    def inside(*path: int) -> _Spans | None:
+        """The spans of the declarations, or of the statements of the pattern or branch at this path; None elsewhere."""
+        nodes: Sequence[tree.Node] = file.declarations
+        for number in path:
+            node = nodes[number]
+            if not isinstance(node, tree.PatternDeclaration | tree.BranchStatement):
+                return None
+            nodes = node.statements
+        return _Spans([each.span for each in nodes])
 
-    def reach(comment: Span) -> Span | None:
+    def reach(comment: Span, *path: int) -> Span | None:
         """The statement or declaration that a comment is in, beside or above; None if there is none."""
-        around = declarations.around(comment)
+        spans = inside(*path)
+        assert spans is not None
+        around = spans.around(comment)
         if around is None:
-            return declarations.at(comment)
-        statements = inside(around)
-        return declarations.spans[around] if statements is None else statements.at(comment)
+            return spans.at(comment)
+        return spans.spans[around] if inside(*path, around) is None else reach(comment, *path, around)
 
     for comment in file.comments:
         match = _ALLOWANCE.match(comment.text)

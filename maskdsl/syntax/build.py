@@ -84,6 +84,11 @@ def _let(span: Span, children: _Children) -> tree.LetStatement:
     return tree.LetStatement(children[0], children[1], span=span)
 
 
+def _branch(span: Span, children: _Children) -> tree.BranchStatement:
+    name, variable, domain, *statements = children
+    return tree.BranchStatement(name, variable, domain, tuple(statements), span=span)
+
+
 def _where(span: Span, children: _Children) -> tree.Where:
     made = tree.Where(*children, span=span)
     check_where(made)
@@ -138,6 +143,7 @@ BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
     "order": lambda span, children: tree.OrderStatement(children[0], tuple(children[1:]), span=span),
     "auto_order": lambda span, children: tree.AutoOrderStatement(children[0], span=span),
     "assertion": lambda span, children: tree.AssertStatement(*children, span=span),
+    "branch": _branch,
     "expressions": _several,
     "conditional": _conditional,
     "where": _where,

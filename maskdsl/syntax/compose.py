@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 from maskdsl.base.diagnostics import AttnError, Diagnostic, Note
-from maskdsl.base.errors.language.composition import NameClash, OrderClash, OtherTokens, ScoreClash, ValueClash
+from maskdsl.base.errors.language.composition import (
+    BranchedOperand,
+    NameClash,
+    OrderClash,
+    OtherTokens,
+    ScoreClash,
+    ValueClash,
+)
 from maskdsl.base.errors.language.patterns import NoAttend
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source, Span
@@ -129,7 +136,7 @@ def standalone(operand: ComposedPattern) -> str:
 
 def complement(operand: ComposedPattern) -> str:
     """The text of a pattern that attends what this one does not."""
-    if errors := [*_attending_nothing(operand)]:
+    if errors := [*_not_composed(operand)]:
         raise AttnError(*errors)
     doc = f"What `{operand.name}` does not attend."
     return _text([operand], f"not_{operand.name}", doc, _around([operand], [f"attend not ({operand.relation})"]))
@@ -237,7 +244,7 @@ def _nodes(node: object) -> Iterator[tree.Node]:
 def _check(first: ComposedPattern, second: ComposedPattern, scores_of_one: bool) -> None:
     """Raises `AttnError` with everything that two patterns say differently."""
     tokens = [each.statements(*_TOKENS) for each in (first, second)]
-    errors: list[Diagnostic] = [*_attending_nothing(first), *_attending_nothing(second)]
+    errors: list[Diagnostic] = [*_not_composed(first), *_not_composed(second)]
     if tokens[0] != tokens[1]:
         note = Note(f"the tokens of `{first.name}`", first.declaration.name.span)
         span = _outer(tokens[1]) or second.declaration.name.span
@@ -255,8 +262,10 @@ def _check(first: ComposedPattern, second: ComposedPattern, scores_of_one: bool)
         raise AttnError(*errors)
 
 
-def _attending_nothing(operand: ComposedPattern) -> Iterator[Diagnostic]:
-    if not operand.statements(tree.AttendStatement):
+def _not_composed(operand: ComposedPattern) -> Iterator[Diagnostic]:
+    if operand.statements(tree.BranchStatement):
+        yield BranchedOperand(name=operand.name, span=operand.declaration.name.span)
+    elif not operand.statements(tree.AttendStatement):
         yield NoAttend(name=operand.name, span=operand.declaration.name.span)
 
 

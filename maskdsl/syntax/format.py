@@ -140,6 +140,8 @@ class _Formatter(Expressions):
                 return self.listed(f"{head} ", keys, self.expression, "", statement.span.end)
             case tree.AutoOrderStatement(space):
                 return "order auto" if space is None else f"order {space.id} auto"
+            case tree.BranchStatement():
+                return self.branch(statement)
             case tree.AssertStatement(condition, message):
                 text = (LINE, comment_lines(self.before(message.span.start)), self.expression(message))
                 return Group((self.with_word("assert", condition), ",", Nest(INDENT, text)))
@@ -155,6 +157,14 @@ class _Formatter(Expressions):
             return selector
         comments = comment_lines(self.before(route.candidates.span.start))
         return Group((selector, Nest(INDENT, (LINE, comments, "where ", self.expression(route.candidates)))))
+
+    def branch(self, branch: tree.BranchStatement) -> Document:
+        """`branch name for o in 0 .. 9 { ... }`."""
+        head: Document = f"branch {branch.name.id}"
+        if branch.variable is not None and branch.domain is not None:
+            head = (head, f" for {branch.variable.id} in ", self.expression(branch.domain))
+        items = self.items(branch.statements, self.statement)
+        return (head, " ", _braced([*items, *_comments(self.before(branch.span.end))]))
 
     def with_word(self, word: str, value: tree.Expression) -> Document:
         """`attend causal`, the value on the same line."""
@@ -204,7 +214,11 @@ def _apart(above: tree.Node, below: tree.Node) -> bool:
 def _tall(node: tree.Node) -> bool:
     """Whether a declaration has several lines, and therefore blank lines around it."""
     match node:
-        case tree.PatternDeclaration(statements=body) | tree.MacroDeclaration(lets=body):
+        case (
+            tree.PatternDeclaration(statements=body)
+            | tree.BranchStatement(statements=body)
+            | tree.MacroDeclaration(lets=body)
+        ):
             return bool(body)
         case _:
             return False

@@ -10,7 +10,7 @@ from maskdsl.syntax.mistakes import RESERVED_WORDS, STATEMENT_WORDS
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _DIGITS = r"[0-9]+(_[0-9]+)*"
 _EXPONENT = rf"[eE][+-]?{_DIGITS}"
-_NAMING = ("space", "input", "coord", "let", "route")
+_NAMING = ("space", "input", "coord", "let", "route", "branch")
 """Words of statements that are followed by the name that they declare."""
 _NOT_AFTER = r"(?!(?:where|and|or|if|else|for|in)\b)"
 _AFTER = rf'(?=[ \t]+{_NOT_AFTER}[A-Za-z_0-9("]|[ \t]+[-+][^\s>+])'

@@ -59,6 +59,7 @@ STATEMENT_WORDS = frozenset(
         "normalize",
         "order",
         "assert",
+        "branch",
     ]
 )
 _STARTS = DECLARATION_WORDS | STATEMENT_WORDS
@@ -178,7 +179,7 @@ def find_edges(source: Source, words: Sequence[Word]) -> list[int]:
 
 def next_construct(words: Sequence[Word], edges: Sequence[int], at: int) -> tuple[int, int, str] | None:
     """The first declaration or statement from word `at` on: its begin, its end, and the grammar's rule for it."""
-    begin = next((edge for edge in edges if edge >= at), None)
+    begin = next((edge for edge in edges if edge >= at and words[edge].text != "branch"), None)  # its lines come alone
     if begin is None:
         return None
     if words[begin].text in DECLARATION_WORDS:

@@ -288,6 +288,17 @@ class AssertStatement(Node):
     message: String
 
 
+@dataclass(frozen=True)
+class BranchStatement(Node):
+    """`branch name { ... }`, or with a variable `branch name for o in 0 .. 9 { ... }`: one attention of several."""
+
+    name: Name
+    variable: Name | None
+    domain: Expression | None
+    """The values of the variable; None without one."""
+    statements: tuple["Statement", ...]
+
+
 Statement = (
     SpaceStatement
     | PooledSpaceStatement
@@ -306,6 +317,7 @@ Statement = (
     | OrderStatement
     | AutoOrderStatement
     | AssertStatement
+    | BranchStatement
 )
 
 

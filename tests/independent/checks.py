@@ -41,10 +41,12 @@ def check_tiles(mask: maskdsl.Mask, truth: Truth, random: Random) -> None:
     block = random.randint(1, 9), random.randint(1, 9)
     inputs = truth.relation
     tiles, stats = mask.tiles(block, **inputs), mask.stats(block, **inputs)
-    attended = full = partial = 0
+    attended = seen = full = partial = 0
+    parts = [each.attends for each in truth.branches or [truth]]
     for batch, head in np.ndindex(truth.drawn.batch, truth.drawn.heads):
         expected = truth.attends[batch, head]
-        attended += int(expected.sum()) if batch < stats.batch else 0
+        seen += int(expected.sum()) if batch < stats.batch else 0
+        attended += sum(int(each[batch, head].sum()) for each in parts) if batch < stats.batch else 0
         equal("meaning", mask.dense(head=head, batch=batch, **inputs), expected)
         if truth.meaning.laid_out_freely:
             continue
@@ -57,8 +59,8 @@ def check_tiles(mask: maskdsl.Mask, truth: Truth, random: Random) -> None:
     total = stats.total
     if truth.meaning.laid_out_freely:
         full, partial = total.full_tiles, total.partial_tiles
-    found_counts = total.attended, total.full_tiles, total.partial_tiles
-    equal("pairs, full and partial tiles", np.array(found_counts), np.array([attended, full, partial]))
+    found_counts = total.attended, total.seen, total.full_tiles, total.partial_tiles
+    equal("pairs, full and partial tiles", np.array(found_counts), np.array([attended, seen, full, partial]))
 
 
 def classes_of(attends: np.ndarray, block: tuple[int, int]) -> np.ndarray:
@@ -70,7 +72,7 @@ def classes_of(attends: np.ndarray, block: tuple[int, int]) -> np.ndarray:
 def check_stack(module: maskdsl.Module, truth: Truth, random: Random) -> None:
     """The layers of a stack, and where information reaches through them, for the first batch entry."""
     drawn = truth.drawn
-    if "layers" not in module.stacks or drawn.batch > 1 or truth.meaning.routes:
+    if "layers" not in module.stacks or drawn.batch > 1 or truth.relation is not truth.inputs:
         return
     given = {"times": random.randint(0, 3)} if random.random() < 0.5 else {}
     try:
@@ -159,7 +161,7 @@ def check_ordered(mask: maskdsl.Mask, truth: Truth, backend: str) -> None:
     inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
     found, found_lse = mask.compile(backend)(q, k, v, layout="ordered", return_lse=True, **inputs)
     near(f"{backend}: ordered: output", found.numpy(), truth.numbers[0][:, :, rows])
-    near(f"{backend}: ordered: log-sum-exp", found_lse.numpy(), truth.numbers[1][:, :, rows])
+    near(f"{backend}: ordered: log-sum-exp", found_lse.numpy(), truth.numbers[1][..., rows])
 
 
 def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) -> None:
@@ -170,11 +172,12 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
     inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
     q, k, v = map(torch.tensor, truth.tensors)
     batch, _, length, _ = q.shape
-    count = length if truth.meaning.routes and random.random() < 0.4 else random.randint(1, length)
+    count = length if truth.meaning.finds and random.random() < 0.4 else random.randint(1, length)
     starts = torch.tensor([random.randint(0, length - count) for _ in range(batch)])
     rows = (starts[:, None] + torch.arange(count))[:, None]
     own = q.take_along_dim(rows[..., None], 2)
-    expected = [np.take_along_axis(out, rows[..., None].numpy(), 2), np.take_along_axis(lse, rows.numpy(), 2)]
+    lse_rows = rows if lse.ndim == 3 else rows[:, None]
+    expected = [np.take_along_axis(out, rows[..., None].numpy(), 2), np.take_along_axis(lse, lse_rows.numpy(), -1)]
     size = random.randint(1, 5)
     table, pages = paged(random, (k, v), size)
     calls = {"some queries": (k, v, {}), "pages": (*pages, {"page_table": table, "page_size": size})}
@@ -192,7 +195,7 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
         packed = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
         found = attention.varlen(*packed, *ends, return_lse=True, **inputs)
         near(f"{backend}: varlen: output", found[0].unflatten(0, (batch, -1)).transpose(1, 2).numpy(), out)
-        near(f"{backend}: varlen: log-sum-exp", found[1].unflatten(1, (batch, -1)).transpose(0, 1).numpy(), lse)
+        near(f"{backend}: varlen: log-sum-exp", found[1].unflatten(-1, (batch, -1)).movedim(-2, 0).numpy(), lse)
 
 
 def refused(what: str, code: str, call: Callable[[], object]) -> None:

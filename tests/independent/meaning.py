@@ -6,7 +6,7 @@ at what they need, so that what a guard excludes is never read.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, cmp_to_key
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,30 @@ class Meaning:
             return AxisName(node[1])
         return self.value(node, Scope(above))
 
+    @cached_property
+    def branches(self) -> list["Meaning"]:
+        """The branches, each a pattern of the lines outside and of its own."""
+        shared = tuple(each for each in self.pattern.statements if each[0] != "branch")
+        found: list[Meaning] = []
+        for each in self.pattern.statements:
+            if each[0] == "branch":
+                _, _, variable, domain, lines = each
+                scope = Scope(self.names_before(each))
+                values = [None] if domain is None else range(*(self.value(end, scope) for end in domain))
+                for value in values:
+                    known = self.parameters if variable is None else {**self.parameters, variable: value}
+                    pattern = replace(self.pattern, statements=(*shared, *lines))
+                    found.append(
+                        Meaning(self.file, pattern, known, self.heads, self.inputs, self.learned, self.key_heads)
+                    )
+                    found[-1].vectors = self.vectors
+        return found
+
+    def at(self, head: int, batch: int) -> None:
+        """Goes to a head and a batch entry."""
+        for each in (self, *self.branches):
+            each.head, each.batch = head, batch
+
     # Spaces and tokens
 
     @cached_property
@@ -140,8 +164,20 @@ class Meaning:
         return [each for each in self.pattern.statements if each[0] == "route"]
 
     @property
+    def used_routes(self) -> list[Node]:
+        """The routes that other lines read."""
+        found: list[Node] = []
+        for route in reversed(self.routes):
+            others = [each for each in self.pattern.statements if each[0] != "route"] + found
+            if any(node[1] == route[1] for each in others for node in walk(each) if node[0] in ("name", "attribute")):
+                found.append(route)
+        return found
+
+    @property
     def finds(self) -> bool:
-        """Whether there are routes or ranks."""
+        """Whether there are routes or ranks, in a branch as well."""
+        if any(each.finds for each in self.branches):
+            return True
         ranks = any(each[0] == "coord" and each[3][:2] == ("call", "rank") for each in self.pattern.statements)
         return ranks or bool(self.routes)
 
@@ -537,6 +573,8 @@ class Meaning:
         return Scope(self.names_before(statement), q=q, k=k, s=s)
 
     def attends(self, q: Token, k: Token) -> bool:
+        if self.branches:
+            return any(each.attends(q, k) for each in self.branches)
         lines = self.pattern.statements
         return any(bool(self.value(each[1], self.pair(q, k, each))) for each in lines if each[0] == "attend") and all(
             bool(self.value(each[1], self.pair(q, k, each))) for each in lines if each[0] == "require"
@@ -544,7 +582,7 @@ class Meaning:
 
     def dense(self, head: int, batch: int) -> np.ndarray:
         """bool [queries, keys], in declared order."""
-        self.head, self.batch = head, batch
+        self.at(head, batch)
         queries, keys = self.tokens["q"], self.tokens["k"]
         return np.array([[self.attends(q, k) for k in keys] for q in queries], dtype=bool).reshape(len(queries), -1)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tests.independent.branches import add_branches, has_branches
 from tests.independent.declarations import add_names, add_stack
 from tests.independent.routes import add_routes
 from tests.independent.sinks import add_sinks
@@ -478,9 +479,12 @@ def draw(seed: int) -> Drawn:
     program.add_inputs()
     program.add_coords()
     add_routes(program)
-    program.add_relations()
-    program.add_scores()
-    add_sinks(program)
+    if has_branches(seed):
+        add_branches(program)
+    else:
+        program.add_relations()
+        program.add_scores()
+        add_sinks(program)
     program.add_order()
     add_stack(program)
     return Drawn(text_of(program), heads, key_heads, program.batch, program.inputs, program.values, program.files)

@@ -192,6 +192,20 @@ class Reader:
                 self.take("=")
                 selector = self.call(self.name_of_call())
                 return "route", name, selector, self.expression() if self.accept("where") else None
+            case "branch":
+                name = self.name()
+                variable, domain = None, None
+                if self.accept("for"):
+                    variable = self.name()
+                    self.take("in")
+                    low = self.expression()
+                    self.take("..")
+                    domain = low, self.expression()
+                self.take("{")
+                lines: list[Node] = []
+                while not self.accept("}"):
+                    lines.append(self.statement())
+                return "branch", name, variable, domain, tuple(lines)
             case "order":
                 space = None if self.peek() == "by" or self.at_auto() else self.name()
                 if self.take("by", "auto") == "auto":

@@ -44,9 +44,23 @@ class Truth:
     inputs: dict[str, np.ndarray]
     tensors: tuple[np.ndarray, np.ndarray, np.ndarray]
     """q [batch, heads, queries, DIM], k and v [batch, key heads, given keys, DIM]."""
+    of_branch: tuple["Truth", int] | None = None
+    """The truth of the whole and the number of the branch, for one branch alone."""
+
+    @cached_property
+    def branches(self) -> "list[Truth]":
+        """Those of the branches, if there are any."""
+        return [replace(self, of_branch=(self, number)) for number in range(len(self.meaning.branches))]
+
+    @property
+    def has_sinks(self) -> bool:
+        return any(each[0] == "sink" for each in self.meaning.pattern.statements)
 
     @cached_property
     def meaning(self) -> Meaning:
+        if self.of_branch is not None:
+            whole, number = self.of_branch
+            return whole.meaning.branches[number]
         drawn = self.drawn
         learned = frozenset(name for name, declared in drawn.inputs.items() if declared.kind == "float")
         file = read(drawn.text, drawn.files)
@@ -57,7 +71,7 @@ class Truth:
     @cached_property
     def relation(self) -> dict[str, np.ndarray]:
         """The inputs of the relation, as the product takes them."""
-        if not self.meaning.routes:
+        if not any(each.routes for each in (self.meaning, *self.meaning.branches)):
             return self.inputs
         return self.inputs | dict(zip("qk", self.tensors[:2], strict=True))
 
@@ -69,10 +83,13 @@ class Truth:
 
     def misses_queries(self, rows: list[list[int]]) -> bool:
         """Whether a route cannot be found for these queries of each batch entry alone."""
+        if self.branches:
+            return any(each.misses_queries(rows) for each in self.branches)
+        routes = self.meaning.routes if self.of_branch is None else self.meaning.used_routes
         for entry, present in enumerate(rows):
             for head in range(self.drawn.heads):
-                self.meaning.head, self.meaning.batch = head, entry
-                if any(needs_others(self.meaning, route, {*present}) for route in self.meaning.routes):
+                self.meaning.at(head, entry)
+                if any(needs_others(self.meaning, route, {*present}) for route in routes):
                     return True
         return False
 
@@ -80,6 +97,8 @@ class Truth:
     @np.errstate(all="ignore")
     def numbers(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]] | None:
         """The output, the log-sum-exp and all gradients along `grads`; None where a score is NaN or plus infinity."""
+        if self.branches:
+            return self.sum_of_branches()
         drawn, meaning = self.drawn, self.meaning
         q, k, v = self.tensors
         grad_out, grad_lse = self.grads
@@ -87,7 +106,7 @@ class Truth:
         found = {name: np.zeros_like(x) for name, x in (("q", q), ("k", k), ("v", v))}
         found |= {name: np.zeros(x.shape) for name, x in self.inputs.items() if name in meaning.learned}
         for batch, head in np.ndindex(drawn.batch, drawn.heads):
-            meaning.head, meaning.batch = head, batch
+            meaning.at(head, batch)
             shared = head * drawn.key_heads // drawn.heads
             keys, key_backs = pooled_keys(meaning, k[batch, shared])
             values, value_backs = pooled_keys(meaning, v[batch, shared])
@@ -132,6 +151,15 @@ class Truth:
             return None
         return out, lse, found
 
+    def sum_of_branches(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]] | None:
+        """Sums of outputs and gradients, and the log-sum-exp of each branch, [batch, branches, heads, queries]."""
+        each = [truth.numbers for truth in self.branches]
+        known = [numbers for numbers in each if numbers is not None]
+        if len(known) < len(each):
+            return None
+        outs, lses, grads = zip(*known, strict=True)
+        return sum(outs), np.stack(lses, axis=1), {name: sum(one[name] for one in grads) for name in grads[0]}
+
     def pair(self, query: Token, key: Token, q: np.ndarray, k: np.ndarray) -> "PairNumbers":
         leaves: dict[tuple[str, tuple[int, ...]], Number] = {}
         self.meaning.leaves = leaves
@@ -146,13 +174,21 @@ class Truth:
     @cached_property
     def grads(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the output and of the log-sum-exp; NaN where a query attends nothing, as nothing flows from there."""
+        if self.of_branch is not None:
+            whole, number = self.of_branch
+            return whole.grads[0], whole.grads[1][:, number]
         random = np.random.default_rng(7)
         batch, heads, queries, _ = self.tensors[0].shape
         outer, outer_lse = random.normal(size=(batch, heads, queries, DIM)), random.normal(size=(batch, heads, queries))
         nothing = ~self.attends.any(axis=-1)
-        if any(each[0] == "sink" for each in self.meaning.pattern.statements):
+        if any(each.has_sinks for each in (self, *self.branches)):
             nothing[:] = False
-        outer[nothing], outer_lse[nothing] = np.nan, np.nan
+        outer[nothing] = np.nan
+        if self.branches:
+            silent = [~each.attends.any(axis=-1) & (not each.has_sinks) for each in self.branches]
+            nothing = np.stack(silent, axis=1)
+            outer_lse = random.normal(size=nothing.shape)
+        outer_lse[nothing] = np.nan
         return outer, outer_lse
 
 
@@ -170,7 +206,7 @@ def truth_of(drawn: Drawn, seed: int, infinite: bool = True) -> Truth:
         if random.random() < 0.15:
             x[:] = x[:1] if random.random() < 0.5 else x[:, :1]  # which may be expanded
     found = Truth(drawn, inputs, (q, k, v))
-    hides = infinite and not meaning.routes and random.random() < 0.4
+    hides = infinite and not meaning.finds and random.random() < 0.4
     return replace(found, tensors=unseen(found, random)) if hides else found
 
 

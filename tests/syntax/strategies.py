@@ -69,7 +69,7 @@ atoms = st.one_of(
 expressions = st.recursive(atoms, extended, max_leaves=12)
 
 lets = made(tree.LetStatement, names, expressions)
-statements = st.one_of(
+plain_statements = st.one_of(
     made(tree.SpaceStatement, names, tuples(made(tree.AxisDeclaration, st.none() | names, expressions))),
     made(tree.PooledSpaceStatement, names, names, names, expressions),
     made(tree.SequenceStatement, st.sampled_from(["tokens", "queries", "keys"]), tuples(names)),
@@ -93,6 +93,12 @@ statements = st.one_of(
     made(tree.AutoOrderStatement, st.none() | names),
     made(tree.AssertStatement, expressions, strings),
 )
+bodies = tuples(plain_statements, 0, 3)
+branches = st.one_of(
+    made(tree.BranchStatement, names, st.none(), st.none(), bodies),
+    made(tree.BranchStatement, names, names, expressions | made(tree.HalfOpenRange, expressions, expressions), bodies),
+)
+statements = plain_statements | branches
 
 parameters = tuples(made(tree.Parameter, names, st.none() | names, st.none() | expressions), 0)
 doc_lines = st.text(permitted.filter(lambda each: not each.isspace()), min_size=1, max_size=9)

@@ -92,7 +92,7 @@ def growth(program: Program, mask: MaskIR) -> Growth | None:
         if other is None:
             return None
         size = _BLOCK[max(other.queries.length, other.keys.length) > _MANY_TOKENS]
-        return other.queries.length, other.keys.length, stats(other, (size, size)).total.attended
+        return other.queries.length, other.keys.length, stats(other, (size, size)).total.seen
 
     def is_length(name: str) -> bool:
         doubled = bound({**sizes, name: 2 * sizes[name]})

@@ -47,10 +47,14 @@ def stack_stats(
 ) -> StackStats:
     """The statistics of a stack; `inputs` has those of all layers, and the others are as for `stats`."""
     uses: Counter[Measured] = Counter()
+    of_branches: Counter[Measured] = Counter()
     different: list[Stats] = []
     for number, (mask, given) in enumerate(zip(stack.different, find_in_layers(stack, inputs or {}), strict=True)):
         measured = measure_all(mask, block, given)
         different.append(figures_of(mask, measured, block, head_dim, element_size))
-        for head_class in measured.head_classes.index.ravel().tolist():
-            uses[measured.classes[head_class]] += stack.count(number)
-    return StackStats(add_up(uses, head_dim, element_size), tuple(different), stack.index)
+        times = stack.count(number)
+        uses.update({each: count * times for each, count in measured.uses(measured.entries).items()})
+        for branch in measured.branches or (measured,):
+            of_branches.update({each: count * times for each, count in branch.uses(measured.entries).items()})
+    total = add_up(uses, of_branches, head_dim=head_dim, element_size=element_size)
+    return StackStats(total, tuple(different), stack.index)

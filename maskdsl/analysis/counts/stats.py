@@ -3,7 +3,8 @@
 Conventions, for head dimension d:
 - a computed pair costs 4 d floating-point operations forward (two matrix products) and 10 d backward (five);
 - a row of tiles reads its queries, and the keys and values of its tiles, and writes its output, once each;
-- *attended* pairs are those of the relation, *computed* pairs those of all tiles that are not empty.
+- *attended* pairs are those of the relation, *computed* pairs those of all tiles that are not empty;
+- branches add up their attended and computed pairs, arithmetic and traffic; *seen* pairs are attended by some branch.
 """
 
 from collections import Counter
@@ -22,7 +23,7 @@ from maskdsl.analysis.tiles.head_classes import HeadClass, HeadClasses, check_si
 from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
+from maskdsl.ir.meaning.inputs import branch_inputs, input_arrays, relation_inputs
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,13 @@ class Figures(Displayed):
 
     pairs: int
     attended: int
+    """Pairs that attend, once for each branch that attends them."""
+    seen: int
+    """Pairs that attend in some branch; without branches, `attended`. Keys of queries and tiles are those of `seen`."""
     computed: int
+    """Pairs of all tiles that are not empty, of each branch."""
+    dense: int
+    """Pairs that dense attention computes: all pairs, of each branch."""
     tiles: int
     full_tiles: int
     partial_tiles: int
@@ -48,8 +55,8 @@ class Figures(Displayed):
 
     @property
     def density(self) -> float:
-        """The share of pairs that attend."""
-        return self.attended / self.pairs
+        """The share of pairs that attend, in some branch."""
+        return self.seen / self.pairs
 
     @property
     def block_density(self) -> float:
@@ -63,13 +70,13 @@ class Figures(Displayed):
 
     @property
     def speedup_bound(self) -> float:
-        """All pairs over computed pairs: the largest speedup over dense attention with these tiles."""
-        return self.pairs / self.computed if self.computed else float("inf")
+        """All pairs over computed pairs: the largest speedup over dense attention (of each branch) with these tiles."""
+        return self.dense / self.computed if self.computed else float("inf")
 
     @property
     def ideal_speedup(self) -> float:
         """All pairs over attended pairs: the largest speedup with any tiles and order."""
-        return self.pairs / self.attended if self.attended else float("inf")
+        return self.dense / self.attended if self.attended else float("inf")
 
     def as_dict(self) -> dict[str, Any]:
         """All fields and properties as plain numbers, for JSON."""
@@ -145,22 +152,26 @@ def figures_of(
     mask: MaskIR, measured: "MeasuredMask", block: tuple[int, int], head_dim: int, element_size: int
 ) -> Stats:
     """The statistics of a measured mask."""
-    head_classes = measured.head_classes
+    entries = measured.entries
 
-    def figures(uses: Array) -> Figures:
-        return add_up(Counter(measured.classes[number] for number in uses.ravel().tolist()), head_dim, element_size)
+    def figures(batch: slice, heads: slice) -> Figures:
+        uses = [each.uses(entries, batch, heads) for each in (measured, *measured.branches)]
+        return add_up(*uses, head_dim=head_dim, element_size=element_size)
 
-    heads = tuple(figures(uses) for uses in head_classes.index.T)
+    def each_head(batch: slice) -> tuple[Figures, ...]:
+        return tuple(figures(batch, slice(head, head + 1)) for head in range(mask.heads))
+
+    heads = each_head(slice(None))
     return Stats(
         block=block,
         query_length=mask.queries.length,
         key_length=mask.keys.length,
-        batch=len(head_classes.index),
+        batch=entries,
         head_dim=head_dim,
         element_size=element_size,
-        total=figures(head_classes.index),
+        total=figures(slice(None), slice(None)),
         heads=heads,
-        first_entry=heads if len(head_classes.index) == 1 else tuple(map(figures, head_classes.index[:1].T)),
+        first_entry=heads if entries == 1 else each_head(slice(1)),
     )
 
 
@@ -185,6 +196,19 @@ class MeasuredMask:
 
     classes: tuple[Measured, ...]
     head_classes: HeadClasses
+    branches: tuple["MeasuredMask", ...] = ()
+    """The branches of the mask, each measured by itself."""
+
+    @property
+    def entries(self) -> int:
+        """Batch entries that are not all alike."""
+        return max(len(each.head_classes.index) for each in (self, *self.branches))
+
+    def uses(self, entries: int, batch: slice = slice(None), heads: slice = slice(None)) -> Counter[Measured]:
+        """How often each class is used by these batch entries, of so many, and by these heads."""
+        index = self.head_classes.index
+        chosen = np.broadcast_to(index, (entries, index.shape[1]))[batch, heads]
+        return Counter(self.classes[number] for number in chosen.ravel().tolist())
 
 
 def measure_all(
@@ -196,7 +220,14 @@ def measure_all(
     head_classes = find_head_classes(mask, given, batch)
     all_problems = problems(mask, head_classes.different, block, given)
     measured = [_measure(mask, *each, given) for each in zip(head_classes.different, all_problems, strict=True)]
-    return MeasuredMask(tuple(measured), head_classes)
+    return MeasuredMask(tuple(measured), head_classes, measured_branches(mask, block, inputs, batch))
+
+
+def measured_branches(
+    mask: MaskIR, block: tuple[int, int], inputs: Mapping[str, object], batch: int | None = None
+) -> tuple[MeasuredMask, ...]:
+    """The measured branches of a mask; none without branches."""
+    return tuple(measure_all(each, block, branch_inputs(each, inputs), batch) for each in mask.branches)
 
 
 def _measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mapping[str, Array]) -> Measured:
@@ -211,16 +242,27 @@ def _measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mapp
     return Measured(problem, tiles, np.bincount(keys))
 
 
-def add_up(uses: Mapping[Measured, int], head_dim: int, element_size: int) -> Figures:
-    """The statistics of head classes, each counted as often as it is used."""
+def add_up(
+    uses: Mapping[Measured, int], *branches: Mapping[Measured, int], head_dim: int, element_size: int
+) -> Figures:
+    """The statistics of head classes, each counted as often as it is used; `branches` are those of branches."""
     counts = _sum_padded(uses)
     queries = sum(each.problem.query.length * times for each, times in uses.items())
-    computed = sum(int(each.keys_read @ each.problem.query.weights(0)) * times for each, times in uses.items())
-    read = sum(int(each.keys_read.sum()) * times for each, times in uses.items())
+    every = [each for summand in branches or (uses,) for each in summand.items()]
+    computed = sum(int(each.keys_read @ each.problem.query.weights(0)) * times for each, times in every)
+    read = sum(int(each.keys_read.sum()) * times for each, times in every)
+    written = sum(each.problem.query.length * times for each, times in every)
+    attended = sum(int(each.counts @ np.arange(len(each.counts))) * times for each, times in every)
+    pairs, dense = (
+        sum(each.problem.query.length * each.problem.key.length * times for each, times in items)
+        for items in (uses.items(), every)
+    )
     return Figures(
-        pairs=sum(each.problem.query.length * each.problem.key.length * times for each, times in uses.items()),
-        attended=int(counts @ np.arange(len(counts))),
+        pairs=pairs,
+        attended=attended,
+        seen=int(counts @ np.arange(len(counts))),
         computed=computed,
+        dense=dense,
         tiles=sum(each.problem.query.count * each.problem.key.count * times for each, times in uses.items()),
         full_tiles=sum(each.tiles.full.count * times for each, times in uses.items()),
         partial_tiles=sum(each.tiles.partial.count * times for each, times in uses.items()),
@@ -231,7 +273,7 @@ def add_up(uses: Mapping[Measured, int], head_dim: int, element_size: int) -> Fi
         most_keys=len(counts) - 1,
         forward_flops=4 * head_dim * computed,
         backward_flops=10 * head_dim * computed,
-        bytes=2 * element_size * head_dim * (queries + read),
+        bytes=2 * element_size * head_dim * (written + read),
     )
 
 

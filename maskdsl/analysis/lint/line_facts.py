@@ -4,8 +4,8 @@ Each is a fact, found by the search for a pair that contradicts it, whatever the
 within its budget is not warned of.
 """
 
-from collections.abc import Collection, Iterator
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import product
 
 from maskdsl.analysis.indices.axis_expressions import AxisExpressions
@@ -41,16 +41,43 @@ _KINDS: tuple[type[Caution], ...] = (LineWithoutPairs, CoveredLine, IdleRequire,
 
 
 def mask_warnings(mask: MaskIR) -> Iterator[Caution]:
-    """The warning of a mask that attends nothing, whatever its inputs."""
-    if _PairFacts(mask).never(mask.relation):
-        yield AttendsNothing(span=mask.span, name=mask.name)
+    """The warning of a mask that attends nothing, whatever its inputs; of a branch that does not."""
+    if mask.branches:
+        yield from _of_branches(mask.branches, mask_warnings)
+    elif _PairFacts(mask).never(mask.relation):
+        yield AttendsNothing(span=mask.span, name=mask.branch or mask.name)
 
 
 def line_warnings(mask: MaskIR, kinds: Collection[type[Caution]] = _KINDS) -> Iterator[Caution]:
-    """The warnings of these kinds of a mask that attends something."""
+    """The warnings of these kinds of a mask that attends something; of queries without keys in any branch."""
     facts = _PairFacts(mask)
     if facts.is_crowded or facts.never(mask.relation):
         return
+    if mask.branches:
+        of_lines = {*kinds} - {QueriesWithoutKeys}
+        yield from _of_branches(mask.branches, partial(line_warnings, kinds=of_lines))
+    else:
+        yield from _line_warnings(facts, kinds)
+    position = facts.query_without_keys() if QueriesWithoutKeys in kinds else None
+    if position is not None:
+        yield QueriesWithoutKeys(span=mask.span, name=mask.name, position=position)
+
+
+def _of_branches(branches: Sequence[MaskIR], search: Callable[[MaskIR], Iterable[Caution]]) -> Iterator[Caution]:
+    """The warnings of lines that hold in all branches that have the line: one of them may be idle in some."""
+    warned = [{(each.code, each.span): each for each in search(branch)} for branch in branches]
+    for key, caution in {key: each for one in reversed(warned) for key, each in one.items()}.items():
+        pairs = zip(branches, warned, strict=True)
+        if all(key in one for branch, one in pairs if caution.span in _spans(branch)):
+            yield caution
+
+
+def _spans(mask: MaskIR) -> set[Span | None]:
+    return {mask.span, *(each.span for each in (*mask.attend, *mask.require))}
+
+
+def _line_warnings(facts: "_PairFacts", kinds: Collection[type[Caution]]) -> Iterator[Caution]:
+    mask = facts.mask
     lines = [(each, facts.never(each.relation)) for each in mask.attend]
     told = [each.span for each in mask.cautions if isinstance(each, TooSmall)]
     for line, is_empty in lines:
@@ -60,9 +87,6 @@ def line_warnings(mask: MaskIR, kinds: Collection[type[Caution]] = _KINDS) -> It
         yield from facts.covered([line for line, is_empty in lines if not is_empty])
     if IdleRequire in kinds:
         yield from facts.idle()
-    position = facts.query_without_keys() if QueriesWithoutKeys in kinds else None
-    if position is not None:
-        yield QueriesWithoutKeys(span=mask.span, name=mask.name, position=position)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ def with_auto_orders(mask: MaskIR) -> MaskIR:
 
     Inputs are not known yet: conditions that read them are taken to hold, and orders by them are no candidates.
     """
-    return laid_out(mask, {**written_layout(mask), **dict(_best_keys(mask))})
+    layout = {**written_layout(mask), **dict(_best_keys(mask))}
+    return mask.throughout(lambda each: laid_out(each, layout))
 
 
 @lru_cache(maxsize=_KEPT)

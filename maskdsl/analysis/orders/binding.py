@@ -11,10 +11,11 @@ from maskdsl.analysis.indices.product_windows import narrowed
 from maskdsl.analysis.lint.line_facts import mask_warnings
 from maskdsl.analysis.lint.text_warnings import text_warnings
 from maskdsl.analysis.lint.unused import unused_warnings
-from maskdsl.base.diagnostics import Caution
+from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic
 from maskdsl.bind import Together, bind, bind_stack
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.rewrites.branch_union import with_branches
 from maskdsl.ir.stack import StackIR
 from maskdsl.syntax.program import Program
 
@@ -27,13 +28,13 @@ def bind_mask(
     `order` replaces the pattern's order: the text after the word `order`, several joined by `; `, or `"declared"`.
     Raises `AttnError` with all errors.
     """
-    return _ordered(_warned(narrowed(in_bounds(bind(program, pattern, values, heads, order))), program))
+    return _ordered(_warned(_proven(bind(program, pattern, values, heads, order)), program))
 
 
 def bind_layers(program: Program, stack: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
     """The masks of a stack's layers at these parameter values. Raises `AttnError` with all errors."""
     bound = bind_stack(program, stack, values, heads)
-    different = (_ordered(_warned(narrowed(in_bounds(each)), program)) for each in bound.different)
+    different = (_ordered(_warned(_proven(each), program)) for each in bound.different)
     return replace(bound, different=tuple(different))
 
 
@@ -52,10 +53,29 @@ def check_defaults(
     else:
         masks = (bind(program, name, {}, heads, together=together),)
     for each in masks:
-        cautions += _warned(in_bounds(each), program).cautions
+        cautions += _warned(_proven(each), program).cautions
     if name not in program.stacks:
         cautions += text_warnings(program, masks[0], together)
     return tuple({(each.code, each.span): each for each in cautions if each not in program.allowed}.values())
+
+
+def _proven(mask: MaskIR) -> MaskIR:
+    """The mask, or each branch, with table reads checked and windows of products narrowed.
+
+    Raises `AttnError` with the errors of all branches.
+    """
+    if not mask.branches:
+        return narrowed(in_bounds(mask))
+    branches: list[MaskIR] = []
+    errors: list[Diagnostic] = []
+    for each in mask.branches:
+        try:
+            branches.append(narrowed(in_bounds(each)))
+        except AttnError as error:
+            errors += (one for one in error.diagnostics if one not in errors)
+    if errors:
+        raise AttnError(*errors)
+    return with_branches(mask, branches)
 
 
 def _ordered(mask: MaskIR) -> MaskIR:

@@ -8,6 +8,8 @@ from maskdsl.base.text import markup, printable
 
 Token = Mapping[str, int | float | bool]
 """The coordinates of a token by name."""
+_MOST_BRANCHES = 8
+"""The most branches that are shown one by one although they do not attend the pair."""
 _YES_NO = {True: "yes", False: "no"}
 
 
@@ -58,11 +60,18 @@ class Explanation:
     key_values: Token
     attends: bool
     lines: tuple[LineReason, ...]
-    """All `attend` lines, then all `require` lines."""
+    """All `attend` lines, then all `require` lines; none of a pattern with branches, whose branches have them."""
+    branch: str = ""
+    """The branch that this is the explanation of; empty for a whole pattern."""
+    branches: tuple["Explanation", ...] = ()
+    """The explanation of each branch."""
 
     @property
     def deciding(self) -> tuple[LineReason, ...]:
         """The lines that decide: those that attend an attending pair, else the `require` lines that fail, if any."""
+        if self.branches:
+            decisive = [each for each in self.branches if each.attends == self.attends]
+            return tuple(dict.fromkeys(line for each in decisive for line in each.deciding))
         if self.attends:
             return tuple(each for each in self.lines if each.kind == "attend" and each.reason.holds)
         failed = tuple(each for each in self.lines if each.kind == "require" and not each.reason.holds)
@@ -76,6 +85,9 @@ class Explanation:
     def verdict(self) -> str:
         """One sentence: `query 17 does not attend key 4093: no attend line allows it`."""
         pair = f"query {self.query} {'attends' if self.attends else 'does not attend'} key {self.key}"
+        if self.branches:
+            names = [each.branch for each in self.branches if each.attends]
+            return f"{pair} in {_branch_names(names) if names else 'any branch'}"
         if not self._is_allowed:
             return f"{pair}: no `attend` line allows it"
         lines, s = ", ".join(each.line for each in self.deciding), "s" * (len(self.deciding) == 1)
@@ -84,19 +96,24 @@ class Explanation:
     def __str__(self) -> str:
         tokens = (("query", self.query, self.query_values), ("key  ", self.key, self.key_values))
         rows = [printable(token_text(*each)) for each in tokens]
-        for each in self.lines:
-            rows += [f"{'    ' * depth}{printable(text)}  {_YES_NO[holds]}" for depth, text, holds in rows_of(each)]
+        rows += [
+            f"{'    ' * depth}{printable(text)}  {_YES_NO[holds]}" for depth, text, holds in explanation_rows(self)
+        ]
         return "\n".join([*rows, printable(self.verdict)])
 
     def _repr_html_(self) -> str:
         return f"<pre>{markup(str(self))}</pre>"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        lines = {
+    def _line_data(self) -> dict[str, Any]:
+        return {
             kind: [{"line": each.line, **each.reason.as_dict()} for each in self.lines if each.kind == kind]
             for kind in ("attend", "require")
         }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        branches = {each.branch: {"attends": each.attends, **each._line_data()} for each in self.branches}
+        lines = {"branches": branches} if branches else self._line_data()
         return {
             "pattern": self.pattern,
             "query": {"position": self.query, **self.query_values},
@@ -113,8 +130,26 @@ def token_text(name: str, position: int, values: Token) -> str:
     return f"{name} {position}   {', '.join(f'{axis} = {value}' for axis, value in values.items())}".rstrip()
 
 
-def rows_of(line: LineReason) -> Iterator[tuple[int, str, bool]]:
-    """The rows of a line: how deep each is, its text without yes or no, and which of both it is."""
+def explanation_rows(explanation: Explanation) -> Iterator[tuple[int, str, bool]]:
+    """The rows of all lines: how deep each is, its text without yes or no, and which of both it is.
+
+    Of many branches, only those that attend the pair.
+    """
+    for line in explanation.lines:
+        yield from _rows_of(line)
+    branches = explanation.branches
+    for each in branches:
+        if each.attends or len(branches) <= _MOST_BRANCHES:
+            yield 0, f"branch {each.branch}", each.attends
+            yield from ((depth + 1, text, holds) for line in each.lines for depth, text, holds in _rows_of(line))
+
+
+def _branch_names(names: list[str]) -> str:
+    listed = ", ".join(f"`{name}`" for name in names[:_MOST_BRANCHES])
+    return f"{listed} and {len(names) - _MOST_BRANCHES} more" if len(names) > _MOST_BRANCHES else listed
+
+
+def _rows_of(line: LineReason) -> Iterator[tuple[int, str, bool]]:
     yield 0, f"{line.line}  {line.reason.text}{_because(line.reason)}", line.reason.holds
     yield from _operand_rows(line.reason, 1)
 

@@ -65,11 +65,12 @@ def explain_pair(
 ) -> Explanation:
     """Explains the query and the key at these declared positions, which must be inside their sequences.
 
-    `mask` is a pattern of the program, in any order. `inputs` are arrays as given at the call, with the results of
-    routes; routes without them select all their candidates. Raises `TableRead` if the pair attends and reads outside a
-    table.
+    `mask` is a pattern of the program, or a branch of one, in any order. `inputs` are arrays as given at the call, with
+    the results of routes; routes without them select all their candidates. Raises `TableRead` if the pair attends and
+    reads outside a table.
     """
     inputs = inputs or {}
+    branches = tuple(explain_pair(program, each, query, key, head, batch, inputs) for each in mask.branches)
     bounds = CandidateBounds.of(mask)
     if bounds.removed <= inputs.keys():
         bounds = CandidateBounds(mask, frozenset())
@@ -79,13 +80,18 @@ def explain_pair(
 
     pair = Pairs(mask, np.asarray(query), np.asarray(key), head, batch, inputs)
     attends = bool(pair.evaluate(meaning(mask.relation), np.asarray(True)))
-    names, frame = frame_at(program, mask.name, dict(mask.parameters), mask.whole or mask.heads)
-    lines = _LineReasons(pair, names, meaning).explained(program.patterns[mask.name], frame)
+    lines: tuple[LineReason, ...] = ()
+    if not branches:
+        heads, values = mask.whole or mask.heads, dict(mask.parameters)
+        declaration, names, frame = frame_at(program, mask.name, values, heads, mask.branch)
+        lines = tuple(_LineReasons(pair, names, meaning).explained(declaration, frame))
     of_query, of_key = (
         _coordinates(pair, bounds.without(sequence), position)
         for sequence, position in ((mask.queries, query), (mask.keys, key))
     )
-    return Explanation(mask.name, query, key, head, batch, of_query, of_key, attends, tuple(lines))
+    return Explanation(
+        mask.name, query, key, head, batch, of_query, of_key, attends, lines, branch=mask.branch, branches=branches
+    )
 
 
 def _coordinates(pair: Pairs, sequence: Sequence, position: int) -> dict[str, int | float | bool]:

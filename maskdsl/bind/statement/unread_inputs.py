@@ -10,12 +10,12 @@ from maskdsl.syntax.program import Program
 def names_read(declaration: tree.PatternDeclaration | tree.StackDeclaration) -> frozenset[str]:
     """The names that stand anywhere but where they are declared, macros and coordinates among them."""
     body = declaration.layers if isinstance(declaration, tree.StackDeclaration) else declaration.statements
-    return frozenset(_names((*(each.default for each in declaration.parameters), body)))
+    return names_in((*(each.default for each in declaration.parameters), body))
 
 
 def unread_inputs(declaration: tree.PatternDeclaration, orders: tuple[tree.Statement, ...] = ()) -> tuple[str, ...]:
     """The inputs that neither the pattern nor these orders read: calls may give them or leave them out."""
-    read = names_read(declaration).union(_names(orders))
+    read = names_read(declaration) | names_in(orders)
     inputs = (each.name.id for each in declaration.statements if isinstance(each, tree.InputStatement))
     return tuple(name for name in inputs if name not in read)
 
@@ -26,6 +26,11 @@ def names_called(program: Program, declaration: tree.PatternDeclaration) -> froz
     macros = [each for file in files for each in file.declarations if isinstance(each, tree.MacroDeclaration)]
     scores = [each for each in declaration.statements if isinstance(each, tree.ScoreStatement | tree.LetStatement)]
     return frozenset(_names((*scores, *macros)))
+
+
+def names_in(nodes: tuple[object, ...]) -> frozenset[str]:
+    """The names in some nodes, without those that they declare and those of arguments."""
+    return frozenset(_names(nodes))
 
 
 def _names(value: object) -> Iterator[str]:

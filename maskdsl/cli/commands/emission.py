@@ -16,9 +16,9 @@ def emit(file: str, words: Sequence[str], stage: str, heads: Heads, order: str |
     mask = read_request(file, words).bind(heads, order)
     if chosen.reads_inputs:
         resolved = resolve_masks([mask], given, None)
-        text = chosen.text(resolved.masks[0], resolved.inputs)
+        text = chosen.made(resolved.masks[0], resolved.inputs)
     else:
-        text = chosen.text(mask, {})
+        text = chosen.made(mask, {})
     console = output()
     if chosen.is_python and console.is_terminal and not console.no_color:
         from rich.syntax import Syntax  # imports pygments: start-up time

@@ -210,7 +210,7 @@ def _dense_call(
     mask: Mask, inputs: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor, scores: int
 ) -> tuple[_Call | None, str]:
     """torch's dense attention with the mask as booleans, or the reason why it is left out."""
-    if mask.ir.pair_values or mask.ir.query_values or not mask.ir.has_sums:
+    if mask.ir.branches or mask.ir.pair_values or mask.ir.query_values or not mask.ir.has_sums:
         return None, "the pattern changes scores"
     if scores > LARGEST_DENSE:
         return None, f"its scores would take {units.size(scores)}"

@@ -29,6 +29,7 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.inputs import branch_inputs
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.probabilities import probabilities, scaled_output
 from maskdsl.ir.meaning.product_meaning import HeadVectors, with_products
@@ -169,7 +170,13 @@ def attention(
     q is [batch, heads, queries, dim], k and v are [batch, key heads, given keys, dim]. The output is [batch, heads,
     queries, value dim] and the log-sum-exp [batch, heads, queries]: zeros and minus infinity for a query without keys.
     The log-sum-exp is NaN where the pattern has no softmax by query.
+    With branches, the sum of their outputs, and a log-sum-exp of each, [batch, branches, heads, queries].
     """
+    if mask.branches:
+        outs, lses = zip(
+            *(attention(each, q, k, v, branch_inputs(each, inputs or {})) for each in mask.branches), strict=True
+        )
+        return np.sum(outs, axis=0), np.stack(lses, axis=1)
     inputs = with_routes(mask, inputs or {}, q, k)
     batches, heads, queries, _ = q.shape
     out = np.zeros((batches, heads, queries, v.shape[-1]))

@@ -54,6 +54,12 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
     return arrays
 
 
+def branch_inputs(branch: MaskIR, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a branch among those of its pattern."""
+    names = {each.name for each in branch.inputs}
+    return {name: value for name, value in given.items() if name in names}
+
+
 def layer_inputs(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The given inputs of each different layer of a stack. Raises `UnknownInput` for one that no layer has.
 
@@ -144,16 +150,17 @@ def beyond_32_bits(declared: Input, low: int, high: int) -> Iterator[Diagnostic]
 def relation_inputs(mask: MaskIR, given: Container[str] = ()) -> frozenset[str]:
     """Names of the inputs that decide which pairs attend, and the memory order of tokens.
 
-    Includes the results of routes, and what these are computed from unless the results are `given`.
+    Includes the results of routes, and what these are computed from unless the results are `given`; all of branches.
     """
     names = set(tile_trace(mask).inputs)
     for routed in reversed(mask.routed):
         if routed.name in names and routed.name not in given:
-            names |= _read_by(mask, routed)
+            names |= inputs_of_route(mask, routed)
+    names |= {name for branch in mask.branches for name in relation_inputs(branch, given)}
     return frozenset(names & {each.name for each in mask.inputs})
 
 
-def _read_by(mask: MaskIR, routed: Routed) -> frozenset[str]:
+def inputs_of_route(mask: MaskIR, routed: Routed) -> frozenset[str]:
     """Names of the inputs that a route reads, beside queries and keys."""
     match routed:
         case Nearest(centroids=name) | Balanced(centroids=name):

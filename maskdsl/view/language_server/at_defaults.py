@@ -18,7 +18,10 @@ from maskdsl.syntax.program import Program
 
 def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
     """The value of the expression at the end of a path, in words; None if it is not known."""
+    branch = ""
     match path:
+        case [_, tree.PatternDeclaration() as pattern, tree.BranchStatement(name=name), statement, *around, node]:
+            branch = name.id
         case [_, tree.PatternDeclaration() as pattern, statement, *around, node]:
             pass
         case _:
@@ -26,7 +29,7 @@ def value_text(program: Program, path: Sequence[tree.Node]) -> str | None:
     if isinstance(statement, tree.LetStatement) and node is statement.name:
         node = statement.value
     try:
-        names, frame = frame_at(program, pattern.name.id, {}, DEFAULT_HEADS)
+        _, names, frame = frame_at(program, pattern.name.id, {}, DEFAULT_HEADS, branch)
         frames = [names.at(statement, each) for each in _frames(statement, around, frame)]
         values = [_value(node, each) for each in frames]
     except AttnError:  # the lengths are wrong, or too much would be computed

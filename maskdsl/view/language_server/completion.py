@@ -13,12 +13,13 @@ from maskdsl.view.language_server import words
 from maskdsl.view.language_server.declarations import SIDES, NameScope, called
 from maskdsl.view.language_server.documents import Document
 from maskdsl.view.language_server.hover import code, signature
+from maskdsl.view.language_server.nodes_at import path_at
 
 _Kind = types.CompletionItemKind
 
 _USING = re.compile(r'^[ \t]*use[ \t]+"([^"\n]*)$')
 _MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.\s*\w*$")
-_NEW_NAME = re.compile(r"\b(?:def|pattern|stack|space|input|coord|let|route)\s+\w*$")
+_NEW_NAME = re.compile(r"\b(?:def|pattern|stack|space|input|coord|let|route|branch)\s+\w*$")
 _TYPED = re.compile(r":\s*\w*$")
 _BEGINNING = re.compile(r"\s*\w*$")
 _CALL = re.compile(r"([A-Za-z_]\w*)\s*\($")
@@ -36,7 +37,7 @@ def completion(document: Document, offset: int) -> list[types.CompletionItem]:
         return []
     program = document.understood
     declaration = document.declaration_at(offset)
-    scope = NameScope(declaration) if declaration is not None else None
+    scope = NameScope(declaration, path_at(program.root, offset)) if declaration is not None else None
     member = _MEMBER.search(line)
     if member is not None:
         return list(_members(scope, member[1]))

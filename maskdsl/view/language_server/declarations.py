@@ -1,6 +1,7 @@
 """Finds the declarations of names by the text alone, so that it also works in half-typed patterns."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from maskdsl.bind.expression.functions import FUNCTIONS
@@ -20,6 +21,7 @@ Declared = (
     | tree.CoordinateStatement
     | tree.InputStatement
     | tree.RouteStatement
+    | tree.BranchStatement
     | tree.Quantifier
 )
 _Spaces = tree.SpaceStatement | tree.PooledSpaceStatement
@@ -35,6 +37,7 @@ _DECLARING = (
     tree.CoordinateStatement,
     tree.InputStatement,
     tree.RouteStatement,
+    tree.BranchStatement,
 )
 SIDES = ("q", "k")
 
@@ -51,10 +54,10 @@ def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
         return None
     if isinstance(parent, _DECLARING) and node is parent.name:
         return parent
-    if isinstance(parent, tree.Quantifier) and node is parent.variable:
+    if isinstance(parent, tree.Quantifier | tree.BranchStatement) and node is parent.variable:
         return parent
     declaration = around[1] if len(around) > 1 else parent
-    names = NameScope(declaration)
+    names = NameScope(declaration, around)
     match parent:
         case tree.Parameter(type=type) | tree.InputStatement(type=type) if node is type:
             return None
@@ -78,13 +81,14 @@ def declared_at(program: Program, path: Sequence[tree.Node]) -> Declared | None:
 class NameScope:
     """The names that a macro, a pattern or a stack declares for its own expressions; empty for other nodes."""
 
-    def __init__(self, declaration: tree.Node) -> None:
+    def __init__(self, declaration: tree.Node, around: Sequence[tree.Node] = ()) -> None:
         self.values: dict[str, tree.Parameter | tree.LetStatement] = {}
         self.spaces: dict[str, _Spaces] = {}
         self.coordinates: dict[str, Declared] = {}
         self.inputs: dict[str, tree.InputStatement] = {}
         self.routes: dict[str, tree.RouteStatement] = {}
-        for node in _declaring(declaration):
+        inside = (each.statements for each in around if isinstance(each, tree.BranchStatement))
+        for node in (*chain.from_iterable(inside), *_declaring(declaration)):
             match node:
                 case tree.Parameter(name=name) | tree.LetStatement(name=name):
                     self.values.setdefault(name.id, node)
@@ -137,7 +141,8 @@ def _axis_of(space: _Spaces | None, name: str) -> Declared | None:
 def _value(program: Program, names: NameScope, around: Sequence[tree.Node], node: tree.Name) -> Declared | None:
     """The declaration of a bare name in an expression."""
     for each in reversed(around):
-        if isinstance(each, tree.Quantifier) and each.variable.id == node.id:
+        variable = each.variable if isinstance(each, tree.Quantifier | tree.BranchStatement) else None
+        if variable is not None and variable.id == node.id and isinstance(each, tree.Quantifier | tree.BranchStatement):
             return each
     declared: list[Mapping[str, Declared]] = [names.values, names.routes, names.inputs, names.spaces, names.coordinates]
     if any(isinstance(each, tree.CoordinateStatement | tree.OrderStatement) for each in around):

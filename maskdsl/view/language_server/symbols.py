@@ -18,6 +18,7 @@ _Outlined = (
     | tree.InputStatement
     | tree.LetStatement
     | tree.RouteStatement
+    | tree.BranchStatement
 )
 _KINDS = {
     tree.MacroDeclaration: types.SymbolKind.Function,
@@ -29,6 +30,7 @@ _KINDS = {
     tree.InputStatement: types.SymbolKind.Interface,
     tree.LetStatement: types.SymbolKind.Variable,
     tree.RouteStatement: types.SymbolKind.Method,
+    tree.BranchStatement: types.SymbolKind.Namespace,
 }
 
 
@@ -42,7 +44,7 @@ def _symbols(
 ) -> Iterator[types.DocumentSymbol]:
     for node in nodes:
         if isinstance(node, _Outlined):
-            inner = node.statements if isinstance(node, tree.PatternDeclaration) else ()
+            inner = node.statements if isinstance(node, tree.PatternDeclaration | tree.BranchStatement) else ()
             yield types.DocumentSymbol(
                 name=node.name.id,
                 detail=_detail(node),

@@ -28,6 +28,8 @@ STATEMENTS = {
     "sink": "sink logit[head]\n\nA key that each query attends with this score, and whose value is zero.",
     "normalize": "normalize softmax by k\n\nOne softmax for each key, not for each query; `normalize none` takes "
     "scores for probabilities.",
+    "branch": "branch local { attend window(8)  weight 0.5 }\n\nOne attention of several, each normalised by itself, "
+    "whose outputs add up. `branch part for o in 0 .. 9 { ... }` is nine of them.",
     "order": "order image by hilbert(y, x)\n\nLays tokens out sorted by these keys, or by the best ones: `order auto`. "
     "Never changes the result.",
     "assert": 'assert condition, "message"\n\nBinding fails with the message if the condition does not hold.',

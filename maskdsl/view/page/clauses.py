@@ -6,7 +6,7 @@ from typing import Any
 from maskdsl.base.source import Span
 from maskdsl.bind.expression.elaborate import chain
 from maskdsl.ir.expressions import Apply, Expression
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.syntax import tree
 from maskdsl.view.page.page_program import Code
@@ -18,6 +18,8 @@ _OPERATORS = {"and": Op.AND, "or": Op.OR, "if": Op.SELECT}
 
 def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> list[ClauseData]:
     """Every `attend` and `require` line, in the order of the text: its kind, its line and column, and its relation."""
+    if mask.branches:
+        return [_branch(each, code) for each in mask.attend]
     meanings = {"attend": iter(mask.attend), "require": iter(mask.require)}
     lines: list[ClauseData] = []
     for statement in declaration.statements:
@@ -31,6 +33,13 @@ def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> l
         clause = _clause(relation, next(meanings[kind]).relation, code)
         lines.append({"kind": kind, **_position(statement.span), "relation": clause})
     return lines
+
+
+def _branch(clause: Clause, code: Code) -> ClauseData:
+    """A branch as one line, which attends what the branch does."""
+    assert clause.span is not None
+    at = {**_position(clause.span), "text": clause.label}
+    return {"kind": "attend", **at, "relation": {**at, "node": code.add(clause.relation)}}
 
 
 def _clause(node: tree.Expression, meaning: Expression, code: Code) -> ClauseData:

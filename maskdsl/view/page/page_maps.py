@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from maskdsl.analysis.counts.stats import Figures, Measured, MeasuredMask, Stats, figures_of, measure_all
+from maskdsl.analysis.counts.stats import (
+    Figures,
+    Measured,
+    MeasuredMask,
+    Stats,
+    figures_of,
+    measure_all,
+    measured_branches,
+)
 from maskdsl.analysis.orders.candidates import tile_orders
 from maskdsl.analysis.orders.layouts import curve, laid_out, layout_text, spaces_of, written_layout
 from maskdsl.analysis.tiles.block_map import Runs, TileMap
@@ -96,7 +104,7 @@ def _laid(mask: MaskIR, block: Block, inputs: Arrays, first: MeasuredMask) -> Pa
         runs = len(classes[-1].tiles.full.start) + len(classes[-1].tiles.partial.start)
         if runs > _MOST_RUNS:
             raise AttnError(MapTooLarge(pattern=mask.name, count=runs, what="runs of tiles", limit=_MOST_RUNS))
-    measured = MeasuredMask(tuple(classes), head_classes)
+    measured = MeasuredMask(tuple(classes), head_classes, measured_branches(mask, block, inputs))
     return PageMap(mask, block, measured, figures_of(mask, measured, block, _HEAD_DIM, _ELEMENT_SIZE))
 
 

@@ -36,7 +36,7 @@ def _position(clause: Clause) -> str:
 
 def _written(clause: Clause) -> str:
     assert clause.span is not None
-    return on_one_line(clause.span)
+    return clause.label or on_one_line(clause.span)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _tiles_text(explanation: Explained) -> list[RenderableType]:
     blocks: list[RenderableType] = [Text("; ".join(texts))]
     if figures.partial_tiles:
         blocks.append(_cuts_table(explanation))
-        least = figures.attended / (explanation.stats.block[0] * explanation.stats.block[1])
+        least = figures.seen / (explanation.stats.block[0] * explanation.stats.block[1])
         blocks.append(
             Text(
                 f"Packed without any waste, the pairs would fill {units.count(-int(-least // 1))} tiles; "

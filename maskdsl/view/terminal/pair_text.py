@@ -3,7 +3,7 @@
 from rich.console import Group
 from rich.text import Text
 
-from maskdsl.analysis.reasons.explanation import Explanation, rows_of, token_text
+from maskdsl.analysis.reasons.explanation import Explanation, explanation_rows, token_text
 
 
 def pair_text(explanation: Explanation) -> Group:
@@ -13,8 +13,7 @@ def pair_text(explanation: Explanation) -> Group:
         ("key  ", explanation.key, explanation.key_values),
     )
     rows = [Text(token_text(*each), style="bold") for each in tokens]
-    for line in explanation.lines:
-        for depth, text, holds in rows_of(line):
-            mark = ("yes", "green") if holds else ("no", "red")
-            rows.append(Text.assemble("    " * depth, text, "  ", mark))
+    for depth, text, holds in explanation_rows(explanation):
+        mark = ("yes", "green") if holds else ("no", "red")
+        rows.append(Text.assemble("    " * depth, text, "  ", mark))
     return Group(*rows, Text(explanation.verdict, style="bold"))

@@ -11,9 +11,12 @@ from maskdsl.analysis.counts.stats import Figures, Stats
 from maskdsl.view import units
 from maskdsl.view.head_figures import one_name
 
+_OF_BRANCHES = "attended by branches"
+"""The line of what branches attend together, which patterns without branches do not have."""
 _LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("pairs", lambda figures: units.count(figures.pairs)),
-    ("attended", lambda figures: units.count(figures.attended)),
+    ("attended", lambda figures: units.count(figures.seen)),
+    (_OF_BRANCHES, lambda figures: units.count(figures.attended)),
     ("density", lambda figures: units.percent(figures.density)),
     ("least keys of a query", lambda figures: units.count(figures.least_keys)),
     ("median keys of a query", lambda figures: f"{figures.median_keys:,g}"),
@@ -59,7 +62,9 @@ def stats_table(columns: Sequence[tuple[str, Figures]]) -> Table:
 
 def figure_lines(columns: Sequence[Figures]) -> list[tuple[str, list[str]]]:
     """Each line of figures side by side: its name, and a cell for each column."""
-    return [(name, [show(figures) for figures in columns]) for name, show in _LINES]
+    alike = all(figures.dense == figures.pairs for figures in columns)
+    lines = [each for each in _LINES if not (alike and each[0] == _OF_BRANCHES)]
+    return [(name, [show(figures) for figures in columns]) for name, show in lines]
 
 
 def _table_of(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:

@@ -1,4 +1,4 @@
-"""E42x and E470: errors of backends: unknown ones, and what they do not support. Raised by `runtime`."""
+"""E42x, E470 and E472: errors of backends: unknown ones, and what they do not support. Raised by `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -69,6 +69,15 @@ class NoSecondDerivative(Diagnostic):
     code = "E428"
     message = "attention has no second derivatives"
     help = "differentiate once, or detach the gradient"
+
+
+class BranchedFlex(Diagnostic):
+    code = "E472"
+    message = "`{pattern}` has branches, and FlexAttention computes one softmax"
+    label = "this pattern"
+    help = "add up its branches: each of `mask.branches` is a mask, with `compile().to_flex()` of its own"
+
+    pattern: str
 
 
 class NoConfiguration(Diagnostic):

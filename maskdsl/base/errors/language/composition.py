@@ -24,6 +24,15 @@ class NameClash(Diagnostic):
     second: str
 
 
+class BranchedOperand(Diagnostic):
+    code = "E297"
+    message = "`{name}` has branches, and patterns with branches are not composed"
+    label = "this pattern"
+    help = "compose what stands in its branches"
+
+    name: str
+
+
 class ScoreClash(Diagnostic):
     code = "E447"
     message = "`{first}` and `{second}` change scores differently"

@@ -1,4 +1,4 @@
-"""Errors of a pattern as a whole. Raised by `bind`."""
+"""Errors of a pattern as a whole, and of its branches (E29x). Raised by `bind`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -14,11 +14,12 @@ class NoSuchPattern(Diagnostic):
 
 class NoAttend(Diagnostic):
     code = "E224"
-    message = "the pattern `{name}` attends nothing"
+    message = "the {kind} `{name}` attends nothing"
     label = "it has no `attend` line"
     help = "`attend all -> all` attends everything"
 
     name: str
+    kind: str = "pattern"
 
 
 class NoOrder(Diagnostic):
@@ -37,3 +38,61 @@ class AssertFailed(Diagnostic):
     label = "this does not hold"
 
     text: str
+
+
+class OutsideBranches(Diagnostic):
+    code = "E291"
+    message = "`{word}` stands outside of the branches"
+    label = "each branch says its own"
+    help = "write it in the branches that it is for; lines outside hold in every branch"
+
+    word: str
+
+
+class NotInBranch(Diagnostic):
+    code = "E292"
+    message = "`{word}` cannot stand in a branch"
+    label = "it is the same for all branches"
+    help = "write it outside of the branches"
+
+    word: str
+
+
+class NoBranch(Diagnostic):
+    code = "E293"
+    message = "the pattern `{name}` has no branch"
+    label = "none of its ranges has a number"
+    help = "a range `a .. b` has the integers from a to b, b excluded"
+
+    name: str
+
+
+class ManyBranches(Diagnostic):
+    code = "E294"
+    message = "the pattern `{name}` has {count} branches"
+    label = "at most {limit} are allowed"
+
+    name: str
+    count: int
+    limit: int
+
+
+class FollowedBranches(Diagnostic):
+    code = "E296"
+    message = "the number of branches of `{name}` follows the lengths of its tensors"
+    label = "there are {found} branches at these lengths, and {known} were compiled"
+    help = "give the range another parameter, or compile a mask of fixed lengths: pattern.bind(...).compile()"
+
+    name: str
+    found: int
+    known: int
+
+
+class DomainOfBranches(Diagnostic):
+    code = "E295"
+    message = "branches are numbered by a range of integers"
+    label = "this is no range"
+    help = "write `branch {name} for {variable} in 0 .. 9`"
+
+    name: str
+    variable: str
