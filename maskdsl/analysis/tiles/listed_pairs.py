@@ -14,9 +14,9 @@ from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
 from maskdsl.analysis.tiles.intervals import Array, Interval, point
 from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
 from maskdsl.base.records import dataclass
-from maskdsl.ir.entries import distinct
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Side
 from maskdsl.ir.ops import Op
+from maskdsl.ir.values.entries import distinct
 
 _CHUNK = 1 << 18
 """Candidates that are evaluated at once."""
