@@ -13,7 +13,10 @@ MOST_SCORES = 2**24  # in memory at once
 # hole: pattern
 # end
 class OutsideGroups(ValueError):
-    """A token's group is not below the number of groups: (name of the coordinate, group, number of groups)."""
+    """A token's group is not below the number of groups: (name of the coordinate, group, number of groups).
+
+    For pools behind these the name of the pooled space.
+    """
 
 
 class Groups:

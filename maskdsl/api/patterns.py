@@ -44,7 +44,7 @@ from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.routed_inputs import find_in_mask
-from maskdsl.ir.routes import Rank
+from maskdsl.ir.routes import OfInputs
 from maskdsl.ir.stack import StackIR
 from maskdsl.syntax.compose import ComposedPattern, complement, intersection, standalone, union
 from maskdsl.syntax.program import Program, program_from_text
@@ -212,6 +212,11 @@ class Mask(Displayed):
         return self.ir.queries.length
 
     @property
+    def given_query_length(self) -> int:
+        """The number of queries that a call gives: `query_length` without pooled queries."""
+        return self.ir.queries.given_length
+
+    @property
     def key_length(self) -> int:
         """The number of keys, in tokens, pooled ones included."""
         return self.ir.keys.length
@@ -291,7 +296,7 @@ class Mask(Displayed):
         """Statistics of what each route selects in `q` and `k`: number of groups, their load, overlap between heads."""
         from maskdsl.analysis.counts.selected_pairs import selections  # start-up time
 
-        wanted = [each.name for each in self.ir.routed if not isinstance(each, Rank)]
+        wanted = [each.name for each in self.ir.routed if not isinstance(each, OfInputs)]
         return selections(self.ir, input_arrays(self.ir, self._arrays(inputs), wanted))
 
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)

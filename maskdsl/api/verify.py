@@ -170,7 +170,7 @@ def _length(pattern: Pattern, case: Case) -> int | None:
         mask = pattern.bind(heads=case.heads, key_heads=case.key_heads, order=case.order, **case.parameters)
     except AttnError:
         return None
-    return max(mask.query_length, mask.key_length, mask.given_key_length)
+    return max(mask.query_length, mask.given_query_length, mask.key_length, mask.given_key_length)
 
 
 def _draw_parameters(pattern: Pattern, random: np.random.Generator) -> dict[str, object]:
@@ -200,7 +200,7 @@ def prepared(pattern: Pattern, case: Case) -> Prepared | None:
     """
     try:
         mask = pattern.bind(heads=case.heads, key_heads=case.key_heads, order=case.order, **case.parameters)
-        if max(mask.query_length, mask.key_length, mask.given_key_length) > _MOST_TOKENS:
+        if max(mask.query_length, mask.given_query_length, mask.key_length, mask.given_key_length) > _MOST_TOKENS:
             return None
         tensors = _tensors(mask, case)
         q, k, _ = (tensor.double().numpy() for tensor in tensors)
@@ -216,7 +216,7 @@ def prepared(pattern: Pattern, case: Case) -> Prepared | None:
 def _tensors(mask: Mask, case: Case) -> list[Tensor]:
     random = np.random.default_rng(case.seed + 1)
     keys = case.batch, case.key_heads, mask.given_key_length, case.dim
-    shapes = [(case.batch, case.heads, mask.query_length, case.dim), keys, keys]
+    shapes = [(case.batch, case.heads, mask.given_query_length, case.dim), keys, keys]
     return [torch.tensor(random.normal(size=shape)).to(DTYPES[case.dtype]) for shape in shapes]
 
 

@@ -5,3 +5,5 @@ MOST_ENTRIES = 2**20
 MOST_HEAD_DIM = 2**16
 """The largest head dimension."""
 MOST_HEADS = 4096
+MOST_TOKENS = 2**31 - 1
+"""The most tokens of a space or a sequence."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from maskdsl.base.diagnostics import AttnError, nearest_name
 from maskdsl.base.errors.language.names import DuplicateName
@@ -33,11 +34,13 @@ from maskdsl.bind.statement.parameters import (
     plain,
     unknown_axes,
 )
+from maskdsl.bind.statement.pool_groups import Alone, check_sources
+from maskdsl.bind.statement.pool_members import guards, with_facts, without_unread
 from maskdsl.bind.statement.route_statements import with_route
 from maskdsl.bind.statement.score_products import product_input, with_products
 from maskdsl.bind.statement.spaces import declare_pooled_space, declare_sequences, declare_space
 from maskdsl.bind.statement.unread_inputs import unread_inputs
-from maskdsl.ir.expressions import FALSE, TRUE, Expression
+from maskdsl.ir.expressions import FALSE, TRUE, Expression, apply
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.invariants import verify
@@ -213,7 +216,7 @@ def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Fram
             space = (
                 declare_space(statement, at, elaborate)
                 if isinstance(statement, tree.SpaceStatement)
-                else declare_pooled_space(statement, spaces, at, elaborate)
+                else declare_pooled_space(statement, spaces, at, elaborate, partial(_alone, declaration, names, frame))
             )
             spaces[name.id] = Space(name.id, ()) if isinstance(space, Bad) else space
     frame.report.check()
@@ -222,6 +225,15 @@ def _with_spaces(declaration: tree.PatternDeclaration, names: Names, frame: Fram
     assert not isinstance(sequences, Bad)
     queries, keys, alike = sequences
     return replace(frame.declared, queries=queries, keys=keys, self_attention=alike)
+
+
+def _alone(declaration: tree.PatternDeclaration, names: Names, frame: Frame, space: Space) -> Alone:
+    """What the pattern declares of the tokens of one space, bound before there are sequences."""
+    tokens = SideDeclared(Sequence((space,)))
+    declared = replace(frame.declared, queries=tokens, keys=tokens)
+    alone = replace(frame, declared=declared, report=frame.report.trial(), statement=StatementKind.PAIR)
+    alone = replace(alone, pairs=_all_pairs(declared))
+    return Alone(declaration, _with_coordinates(declaration, names, _with_inputs(declaration, names, alone)))
 
 
 def _all_pairs(declared: Declared) -> frozenset[tuple[str, str]]:
@@ -279,6 +291,7 @@ def _mask(
     unread = unread_inputs(declaration, orders)
     frame = _with_inputs(declaration, names, frame, unread)
     frame = _with_coordinates(declaration, names, frame)
+    check_sources(frame)
     frame = _with_routes(declaration, names, frame)
     relations = _relations(declaration, names, frame)
     known = assuming(frame, relations.whole)
@@ -312,10 +325,15 @@ def _mask(
     factors, weights = by_what_they_read(weights, frame)
     weight, factor = _product(weights, frame), _product(factors, frame)
     relation = relations.whole.expression if isinstance(relations.whole, Term) else FALSE
-    clauses = [clause.relation for clause in (*relations.attend, *relations.require)]
+    guarded = tuple(guards(frame.declared))
+    required = (*relations.require, *guarded)
+    if guarded:
+        relation = apply(Op.AND, relation, *(each.relation for each in guarded))
+    clauses = [clause.relation for clause in (*relations.attend, *required)]
     expressions = [*clauses, *scores, *(each for each in (weight, factor, scale) if each is not None), *sinks]
     expressions += [each for vector in bound.vectors for each in vector_expressions(vector)]
-    declared = with_hidden(frame.declared, _used(frame.declared, expressions))
+    declared = without_unread(frame.declared, expressions)
+    declared = with_hidden(declared, _used(declared, expressions))
     return MaskIR(
         name=declaration.name.id,
         parameters=(),
@@ -325,7 +343,7 @@ def _mask(
         self_attention=declared.self_attention,
         inputs=(*declared.inputs, *(product_input(each, declared) for each in bound.products)),
         attend=relations.attend,
-        require=relations.require,
+        require=required,
         relation=simplify(relation),
         scores=scores,
         weight=weight,
@@ -367,6 +385,7 @@ def _with_inputs(
 
 
 def _with_coordinates(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:
+    frame = replace(frame, declared=with_facts(declaration, frame.declared))
     statements = [each for each in declaration.statements if isinstance(each, tree.CoordinateStatement)]
     for statement in statements:
         frame = replace(frame, declared=with_coordinate(statement, names.at(statement, frame), elaborate))

@@ -13,7 +13,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import Reads, reads
 from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace
-from maskdsl.ir.mask import DimensionKind, Given, MaskIR, Sequence
+from maskdsl.ir.mask import DimensionKind, Given, MaskIR, Sequence, Space
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import for_some_queries
@@ -106,6 +106,9 @@ class KernelPlan:
         for sequence in self.mask.sequences.values():
             names += [axis.name for space in sequence.spaces for axis in space.axes]
             names += [definition.name for definition in sequence.coordinates]
+        for _, groups in self.mask.groupings:
+            names += [axis.name for each in groups.tokens.spaces for axis in each.axes]
+            names += [definition.name for definition in groups.tokens.coordinates]
         chosen: dict[str, str] = {"i": "i"}
         for name in dict.fromkeys(names):
             if name not in chosen:
@@ -164,15 +167,19 @@ class KernelPlan:
         return bool(token_trace(self.mask, (), ordered=True).inputs)
 
     @cached_property
-    def curve_names(self) -> tuple[tuple[Side, Sequence, tuple[str, ...]], ...]:
-        """The coordinates along curves and shuffles that pairs need: (kind of token, its sequence, their names)."""
+    def curve_names(self) -> tuple[tuple[str, Sequence, tuple[str, ...]], ...]:
+        """The coordinates along curves and shuffles that calls need: (kind of token, its sequence, their names)."""
         sorted_by = self.order_keys if self.order_reads_inputs else ()
         others = self.route_names.union(reads(*sorted_by).names(Side.TOKEN))
         of_queries = frozenset(reads(*self.mask.query_values).names(Side.QUERY))
         queries = self.mask.kind(Side.QUERY)
-        curves = [
+        curves: list[tuple[str, Sequence, tuple[str, ...]]] = [
             (kind, each, dependencies(each, others | self.names_of(kind) | (of_queries if kind is queries else set())))
             for kind, each in self.mask.kinds.items()
+        ]
+        curves += [
+            (source_kind(space), groups.tokens, dependencies(groups.tokens, [groups.by]))
+            for space, groups in self.mask.groupings
         ]
         return tuple((kind, each, tuple(filter(each.is_permutation, names))) for kind, each, names in curves)
 
@@ -235,6 +242,11 @@ def decode_plan(plan: KernelPlan) -> KernelPlan:
     """The plan of decoding: tokens as declared, as queries at any positions may be far apart in an order."""
     plan = declared_plan(plan)
     return replace(plan, mask=for_some_queries(plan.mask), refine=True)
+
+
+def source_kind(space: Space) -> str:
+    """The word for the tokens that a space is pooled from, in names of generated code."""
+    return f"source_of_{space.name}"
 
 
 def identifier(name: str) -> str:

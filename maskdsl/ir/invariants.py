@@ -17,9 +17,22 @@ from maskdsl.ir.expressions import (
     Side,
     walk,
 )
-from maskdsl.ir.mask import Along, Computed, Dimension, DimensionKind, Given, Input, MaskIR, Sequence, Shuffled, Space
+from maskdsl.ir.mask import (
+    Along,
+    Computed,
+    Dimension,
+    DimensionKind,
+    Given,
+    Input,
+    MaskIR,
+    PoolBoxes,
+    PoolGroups,
+    Sequence,
+    Shuffled,
+    Space,
+)
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.ir.routes import GROUP, Balanced, Nearest, Product, Rank, Route, Routed
+from maskdsl.ir.routes import GROUP, Balanced, Nearest, Pools, Product, Rank, Route, Routed
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     OfToken,
@@ -43,7 +56,6 @@ def verify(mask: MaskIR) -> None:
     if mask.self_attention:
         assert mask.queries == mask.keys, "self-attention with two sequences"
     assert mask.heads >= 1
-    assert not mask.queries.is_pooled, "queries are given"
     for sequence in (mask.queries, mask.keys):
         _verify_sequence(mask, sequence)
     for routed in mask.routed:
@@ -82,6 +94,9 @@ def _verify_routed(mask: MaskIR, routed: Routed) -> None:
                 _expression(mask, key, _TOKEN, key.type)
         case Nearest(centroids=name) | Balanced(centroids=name):
             assert mask.input(name) is not None, routed
+        case Pools(side=side, space=name):
+            pooled = mask.sequences[side].space(name)
+            assert pooled is not None and pooled.groupings, routed
         case _:
             assert_never(routed)
 
@@ -117,8 +132,15 @@ def _verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
     assert len(set(names)) == len(names), names
     assert all(axis.length >= 1 for space in sequence.spaces for axis in space.axes)
     for pooled in sequence.spaces:
-        _pooling(pooled)
+        _pooling(mask, pooled)
     assert len(sequence.order) in (0, len(sequence.spaces)), sequence.order
+    _verify_coordinates(mask, sequence)
+    for keys in sequence.order:
+        for key in keys:
+            _expression(mask, key, _TOKEN, key.type)
+
+
+def _verify_coordinates(mask: MaskIR, sequence: Sequence) -> None:
     for definition in sequence.coordinates:
         for name, source in definition.sources:
             space = sequence.space(name)
@@ -135,18 +157,24 @@ def _verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
                     assert declared is not None and declared.is_coordinate, definition
                 case _:
                     assert_never(source)
-    for keys in sequence.order:
-        for key in keys:
-            _expression(mask, key, _TOKEN, key.type)
 
 
-def _pooling(space: Space) -> None:
-    if space.pooling is not None:
-        source, box = space.pooling.source, space.pooling.box
-        sizes = list(zip(source.lengths, box, strict=True))
-        assert all(1 <= side <= length for length, side in sizes), space
-        assert space.lengths == tuple(-(-length // side) for length, side in sizes), space
-        _pooling(source)
+def _pooling(mask: MaskIR, space: Space) -> None:
+    if space.pooling is None:
+        return
+    source = space.pooling.source
+    match space.pooling.pools:
+        case PoolBoxes(sides=box):
+            sizes = list(zip(source.lengths, box, strict=True))
+            assert all(1 <= side <= length for length, side in sizes), space
+            assert space.lengths == tuple(-(-length // side) for length, side in sizes), space
+        case PoolGroups(by=by, tokens=tokens):
+            assert tokens.spaces == (source,) and tokens.has(source, by), space
+            assert len(space.axes) == 1, space
+            _verify_coordinates(mask, tokens)
+        case other:
+            assert_never(other)
+    _pooling(mask, source)
 
 
 def _expression(mask: MaskIR, whole: Expression, sides: tuple[Side, ...], kind: Type, score: bool = False) -> None:
@@ -187,8 +215,10 @@ def _known(mask: MaskIR, side: Side, name: str) -> bool:
 
 
 def _sequences(mask: MaskIR, side: Side) -> tuple[Sequence, ...]:
-    """The sequences that a token of this side may belong to: TOKEN may be of either."""
-    return tuple(mask.sequences.values()) if side is Side.TOKEN else (mask.sequences[side],)
+    """The sequences that a token of this side may belong to: TOKEN may be of either, or one that is pooled."""
+    if side is not Side.TOKEN:
+        return (mask.sequences[side],)
+    return (*mask.sequences.values(), *(groups.tokens for _, groups in mask.groupings))
 
 
 def _operator(node: Apply) -> None:

@@ -28,23 +28,40 @@ class Axis:
 
 
 class PoolingKind(StrEnum):
-    """How the tokens of a box become one token."""
+    """How the tokens of a pool become one token, elementwise."""
 
     MEAN = auto()
     MAX = auto()
+    MIN = auto()
+
+
+@dataclass(frozen=True)
+class PoolBoxes:
+    """Pools that tile the grid of their source from its first token on; the last one of an axis may be smaller."""
+
+    sides: tuple[int, ...]
+    """Tokens of a box along each axis of the source, at most the axis' length."""
+
+
+@dataclass(frozen=True)
+class PoolGroups:
+    """Pools of tokens with equal values of a coordinate. A token whose value is no number of a pool is in none."""
+
+    by: str
+    tokens: "Sequence"
+    """The source alone, with this coordinate and those that it is computed from; the same for all heads."""
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Each token of the space is the mean or the elementwise maximum of one box of tokens of `source`.
+    """Each token of the space is pooled from tokens of `source`: those of one box, or of one group.
 
-    Boxes tile the source from its first token on; the last box of an axis may be smaller.
+    A mean weighs each of them by the number of given tokens that it is pooled from.
     """
 
     kind: PoolingKind
     source: "Space"
-    box: tuple[int, ...]
-    """Tokens of a box along each axis of the source, at most the axis' length."""
+    pools: PoolBoxes | PoolGroups
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,12 @@ class Space:
     def root(self) -> "Space":
         """The given space at the start of `chain`: this space itself if it is not pooled."""
         return self.chain[0]
+
+    @cached_property
+    def groupings(self) -> tuple[tuple["Space", PoolGroups], ...]:
+        """The spaces of `chain` that are pooled by a coordinate, with their groups."""
+        pairs = ((each, each.pooling.pools) for each in self.chain if each.pooling is not None)
+        return tuple((each, pools) for each, pools in pairs if isinstance(pools, PoolGroups))
 
     def axis(self, name: str) -> Axis | None:
         """The axis of this name, if there is one."""
@@ -450,6 +473,17 @@ class MaskIR:
         return self.keys.given == self.queries.spaces
 
     @cached_property
+    def pooled_spaces(self) -> tuple[Space, ...]:
+        """The pooled spaces of either side, and those that they are pooled from, each behind its source."""
+        spaces = (space for sequence in (self.queries, self.keys) for space in sequence.spaces)
+        return tuple(dict.fromkeys(each for space in spaces for each in space.chain[1:]))
+
+    @cached_property
+    def groupings(self) -> tuple[tuple[Space, PoolGroups], ...]:
+        """The pooled spaces that are pooled by a coordinate, with their groups."""
+        return tuple(dict.fromkeys(each for space in self.pooled_spaces for each in space.groupings))
+
+    @cached_property
     def given(self) -> tuple[Input, ...]:
         """The inputs that the caller gives."""
         names = {each.name for each in (*self.routed, *self.products)}
@@ -477,6 +511,17 @@ class MaskIR:
         """The inputs that are known before products of vectors are computed: given ones, and results of routes."""
         names = {each.name for each in self.products}
         return tuple(each for each in self.inputs if each.name not in names)
+
+    @cached_property
+    def pool_counts(self) -> dict[str, int]:
+        """The inputs whose values are numbers of pools, by name, and how many pools there are."""
+        pairs = [(groups.tokens.definition(groups.by), space.size) for space, groups in self.groupings]
+        return {
+            source.input: count
+            for definition, count in sorted(pairs, key=lambda pair: -pair[1])
+            for _, source in (definition.sources if definition is not None else ())
+            if isinstance(source, Given)
+        }
 
     def input(self, name: str) -> Input | None:
         """The input of this name, if there is one."""

@@ -26,12 +26,14 @@ from maskdsl.ir.mask import (
     Given,
     MaskIR,
     Normalize,
+    PoolBoxes,
+    PoolGroups,
     Sequence,
     Shuffled,
     Space,
 )
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
-from maskdsl.ir.routes import Above, Balanced, Nearest, Pool, Rank, Route, Routed, Selector, TopCount, TopMass
+from maskdsl.ir.routes import Above, Balanced, Nearest, Pool, Pools, Rank, Route, Routed, Selector, TopCount, TopMass
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
     Multiple,
@@ -102,6 +104,8 @@ def _routed(routed: Routed) -> list[str]:
             return [f"found {name} = balanced({size}, {centroids}), rows {first} to {last - 1}"]
         case Rank(name=name, space=space, keys=keys):
             return [f"found {name} = rank({', '.join(map(print_expression, keys))}) in {space}"]
+        case Pools(name=name, space=space, fact=fact):
+            return [f"found {name} = {fact} of {space}"]
         case _:
             assert_never(routed)
 
@@ -158,7 +162,7 @@ def _index(index: Expression | Window) -> str:
 
 def _sequence(kind: str, sequence: Sequence) -> list[str]:
     spaces = dict.fromkeys(each for space in sequence.spaces for each in space.chain)
-    lines = [_space(space) for space in spaces]
+    lines = [line for space in spaces for line in _space(space)]
     lines.append(f"{kind} {' ++ '.join(space.name for space in sequence.spaces)}")
     for definition in sequence.coordinates:
         lines += _coordinate(definition)
@@ -168,12 +172,19 @@ def _sequence(kind: str, sequence: Sequence) -> list[str]:
     return lines
 
 
-def _space(space: Space) -> str:
+def _space(space: Space) -> list[str]:
+    """The line of a space, behind the coordinates by which it is pooled."""
     if space.pooling is None:
-        return f"space {space.name}[{', '.join(f'{axis.name} = {axis.length}' for axis in space.axes)}]"
-    source, box = space.pooling.source, space.pooling.box
-    text = str(box if len(box) > 1 else box[0])
-    return f"space {space.name} = {space.pooling.kind}({source.name}, {text})"
+        return [f"space {space.name}[{', '.join(f'{axis.name} = {axis.length}' for axis in space.axes)}]"]
+    start = f"space {space.name} = {space.pooling.kind}({space.pooling.source.name}"
+    match space.pooling.pools:
+        case PoolBoxes(sides=box):
+            return [f"{start}, {box if len(box) > 1 else box[0]})"]
+        case PoolGroups(by=by, tokens=tokens):
+            coordinates = [line for each in tokens.coordinates for line in _coordinate(each)]
+            return [*coordinates, f"{start} by {by}, {space.size})"]
+        case other:
+            assert_never(other)
 
 
 def _coordinate(definition: CoordinateDefinition) -> list[str]:

@@ -215,7 +215,31 @@ class Rank:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-Routed = Route | Nearest | Balanced | Rank
+class PoolFact(StrEnum):
+    """What is known of a pool: its first and its last token, as positions in the given space, and their number."""
+
+    FIRST = auto()
+    LAST = auto()
+    COUNT = auto()
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Computes the coordinate `name`, int [batch, pools]: a fact about each pool of a space that is pooled by group.
+
+    Pools without tokens have first 0, last -1 and count 0.
+    """
+
+    name: str
+    side: Side
+    space: str
+    fact: PoolFact
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+Routed = Route | Nearest | Balanced | Rank | Pools
+OfInputs = Rank | Pools
+"""Routes that read inputs, but no queries and keys."""
 
 
 def route_expressions(routed: Routed) -> Iterator[Expression]:
@@ -227,7 +251,7 @@ def route_expressions(routed: Routed) -> Iterator[Expression]:
             yield from (pool.among for pool in pools if pool.among is not None)
         case Rank(keys=keys):
             yield from keys
-        case Nearest() | Balanced():
+        case Nearest() | Balanced() | Pools():
             return
         case _:
             assert_never(routed)

@@ -1,6 +1,7 @@
 """The base of both attention modules: argument handling of a call. Computation is behind torch's operators."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 import torch
@@ -218,7 +219,8 @@ class BaseAttention(nn.Module):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
-        tensors, axes = given, q.shape[1:-2]
+        tensors = given
+        axes: tuple[int, ...] = q.shape[1:-2]
         if self._tokens_first is not None:
             q, k, v = self._tokens_first.heads_first(q, k, v, layout)
         query_start = 0 if query_start is None and routing_state is not None else query_start
@@ -235,6 +237,7 @@ class BaseAttention(nn.Module):
         options = _Options(layout, return_lse, debug, positions, routing_state)
         out, lses = self._added(q, k, v, tensors, options)
         if self._tokens_first is not None:
+            axes = self._pooled_axes(axes, k, out) if self._signature.pools_queries else axes
             out = with_tokens_first(out, axes)
             lses = [with_tokens_first(lse, axes) for lse in lses] if return_lse else lses
         return (out, self._of_branches(lses, dim=1)) if return_lse else out
@@ -278,13 +281,14 @@ class BaseAttention(nn.Module):
         if positions is None:
             wants_lse = options.wants_lse or self._signature.may_finish
             results = self._whole(q, k, v, inputs, options.layout, wants_lse, options.debug)
-            return finished(self._compiled, results, given, k.shape[2], options.layout)
+            return finished(self._compiled, results, given, (q.shape[2], k.shape[2]), options.layout)
         if state is None:
             inputs = with_partial_routed(self._compiled, q, k, inputs, positions)
         elif self._signature.is_routed:
             inputs = [*inputs, *state._find(self._handle, q, k, inputs, positions)]
         results = attend(self._handle, q, k, v, inputs, positions)
-        return finished(self._compiled, results, given, room(k, positions), starts=[positions.query_starts])
+        lengths = q.shape[2], room(k, positions)
+        return finished(self._compiled, results, given, lengths, starts=[positions.query_starts])
 
     def _packed(
         self,
@@ -298,8 +302,13 @@ class BaseAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """As `_attended`, for packed sequences: see `varlen`."""
         results = attend_packed(self._handle, q, k, v, given, ends_q, ends_k, starts)
-        out, lse = finished(self._compiled, results, given, k.shape[0], starts=[ends_q, ends_k, starts])
+        out, lse = finished(self._compiled, results, given, (q.shape[0], k.shape[0]), starts=[ends_q, ends_k, starts])
         return out[0].transpose(0, 1), lse[0]
+
+    def _pooled_axes(self, axes: tuple[int, ...], k: Tensor, out: Tensor) -> tuple[int, ...]:
+        """The axes of the results where queries with these axes are pooled: those of a single pooled space."""
+        spaces = self._compiled.bound(prod(axes), k.shape[2]).plan.mask.queries.spaces if len(axes) > 1 else ()
+        return spaces[0].lengths if len(spaces) == 1 else (out.shape[2],)
 
     def _whole(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool, debug: bool

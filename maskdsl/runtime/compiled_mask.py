@@ -17,7 +17,7 @@ from torch import Tensor
 from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.ir.rewrites.branch_union import merged_weights
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
-from maskdsl.ir.rewrites.product_inputs import with_given_products, without_products
+from maskdsl.ir.rewrites.product_inputs import unpooled, with_given_products, without_products
 from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row
 from maskdsl.ir.routes import Routed
 from maskdsl.runtime.backends.available import AUTO, REFERENCE, everywhere, serving
@@ -118,6 +118,7 @@ class Bound:
             bool(mask.routed),
             bool(mask.query_values),
             mask.multiplies,
+            mask.queries.is_pooled,
         )
         self.states = CallStates()
         self.derived_masks: OrderedDict[tuple[object, ...], DerivedMask] = OrderedDict()
@@ -235,11 +236,11 @@ class Bound:
 
     @cached_property
     def for_products(self) -> "Bound":
-        """The mask that computes calls with all queries, with products and the results of routes as given inputs."""
+        """The mask that computes calls with all queries, with pools, products and results of routes as given."""
         mask = self.plan.mask
         if not mask.multiplies:
             return self
-        return Bound(replace(self.plan, mask=with_given_products(mask)), self.backend)
+        return Bound(replace(self.plan, mask=unpooled(with_given_products(mask))), self.backend)
 
     @cached_property
     def for_products_by_row(self) -> "Bound":

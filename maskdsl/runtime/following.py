@@ -31,7 +31,9 @@ from maskdsl.syntax.tree import (
     Name,
     OrderStatement,
     PatternDeclaration,
+    PooledSpaceStatement,
     RouteStatement,
+    SequenceStatement,
     SinkStatement,
     Statement,
     WeightStatement,
@@ -89,8 +91,10 @@ class Following:
         }
         is_routed = any(map(_is_computed, declaration.statements))
         finishes = any(isinstance(each, SinkStatement | WeightStatement) for each in declaration.statements)
-        multiplies = "dot" in names_called(self.program, declaration)
-        return Signature(self.pattern, declaration.span, inputs, unread, sparse, is_routed, finishes, multiplies)
+        multiplies, pools_queries = "dot" in names_called(self.program, declaration), _pools_queries(declaration)
+        return Signature(
+            self.pattern, declaration.span, inputs, unread, sparse, is_routed, finishes, multiplies, pools_queries
+        )
 
     @cached_property
     def branches(self) -> tuple[BranchPattern, ...]:
@@ -200,13 +204,22 @@ class _FollowingBranches:
 
 
 def _is_computed(statement: Statement) -> bool:
-    """Whether a statement is a route, or `coord position = rank(...)`: a call computes them. In a branch as well."""
+    """Whether a call may compute an input for a statement, also in a branch: a route, a rank, pools by a coordinate."""
     match statement:
         case RouteStatement():
             return True
+        case PooledSpaceStatement(by=by):
+            return by is not None
         case BranchStatement(statements=statements):
             return any(map(_is_computed, statements))
         case CoordinateStatement(value=Call() as call):
             return call.function.id == "rank"
         case _:
             return False
+
+
+def _pools_queries(declaration: PatternDeclaration) -> bool:
+    """Whether a space of the queries is pooled."""
+    pooled = {each.name.id for each in declaration.statements if isinstance(each, PooledSpaceStatement)}
+    sequences = (each for each in declaration.statements if isinstance(each, SequenceStatement) and each.kind != "keys")
+    return any(space.id in pooled for each in sequences for space in each.spaces)

@@ -63,7 +63,7 @@ def _attend(
     """Computes a call; reads the values of `starts`."""
     inputs: dict[str, Any] = dict(zip(attention.inputs, tensors, strict=True))
     if not bool(starts[:, 1:].any()):
-        is_longer = attention._compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.length > q.shape[2]
+        is_longer = attention._compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.given_length > q.shape[2]
         out, lse = attention(q, k, v, query_start=0 if is_longer else None, return_lse=True, **inputs)
         return out, lse
     first = starts.flatten().nonzero().flatten()
@@ -77,7 +77,7 @@ def _direct(handle: str, q: Tensor, k: Tensor, starts: Tensor) -> bool:
     """Whether a call is just one of `maskdsl::attention`: all queries, one text per entry, no routes or sinks."""
     compiled = find(handle)
     mask = compiled.bound(q.shape[2], k.shape[2]).plan.mask
-    whole = mask.queries.length == q.shape[2] and not mask.query_values
+    whole = mask.queries.given_length == q.shape[2] and not mask.query_values
     return whole and not compiled.signature.is_routed and not bool(starts[:, 1:].any())
 
 

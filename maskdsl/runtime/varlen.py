@@ -17,6 +17,7 @@ from maskdsl.base.errors.calls.lengths import (
     QueryStart,
     WrongEnds,
 )
+from maskdsl.base.errors.calls.pools import PooledQueriesPart
 from maskdsl.base.errors.calls.vectors import MixedDevices
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import SEQUENCES, Packed
@@ -180,6 +181,8 @@ def _check(
 ) -> None:
     """Raises if tensors, ends or inputs are wrong, as far as it shows without waiting for a GPU."""
     check_tensors(q, k, v, "declared")
+    if compiled.plan.mask.queries.is_pooled:
+        raise AttnError(PooledQueriesPart(pattern=compiled.plan.mask.name, span=compiled.plan.mask.span))
     if compiled.plan.mask.keys.is_pooled:
         raise AttnError(PackedPooled(pattern=compiled.plan.mask.name, span=compiled.plan.mask.span))
     mask, keys = compiled.plan.mask, "cu_seqlens_q" if ends_k is ends_q else "cu_seqlens_k"

@@ -80,6 +80,11 @@ def _pattern(span: Span, children: _Children) -> tree.PatternDeclaration:
     return tree.PatternDeclaration(called, parameters or (), tuple(statements), span=span)
 
 
+def _pooled_space(span: Span, children: _Children) -> tree.PooledSpaceStatement:
+    name, pooling, source, box = children
+    return tree.PooledSpaceStatement(name, pooling, source, None, box, span=span)
+
+
 def _let(span: Span, children: _Children) -> tree.LetStatement:
     return tree.LetStatement(children[0], children[1], span=span)
 
@@ -127,7 +132,8 @@ BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
     "parameter": lambda span, children: tree.Parameter(*children, span=span),
     "space": lambda span, children: tree.SpaceStatement(children[0], tuple(children[1:]), span=span),
     "axis": lambda span, children: tree.AxisDeclaration(*children, span=span),
-    "pooled_space": lambda span, children: tree.PooledSpaceStatement(*children, span=span),
+    "pooled_space": _pooled_space,
+    "grouped_space": lambda span, children: tree.PooledSpaceStatement(*children, span=span),
     "sequence": lambda span, children: tree.SequenceStatement(str(children[0]), tuple(children[1::2]), span=span),
     "input": lambda span, children: tree.InputStatement(children[0], children[1], children[2] or (), span=span),
     "coordinate": lambda span, children: tree.CoordinateStatement(*children, span=span),

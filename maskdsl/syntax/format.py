@@ -104,8 +104,10 @@ class _Formatter(Expressions):
         match statement:
             case tree.SpaceStatement(name, axes):
                 return self.listed(f"space {name.id}[", axes, self.axis, "]", statement.span.end)
-            case tree.PooledSpaceStatement(name, pooling, source, box):
-                return (f"space {name.id} = {pooling.id}({source.id}, ", self.expression(box), ")")
+            case tree.PooledSpaceStatement(name, pooling, source, by, size):
+                grouped = () if by is None else (" by ", self.expression(by))
+                sized = () if size is None else (", ", self.expression(size))
+                return (f"space {name.id} = {pooling.id}({source.id}", *grouped, *sized, ")")
             case tree.SequenceStatement(kind, spaces):
                 rest = tuple((LINE, f"++ {space.id}") for space in spaces[1:])
                 return Group((f"{kind} {spaces[0].id}", Nest(INDENT, rest)))

@@ -187,12 +187,15 @@ class SpaceStatement(Node):
 
 @dataclass(frozen=True)
 class PooledSpaceStatement(Node):
-    """`space coarse = mean(image, (4, 4))`."""
+    """`space coarse = mean(image, (4, 4))`, or `space groups = mean(tokens by cluster, 64)`."""
 
     name: Name
     pooling: Name
     source: Name
-    box: Expression
+    by: Expression | None
+    """The coordinate whose equal values are pooled; None for boxes."""
+    size: Expression | None
+    """The sides of a box; with `by`, how many values there are, or None if the coordinate tells."""
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
     """An array for every input of the mask, by name; of a sparse one the tensor that stands for its list.
 
     Integers are small, some negative, sorted along the tokens or not; with `extremes`, a few are the largest and
-    smallest integers of 32 bits. Floats are float64; with `extremes`, an input that is only added to the score may hide
-    pairs: a few of its elements, all of one index (such as all keys of a query), or all of them are minus infinity or
-    the least number of float32.
+    smallest integers of 32 bits. Numbers of pools are less than there are pools. Floats are float64; with `extremes`,
+    an input that is only added to the score may hide pairs: a few of its elements, all of one index (such as all keys
+    of a query), or all of them are minus infinity or the least number of float32.
     """
     arrays: dict[str, Array] = {}
     added: Counter[str] = _additions(mask) if extremes else Counter()
@@ -49,6 +49,8 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
         if declared.name in added and draw(st.booleans()):
             fill = LEAST if draw(st.booleans()) and sum(added.values()) == 1 else -np.inf
             arrays[declared.name][_hidden(arrays[declared.name].shape, random)] = fill
+        if declared.name in mask.pool_counts:
+            arrays[declared.name] = np.minimum(arrays[declared.name], mask.pool_counts[declared.name] - 1)
     return arrays
 
 
@@ -119,7 +121,7 @@ def tensors_for(
 ) -> tuple[Array, Array, Array]:
     """Float64 arrays q, k and v for an attention over the mask, [batch, heads, tokens, dim]."""
     random = np.random.default_rng(draw(_SEEDS))
-    lengths = mask.queries.length, mask.keys.given_length, mask.keys.given_length
+    lengths = mask.queries.given_length, mask.keys.given_length, mask.keys.given_length
     heads = mask.heads, key_heads or mask.heads, key_heads or mask.heads
     q, k, v = (random.normal(size=(batch, h, length, dim)) for h, length in zip(heads, lengths, strict=True))
     return q, k, v

@@ -171,6 +171,10 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
     attention = mask.compile(backend)
     inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
     q, k, v = map(torch.tensor, truth.tensors)
+    if any(truth.meaning.spaces[name].source for name in truth.meaning.orders["q"]):
+        where = {"query_start": torch.zeros(len(q), dtype=torch.int64)}
+        refused(f"{backend}: some queries", "E333", lambda: attention(q, k, v, **where, **inputs))
+        return
     batch, _, length, _ = q.shape
     count = length if truth.meaning.finds and random.random() < 0.4 else random.randint(1, length)
     starts = torch.tensor([random.randint(0, length - count) for _ in range(batch)])

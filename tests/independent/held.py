@@ -25,6 +25,8 @@ def held(random: Random, x: np.ndarray, learns: bool = False) -> Held:
     """These numbers, somehow."""
     if x.dtype == np.int64 and random.random() < 0.5:
         x = x.astype(np.int32)
+    if not x.ndim:
+        return plain(random, x, learns)
     same = [axis for axis in range(x.ndim) if x.shape[axis] > 1 and is_same(x, axis)]
     if same and random.random() < 0.7:
         return expanded(x, random.choice(same), learns)

@@ -186,7 +186,7 @@ def check_module(text: str) -> None:
 
 
 def called(mask: Mask) -> None:
-    lengths = mask.query_length, mask.given_key_length, mask.given_key_length
+    lengths = mask.given_query_length, mask.given_key_length, mask.given_key_length
     q, k, v = (torch.zeros(1, mask.heads, length, 4) for length in lengths)
     inputs = complete(mask.ir, {}, frozenset(each.name for each in mask.inputs)).arrays
     given = {name: torch.tensor(values) for name, values in inputs.items()}

@@ -19,6 +19,12 @@ from tests.independent.functions import FUNCTIONS, arithmetic, walk
 from tests.independent.reader import File, Macro, Node, Pattern, read
 from tests.independent.tokens import AxisName, AxisNames, Later, Scope, Space, Token
 
+
+def alone(space: Space) -> list[Token]:
+    """The tokens of a space that is pooled, outside of any sequence."""
+    return [Token(f"in {space.name}", number, space, number, cell) for number, cell in enumerate(space.cells())]
+
+
 STANDARD = read((Path(__file__).parents[2] / "grammar" / "std.attn").read_text())
 
 
@@ -43,6 +49,7 @@ class Meaning:
     selections: dict[tuple[str, int, int], selection.Selected] = field(default_factory=dict)
     pooled: dict[tuple[Any, ...], np.ndarray | None] = field(default_factory=dict)
     nearest: dict[tuple[str, str, int, int, int], int] = field(default_factory=dict)
+    pools: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -131,7 +138,41 @@ class Meaning:
                         for (axis, length), size in zip(source.axes, box, strict=True)
                     )
                     found[name] = Space(name, axes, source, box, kind)
+                case ("grouped", name, kind, of, by, count):
+                    source = found[of]
+                    numbers = [self.coordinate(each, by) for each in alone(source)] if count is None else []
+                    length = max(map(int, numbers)) + 1 if count is None else self.value(count, scope)
+                    found[name] = Space(name, ((name, length),), source, (), kind, by)
         return found
+
+    def parts(self, space: Space, number: int) -> list[int]:
+        """The numbers, in the source of a pooled space, of the tokens of one pool; in this entry of the batch."""
+        assert space.source is not None
+        key = space.name, number, self.batch
+        if key not in self.pools:
+            if space.by:
+                own = [each for each in alone(space.source) if self.coordinate(each, space.by) == number]
+            else:
+                cell = list(space.cells())[number].values()
+                own = [
+                    each
+                    for each in alone(space.source)
+                    if all(at == x // size for at, x, size in zip(cell, each.cell.values(), space.box, strict=True))
+                ]
+            self.pools[key] = [each.number for each in own]
+        return self.pools[key]
+
+    def within(self, space: Space, number: int) -> list[int]:
+        """The numbers, in the space that is pooled in the end, of all tokens of one token."""
+        if space.source is None:
+            return [number]
+        return [each for part in self.parts(space, number) for each in self.within(space.source, part)]
+
+    def is_fact(self, name: str) -> bool:
+        """Whether pooled tokens have this coordinate of themselves: no statement declares it."""
+        declared = {each[2] for each in self.pattern.statements if each[0] == "coord"}
+        declared |= {each[1] for each in self.pattern.statements if each[0] in ("input", "route")}
+        return name in ("first", "last", "count") and name not in declared
 
     def names_before(self, statement: Node) -> dict[str, Any]:
         """Parameters, and the `let`s above a statement."""
@@ -175,11 +216,12 @@ class Meaning:
 
     @property
     def finds(self) -> bool:
-        """Whether there are routes or ranks, in a branch as well."""
+        """Whether there are routes or ranks, in a branch as well, or pools that a call may have to find."""
         if any(each.finds for each in self.branches):
             return True
         ranks = any(each[0] == "coord" and each[3][:2] == ("call", "rank") for each in self.pattern.statements)
-        return ranks or bool(self.routes)
+        grouped = any(each[0] == "grouped" for each in self.pattern.statements)
+        return ranks or grouped or bool(self.routes)
 
     def by_entry(self, name: str) -> bool:
         """Whether an input has one part for each batch entry."""
@@ -201,9 +243,9 @@ class Meaning:
                     found[side].append(Token(side, len(found[side]), space, number, cell))
         return found
 
-    @cached_property
-    def given_keys(self) -> list[Space]:
-        return list(dict.fromkeys(self.spaces[name].root for name in self.orders["k"]))
+    def given(self, side: str) -> list[Space]:
+        """The spaces whose vectors a call gives."""
+        return list(dict.fromkeys(self.spaces[name].root for name in self.orders[side]))
 
     # Coordinates
 
@@ -211,6 +253,8 @@ class Meaning:
         if name == "i" or name in token.cell or self.input_of(name, token) is not None:
             return True
         if self.nearest_route(name) is not None:
+            return True
+        if token.space.source is not None and self.is_fact(name):
             return True
         return self.coord_of(name, token) is not None
 
@@ -251,6 +295,9 @@ class Meaning:
             return token.i
         if name in token.cell:
             return token.cell[name]
+        if token.space.source is not None and self.is_fact(name):
+            within = self.within(token.space, token.number)
+            return {"first": min(within, default=0), "last": max(within, default=-1), "count": len(within)}[name]
         dims = self.input_of(name, token)
         if dims is not None:
             return self.read_input(name, dims, token)
@@ -573,6 +620,8 @@ class Meaning:
         return Scope(self.names_before(statement), q=q, k=k, s=s)
 
     def attends(self, q: Token, k: Token) -> bool:
+        if not (self.within(q.space, q.number) and self.within(k.space, k.number)):
+            return False
         if self.branches:
             return any(each.attends(q, k) for each in self.branches)
         lines = self.pattern.statements

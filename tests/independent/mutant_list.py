@@ -593,16 +593,37 @@ MUTANTS = (
     Mutant(
         "means over whole boxes",
         "codegen/pooling.py",
-        "dtype=dtype) / count.clamp(min=1))",
-        "dtype=dtype) / torch.tensor(box).prod())",
+        "dtype) / total.clamp(min=1)",
+        "dtype) / total.amax()",
         of("runtime/test_pooling", "test_results_and_gradients"),
     ),
     Mutant(
         "maxima of cut boxes are not negative",
         "codegen/pooling.py",
-        "lengths, box, -torch.inf)",
-        "lengths, box, 0)",
+        "self.box, lowest)",
+        "self.box, 0)",
         of("runtime/test_pooling", "test_results_and_gradients"),
+    ),
+    Mutant(
+        "means of means count boxes",
+        "codegen/pooling.py",
+        "x.to(dtype) * count if weighted else x",
+        "x",
+        of("runtime/test_pools", "test_a_mean_of_means_counts_each_token_once"),
+    ),
+    Mutant(
+        "pools without tokens are attended",
+        "maskdsl/bind/statement/pool_members.py",
+        "if _may_be_empty(space, declared):",
+        "if False:",
+        of("runtime/test_pools", "test_results_and_gradients"),
+    ),
+    Mutant(
+        "the last token of a cut box is behind the border",
+        "maskdsl/bind/statement/pool_members.py",
+        "end if length % side == 0 else",
+        "end if True else",
+        of("runtime/test_pools", "test_boxes_know_their_tokens"),
     ),
     # Heads of a whole
     Mutant(

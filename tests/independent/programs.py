@@ -77,6 +77,8 @@ class Program:
     crosses: bool = False
     coords: dict[str, frozenset[str]] = field(default_factory=dict)
     """Integer coordinates that all tokens of these spaces have."""
+    pools: list[str] = field(default_factory=list)
+    """The pooled spaces."""
     floats: dict[str, str] = field(default_factory=dict)
     """Per-token floats, and which sides have them: `qk` or `k`."""
 
@@ -122,30 +124,58 @@ class Program:
         if self.crosses:
             self.lines.append(f"queries {' ++ '.join(self.queries)}")
             self.lines.append(f"keys {' ++ '.join(self.keys)}")
+        elif self.pools:
+            self.lines.append(f"tokens {' ++ '.join(self.queries)}")
         elif len(names) > 1:
             self.queries = self.keys = tuple(random.sample(names, len(names)))
             self.lines.append(f"tokens {' ++ '.join(self.queries)}")
 
     def pool(self, source: str) -> None:
         """Keys that are pooled from a space, beside it or in its place; then queries and keys differ."""
-        lengths = self.spaces[source]
-        box = tuple(self.random.randint(1, 3) for _ in lengths)
-        box = tuple(min(size, length) for size, length in zip(box, lengths, strict=True))
-        shown = str(box[0]) if len(box) == 1 else f"({', '.join(map(str, box))})"
-        self.lines.append(f"space coarse = {self.pick('mean', 'max')}({source}, {shown})")
-        self.spaces["coarse"] = tuple(-(-length // size) for length, size in zip(lengths, box, strict=True))
-        axes = AXES[source]
-        self.own_axes["coarse"] = ("coarse",) if axes == (source,) else axes
+        if self.chance(0.4):
+            self.pool_groups("coarse", source)
+        else:
+            self.pool_boxes("coarse", source, tuple(self.random.randint(1, 3) for _ in self.spaces[source]))
         others = tuple(name for name in self.keys if name != source)
         self.keys = (
             (*others, source, "coarse") if self.chance(0.7) or source not in self.queries else (*others, "coarse")
         )
         self.crosses = True
         if self.chance(0.3):
-            self.lines.append(f"space top = {self.pick('mean', 'max')}(coarse, 2)")
-            self.spaces["top"] = tuple(-(-length // 2) for length in self.spaces["coarse"])
-            self.own_axes["top"] = ("top",) if axes == (source,) else axes
+            if self.chance(0.3):
+                self.pool_groups("top", "coarse")
+            else:
+                self.pool_boxes("top", "coarse", (2,) * len(self.spaces["coarse"]))
             self.keys = (*self.keys, "top") if self.chance(0.7) else (*self.keys[:-1], "top")
+        if self.chance(0.4):  # pools that ask
+            pools = [name for name in ("coarse", "top") if name in self.keys]
+            self.queries = (*self.queries, *pools) if self.chance(0.6) else tuple(pools)
+            if self.queries == self.keys:
+                self.crosses = False
+
+    def pool_boxes(self, name: str, source: str, box: tuple[int, ...]) -> None:
+        lengths, axes = self.spaces[source], self.own_axes[source]
+        box = tuple(min(size, length) for size, length in zip(box, lengths, strict=True))
+        shown = str(box[0]) if len(set(box)) == 1 else f"({', '.join(map(str, box))})"
+        self.lines.append(f"space {name} = {self.pick('mean', 'max', 'min')}({source}, {shown})")
+        self.spaces[name] = tuple(-(-length // size) for length, size in zip(lengths, box, strict=True))
+        self.own_axes[name] = (name,) if axes == (source,) else axes
+        self.pools.append(name)
+
+    def pool_groups(self, name: str, source: str) -> None:
+        """Pools by a coordinate that is computed or given; some have no tokens, and some tokens are in none."""
+        count, by, kind = self.random.randint(1, 5), f"of_{name}", self.pick("mean", "max", "min")
+        self.lines.append(f"space {name} = {kind}({source} by {by}, {count})")
+        axis = self.random.choice(self.own_axes[source])
+        if self.chance(0.5):
+            low = self.random.randint(0, 2)
+            body = self.pick(f"{axis} % {count + 1} - 1", f"min({axis} // 2, {count}) - {max(low, 1)}", "-1", "0")
+            self.lines.append(f"coord {source}.{by} = {body}")
+        else:
+            dims, entries = ("batch, ", (self.batch,)) if self.chance(0.5) else ("", ())
+            self.give(by, "int", f"{dims}{source}", (*entries, self.size(source)), count)
+        self.spaces[name], self.own_axes[name] = (count,), (name,)
+        self.pools.append(name)
 
     def axes(self, space: str) -> tuple[str, ...]:
         return self.own_axes[space]
@@ -246,6 +276,7 @@ class Program:
         if space is not None:
             found += [f"{side}.{axis}" for axis in self.axes(space)]
             found += [f"{side}.{name}" for name, own in self.coords.items() if space in own]
+            found += [f"{side}.{fact}" for fact in ("first", "last", "count") if space in self.pools]
         if "group" in self.inputs and side in self.floats["group"]:
             found.append(f"{side}.group")
         return found
@@ -503,7 +534,8 @@ def arrays(drawn: Drawn, seed: int) -> dict[str, np.ndarray]:
     for name, (kind, shape, below) in drawn.inputs.items():
         match kind:
             case "int" if below is not None:
-                found[name] = random.integers(0, below, shape)
+                low = -2 if name.startswith("of_") else 0  # tokens in no pool
+                found[name] = random.integers(low, below, shape)
             case "int":
                 found[name] = random.integers(-3, 6, shape)
                 if random.random() < 0.1:

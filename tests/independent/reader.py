@@ -147,6 +147,13 @@ class Reader:
                     kind = self.name()
                     self.take("(")
                     source = self.name()
+                    if self.accept("by"):
+                        by, count = self.name(), None
+                        if self.accept(",") and self.peek(0) != ")":
+                            count = self.expression()
+                            self.accept(",")
+                        self.take(")")
+                        return "grouped", name, kind, source, by, count
                     self.take(",")
                     box = self.expression()
                     self.accept(",")

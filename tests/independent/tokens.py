@@ -15,7 +15,9 @@ class Space:
     axes: tuple[tuple[str, int], ...]
     source: "Space | None" = None
     box: tuple[int, ...] = ()
+    """Empty where tokens are pooled by a coordinate."""
     pooling: str = ""
+    by: str = ""
 
     @property
     def size(self) -> int:

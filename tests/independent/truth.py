@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.independent.derivatives import Number, plain
 from tests.independent.meaning import Meaning
-from tests.independent.pooling import pooled_keys, spread, vectors
+from tests.independent.pooling import pooled, spread, vectors
 from tests.independent.programs import Drawn, arrays
 from tests.independent.reader import read
 from tests.independent.selection import needs_others
@@ -43,7 +43,7 @@ class Truth:
     drawn: Drawn
     inputs: dict[str, np.ndarray]
     tensors: tuple[np.ndarray, np.ndarray, np.ndarray]
-    """q [batch, heads, queries, DIM], k and v [batch, key heads, given keys, DIM]."""
+    """q [batch, heads, given queries, DIM], k and v [batch, key heads, given keys, DIM]."""
     of_branch: tuple["Truth", int] | None = None
     """The truth of the whole and the number of the branch, for one branch alone."""
 
@@ -108,11 +108,12 @@ class Truth:
         for batch, head in np.ndindex(drawn.batch, drawn.heads):
             meaning.at(head, batch)
             shared = head * drawn.key_heads // drawn.heads
-            keys, key_backs = pooled_keys(meaning, k[batch, shared])
-            values, value_backs = pooled_keys(meaning, v[batch, shared])
+            queries, query_backs = pooled(meaning, "q", q[batch, head])
+            keys, key_backs = pooled(meaning, "k", k[batch, shared])
+            values, value_backs = pooled(meaning, "k", v[batch, shared])
             for row, query in enumerate(meaning.tokens["q"]):
                 columns = np.flatnonzero(self.attends[batch, head, row])
-                pairs = [self.pair(query, meaning.tokens["k"][n], q[batch, head, row], keys[n]) for n in columns]
+                pairs = [self.pair(query, meaning.tokens["k"][n], queries[row], keys[n]) for n in columns]
                 scores = np.array([pair.score.value for pair in pairs])
                 weights = np.array([plain(pair.weight) for pair in pairs], dtype=float)
                 if np.isnan(scores).any() or (scores == np.inf).any() or not np.isfinite(weights).all():
@@ -136,8 +137,8 @@ class Truth:
                     spread(value_backs[column], p[position] * weights[position] * outer, found["v"][batch, shared])
                     through = pair.score.gradients() if slopes[position] else {}
                     slope = through.get(pair.dot, 0.0) * slopes[position]
-                    found["q"][batch, head, row] += slope * keys[column]
-                    spread(key_backs[column], slope * q[batch, head, row], found["k"][batch, shared])
+                    spread(query_backs[row], slope * keys[column], found["q"][batch, head])
+                    spread(key_backs[column], slope * queries[row], found["k"][batch, shared])
                     by_weight = pair.weight.gradients() if isinstance(pair.weight, Number) else {}
                     for (name, index), leaf in pair.leaves.items():
                         found[name][index] += through.get(leaf, 0.0) * slopes[position]
@@ -178,7 +179,7 @@ class Truth:
             whole, number = self.of_branch
             return whole.grads[0], whole.grads[1][:, number]
         random = np.random.default_rng(7)
-        batch, heads, queries, _ = self.tensors[0].shape
+        batch, heads, queries, _ = self.attends.shape
         outer, outer_lse = random.normal(size=(batch, heads, queries, DIM)), random.normal(size=(batch, heads, queries))
         nothing = ~self.attends.any(axis=-1)
         if any(each.has_sinks for each in (self, *self.branches)):
@@ -197,9 +198,9 @@ def truth_of(drawn: Drawn, seed: int, infinite: bool = True) -> Truth:
     inputs = arrays(drawn, seed)
     random = np.random.default_rng(seed + 1)
     meaning = Meaning.of(read(drawn.text, drawn.files), drawn.heads, inputs, values=drawn.values)
-    given = sum(space.size for space in meaning.given_keys)
-    q = random.normal(size=(drawn.batch, drawn.heads, len(meaning.tokens["q"]), DIM))
-    k, v = (random.normal(size=(drawn.batch, drawn.key_heads, given, DIM)) for _ in range(2))
+    given = {side: sum(space.size for space in meaning.given(side)) for side in "qk"}
+    q = random.normal(size=(drawn.batch, drawn.heads, given["q"], DIM))
+    k, v = (random.normal(size=(drawn.batch, drawn.key_heads, given["k"], DIM)) for _ in range(2))
     if random.random() < 0.3:
         q, k = np.round(q), np.round(k)  # so that there are ties
     for x in (q, k, v):
@@ -215,12 +216,15 @@ def unseen(truth: Truth, random: np.random.Generator) -> tuple[np.ndarray, np.nd
     q, k, v = (x.copy() for x in truth.tensors)
     shared = truth.drawn.heads // truth.drawn.key_heads
     attended = truth.attends.any(axis=2).reshape(truth.drawn.batch, -1, shared, truth.attends.shape[-1]).any(axis=2)
-    given = np.zeros(k.shape[:3], dtype=bool)
-    _, backs = pooled_keys(truth.meaning, k[0, 0])
-    for token, back in enumerate(backs):
-        for row, _ in back:
-            given[:, :, row] |= attended[:, :, token]
-    q[~truth.attends.any(axis=-1)] = random.choice([np.nan, np.inf])
+    asked, given = np.zeros(q.shape[:3], dtype=bool), np.zeros(k.shape[:3], dtype=bool)
+    for entry in range(truth.drawn.batch):
+        truth.meaning.batch = entry
+        for side, used, by in (("q", asked, truth.attends.any(axis=-1)), ("k", given, attended)):
+            _, backs = pooled(truth.meaning, side, (q if side == "q" else k)[entry, 0])
+            for token, back in enumerate(backs):
+                for row, _ in back:
+                    used[entry, :, row] |= by[entry, :, token]
+    q[~asked] = random.choice([np.nan, np.inf])
     for x in (k, v):
         x[~given] = random.choice([np.nan, np.inf, -np.inf])
     return q, k, v

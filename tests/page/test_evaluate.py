@@ -94,7 +94,8 @@ def test_every_example(evaluate, file, name):
         compare(evaluate, declaration, most(mask.ir), inputs)
         random = np.random.default_rng(2)
         q, k = (
-            random.normal(size=(1, mask.heads, length, 16)) for length in (mask.query_length, mask.given_key_length)
+            random.normal(size=(1, mask.heads, length, 16))
+            for length in (mask.given_query_length, mask.given_key_length)
         )
         inputs = with_routes(mask.ir, inputs, q, k, relation_inputs(mask.ir))
     compare(evaluate, declaration, mask.ir, inputs)

@@ -117,7 +117,7 @@ def subject(seed: int) -> Subject | None:
         return None
     if min(mask.query_length, mask.given_key_length) < FEWEST:
         return None
-    lengths = {"queries": mask.query_length, "keys": mask.given_key_length}
+    lengths = {"queries": mask.given_query_length, "keys": mask.given_key_length}
     key_heads = None if mask.ir.whole is None else mask.ir.whole.key_count
     return replace(made, **lengths, routed=bool(mask.ir.routed), is_layer=mask.ir.is_layer, key_heads=key_heads)
 

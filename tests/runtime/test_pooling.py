@@ -13,7 +13,7 @@ from torch import Tensor
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.meaning.evaluate import attention
-from maskdsl.ir.meaning.pooling import all_tokens
+from maskdsl.ir.meaning.pooling import PoolMeaning
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.compile import compile_mask
 
@@ -103,9 +103,9 @@ def test_the_meaning_is_that_of_loops(sizes: dict[str, Any]) -> None:
     for space, function in ((words, np.max), (coarse, np.mean), (top, np.max)):
         assert space.pooling is not None
         source = space.pooling.source
-        parts[space.name] = pooled_by_loops(parts[source.name], source.lengths, space.pooling.box, function)
+        parts[space.name] = pooled_by_loops(parts[source.name], source.lengths, space.pooling.pools.sides, function)
     expected = np.concatenate([parts[space.name] for space in (words, top, text, image, coarse)])
-    np.testing.assert_allclose(all_tokens(mask.ir.keys, x), expected)
+    np.testing.assert_allclose(PoolMeaning(mask.ir, {}).all_tokens(mask.ir.keys, x), expected)
     assert len(expected) == mask.key_length
 
 
@@ -152,9 +152,11 @@ def by_hand(mask: maskdsl.Mask, x: Tensor) -> Tensor:
             return found[space]
         source = space.pooling.source
         values, positions = tokens(source), np.arange(source.size).reshape(source.lengths)
-        boxes = [range(0, length, side) for length, side in zip(source.lengths, space.pooling.box, strict=True)]
+        boxes = [range(0, length, side) for length, side in zip(source.lengths, space.pooling.pools.sides, strict=True)]
         cuts = [
-            positions[tuple(slice(at, at + side) for at, side in zip(start, space.pooling.box, strict=True))].ravel()
+            positions[
+                tuple(slice(at, at + side) for at, side in zip(start, space.pooling.pools.sides, strict=True))
+            ].ravel()
             for start in product(*boxes)
         ]
         largest = space.pooling.kind == "max"
@@ -286,7 +288,7 @@ def test_emitted_modules_pool() -> None:
     names: dict[str, Any] = {}
     exec(compile(mask.compile("reference").source, "plain.py", "exec"), names)
     q, k, v = drawn(mask, 2, 1).values()
-    out, _ = names["attention"](q, names["with_pooled"](k)[0], names["with_pooled"](v)[0], {})
+    out, _ = names["attention"](q, *(names["with_pooled_keys"](x, {})[0] for x in (k, v)), {})
     torch.testing.assert_close(out, mask.compile("tiled")(q, k, v))
 
 

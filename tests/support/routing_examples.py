@@ -48,6 +48,6 @@ def array(declared: Input, random: np.random.Generator) -> np.ndarray:
 
 def tensors(mask: MaskIR, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     random = np.random.default_rng(seed)
-    q = random.normal(size=(BATCH, mask.heads, mask.queries.length, DIM))
+    q = random.normal(size=(BATCH, mask.heads, mask.queries.given_length, DIM))
     k, v = random.normal(size=(2, BATCH, KEY_HEADS, mask.keys.given_length, DIM))
     return q, k, v, {each.name: array(each, random) for each in mask.given}

@@ -71,7 +71,8 @@ expressions = st.recursive(atoms, extended, max_leaves=12)
 lets = made(tree.LetStatement, names, expressions)
 plain_statements = st.one_of(
     made(tree.SpaceStatement, names, tuples(made(tree.AxisDeclaration, st.none() | names, expressions))),
-    made(tree.PooledSpaceStatement, names, names, names, expressions),
+    made(tree.PooledSpaceStatement, names, names, names, st.none(), expressions),
+    made(tree.PooledSpaceStatement, names, names, names, expressions, st.none() | expressions),
     made(tree.SequenceStatement, st.sampled_from(["tokens", "queries", "keys"]), tuples(names)),
     made(tree.InputStatement, names, names, tuples(expressions)),
     made(tree.CoordinateStatement, st.none() | names, names, expressions),

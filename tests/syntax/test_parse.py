@@ -123,7 +123,7 @@ def test_statements() -> None:
         case other:
             pytest.fail(f"parsed as {other}")
     match statement("space coarse = mean(image, (4, 4))"):
-        case tree.PooledSpaceStatement(tree.Name("coarse"), tree.Name("mean"), tree.Name("image"), tree.Tuple()):
+        case tree.PooledSpaceStatement(_, tree.Name("mean"), tree.Name("image"), None, tree.Tuple()):
             pass
         case other:
             pytest.fail(f"parsed as {other}")

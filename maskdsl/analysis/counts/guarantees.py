@@ -25,7 +25,7 @@ from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import Above, Balanced, Rank, Route, TopCount, TopMass, selector_argument
+from maskdsl.ir.routes import Above, Balanced, OfInputs, Route, TopCount, TopMass, selector_argument
 from maskdsl.ir.simplify import simplify
 
 _LARGEST = 1 << 25
@@ -181,7 +181,7 @@ class _Counting:
         always, ever = self.least.keys(batch, head), self.most.keys(batch, head)
         fewest, greatest = always, ever
         if monotone(self.mask):
-            only_routes = all(isinstance(each, Route | Rank) for each in self.mask.routed)
+            only_routes = all(isinstance(each, Route | OfInputs) for each in self.mask.routed)
             above = always if only_routes else ever
             for route in self.routes:
                 limits, group = self.limits(route, batch, head), self.group_of_query(route, batch, head)
@@ -205,7 +205,7 @@ class _Counting:
     def balanced_pairs(self) -> int:
         """An upper bound on the pairs that balanced clusters add: each cluster has a fixed number of tokens."""
         lengths = self.mask.queries.length, self.mask.keys.length
-        selecting = [each for each in self.mask.routed if not isinstance(each, Rank)]
+        selecting = [each for each in self.mask.routed if not isinstance(each, OfInputs)]
         balanced = [each for each in selecting if isinstance(each, Balanced)]
         if len(balanced) < len(selecting) or not monotone(self.mask):
             return lengths[0] * lengths[1]

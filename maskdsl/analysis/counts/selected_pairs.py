@@ -16,7 +16,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import Given, MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
-from maskdsl.ir.routes import Balanced, Nearest, Rank, Route
+from maskdsl.ir.routes import Balanced, Nearest, OfInputs, Route
 
 _STRETCHES = 32
 """The most entries of a profile."""
@@ -104,7 +104,8 @@ class _RouteTables:
 
 def _route_tables(mask: MaskIR, inputs: Inputs) -> Iterator[_RouteTables]:
     """Yields the tables of each route that was evaluated; a route that nothing reads need not be."""
-    for _, same_line in groupby((each for each in mask.routed if not isinstance(each, Rank)), lambda each: each.span):
+    selecting = (each for each in mask.routed if not isinstance(each, OfInputs))
+    for _, same_line in groupby(selecting, lambda each: each.span):
         first, *others = routed = list(same_line)
         if any(each.name not in inputs for each in routed):
             continue

@@ -157,7 +157,7 @@ def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
 
 def _token_values(mask: MaskIR) -> Iterator[tuple[Expression, Positions]]:
     """Yields the expressions over every token of a space: coordinates, sort keys, and whether it is pooled."""
-    for sequence in dict.fromkeys((mask.queries, mask.keys)):
+    for sequence in dict.fromkeys((mask.queries, mask.keys, *(groups.tokens for _, groups in mask.groupings))):
         spaces = {space.name: {Side.TOKEN: (sequence, space)} for space in sequence.spaces}
         for definition in sequence.coordinates:
             for name, source in definition.sources:

@@ -15,6 +15,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
+from maskdsl.ir.meaning.pooling import PoolMeaning
 
 _SAMPLES = 5
 """Groups of queries that an estimate samples."""
@@ -176,17 +177,16 @@ def _layout(mask: MaskIR, inputs: Mapping[str, Array], head_class: HeadClass) ->
     positions = np.arange(count)
     if key is not None:
         positions[key] = np.arange(count)
-    token, number = (np.concatenate(each) for each in zip(*_made_of(mask), strict=True))
+    token, number = (np.concatenate(each) for each in zip(*_made_of(mask, inputs, head_class.batch), strict=True))
     return query, Runs.of_segments(count, positions[number], token, token + 1)
 
 
-def _made_of(mask: MaskIR) -> Iterator[tuple[Array, Array]]:
+def _made_of(mask: MaskIR, inputs: Mapping[str, Array], batch: int) -> Iterator[tuple[Array, Array]]:
     """Yields, for each space of keys, declared positions of query tokens and the declared key that each goes into."""
     begins = dict(zip(mask.queries.spaces, mask.queries.offsets, strict=True))
     for space, offset in zip(mask.keys.spaces, mask.keys.offsets, strict=True):
-        cell = np.indices(space.root.lengths).reshape(len(space.root.axes), -1)
-        for each in space.chain:
-            if each.pooling is not None:
-                cell = cell // np.array(each.pooling.box)[:, None]
-        token = begins[space.root] + np.arange(space.root.size)
-        yield token, np.asarray(offset + np.ravel_multi_index(tuple(cell), space.lengths))
+        token = key = np.arange(space.root.size)
+        for each in space.chain[1:]:
+            pool = PoolMeaning(mask, inputs, batch).numbers(each)[key]
+            token, key = token[pool < each.size], pool[pool < each.size]
+        yield begins[space.root] + token, offset + key

@@ -110,6 +110,8 @@ class Declared:
     routes: Mapping[str, RouteValue] = field(default_factory=dict)
     """The meaning of the names of routes in relations."""
     routed: tuple[Routed, ...] = ()
+    facts: frozenset[str] = frozenset()
+    """The coordinates that pooled tokens have although no statement declares them."""
 
     def side(self, side: Side) -> SideDeclared:
         return self.keys if side is Side.KEY else self.queries
@@ -120,8 +122,12 @@ class Declared:
         yield from seen
 
     def sources(self) -> Iterator[Space]:
-        """Spaces that keys are pooled from, in a sequence or not."""
-        return (each for space in self.keys.sequence.spaces for each in space.chain[:-1])
+        """Spaces that queries or keys are pooled from, in a sequence or not."""
+        return (each for space in self.spaces() for each in space.chain[:-1])
+
+    def grouped(self) -> Iterator[Space]:
+        """Spaces whose tokens are pooled by a coordinate, in a sequence or not."""
+        return (groups.tokens.spaces[0] for space in self.spaces() for _, groups in space.groupings)
 
     def input(self, name: str) -> Input | None:
         return next((each for each in self.inputs if each.name == name), None)

@@ -1,7 +1,5 @@
 """Warns about comparisons of bare positions if the two tokens are numbered in different sequences."""
 
-from math import prod
-
 from maskdsl.base.errors.language.warnings import UnlikePositions
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import Term, Value
@@ -52,13 +50,10 @@ def _hint(query: Space, key: Space) -> str:
     if query == key:
         axis = query.axes[-1].name
         return f"compare positions inside `{query.name}`, such as `q.{axis}` and `k.{axis}`"
-    if query in key.chain and len(key.axes) == 1:
-        size = prod(each.pooling.box[0] for each in key.chain if each.pooling is not None and query in each.chain[:-1])
-        number, position = f"k.{key.axes[0].name}", f"q.{query.axes[0].name}"
-        return (
-            f"`{number}` numbers boxes of {size:,} tokens: `({number} + 1) * {size} <= {position} + 1` holds for boxes "
-            f"that end at the query or before"
-        )
+    if query.root == key.root and len(query.root.axes) == 1:
+        last = f"k.{key.axes[0].name}" if key.pooling is None else "k.last"
+        first = f"q.{query.axes[0].name}" if query.pooling is None else "q.first"
+        return f"in `{key.root.name}`, `{last} <= {first}` holds for keys that end no later than the query begins"
     return (
         "give both a common numbering, by an offset such as `k <= q + 8` or by a `coord` that both have; "
         "write `# allow: W001` if they have one"

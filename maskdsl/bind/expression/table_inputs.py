@@ -97,7 +97,7 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
             return Dimension(DimensionKind.ENTRIES, None, name)
         if name == "heads":
             return Dimension(DimensionKind.HEADS, declared.heads.whole, name)
-        space = next((each for each in declared.spaces() if each.name == name), None)
+        space = next((each for each in (*declared.spaces(), *declared.grouped()) if each.name == name), None)
         if space is not None:
             return Dimension(DimensionKind.TOKENS, space.size, name)
         if any(each.name == name for each in declared.sources()):

@@ -34,7 +34,7 @@ from maskdsl.ir.routes import Rank
 from maskdsl.syntax import tree
 
 
-def _sides_of(declared: Declared) -> tuple[Side, ...]:
+def sides_of(declared: Declared) -> tuple[Side, ...]:
     """The sides to declare for: one stands for both in self-attention."""
     return (Side.QUERY,) if declared.self_attention else PAIR
 
@@ -52,7 +52,7 @@ def updated(declared: Declared, side: Side, new: SideDeclared) -> Declared:
 def with_given(given: Input, declared: Declared) -> Declared:
     """The declarations in which the tokens of an input have its values as a coordinate."""
     dimension = next(each for each in given.dimensions if each.kind is DimensionKind.TOKENS)
-    for side in _sides_of(declared):
+    for side in sides_of(declared):
         before = declared.side(side)
         spaces = [space for space in before.sequence.spaces if _gives(dimension, space, side, declared)]
         if spaces:
@@ -63,7 +63,7 @@ def with_given(given: Input, declared: Declared) -> Declared:
 
 
 def _gives(dimension: Dimension, space: Space, side: Side, declared: Declared) -> bool:
-    if any(each.name == dimension.text for each in declared.spaces()):
+    if any(each.name == dimension.text for each in (*declared.spaces(), *declared.grouped())):
         return space.name == dimension.text
     return declared.self_attention or (dimension.text == "keys") is (side is Side.KEY)
 
@@ -194,7 +194,7 @@ def with_order(statement: tree.OrderStatement, frame: Frame, elaborate: Elaborat
 def auto_spaces(statements: Iterable[tree.AutoOrderStatement], frame: Frame) -> tuple[str, ...]:
     """The spaces whose order the analysis chooses: the named one, or all without an order by keys."""
     declared = frame.declared
-    sequences = [declared.side(side).sequence for side in _sides_of(declared)]
+    sequences = [declared.side(side).sequence for side in sides_of(declared)]
     pairs = [pair for each in sequences for pair in zip(each.spaces, each.order, strict=False)]
     ordered = {space.name for space, keys in pairs if keys}
     auto: dict[str, None] = {}
@@ -220,7 +220,7 @@ def _attempts(
     qualifier: tree.Name | None, nodes: Iterable[tree.Expression], frame: Frame, elaborate: Elaborate
 ) -> Iterator[_Attempt]:
     """The values of the expressions for every space that may be meant, with the errors there."""
-    for side in _sides_of(frame.declared):
+    for side in sides_of(frame.declared):
         for space in frame.declared.side(side).sequence.spaces:
             if qualifier is not None and space.name != qualifier.id:
                 continue
@@ -262,7 +262,7 @@ def _applicable(attempts: list[_Attempt], is_named: bool, frame: Frame) -> list[
 
 def with_hidden(declared: Declared, used: frozenset[str]) -> Declared:
     """The declarations with the curves and shuffles among `used` as coordinates, before those that read them."""
-    for side in _sides_of(declared):
+    for side in sides_of(declared):
         before = declared.side(side)
         definitions = [
             CoordinateDefinition(name, Type.INT, sources)

@@ -37,7 +37,8 @@ def of_query(value: Expression, statement: tree.SinkStatement, frame: Frame) -> 
     if _reads_key(value):
         frame.add(SinkReadsKey(span=statement.value.span, what="the key"))
     elif _is_routed(value, frame):
-        frame.add(SinkReadsKey(span=statement.value.span, what="a rank, which is found for all tokens of a call"))
+        what = "a rank or pools by a coordinate, which are found for all tokens of a call"
+        frame.add(SinkReadsKey(span=statement.value.span, what=what))
     return value
 
 

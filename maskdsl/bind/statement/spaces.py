@@ -1,22 +1,23 @@
 """Binds spaces, and the sequences of queries and keys made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from maskdsl.base.errors.language.limits import TooLong, TooManyAxes
 from maskdsl.base.errors.language.names import DuplicateName, ReservedName
 from maskdsl.base.errors.language.spaces import BadLength, BadSequences, TupleLength, UnknownPooling
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
+from maskdsl.base.limits import MOST_TOKENS
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, TupleValue, describe, why_unknown
 from maskdsl.bind.context.frame import Frame, SideDeclared
 from maskdsl.bind.context.reading import unknown_space
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.names import RESERVED
+from maskdsl.bind.statement.pool_groups import Alone, declare_groups
 from maskdsl.ir import mask as ir
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 
-_MOST_TOKENS = 2**31 - 1
 _MOST_AXES = 4
 
 
@@ -41,9 +42,9 @@ def declare_space(statement: tree.SpaceStatement, frame: Frame, elaborate: Elabo
             length = _length(axis, frame, elaborate)
             axes.append(ir.Axis(axis_name.id, 1 if isinstance(length, Bad) else length))
     space = ir.Space(name, tuple(axes), span=statement.span)
-    if space.size > _MOST_TOKENS:
+    if space.size > MOST_TOKENS:
         what = f"the space `{name}`"
-        return frame.add(TooLong(span=statement.span, what=what, count=space.size, limit=_MOST_TOKENS))
+        return frame.add(TooLong(span=statement.span, what=what, count=space.size, limit=MOST_TOKENS))
     return space
 
 
@@ -60,9 +61,13 @@ def _length(axis: tree.AxisDeclaration, frame: Frame, elaborate: Elaborate) -> i
 
 
 def declare_pooled_space(
-    statement: tree.PooledSpaceStatement, spaces: Mapping[str, ir.Space], frame: Frame, elaborate: Elaborate
+    statement: tree.PooledSpaceStatement,
+    spaces: Mapping[str, ir.Space],
+    frame: Frame,
+    elaborate: Elaborate,
+    alone: Callable[[ir.Space], Alone],
 ) -> ir.Space | Bad:
-    """The space of the boxes of a space declared above it, with axes of the same names."""
+    """The space of the pools of a space declared above it: boxes, with axes of the same names, or groups."""
     name, pooling = statement.name.id, statement.pooling
     kinds = {each.value: each for each in ir.PoolingKind}
     if pooling.id not in kinds:
@@ -73,15 +78,23 @@ def declare_pooled_space(
         return unknown_space(frame, statement.source.id, statement.source.span, spaces)
     if pooling.id not in kinds or not source.axes:  # a source without axes was wrong and is reported
         return BAD
-    box = _box(statement.box, source, frame, elaborate)
+    if name == "i" and (statement.by is not None or source.axes[0].name == source.name):
+        return frame.add(ReservedName(span=statement.name.span, name=name))
+    if statement.by is not None:
+        grouped = declare_groups(statement, statement.by, source, frame, elaborate, alone(source))
+        if isinstance(grouped, Bad):
+            return BAD
+        groups, count = grouped
+        pools = ir.Pooling(kinds[pooling.id], source, groups)
+        return ir.Space(name, (ir.Axis(name, count),), pools, span=statement.span)
+    assert statement.size is not None
+    box = _box(statement.size, source, frame, elaborate)
     if isinstance(box, Bad):
         return BAD
-    if source.axes[0].name == source.name and name == "i":
-        return frame.add(ReservedName(span=statement.name.span, name=name))
     renamed = {source.name: name} if len(source.axes) == 1 else {}
     pairs = zip(source.axes, box, strict=True)
     axes = tuple(ir.Axis(renamed.get(axis.name, axis.name), -(-axis.length // side)) for axis, side in pairs)
-    return ir.Space(name, axes, ir.Pooling(kinds[pooling.id], source, box), span=statement.span)
+    return ir.Space(name, axes, ir.Pooling(kinds[pooling.id], source, ir.PoolBoxes(box)), span=statement.span)
 
 
 def _box(node: tree.Expression, source: ir.Space, frame: Frame, elaborate: Elaborate) -> tuple[int, ...] | Bad:
@@ -163,9 +176,6 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
     for name in statement.spaces:
         if name.id not in spaces:
             unknown_space(frame, name.id, name.span, spaces)
-        elif spaces[name.id].pooling is not None and statement.kind != "keys":
-            what, hint = f"the space `{name.id}` is pooled, so it has no queries", "it can be in `keys` only"
-            frame.add(BadSequences(span=name.span, what=what, hint=hint))
         elif spaces[name.id] in known:
             frame.add(DuplicateName(span=name.span, name=name.id, kind="a sequence has each space once"))
         else:
@@ -173,6 +183,6 @@ def _sequence(statement: tree.SequenceStatement, spaces: Mapping[str, ir.Space],
     sequence = ir.Sequence(tuple(known))
     if len(known) < len(statement.spaces):
         return BAD
-    if sequence.length > _MOST_TOKENS:
-        return frame.add(TooLong(span=statement.span, what="the sequence", count=sequence.length, limit=_MOST_TOKENS))
+    if sequence.length > MOST_TOKENS:
+        return frame.add(TooLong(span=statement.span, what="the sequence", count=sequence.length, limit=MOST_TOKENS))
     return sequence

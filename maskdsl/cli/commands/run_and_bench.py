@@ -32,6 +32,7 @@ from maskdsl.cli.request.masks import choose, complete, order_text, read_arrays,
 from maskdsl.cli.request.routed_masks import tell
 from maskdsl.cli.waiting import progress, working
 from maskdsl.emit.plan import make_plan
+from maskdsl.ir.expressions import Side
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.runtime.attention import Attention
@@ -96,7 +97,7 @@ class BenchShape:
         """q, k and v, [batch, heads, tokens, head dim]. Raises `AttnError` (E511) if memory does not suffice."""
         key_heads = self.heads.key_heads or self.heads.count
         keys = key_heads, mask.given_key_length
-        shapes = (self.heads.count, mask.query_length), keys, keys
+        shapes = (self.heads.count, mask.given_query_length), keys, keys
         generator = torch.Generator().manual_seed(0)
         try:
             return [
@@ -220,8 +221,15 @@ def _dense_call(
         for batch in range(q.shape[0])
     ]
     allowed = torch.stack(rows).to(q.device)
-    all_keys = Bound(make_plan(mask.ir), "reference").default_kernel.all_keys
-    return lambda: scaled_dot_product_attention(q, all_keys(k), all_keys(v), attn_mask=allowed, enable_gqa=True), ""
+    kernel = Bound(make_plan(mask.ir), "reference").default_kernel
+    values = kernel.values([inputs[each.name] for each in mask.ir.given], q.device)
+
+    def call() -> Tensor:
+        sides = (Side.QUERY, q), (Side.KEY, k), (Side.KEY, v)
+        queries, keys, others = (kernel.all_tokens(side, x, values) for side, x in sides)
+        return scaled_dot_product_attention(queries, keys, others, attn_mask=allowed, enable_gqa=True)
+
+    return call, ""
 
 
 def _timed(name: str, call: _Call, tensors: Sequence[Tensor], shape: BenchShape, seconds: float) -> _Timing:

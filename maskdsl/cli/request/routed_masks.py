@@ -196,7 +196,7 @@ def _tell_random(mask: MaskIR, seed: int) -> dict[str, NDArray[Any]]:
     note(f"selected by random queries and keys (seed {seed}, head dimension {_RANDOM_DIM})")
     random = np.random.default_rng(seed)
     key_heads = mask.heads if mask.whole is None else mask.whole.key_count or mask.heads
-    sizes = {"q": (mask.heads, mask.queries.length), "k": (key_heads, mask.keys.given_length)}
+    sizes = {"q": (mask.heads, mask.queries.given_length), "k": (key_heads, mask.keys.given_length)}
     return {name: random.normal(size=(1, *size, _RANDOM_DIM)) for name, size in sizes.items()}
 
 

@@ -59,7 +59,7 @@ def emit_flex(plan: KernelPlan) -> str:
 
 def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
     """The errors of what FlexAttention cannot express."""
-    if mask.keys.is_pooled:
+    if mask.queries.is_pooled or mask.keys.is_pooled:
         yield errors.FlexPooled(pattern=mask.name, span=mask.span)
     if mask.weight is not None or mask.factor is not None:
         yield errors.FlexWeight(pattern=mask.name, span=mask.span)

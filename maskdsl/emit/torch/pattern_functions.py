@@ -26,9 +26,9 @@ from maskdsl.ir.rewrites.branches import guard_branches
 _DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 
 
-def pattern_functions(plan: KernelPlan) -> list[str]:
-    """The lines of all functions of the pattern, helpers first."""
-    return with_helpers([*coordinate_functions(plan), *_pair_functions(plan)])
+def pattern_functions(plan: KernelPlan, others: Iterable[list[str]] = ()) -> list[str]:
+    """The lines of all functions of the pattern, helpers first and `others` last."""
+    return with_helpers([*coordinate_functions(plan), *_pair_functions(plan), *others])
 
 
 def with_helpers(functions: Sequence[Sequence[str]], others: Sequence[Sequence[str]] = ()) -> list[str]:

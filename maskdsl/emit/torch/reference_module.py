@@ -4,7 +4,7 @@ from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch.pattern_functions import coordinate_calls, helper_lines, pattern_functions
-from maskdsl.emit.torch.pooling_function import pooling_lines
+from maskdsl.emit.torch.pooling_function import pooling_functions
 from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
 
@@ -29,7 +29,7 @@ def emit_reference(plan: KernelPlan) -> str:
         read_skeleton("reference"),
         {
             "header": header(plan, "reference", "Dense attention in plain torch."),
-            "pattern": [*pattern_functions(plan), "", "", *pooling_lines(mask.keys)],
+            "pattern": [*pattern_functions(plan, pooling_functions(plan)), "", ""],
             "guarded": [*helper_lines(("Attended", "guarded")), "", ""] if extra else [],
             "coordinates": coordinate_calls(plan),
             "attends": ["values, attends = attended(q, k.shape[2], inputs)"] if extra else None,

@@ -12,6 +12,7 @@ from maskdsl.emit.plan import KernelPlan, identifier
 from maskdsl.emit.route_text import amongs, product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch.pattern_functions import coordinate_function, helpers_of, separated
+from maskdsl.emit.torch.pooling_function import fact_lines, number_functions, pooling_helpers
 from maskdsl.emit.torch.torch_printer import TorchPrinter
 from maskdsl.ir.expressions import (
     PAIR,
@@ -30,6 +31,7 @@ from maskdsl.ir.routes import (
     Grouping,
     Nearest,
     Pool,
+    Pools,
     Rank,
     Route,
     Routed,
@@ -58,6 +60,7 @@ def routing_module(
     `types` are the statements that cast q and k to the type of scores; None keeps those of the skeleton.
     """
     selections = list(selections)
+    pools = list(_pool_functions(plan))
     functions = [function for each in selections for function in each.functions()]
     calls: list[str] = []
     for each in selections:
@@ -69,10 +72,17 @@ def routing_module(
             "header": top,
             "imports": list(imports),
             "types": types,
-            "pattern": [*separated([*helpers_of(functions), *shared, *functions]), "", ""],
+            "pattern": [*separated([*helpers_of([*pools, *functions]), *shared, *pools, *functions]), "", ""],
             "routed": calls,
         },
     )
+
+
+def _pool_functions(plan: KernelPlan) -> Iterator[list[str]]:
+    """The lines of the functions that facts about pools call."""
+    if any(isinstance(each, Pools) for each in plan.mask.routed):
+        yield from pooling_helpers("pool_numbers", "box_numbers", "pool_facts")
+        yield from number_functions(plan, plan.mask.pooled_spaces)
 
 
 class RouteFunctions:
@@ -96,6 +106,10 @@ class RouteFunctions:
                 )
             case Rank() as rank:
                 yield from self.rank(rank)
+            case Pools(side=side, space=name, fact=fact):
+                space = self.sequence(side).space(name)
+                assert space is not None
+                yield self.function(*fact_lines(self.plan, space, fact))
 
     def centroids(self, name: str) -> str:
         """The centroids of this process's heads."""

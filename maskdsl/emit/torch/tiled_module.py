@@ -10,7 +10,7 @@ from maskdsl.emit.torch.pattern_functions import (
     pair_parameters,
     pattern_functions,
 )
-from maskdsl.emit.torch.pooling_function import pooling_lines
+from maskdsl.emit.torch.pooling_function import pooling_functions
 from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
 _SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
@@ -29,7 +29,7 @@ def emit_tiled(plan: KernelPlan) -> str:
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
         "imports": _imports(plan),
         "tiles": [*definitions("tiles"), "", ""],
-        "pattern": [*pattern, *pattern_functions(plan), "", "", *pooling_lines(plan.mask.keys)],
+        "pattern": [*pattern, *pattern_functions(plan, pooling_functions(plan)), "", ""],
         "coordinates": coordinate_calls(plan),
         "scale": _SCALE if plan.mask.scale is None else ["scale = 1"],
         "leaves": [*helper_lines(_helpers(plan)), "", ""] if _adjusts(plan) else [],

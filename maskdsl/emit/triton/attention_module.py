@@ -10,7 +10,7 @@ from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.torch.pattern_functions import helper, helpers_of, separated
-from maskdsl.emit.torch.pooling_function import pooling_lines
+from maskdsl.emit.torch.pooling_function import pooling_functions
 from maskdsl.emit.triton.backward_body import GradientBody
 from maskdsl.emit.triton.device_orders import Orders
 from maskdsl.emit.triton.forward_body import Holes, constant_unit, scores_may_be_large
@@ -140,9 +140,9 @@ class Surroundings:
         """The lines of all functions that the pattern needs, followed by two empty lines."""
         orders = Orders(self.plan).functions() if self.laid_out else []
         functions = [*self.names.functions(), *orders]
-        text = read_skeleton("triton_functions")
+        text, pooling = read_skeleton("triton_functions"), pooling_functions(self.plan)
         definitions = [
-            *helpers_of(functions),
+            *helpers_of([*functions, *pooling]),
             *functions,
             *([helper(text, "token_table")] if self.names.functions() else []),
             *([self.table_function()] if self.names.tables else []),
@@ -151,8 +151,9 @@ class Surroundings:
             *([helper(text, "sorted_positions")] if orders else []),
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
             *kernel_helpers(self.kernel),
+            *pooling,
         ]
-        return [*([*separated(definitions), "", ""] if definitions else []), *pooling_lines(self.plan.mask.keys)]
+        return [*separated(definitions), "", ""] if definitions else []
 
     def table_function(self) -> list[str]:
         """The generated `token_tables`, which makes all per-token tables."""

@@ -22,13 +22,13 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.mask import Clause, MaskIR, Sequence
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import GROUP, Rank, Route
+from maskdsl.ir.routes import GROUP, OfInputs, Route
 from maskdsl.ir.simplify import simplify
 
 
 def selects(mask: MaskIR) -> bool:
     """Whether attending pairs depend on the vectors of queries and keys."""
-    return any(not isinstance(each, Rank) for each in mask.routed)
+    return any(not isinstance(each, OfInputs) for each in mask.routed)
 
 
 def most(mask: MaskIR) -> MaskIR:
@@ -85,7 +85,7 @@ def monotone(mask: MaskIR) -> bool:
 
 
 def _bound(mask: MaskIR, widest: bool) -> MaskIR:
-    kept = tuple(each for each in mask.routed if isinstance(each, Rank))
+    kept = tuple(each for each in mask.routed if isinstance(each, OfInputs))
     bounds = CandidateBounds.of(mask)
 
     def known(value: Expression | None) -> Expression | None:
@@ -123,7 +123,7 @@ class CandidateBounds:
     @staticmethod
     def of(mask: MaskIR) -> "CandidateBounds":
         """Removes the inputs that are computed from the vectors of queries and keys."""
-        return CandidateBounds(mask, frozenset(each.name for each in mask.routed if not isinstance(each, Rank)))
+        return CandidateBounds(mask, frozenset(each.name for each in mask.routed if not isinstance(each, OfInputs)))
 
     def without(self, sequence: Sequence) -> Sequence:
         """The sequence without removed coordinates; a space whose sort keys read them is in declared order."""

@@ -8,7 +8,7 @@ from typing import assert_never
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import Reads, reads
-from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, Sequence, Shuffled
+from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, PoolGroups, Sequence, Shuffled, Space
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,16 @@ def pair_trace(mask: MaskIR, expressions: Iterable[Expression], ordered: bool = 
     over_pairs = tuple(expressions)
     tokens = token_trace(mask, over_pairs, ordered)
     return replace(tokens, expressions=(*over_pairs, *tokens.expressions))
+
+
+def pooling_trace(groupings: Iterable[tuple[Space, PoolGroups]]) -> Trace:
+    """The trace of the coordinates by which these spaces are pooled."""
+    traces = [trace(groups.tokens, [Coordinate(Side.TOKEN, groups.by)]) for _, groups in groupings]
+    return Trace(
+        tuple(expression for each in traces for expression in each.expressions),
+        frozenset().union(*(each.names for each in traces)),
+        frozenset().union(*(each.given for each in traces)),
+    )
 
 
 def tile_trace(mask: MaskIR) -> Trace:

@@ -167,9 +167,9 @@ def attention(
 ) -> tuple[Array, Array]:
     """Attention in float64, in declared order: the output and the log-sum-exp of the final scores.
 
-    q is [batch, heads, queries, dim], k and v are [batch, key heads, given keys, dim]. The output is [batch, heads,
-    queries, value dim] and the log-sum-exp [batch, heads, queries]: zeros and minus infinity for a query without keys.
-    The log-sum-exp is NaN where the pattern has no softmax by query.
+    q is [batch, heads, given queries, dim], k and v are [batch, key heads, given keys, dim]. The output is [batch,
+    heads, queries, value dim] and the log-sum-exp [batch, heads, queries]: zeros and minus infinity for a query without
+    keys. The log-sum-exp is NaN where the pattern has no softmax by query.
     With branches, the sum of their outputs, and a log-sum-exp of each, [batch, branches, heads, queries].
     """
     if mask.branches:
@@ -178,11 +178,11 @@ def attention(
         )
         return np.sum(outs, axis=0), np.stack(lses, axis=1)
     inputs = with_routes(mask, inputs or {}, q, k)
+    group_size = q.shape[1] // k.shape[1]
+    q, k, v = (all_tokens(mask, side, x, inputs) for side, x in ((Side.QUERY, q), (Side.KEY, k), (Side.KEY, v)))
     batches, heads, queries, _ = q.shape
     out = np.zeros((batches, heads, queries, v.shape[-1]))
     lse = np.full((batches, heads, queries), -np.inf)
-    group_size = heads // k.shape[1]
-    k, v = (all_tokens(mask.keys, x.astype(np.float64)) for x in (k, v))
     inputs = with_products(mask, inputs, q, k)
     for batch, head in np.ndindex(batches, heads):
         pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs)

@@ -12,11 +12,11 @@ from maskdsl.base.errors.calls.selection import MissingVectors
 from maskdsl.base.habits import ARGUMENTS
 from maskdsl.base.source import Span
 from maskdsl.ir.facts.ranges import INT32
-from maskdsl.ir.facts.trace import pair_trace, tile_trace, trace
+from maskdsl.ir.facts.trace import pair_trace, pooling_trace, tile_trace, trace
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Balanced, Nearest, Rank, Route, Routed, route_expressions
+from maskdsl.ir.routes import Balanced, Nearest, Pools, Rank, Route, Routed, route_expressions
 from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
@@ -167,6 +167,10 @@ def inputs_of_route(mask: MaskIR, routed: Routed) -> frozenset[str]:
             return frozenset({name})
         case Rank(side=side, keys=keys):
             return trace(mask.sequences[side], keys).inputs
+        case Pools(side=side, space=name):
+            space = mask.sequences[side].space(name)
+            assert space is not None
+            return pooling_trace(space.groupings).inputs
         case Route():
             names = pair_trace(mask, route_expressions(routed)).inputs
             return names.union(*(trace(each, routed.over_token(side)).inputs for side, each in mask.sequences.items()))

@@ -6,11 +6,12 @@ import numpy as np
 
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
+from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import Balanced, Nearest, Rank, Route, Routed
+from maskdsl.ir.routes import Balanced, Nearest, OfInputs, Pools, Rank, Route, Routed
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class NanScores:
 def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) -> Iterator[NanScores]:
     """Yields the NaN scores of all routes and heads.
 
-    `inputs` has the results of routes; q is [batch, heads, queries, dim], k is [batch, key heads, given keys, dim].
+    `inputs` has the results of routes; q is [batch, heads, given queries, dim], k [batch, key heads, given keys, dim].
     """
-    k = all_tokens(mask.keys, k)
+    q, k = (all_tokens(mask, side, x, inputs) for side, x in ((Side.QUERY, q), (Side.KEY, k)))
     for routed in (each for each in mask.routed if each.name in inputs):
         for batch, head in np.ndindex(*q.shape[:2]):
             wrong = _is_nan(RouteSearch(mask, inputs, q, k, batch, head), routed)
@@ -46,7 +47,7 @@ def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) ->
 
 def _route_name(routed: Routed) -> str:
     """The route's name in the pattern: a clustering of both sides has one route a side, with the side in its name."""
-    return routed.name if isinstance(routed, Route | Rank) else routed.name.removesuffix(f"_{routed.side.plural}")
+    return routed.name if isinstance(routed, Route | OfInputs) else routed.name.removesuffix(f"_{routed.side.plural}")
 
 
 def _is_nan(search: RouteSearch, routed: Routed) -> Array:
@@ -59,5 +60,5 @@ def _is_nan(search: RouteSearch, routed: Routed) -> Array:
             return np.isnan(search.distances(routed))
         case Balanced():
             return np.isnan(search.products_of(routed)).T
-        case Rank():
+        case Rank() | Pools():
             return np.zeros((0, 0), dtype=bool)

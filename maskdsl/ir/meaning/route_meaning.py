@@ -15,7 +15,7 @@ from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace,
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import batch_entries
-from maskdsl.ir.meaning.pooling import all_tokens
+from maskdsl.ir.meaning.pooling import PoolMeaning, all_tokens
 from maskdsl.ir.numpy_operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array
 from maskdsl.ir.routes import (
@@ -24,8 +24,10 @@ from maskdsl.ir.routes import (
     Balanced,
     Grouping,
     Nearest,
+    OfInputs,
     Pool,
     PoolKind,
+    Pools,
     Rank,
     Route,
     Routed,
@@ -43,15 +45,17 @@ def with_routes(
 ) -> dict[str, Array]:
     """The inputs together with the results of the mask's routes, by name.
 
-    q is [batch, heads, queries, dim], k is [batch, key heads, given keys, dim]; without them only ranks are computed.
+    q is [batch, heads, queries, dim], k is [batch, key heads, given keys, dim]; without them only ranks and
+    facts about pools are computed.
     `wanted` restricts the routes to these names. Raises `GroupRange` if a coordinate has a group number out of range.
     """
     known = dict(inputs)
-    k = all_tokens(mask.keys, k) if k is not None and mask.routed else None
+    if q is not None and k is not None and mask.routed:
+        q, k = (all_tokens(mask, side, x, inputs) for side, x in ((Side.QUERY, q), (Side.KEY, k)))
     for each in mask.routed:
         if each.name in known or (wanted is not None and each.name not in wanted):
             continue
-        if isinstance(each, Rank) or (q is not None and k is not None):
+        if isinstance(each, OfInputs) or (q is not None and k is not None):
             known[each.name] = _all_heads(mask, each, known, q, k)
     return known
 
@@ -100,6 +104,10 @@ class RouteSearch:
                 return np.asarray((np.stack(members).astype(np.int64) << np.arange(len(products))[:, None]).sum(axis=0))
             case Rank(side=side, space=name, keys=keys):
                 return self.ranks(side, name, keys)
+            case Pools(side=side, space=name, fact=fact):
+                space = self.mask.sequences[side].space(name)
+                assert space is not None
+                return PoolMeaning(self.mask, self.inputs, self.batch).facts(space)[fact]
             case _:
                 assert_never(routed)
 

@@ -29,9 +29,9 @@ def synthetic_inputs(
 ) -> dict[str, NDArray[Any]]:
     """Random arrays for all inputs that callers give, without those of more than `most` values.
 
-    An integer per token numbers segments of random lengths, like documents. Other integers are in [0, 4), floats are
-    standard normal, booleans true with probability one half. Sparse inputs are tensors with about four entries a row;
-    numbers of entries are as many as those of `lists`, where these have the tensor of the sparse input.
+    An integer per token numbers segments of random lengths, like documents, or pools. Other integers are in [0, 4),
+    floats are standard normal, booleans true with probability one half. Sparse inputs are tensors with about four
+    entries a row; numbers of entries are as many as those of `lists`, where these have the tensor of the sparse input.
     """
     random = np.random.default_rng(seed)
     made: dict[str, NDArray[Any]] = {}
@@ -42,7 +42,7 @@ def synthetic_inputs(
         entries = entries_of(sparse, known)
         if most is None or prod(shape_of(each, batch, dim, entries)) <= most:
             made[each.name] = _synthetic_input(each, random, shape_of(each, batch, dim, entries))
-    return made
+    return {name: x % mask.pool_counts[name] if name in mask.pool_counts else x for name, x in made.items()}
 
 
 def entries_of(sparse: Input, held: NDArray[Any] | None = None) -> int:

@@ -19,7 +19,7 @@ from maskdsl.base.errors.calls.vectors import (
 )
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries
-from maskdsl.ir.routes import Rank, Route
+from maskdsl.ir.routes import OfInputs, Route
 
 Array = NDArray[Any]
 
@@ -90,12 +90,12 @@ def transposed(mask: MaskIR, q: Shape, keys: Mapping[str, Shape]) -> Iterator[Di
 
 def wrong_lengths(mask: MaskIR, q: Shape, keys: Mapping[str, Shape]) -> Iterator[Diagnostic]:
     """Yields the errors of q, and of k and v if present, whose length is not that of the mask: one for each length."""
-    key_kind = "keys that are not pooled" if mask.keys.is_pooled else "keys"
-    checked = [("q", q, mask.queries, "queries"), *((name, shape, mask.keys, key_kind) for name, shape in keys.items())]
+    checked = [("q", q, mask.queries, "queries"), *((name, shape, mask.keys, "keys") for name, shape in keys.items())]
     wrong: dict[tuple[int, int, str], list[str]] = {}
     for name, shape, sequence, kind in checked:
         if shape[2] != sequence.given_length:
-            case = shape[2], sequence.given_length, "tokens" if mask.self_attention else kind
+            kind = "tokens" if mask.self_attention else kind
+            case = shape[2], sequence.given_length, f"{kind} that are not pooled" if sequence.is_pooled else kind
             wrong.setdefault(case, []).append(f"`{name}`")
     for (length, expected, kind), names in wrong.items():
         yield WrongLength(
@@ -123,7 +123,7 @@ def _length_hint(mask: MaskIR, names: list[str], length: int, expected: int) -> 
 def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
     """Whether a route of one of these names reads the vectors of queries and keys."""
     return any(
-        each.name in names and not isinstance(each, Rank) and not (isinstance(each, Route) and not each.products)
+        each.name in names and not isinstance(each, OfInputs) and not (isinstance(each, Route) and not each.products)
         for each in mask.routed
     )
 
@@ -131,5 +131,5 @@ def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
 def blank_vectors(mask: MaskIR, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Zero vectors of head dim 1, for masks whose routes read none."""
     batch = batch_entries(mask, inputs)
-    lengths = {"q": mask.queries.length, "k": mask.keys.given_length}
+    lengths = {"q": mask.queries.given_length, "k": mask.keys.given_length}
     return {name: np.zeros((batch, mask.heads, length, 1)) for name, length in lengths.items()}

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from maskdsl.ir.facts.trace import pair_trace
+from maskdsl.ir.facts.trace import pair_trace, pooling_trace
 from maskdsl.ir.mask import MaskIR
 
 
@@ -11,9 +11,18 @@ def with_given_products(mask: MaskIR) -> MaskIR:
 
     Its sinks and its factor follow in the mask itself.
     """
-    read = pair_trace(mask, mask.pair_expressions, ordered=True).inputs
+    read = pair_trace(mask, mask.pair_expressions, ordered=True).inputs | pooling_trace(mask.groupings).inputs
     inputs = tuple(each for each in mask.inputs if each.is_coordinate or each.name in read)
     return replace(mask, inputs=inputs, factor=None, sinks=(), routed=(), products=(), pairs=())
+
+
+def unpooled(mask: MaskIR) -> MaskIR:
+    """The mask whose pools are given as other tokens are."""
+    queries, keys = (
+        replace(sequence, spaces=tuple(replace(each, pooling=None) for each in sequence.spaces))
+        for sequence in (mask.queries, mask.keys)
+    )
+    return replace(mask, queries=queries, keys=keys)
 
 
 def without_products(mask: MaskIR) -> MaskIR:

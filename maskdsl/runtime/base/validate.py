@@ -55,11 +55,12 @@ class Signature:
     sparse: Mapping[str, Lists] = field(default_factory=dict)
     """The sparse inputs among them."""
     is_routed: bool = False
-    """Whether more inputs are computed from q and k before attention: routes, nearest centroids, ranks."""
+    """Whether more inputs may be computed before attention: routes, nearest centroids, ranks, facts about pools."""
     may_finish: bool = False
     """Whether sinks or factors may follow attention; lengths that are not bound yet decide factors."""
     multiplies: bool = False
     """Whether scores may read products of vectors, which are computed before attention."""
+    pools_queries: bool = False
 
 
 def arguments(
@@ -216,9 +217,9 @@ def wrong_heads(plan: KernelPlan, q: Tensor, k: Tensor) -> Iterator[Diagnostic]:
 
 
 def check_layout(plan: KernelPlan, layout: str) -> None:
-    """Raises `LaidOutPooled` for ordered layout where the pattern pools keys and orders them."""
-    keys = plan.mask.keys
-    if layout == "ordered" and keys.is_pooled and any(keys.order):
+    """Raises `LaidOutPooled` for ordered layout where the pattern pools tokens and orders them."""
+    sides = plan.mask.sequences.values()
+    if layout == "ordered" and any(each.is_pooled and any(each.order) for each in sides):
         raise AttnError(LaidOutPooled(pattern=plan.mask.name, span=plan.mask.span))
 
 

@@ -144,7 +144,7 @@ def _in_chunk(
         k, v = (gathered_pages(x, table, present) for x in (k, v))
         table = None
     if pooled:
-        (k, _), (v, present) = (with_pooled(compiled, x, present) for x in (k, v))
+        (k, _), (v, present) = (with_pooled(compiled, x, present, inputs) for x in (k, v))
     derived = compiled.derived(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in compiled.plan.mask.inputs), inputs, strict=True))
     values |= {**_chunk_values(derived, values, starts), PRESENT: present}

@@ -29,7 +29,7 @@ def multiplied(
     """The partial call with its products computed. Gradients flow back to q, k and the inputs."""
     starts, lengths, table = normalized(compiled, q, k, positions)
     kernels = compiled.for_products_by_row
-    keys, _ = all_keys(kernels, k, lengths, table)
+    keys, _ = all_keys(compiled, k, lengths, table, inputs)
     rows = starts.long()[:, None] + torch.arange(q.shape[2], device=q.device)
     values = dict(zip((each.name for each in compiled.plan.mask.unmultiplied), inputs, strict=True))
     products = compiled.product_finder.find(q, keys, values, rows)

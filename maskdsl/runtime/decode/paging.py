@@ -1,6 +1,6 @@
 """Positions, lengths and page tables of partial calls: their checks, and keys gathered from pages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,7 +21,9 @@ from maskdsl.base.errors.calls.lengths import (
     TooManyKeys,
     TooManyQueries,
 )
+from maskdsl.base.errors.calls.pools import PooledQueriesPart
 from maskdsl.base.errors.calls.vectors import MixedDevices, NotATensor
+from maskdsl.ir.expressions import Side
 from maskdsl.runtime.base.validate import INTEGER_TYPES, as_tensor, check_tensors, type_name, wrong_heads
 from maskdsl.runtime.compiled_mask import Bound, find
 
@@ -74,6 +76,8 @@ def checked_mask(handle: str, q: Tensor, k: Tensor, v: Tensor, positions: CallPo
     if errors:
         raise AttnError(*errors)
     compiled = find(handle).bound(q.shape[2], room(k, positions))
+    if compiled.plan.mask.queries.is_pooled:
+        raise AttnError(PooledQueriesPart(pattern=compiled.plan.mask.name, span=compiled.plan.mask.span))
     errors = list(_misplaced(compiled, q, k, positions))
     if errors:
         raise AttnError(*errors)
@@ -206,19 +210,25 @@ def page_rows(x: Tensor, positions: Tensor, table: Tensor | None) -> tuple[Tenso
     return x.transpose(1, 2)[pages.clamp(min=0), positions % x.shape[2]].transpose(1, 2), pages >= 0
 
 
-def all_keys(compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
-    """All keys, [batch, heads, keys, dim], pooled ones included, and the present ones, bool [batch, keys]."""
+def all_keys(
+    compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | None, inputs: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """All keys, [batch, heads, keys, dim], pooled ones included, and the present ones, bool [batch, keys].
+
+    `inputs` are the first ones of the mask, those that callers give among them.
+    """
     present = present_keys(compiled, k, lengths, table)
     k = gathered_pages(k, table, present)
-    return with_pooled(compiled, k, present) if compiled.plan.mask.keys.is_pooled else (k, present)
+    return with_pooled(compiled, k, present, inputs) if compiled.plan.mask.keys.is_pooled else (k, present)
 
 
-def with_pooled(compiled: Bound, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+def with_pooled(compiled: Bound, x: Tensor, present: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Appends pooled keys, or values, to the given ones x: all keys of the pattern, and the present ones, bool.
 
-    Absent keys are zeros and are not pooled.
+    Absent keys are zeros and are not pooled. `inputs` as in `all_keys`.
     """
     missing = compiled.plan.mask.keys.given_length - x.shape[2]
     padded = pad(present, (0, missing))[:, None, :, None]
-    whole, present = compiled.default_kernel.module.with_pooled(pad(x, (0, 0, 0, missing)), padded)
-    return whole, present[:, 0, :, 0]
+    kernel, x = compiled.default_kernel, pad(x, (0, 0, 0, missing))
+    whole, there = kernel.with_pooled(Side.KEY, x, kernel.values(inputs, x.device), padded)
+    return whole, there[:, 0, :, 0].expand(len(x), -1)

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan
+from maskdsl.ir.expressions import Side
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call import Attend, KernelCall, Saved
-from maskdsl.runtime.base.call_cache import CallState, CallStates
+from maskdsl.runtime.base.call_cache import CallState, CallStates, curves_of
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.base.module_cache import load_module
 from maskdsl.runtime.base.permute import Move, moved, moves
+
+_SIDES = (Side.QUERY, Side.KEY, Side.KEY)
+"""The sides of q, k and v."""
 
 
 class Kernel:
@@ -47,9 +51,13 @@ class Kernel:
     def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> "Forward":
         """A function for this call, and for all calls that differ from it only in the values and strides of q, k, v."""
         if _is_empty(q, k):
-            return lambda q, k, v: nothing(q, v, wants_lse)
+            return lambda q, k, v: nothing(q, v, wants_lse, self.rows(q))
         call = self.call(inputs, q, wants_lse)
         return _PreparedCall(self, call, self.moves(call, q, k, layout), None if wants_lse else _lse_type(q)).forward
+
+    def rows(self, q: Tensor) -> int:
+        """The number of rows of the output: its queries, where the pattern pools them."""
+        return self.plan.mask.queries.length if self.pools(Side.QUERY) else q.shape[2]
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of q, k, v and the inputs, of those that `needs` marks, in this order."""
@@ -59,25 +67,41 @@ class Kernel:
         declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
         wanted = [self.plan.input_identifiers[each.name] for each in declared]
         call = self.call(inputs, saved.q, wants_lse=True)
-        leaves = [x.detach().requires_grad_(self.plan.mask.keys.is_pooled) for x in (saved.k, saved.v)]
+        leaves = [x.detach().requires_grad_(self.pools(side)) for side, x in zip(_SIDES, saved[:3], strict=True)]
         with torch.enable_grad():
-            k, v = (self.all_keys(x) for x in leaves)
-        saved = saved._replace(k=k.detach(), v=v.detach())
+            q, k, v = tokens = [self.all_tokens(side, x, call.values) for side, x in zip(_SIDES, leaves, strict=True)]
+        saved = saved._replace(q=q.detach(), k=k.detach(), v=v.detach())
         moves = self.moves(call, saved.q, saved.k, layout)
         gradients = self.backend.backward(call, moves.saved(saved), wanted)
         grads = [moves.queries_back(gradients.q), moves.keys_back(gradients.k), moves.keys_back(gradients.v)]
-        if self.plan.mask.keys.is_pooled:
-            grads[1:] = torch.autograd.grad((k, v), leaves, grads[1:])
+        for number, (leaf, x) in enumerate(zip(leaves, tokens, strict=True)):
+            if leaf.requires_grad:
+                (grads[number],) = torch.autograd.grad(x, leaf, grads[number])
         grads = [grad for grad, need in zip(grads, needs, strict=False) if need]
         grads += [as_given(each, gradients.values[name]) for each, name in zip(declared, wanted, strict=True)]
         return [grad.contiguous() for grad in grads]
 
-    def all_keys(self, x: Tensor) -> Tensor:
-        """Keys or values, with those that the pattern pools from them appended, in declared order."""
-        if not self.plan.mask.keys.is_pooled:
-            return x
-        with_pooled: Tensor = self.module.with_pooled(x)[0]
-        return with_pooled
+    def pools(self, side: Side) -> bool:
+        """Whether the pattern pools tokens of a side."""
+        return self.plan.mask.sequences[side].is_pooled
+
+    def all_tokens(self, side: Side, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """Queries, or keys or values, with those that the pattern pools from them, in declared order."""
+        return self.with_pooled(side, x, values)[0] if self.pools(side) else x
+
+    def values(self, inputs: Sequence[Tensor], device: torch.device) -> dict[str, Tensor]:
+        """The first inputs of the mask, and its curves, for generated functions: see `KernelCall.values`."""
+        names = self.plan.input_identifiers
+        values = {names[each.name]: as_value(each, x) for each, x in zip(self.plan.mask.inputs, inputs, strict=False)}
+        return {**values, **curves_of(self.plan, self.states)(device)}
+
+    def with_pooled(
+        self, side: Side, x: Tensor, values: Mapping[str, Tensor], present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """All tokens of a pooled side, and which are present, from those that are given: see the generated function."""
+        function = getattr(self.module, f"with_pooled_{self.plan.mask.kind(side).plural}")
+        tokens, there = function(x, values, present)
+        return tokens, there
 
     def call(self, inputs: Sequence[Tensor], q: Tensor, wants_lse: bool) -> KernelCall:
         """The `KernelCall` of these inputs; cached for a pattern without inputs."""
@@ -130,7 +154,7 @@ class _PreparedCall:
         self.moves = moves
         self.empty_lse_type = empty_lse_type
         """The dtype of the empty log-sum-exp that is returned where none is wanted; None where it is wanted."""
-        self.pools = kernel.plan.mask.keys.is_pooled
+        self.pools = kernel.pools(Side.QUERY) or kernel.pools(Side.KEY)
         self.attend: Attend | None = None
         """The backend's function, made when the first tensors come."""
 
@@ -138,7 +162,9 @@ class _PreparedCall:
         """The results of `Kernel.forward`."""
         moves = self.moves
         if self.pools:
-            k, v = self.kernel.all_keys(k), self.kernel.all_keys(v)
+            q, k, v = (
+                self.kernel.all_tokens(side, x, self.call.values) for side, x in zip(_SIDES, (q, k, v), strict=True)
+            )
         if moves is not _UNMOVED:
             q, k, v = moves.queries(q), moves.keys(k), moves.keys(v)
         if self.attend is None:
@@ -194,10 +220,13 @@ def _lse_type(q: Tensor) -> torch.dtype:
     return torch.promote_types(q.dtype, torch.float32)
 
 
-def blank(q: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, Tensor]:
-    """Uninitialized tensors with the shapes and dtypes of the results of `Kernel.forward`."""
-    out = q.new_empty(*q.shape[:3], v.shape[3])
-    return out, q.new_empty(q.shape[:3] if wants_lse else 0, dtype=_lse_type(q))
+def blank(q: Tensor, v: Tensor, wants_lse: bool, rows: int | None = None) -> tuple[Tensor, Tensor]:
+    """Uninitialized tensors with the shapes and dtypes of the results of `Kernel.forward`.
+
+    `rows` is the number of queries, where the pattern pools them from those of q.
+    """
+    shape = (*q.shape[:2], q.shape[2] if rows is None else rows)
+    return q.new_empty(*shape, v.shape[3]), q.new_empty(shape if wants_lse else 0, dtype=_lse_type(q))
 
 
 def _is_empty(q: Tensor, k: Tensor) -> bool:
@@ -205,7 +234,7 @@ def _is_empty(q: Tensor, k: Tensor) -> bool:
     return 0 in (q.shape[0], q.shape[2], k.shape[2])
 
 
-def nothing(q: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, Tensor]:
+def nothing(q: Tensor, v: Tensor, wants_lse: bool, rows: int | None = None) -> tuple[Tensor, Tensor]:
     """The results of `Kernel.forward` where no query attends any key: zeros, and a log-sum-exp of minus infinity."""
-    out, lse = blank(q, v, wants_lse)
+    out, lse = blank(q, v, wants_lse, rows)
     return out.zero_(), lse.fill_(-torch.inf)

@@ -8,10 +8,11 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from maskdsl.base.diagnostics import AttnError
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
-from maskdsl.ir.routes import Rank, Route
+from maskdsl.ir.routes import OfInputs, Route
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.kernels.grouped_tokens import Grouped
@@ -75,8 +76,13 @@ class PartialRouteFinder:
         values["head"] = torch.arange(heads, device=device)[:, None]
         nothing = torch.empty(batch, heads, 0, 0, device=device)
         for each in self.mask.routed:
-            if isinstance(each, Rank):
-                values[names[each.name]] = getattr(self.module, f"find_{names[each.name]}")(nothing, nothing, values)
+            if isinstance(each, OfInputs):
+                try:
+                    values[names[each.name]] = getattr(self.module, f"find_{names[each.name]}")(
+                        nothing, nothing, values
+                    )
+                except self.module.OutsideGroups as error:
+                    raise AttnError(self.finder.out_of_range(*error.args)) from None
         return values
 
     def find(
@@ -96,7 +102,7 @@ class PartialRouteFinder:
         wide = q.detach().to(sum_type(q))
         call = PartialCall(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
         for each in self.mask.routed:
-            if not isinstance(each, Rank):
+            if not isinstance(each, OfInputs):
                 values[names[each.name]] = call.routed(each)
         return [as_given(each, values[names[each.name]]).contiguous() for each in self.wanted]
 

@@ -9,12 +9,13 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.calls.inputs import GroupRange
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.routing_module import emit_routing
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.meaning.pooling import pool_number
 from maskdsl.ir.ops import Type
 from maskdsl.runtime.backends.tile_choice import without_choice
 from maskdsl.runtime.backends.triton_backend import check, computable, on
@@ -79,11 +80,15 @@ class RouteFinder:
             with on(q.device), kernel:
                 routed = module.find(q.detach(), k.detach(), values)
         except module.OutsideGroups as error:
-            name, value, count = error.args
-            raise AttnError(GroupRange(name=name, value=value, count=count)) from None
+            raise AttnError(self.out_of_range(*error.args)) from None
         return [
             as_given(each, routed[names[each.name]]).expand(self.shape(each, q)).contiguous() for each in self.declared
         ]
+
+    def out_of_range(self, name: str, value: int, count: int, space: str | None = None) -> Diagnostic:
+        """The error of a generated module's `OutsideGroups`, from its arguments."""
+        pooled = next((each for each in self.mask.pooled_spaces if each.name == space), None)
+        return GroupRange(name=name, value=value, count=count) if pooled is None else pool_number(pooled, name, value)
 
     def blank(self, q: Tensor) -> list[Tensor]:
         """Uninitialized tensors with the shapes and dtypes of the results of `find`."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskdsl.ir.expressions import Side
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask
 from maskdsl.runtime.compiled_mask import find as find_compiled
@@ -32,8 +33,12 @@ def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> 
     check_sizes(compiled.plan, q, k, k)
     check_inputs(compiled.plan.mask.given, inputs, q)
     check_values(compiled.plan.mask.given, inputs)
-    keys, by_kernels = compiled.default_kernel.all_keys(k), compiled.kernel(q, k).backend.finds_routes
-    return compiled.route_finder.find(q, keys, inputs, by_kernels)
+    if not compiled.plan.mask.routed:  # as may be where lengths follow tensors
+        return []
+    kernel, by_kernels = compiled.default_kernel, compiled.kernel(q, k).backend.finds_routes
+    values = kernel.values(inputs, q.device)
+    q, k = (kernel.all_tokens(side, x, values) for side, x in ((Side.QUERY, q), (Side.KEY, k)))
+    return compiled.route_finder.find(q, k, inputs, by_kernels)
 
 
 def _fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> list[Tensor]:
@@ -62,9 +67,11 @@ def find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, 
     compiled = checked_mask(handle, q, k, k, positions)
     check_inputs(compiled.plan.mask.given, inputs, q)
     check_values(compiled.plan.mask.given, inputs)
+    if not compiled.plan.mask.routed:
+        return []
     starts, lengths, table = normalized(compiled, q, k, positions)
     return partial_routed(
-        compiled, q, *all_keys(compiled, k, lengths, table), inputs, all_queries(compiled, q, starts, lengths)
+        compiled, q, *all_keys(compiled, k, lengths, table, inputs), inputs, all_queries(compiled, q, starts, lengths)
     )
 
 
@@ -92,7 +99,8 @@ def partial_routed(
 def _fake_find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:
     *fields, handle = others
     keys = int(room(k, CallPositions(*fields)))
-    return find_compiled(handle).bound(int(q.shape[2]), keys).partial_route_finder.blank(q)
+    compiled = find_compiled(handle).bound(int(q.shape[2]), keys)
+    return compiled.partial_route_finder.blank(q) if compiled.plan.mask.routed else []
 
 
 LIBRARY.define("find(Tensor q, Tensor k, Tensor[] inputs, str handle) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))

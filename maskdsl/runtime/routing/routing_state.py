@@ -134,7 +134,7 @@ class RoutingState:
         with torch._C.DisableTorchFunction():  # as inside of operators: no default device of the caller
             starts, lengths, table = normalized(compiled, q, k, positions)
             self._follow(k, positions.key_lengths, positions.page_table, inputs)
-            keys = cache(lambda: all_keys(compiled, k, lengths, table)[0])
+            keys = cache(lambda: all_keys(compiled, k, lengths, table, inputs)[0])
             queries = all_queries(compiled, q, starts, lengths)
             return compiled.partial_route_finder.find(q, queries, self._summaries, keys, inputs)
 

@@ -91,8 +91,11 @@ def _fake_attention(
     q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
 ) -> tuple[Tensor, Tensor]:
     check_tensors(q, k, v, layout)
-    find(handle).check(q, k, v, inputs)
-    return blank(q, v, wants_lse)
+    compiled = find(handle)
+    compiled.check(q, k, v, inputs)
+    # `int` fixes symbolic lengths: the number of pools is no simple function of them.
+    pooled = compiled.bound(int(q.shape[2]), int(k.shape[2])) if compiled.signature.pools_queries else None
+    return blank(q, v, wants_lse, None if pooled is None else pooled.plan.mask.queries.length)
 
 
 def _fake_attention_backward(*arguments: Any) -> list[Tensor]:

@@ -31,21 +31,22 @@ def finished(
     compiled: CompiledMask,
     results: Results,
     inputs: Sequence[Tensor],
-    keys: int,
+    lengths: Sequence[int],
     layout: str = "declared",
     starts: Sequence[Tensor | None] = (),
 ) -> Results:
     """The output and log-sum-exp with sinks and factor, of those over keys alone.
 
-    `inputs` are those that callers give, `keys` the number of keys. `starts` say which queries the call has: nothing
-    for all of them; `query_start`; or `cu_seqlens_q`, `cu_seqlens_k` and `query_start` of packed sequences.
+    `inputs` are those that callers give, `lengths` the numbers of queries and keys of the call. `starts` say which
+    queries it has: nothing for all of them; `query_start`; or `cu_seqlens_q`, `cu_seqlens_k` and `query_start` of
+    packed sequences.
     """
     if not compiled.signature.may_finish:
         return results
     out, lse = results
-    if not is_compiling() and not starts and not compiled.bound(out.shape[2], keys).plan.mask.query_values:
+    if not is_compiling() and not starts and not compiled.bound(*lengths).plan.mask.query_values:
         return results
-    out, lse = _FINISH(out, lse, inputs, starts, keys, compiled.handle, layout)
+    out, lse = _FINISH(out, lse, inputs, starts, lengths, compiled.handle, layout)
     return out, lse
 
 
@@ -54,7 +55,7 @@ def _finish(
     lse: Tensor,
     inputs: Sequence[Tensor] | None,
     starts: Sequence[Tensor | None],
-    keys: int,
+    lengths: Sequence[int],
     handle: str,
     layout: str,
 ) -> Results:
@@ -66,7 +67,7 @@ def _finish(
         assert ends is not None and key_ends is not None
         bound = compiled.bound_to_longest(ends, key_ends)
     else:
-        bound = compiled.bound(out.shape[2], keys)
+        bound = compiled.bound(*lengths)
     if not bound.plan.mask.query_values or not out.numel():
         return out.clone(), lse.clone()
     given, rows = lse, _rows(bound, out, inputs, starts, layout)
@@ -93,10 +94,10 @@ def _rows(
 
 def _finish_backward(*arguments: Any) -> list[Tensor]:
     """The kernel of `maskdsl::finish_backward`."""
-    out, lse, grad_out, grad_lse, inputs, starts, keys, handle, layout, needs = arguments
+    out, lse, grad_out, grad_lse, inputs, starts, lengths, handle, layout, needs = arguments
     leaves = [x.detach().requires_grad_(need) for x, need in zip((out, lse, *(inputs or ())), needs, strict=True)]
     with torch.enable_grad(), recording():
-        results = _finish(leaves[0], leaves[1], leaves[2:], starts, keys, handle, layout)
+        results = _finish(leaves[0], leaves[1], leaves[2:], starts, lengths, handle, layout)
         wanted = [x for x in leaves if x.requires_grad]
         ends = [(x, grad) for x, grad in zip(results, (grad_out, grad_lse), strict=True) if x.requires_grad]
         values, grads = zip(*ends, strict=True)
@@ -152,11 +153,11 @@ def _recorded(
 
 def _recorded_backward(*arguments: Any) -> Any:
     """The autograd kernel of `maskdsl::finish_backward`."""
-    *tensors, inputs, starts, keys, handle, layout, needs = arguments
+    *tensors, inputs, starts, lengths, handle, layout, needs = arguments
     inputs = inputs or ()
 
     def compute(*tensors: Tensor) -> list[Tensor]:
-        options = starts, keys, handle, layout, needs
+        options = starts, lengths, handle, layout, needs
         grads: list[Tensor] = below_autograd(_FINISH_BACKWARD, *tensors[:4], tensors[4:], *options)
         return grads
 
@@ -166,7 +167,7 @@ def _recorded_backward(*arguments: Any) -> Any:
         return list(BackwardFunction.apply(compute, *tensors, *inputs))  # type: ignore[attr-defined]
 
 
-_OPTIONS = "Tensor[] inputs, Tensor?[] starts, SymInt keys, str handle, str layout"
+_OPTIONS = "Tensor[] inputs, Tensor?[] starts, SymInt[] lengths, str handle, str layout"
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 LIBRARY.define(f"finish(Tensor out, Tensor lse, {_OPTIONS}) -> (Tensor out, Tensor lse)", tags=_TAGS)
 LIBRARY.define(

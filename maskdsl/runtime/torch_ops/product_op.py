@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from maskdsl.ir.expressions import Side
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
 from maskdsl.runtime.compiled_mask import find, register
 from maskdsl.runtime.kernels.product_finder import like_keys
@@ -42,12 +43,12 @@ def _multiply(
     kernels = compiled.for_products
     register(kernels)
     values = dict(zip((each.name for each in mask.unmultiplied), inputs, strict=True))
-    keys = kernels.default_kernel.all_keys(k)
-    products = compiled.product_finder.find(q, keys, values)
+    kernel, read = compiled.default_kernel, compiled.default_kernel.values(inputs, q.device)
+    q, k, v = (kernel.all_tokens(side, x, read) for side, x in ((Side.QUERY, q), (Side.KEY, k), (Side.KEY, v)))
+    products = compiled.product_finder.find(q, k, values)
     values |= products.tables
-    k = k if products.k is keys else products.k
     given = [values[each.name] for each in kernels.plan.mask.inputs]
-    return attend(products.q, k, like_keys(v, k), given, kernels.handle)
+    return attend(products.q, products.k, like_keys(v, products.k), given, kernels.handle)
 
 
 _MULTIPLY = define("multiply", _multiply)

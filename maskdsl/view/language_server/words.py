@@ -11,7 +11,7 @@ DECLARATIONS = {
 
 STATEMENTS = {
     "space": "space image[y = h, x = w]\n\nTokens on a grid of one to four axes, the last axis fastest; or tokens "
-    "pooled from others: `space coarse = mean(image, (4, 4))`.",
+    "pooled from others: `space coarse = mean(image, (4, 4))`, `space groups = mean(tokens by cluster, 64)`.",
     "tokens": "tokens text ++ image\n\nThe sequence of self-attention, its spaces one after the other.",
     "queries": "queries image\n\nThe sequence of the queries, in cross-attention.",
     "keys": "keys text ++ image\n\nThe sequence of the keys, in cross-attention.",
@@ -44,7 +44,7 @@ OPERATORS = {
     "where": "relation where condition\n\nBoth hold; reaches as far as the next `or`.",
     "for": "any(... for j in 0 .. 8), all(...), sum(...)",
     "in": "any(... for j in 0 .. 8), all(...), sum(...)",
-    "by": "order image by hilbert(y, x)",
+    "by": "order image by hilbert(y, x)\n\nspace groups = mean(tokens by cluster, 64)",
     "auto": "order auto\n\nThe order of tokens in which the pattern takes the least time.",
     "True": "The condition that always holds.",
     "False": "The condition that never holds.",

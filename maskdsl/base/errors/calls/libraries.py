@@ -5,7 +5,7 @@ from maskdsl.base.diagnostics import Caution, Diagnostic
 
 class FlexPooled(Diagnostic):
     code = "E601"
-    message = "`{pattern}` pools keys, which FlexAttention cannot do"
+    message = "`{pattern}` pools tokens, which FlexAttention cannot do"
     label = "this pattern"
     help = "call maskdsl's own attention(q, k, v) instead"
 

@@ -5,7 +5,7 @@ from maskdsl.base.diagnostics import Diagnostic
 
 class LaidOutPooled(Diagnostic):
     code = "E444"
-    message = '`{pattern}` pools keys in declared order, and the layout is "ordered"'
+    message = '`{pattern}` pools tokens in declared order, and the layout is "ordered"'
     label = "this pattern"
     help = 'use layout="declared"'
 

@@ -1,4 +1,4 @@
-"""E393 to E398: errors of sparse inputs in a call. Raised by `ir` and `runtime`."""
+"""E39x: errors of sparse inputs in a call. Raised by `ir` and `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 

@@ -81,6 +81,6 @@ class NotAxis(Diagnostic):
 class UnknownPooling(Diagnostic):
     code = "E250"
     message = "`{name}` is not a way to pool tokens"
-    label = "choose `mean` or `max`"
+    label = "choose `mean`, `max` or `min`"
 
     name: str

@@ -17,7 +17,7 @@ from maskdsl.emit.triton.selection.route_names import run_size
 from maskdsl.emit.triton.triton_printer import kernel_helpers
 from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.routes import Grouping, Pool, Rank, Route, TopMass
+from maskdsl.ir.routes import Grouping, OfInputs, Pool, Route, TopMass
 
 
 def emit_selection(plan: KernelPlan) -> str:
@@ -52,7 +52,7 @@ class _KernelFunctions(RouteFunctions):
     def is_torch(self) -> bool:
         """Whether some torch operation reads vectors of queries or keys."""
         if not isinstance(self.routed, Route) or not self.has_kernel:
-            return not isinstance(self.routed, Rank)
+            return not isinstance(self.routed, OfInputs)
         sides = [side for side in PAIR if self.run_size(side) is None]
         return any(each.pool(side).kind is not None for each in self.routed.products for side in sides)
 
