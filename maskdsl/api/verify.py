@@ -255,7 +255,7 @@ def _problems(
 ) -> Iterator[str]:
     yield from _wrong_tiles(mask, inputs, attends, case)
     random = np.random.default_rng(case.seed + 2)
-    given: dict[str, Any] = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.ir.unmultiplied}
+    given: dict[str, Any] = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.ir.given}
     exact_q, exact_k, exact_v = (tensor.double().numpy() for tensor in tensors)
     out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
     toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape)

@@ -5,6 +5,7 @@ and what it leaves out.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import branch_inputs
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.ir.stack import StackIR
 
@@ -59,26 +61,37 @@ class Prediction:
     forward: Predicted
     gradients: tuple[Predicted, Predicted]
     """The two backward kernels: dQ, and dK and dV."""
+    branches: "tuple[Prediction, ...]" = ()
+    """The predictions of the branches, one after the other; kernels are then of the one that takes longest."""
 
     @property
     def forward_seconds(self) -> float:
         """Seconds of the forward pass."""
-        return self.forward.cost.seconds
+        return sum(each.forward.cost.seconds for each in self._each)
 
     @property
     def backward_seconds(self) -> float:
         """Seconds of the backward pass."""
-        return sum(each.cost.seconds for each in self.gradients)
+        return sum(each.cost.seconds for one in self._each for each in one.gradients)
+
+    @property
+    def dense_seconds(self) -> float:
+        """Seconds of the forward pass of dense attention, in each branch."""
+        return sum(each.forward.dense.seconds for each in self._each)
 
     @property
     def forward_speedup(self) -> float:
         """Over dense attention by the same model."""
-        return self.forward.speedup
+        return self.dense_seconds / self.forward_seconds
 
     @property
     def backward_speedup(self) -> float:
         """Over dense attention by the same model."""
-        return sum(each.dense.seconds for each in self.gradients) / self.backward_seconds
+        return sum(each.dense.seconds for one in self._each for each in one.gradients) / self.backward_seconds
+
+    @property
+    def _each(self) -> "tuple[Prediction, ...]":
+        return self.branches or (self,)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, for JSON."""
@@ -115,7 +128,7 @@ class StackPrediction:
     @property
     def forward_speedup(self) -> float:
         """Over as many layers of dense attention, by the same model."""
-        return sum(each.forward.dense.seconds for each in self.layers) / self.forward_seconds
+        return sum(each.dense_seconds for each in self.layers) / self.forward_seconds
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, for JSON."""
@@ -151,6 +164,12 @@ def predict_mask(
 
     Raises `AttnError` as `tiles` does.
     """
+    if mask.branches:
+        given = [branch_inputs(each, inputs or {}) for each in mask.branches]
+        pairs = zip(mask.branches, given, strict=True)
+        branches = tuple(predict_mask(each, device, its, head_dim=head_dim, batch=batch) for each, its in pairs)
+        longest = max(branches, key=lambda each: each.forward_seconds)
+        return replace(longest, branches=branches)
     block_maps: dict[tuple[int, int], BlockMap] = {}
 
     def predicted(number: int) -> Predicted:

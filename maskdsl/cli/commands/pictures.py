@@ -13,11 +13,12 @@ from maskdsl.base.records import dataclass
 from maskdsl.cli.commands.explanations import read_token
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
 from maskdsl.cli.consoles import note
-from maskdsl.cli.request.masks import StackRequest, order_text
+from maskdsl.cli.request.masks import StackRequest, in_pictures, order_text, picture_text
 from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks
 from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.cli.written_files import writing
+from maskdsl.ir.meaning.inputs import branch_inputs
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.cells import Scale
@@ -72,9 +73,13 @@ def _drawn_scene(wanted: PictureRequest) -> Scene:
     notes = ["all pairs that routes may select"] if resolved.guarantee is not None else []
     if wanted.around is not None:
         return _query_scene(resolved, wanted.around, chosen, notes)
-    scale = _scale_of(wanted, resolved.masks[0], len(resolved.masks), chosen, resolved.inputs)
-    size = wanted.options.size()
-    drawn = [_drawn_mask(mask, order_text(mask.ir), scale, size, resolved.inputs, resolved) for mask in resolved.masks]
+    masks, size = in_pictures(resolved.masks), wanted.options.size()
+    given = [branch_inputs(mask.ir, resolved.inputs) if mask.branch else resolved.inputs for mask in masks]
+    scale = _scale_of(wanted, masks[0], len(masks), chosen, given[0])
+    drawn = [
+        _drawn_mask(mask, picture_text(mask.ir), scale, size, inputs, resolved)
+        for mask, inputs in zip(masks, given, strict=True)
+    ]
     return map_scene(mask_title(resolved.masks[0].ir), drawn, scale, chosen, wanted.stacked, notes)
 
 

@@ -16,11 +16,21 @@ from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.errors.commands.command import NotForStacks
 from maskdsl.base.errors.language.warnings import SlowerThanDense
 from maskdsl.cli.consoles import note, output
-from maskdsl.cli.request.masks import Request, StackRequest, order_text, order_words, read_gpus, read_region
+from maskdsl.cli.request.masks import (
+    Request,
+    StackRequest,
+    in_pictures,
+    order_text,
+    order_words,
+    picture_text,
+    read_gpus,
+    read_region,
+)
 from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks, ResolvedStack
 from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.facts.route_candidates import most
+from maskdsl.ir.meaning.inputs import branch_inputs
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.cells import fit
@@ -66,26 +76,29 @@ def _show_masks(
     size: tuple[int, int] | None,
     ranges: Ranges,
 ) -> None:
-    """Prints the maps of one mask in several orders."""
+    """Prints the maps of one mask in several orders, of its branches if they are few."""
     console = output()
+    masks = in_pictures(masks)
+    given = [branch_inputs(mask.ir, inputs) if mask.branch else inputs for mask in masks]
+    each = list(zip(masks, given, strict=True))
     region = read_region(masks[0].ir, ranges.rows, ranges.columns)
     with working("counting pairs"):
-        counted = [Counted.beside(mask.ir, size, inputs) for mask in masks]
-        classes = [class_of_head(mask.ir, inputs) for mask in masks]
+        counted = [Counted.beside(mask.ir, size, arrays) for mask, arrays in each]
+        classes = [class_of_head(mask.ir, arrays) for mask, arrays in each]
     space = room(console, masks[0].ir, sum(len(head_classes(each, chosen)) for each in classes))
     scale = fit(region_lengths(masks[0].ir, region), space, size)
     with working("finding tiles"):
         maps = [
             OrderedTiles(
-                order_text(mask.ir),
+                picture_text(mask.ir),
                 mask.ir,
-                tiles(mask.ir, scale.block, inputs, region=region),
+                tiles(mask.ir, scale.block, arrays, region=region),
                 figures,
                 scale,
                 space,
-                Labels.of_sides(mask.ir, inputs, region),
+                Labels.of_sides(mask.ir, arrays, region),
             )
-            for mask, figures in zip(masks, counted, strict=True)
+            for (mask, arrays), figures in zip(each, counted, strict=True)
         ]
     entries = max(map(len, classes))
     if entries > 1:

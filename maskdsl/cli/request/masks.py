@@ -30,6 +30,9 @@ from maskdsl.view.terminal.show import written
 SYNTHETIC_SEED = 0
 _NUMBER = re.compile(r"[-+]?[0-9]")
 """The beginning of a word that can only be a value."""
+_DECLARED = "declared order"
+_MOST_BRANCHES = 6
+"""The most branches of which pictures show each."""
 _MOST_VALUES = 1 << 27
 """The most values of an input that is made up."""
 
@@ -259,7 +262,22 @@ def order_words(order: str) -> str:
     return "; ".join(each if complete.fullmatch(each) else f"by {each}" for each in orders)
 
 
+def in_pictures(masks: Sequence[Mask]) -> tuple[Mask, ...]:
+    """The masks of pictures: in place of a pattern with few branches each of them; else all branches together."""
+    each = (mask.branches if len(mask.branches) <= _MOST_BRANCHES else () for mask in masks)
+    return tuple(one for mask, branches in zip(masks, each, strict=True) for one in branches or (mask,))
+
+
+def picture_text(mask: MaskIR) -> str:
+    """The branch and the order of a mask, or that it is several branches."""
+    order = order_text(mask)
+    if mask.branches:
+        return f"{len(mask.branches)} branches together, {order}"
+    plain = order == _DECLARED
+    return ", ".join(filter(None, (mask.branch and f"branch {mask.branch}", "" if mask.branch and plain else order)))
+
+
 def order_text(mask: MaskIR) -> str:
     """The order of a mask: `declared order`, or the `order` statement that gives it."""
     layout = written_layout(mask)
-    return f"order {layout_text(mask, layout)}" if layout else "declared order"
+    return f"order {layout_text(mask, layout)}" if layout else _DECLARED

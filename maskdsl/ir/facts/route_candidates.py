@@ -46,7 +46,7 @@ def unscored(mask: MaskIR) -> MaskIR:
     routed = (
         replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each for each in mask.routed
     )
-    return replace(mask, routed=tuple(routed))
+    return replace(mask, routed=tuple(routed), branches=tuple(map(unscored, mask.branches)))
 
 
 def with_all(mask: MaskIR, route: Route) -> MaskIR:
@@ -93,7 +93,7 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
         return None if value is None or bounds.depends(value) else value
 
     def clauses(of: tuple[Clause, ...]) -> tuple[Clause, ...]:
-        return tuple(Clause(bounds.bound(each.relation, widest), span=each.span) for each in of)
+        return tuple(replace(each, relation=bounds.bound(each.relation, widest)) for each in of)
 
     return replace(
         mask,
@@ -105,6 +105,7 @@ def _bound(mask: MaskIR, widest: bool) -> MaskIR:
         require=clauses(mask.require),
         relation=simplify(bounds.bound(mask.relation, widest)),
         scores=tuple(each for each in map(known, mask.scores) if each is not None),
+        branches=tuple(_bound(each, widest) for each in mask.branches),
         weight=known(mask.weight),
         factor=known(mask.factor),
         sinks=tuple(each for each in map(known, mask.sinks) if each is not None),

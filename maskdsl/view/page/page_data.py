@@ -52,7 +52,12 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "name": mask.name,
         "parameters": [[name, written(value)] for name, value in mask.parameters],
         "doc": first_sentence(mask.doc),
-        "notes": [*map(_warning_note, mask.cautions), *subject.notes, *_batch_notes(layouts[0][0].figures.batch)],
+        "notes": [
+            *map(_warning_note, mask.cautions),
+            *subject.notes,
+            *_branch_notes(mask),
+            *_batch_notes(layouts[0][0].figures.batch),
+        ],
         "heads": mask.heads,
         "total": total_name(mask.heads, layouts[0][0].figures.batch),
         "layers": subject.layers,
@@ -91,6 +96,11 @@ def _warning_note(caution: Caution) -> str:
     line = "" if caution.span is None else f", line {caution.span.source.position(caution.span.start)[0]}"
     help = caution.fill(caution.help)
     return f"Warning {caution.code}{line}: {caution.fill(caution.message)}. {help[:1].upper()}{help[1:]}."
+
+
+def _branch_notes(mask: MaskIR) -> list[str]:
+    names = ", ".join(each.branch for each in mask.branches)
+    return [f"The map has the pairs that some branch attends: {names}."] if names else []
 
 
 def _batch_notes(entries: int) -> list[str]:

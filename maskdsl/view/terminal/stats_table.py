@@ -36,7 +36,7 @@ _LINES: tuple[tuple[str, Callable[[Figures], str]], ...] = (
 
 _PREDICTED: tuple[tuple[str, Callable[[Prediction], str]], ...] = (
     ("forward", lambda prediction: units.duration(prediction.forward_seconds)),
-    ("dense attention", lambda prediction: units.duration(prediction.forward.dense.seconds)),
+    ("dense attention", lambda prediction: units.duration(prediction.dense_seconds)),
     ("speed-up", lambda prediction: units.times(prediction.forward_speedup)),
     ("limited by", lambda prediction: prediction.forward.cost.limit),
     ("tiles", lambda prediction: " x ".join(map(str, prediction.forward.tile_choice.block))),
