@@ -170,12 +170,14 @@ def run_forward(problem, v, wants_sums):
     A query without keys, or with scores of -inf only, has m_i = -inf and l_i = 1.
     """
     out = v.new_empty(*problem.q.shape[:3], v.shape[3])
-    pieces = 1 + max(group.piece for groups, _ in problem.work for group in groups)
+    pieces = 1 + max((group.piece for groups, _ in problem.work for group in groups), default=0)
     m_i, l_i = v.new_empty(2, *problem.q.shape[:3], 1) if wants_sums or pieces > 1 else (None, None)
     for piece in range(pieces):  # tiles of one piece write to different queries
         rows = ((group, pairs) for groups, pairs in problem.work for group in groups if group.piece == piece)
         tiles = (tile for group, pairs in rows for tile in tiles_of(group, pairs, problem.heads))
         problem.for_each(lambda tile: forward_tile(problem, tile, v, out, m_i, l_i), tiles)
+    # hole: gathered_forward
+    # end
     return out, m_i, l_i
 
 
@@ -250,6 +252,8 @@ def backward(problem, out, lse, grad_out, grad_lse, gradients):
         problem.for_each(work, (backward_tiles(problem, [unit]) for unit in range(len(problem.k))))
     else:
         work(backward_tiles(problem, range(len(problem.k))))
+    # hole: gathered_backward
+    # end
     return grads
 
 
@@ -315,6 +319,8 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
 
 
 # hole: leaves
+# end
+# hole: gathered
 # end
 def problem_of(q, k, v, inputs, work, masks, heads, for_each, layout):
     """The problem of one call; its arguments are those of `attention`."""

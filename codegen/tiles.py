@@ -56,6 +56,17 @@ class Tile:
         rows = max(piece.shape[0] for piece in pieces)
         return torch.cat([piece.expand(rows, -1, -1) for piece in pieces], dim=-1).unsqueeze(-2)
 
+    def add_to_queries(self, gradient, grad):
+        """Adds the gradient of `queries` of a value a token."""
+        self.queries(gradient.unsqueeze(-1)).add_(grad)
+
+    def add_to_keys(self, gradient, grad):
+        """Adds the gradient of `key_values`. Rows have either different keys in a run, or all the same."""
+        for run, span in self.spans:
+            target = self.run_of(gradient.unsqueeze(-1), self.units, run)
+            run_grad = grad.transpose(2, 3)[:, :, span]
+            target.add_(run_grad.sum(dim=0, keepdim=True) if target.shape[0] == 1 else run_grad)
+
 
 def rows_of(x, units, start, step, rows, size):
     """A view of rows of `size` tokens, `step` apart: [units, heads, tokens, dim] to [rows or units, heads, size, dim].

@@ -5,6 +5,9 @@ import torch
 from torch import Tensor
 
 import maskdsl
+from maskdsl.analysis.tiles.mask_tiles import tiles_with_pairs
+from maskdsl.ir.meaning.given_lists import holding
+from maskdsl.runtime.backends import schedule
 
 PATTERNS = maskdsl.parse("""
 ## GAT: scores of the two tokens of an edge and a number of the edge; each token attends itself too.
@@ -63,7 +66,15 @@ def graph() -> tuple[Tensor, dict[str, Tensor]]:
     return pairs, {name: x.requires_grad_() for name, x in values.items()}
 
 
-@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.fixture(params=["reference", "tiled", "gathered"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A backend; `gathered` is `tiled` with all rows that can gather their keys doing so."""
+    if request.param != "gathered":
+        return str(request.param)
+    monkeypatch.setattr(schedule, "GATHERED", 0)
+    return "tiled"
+
+
 def test_a_graph_transformer_is_a_gather_and_a_segment_softmax(backend):
     pairs, values = graph()
     attention = PATTERNS["graph"].bind(heads=HEADS).compile(backend)
@@ -79,7 +90,6 @@ def test_a_graph_transformer_is_a_gather_and_a_segment_softmax(backend):
         torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize("backend", ["reference", "tiled"])
 def test_calls_with_some_of_the_tokens(backend):
     pairs, values = graph()
     q, k, v, *_ = (x.detach() for x in values.values())
@@ -113,7 +123,6 @@ def lists(dense: Tensor) -> tuple[Tensor, Tensor]:
     return starts.int(), columns
 
 
-@pytest.mark.parametrize("backend", ["reference", "tiled"])
 def test_lists_of_blocks_of_each_head(backend):
     generator = torch.Generator().manual_seed(1)
     chosen = torch.rand(2, 4, 5, 5, generator=generator) < 0.4
@@ -124,6 +133,53 @@ def test_lists_of_blocks_of_each_head(backend):
     torch.testing.assert_close(attention(q, k, v, chosen=lists(chosen)), expected)
     one = attention(q[:, :, 30:31], k[:, :, :31], v[:, :, :31], query_start=30, chosen=lists(chosen))
     torch.testing.assert_close(one, expected[:, :, 30:31])
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+@pytest.mark.parametrize("least", [schedule.GATHERED, 0])
+def test_what_is_not_finite_stays_with_those_that_attend_it(poison, least, monkeypatch):
+    monkeypatch.setattr(schedule, "GATHERED", least)
+    pairs, values = graph()
+    given = {name: x.detach().float() for name, x in values.items()}
+    given["k"][0, 0, 5], given["v"][1, 1, 9] = poison, poison
+    leaves = {name: x.requires_grad_() for name, x in given.items()}
+    attention = PATTERNS["graph"].bind(heads=HEADS).compile("tiled")
+    out = attention(**leaves, edge=pairs)
+    grads = torch.autograd.grad(out, [leaves[name] for name in "qkv"], torch.ones_like(out))
+    attends = torch.eye(N, dtype=torch.bool)
+    attends[tuple(pairs)] = True
+    for entry, head, key in ((0, 0, 5), (1, 1, 9)):
+        assert (out[entry, head].isfinite().all(-1) == ~attends[:, key]).all()
+    assert out[2].isfinite().all() and out[0, 1].isfinite().all()
+    reached = attends[attends[:, 5]].any(0)
+    assert grads[0][0, 0][~attends[:, 5]].isfinite().all() and grads[1][0, 0][~reached].isfinite().all()
+
+
+def test_rows_with_few_keys_gather_them():
+    """Of scattered graphs all do, of lists of tiles none; queries without keys and hubs are among them."""
+    generator = torch.Generator().manual_seed(2)
+    n = 640
+    pattern = maskdsl.parse("pattern p(n = 640) { space t[n]  input edge: sparse[t, t]  attend edge[q, k] }")["p"]
+    mask, dense = pattern.bind(heads=4), torch.rand(n, n, generator=generator) < 0.004
+    dense[100], dense[101], dense[320:384, 128:192] = True, False, True
+    tiles, (pairs,) = tiles_with_pairs(mask.ir, (64, 64), holding(mask.ir.inputs, {"edge": dense.nonzero().T}))
+    assert pairs is not None
+    blocks, rows = schedule.gathered_rows(pairs, tiles.head_classes[0], tiles)
+    assert blocks.tolist() == [True] * 5 + [False] + [True] * 4  # the block of tiles that are full
+    counts = [each.real.sum(1) for each in rows if each.real is not None]
+    assert all(((2 * each > 0.99 * each.max()) | (each == 0)).all() for each in counts)
+    q, k, v = (torch.randn(2, heads, n, DIM, generator=generator, requires_grad=True) for heads in (4, 2, 2))
+    out = mask.compile("tiled")(q, k, v, edge=dense.nonzero().T)
+    wide = [x.repeat_interleave(2, dim=1) for x in (k, v)]
+    expected = torch.nn.functional.scaled_dot_product_attention(q, *wide, dense).nan_to_num(0)
+    torch.testing.assert_close(out, expected)
+    toward = torch.randn_like(out)
+    toward[:, :, 101] = 0
+    kept = torch.nn.functional.scaled_dot_product_attention(q, *wide, dense.index_fill(0, torch.tensor(101), True))
+    for found, wanted in zip(
+        torch.autograd.grad(out, [q, k, v], toward), torch.autograd.grad(kept, [q, k, v], toward), strict=True
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_lists_that_change_in_place_are_read_again():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from maskdsl.analysis.tiles.block_map import Array, BlockMap
 from maskdsl.analysis.tiles.descent import classify
 from maskdsl.analysis.tiles.head_classes import ALL, Region, check_size, find_head_classes, problems, region_lengths
+from maskdsl.analysis.tiles.listed_pairs import ListedPairs
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 
@@ -23,12 +24,24 @@ def tiles(
     these queries and keys; its first tile begins at the first of them. Raises `AttnError` if an input is missing or
     does not fit, or the mask is too long.
     """
+    return tiles_with_pairs(mask, block, inputs, batch, region)[0]
+
+
+def tiles_with_pairs(
+    mask: MaskIR,
+    block: tuple[int, int],
+    inputs: Mapping[str, object] | None = None,
+    batch: int | None = None,
+    region: Region = ALL,
+) -> tuple[BlockMap, tuple[ListedPairs | None, ...]]:
+    """The block map as of `tiles`, and the attending pairs of each head class, if lists of entries bound them."""
     check_size(mask, block)
     given = input_arrays(mask, inputs or {}, relation_inputs(mask, inputs or {}))
     head_classes = find_head_classes(mask, given, batch)
-    maps = tuple(classify(problem) for problem in problems(mask, head_classes.different, block, given, region))
+    solved = problems(mask, head_classes.different, block, given, region)
+    maps, pairs = zip(*((classify(problem), problem.listed) for problem in solved), strict=True)
     queries, keys = region_lengths(mask, region)
-    return BlockMap(block, queries, keys, maps, head_classes.index)
+    return BlockMap(block, queries, keys, maps, head_classes.index), pairs
 
 
 def class_of_head(mask: MaskIR, inputs: Mapping[str, object]) -> Array:

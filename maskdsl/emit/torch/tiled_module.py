@@ -14,7 +14,19 @@ from maskdsl.emit.torch.pooling_function import pooling_functions
 from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
 _SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
-_LEAVES = ("Leaves", "Leaf", "add_to_table", "add_to_queries", "add_to_keys")
+_LEAVES = ("Leaves", "Leaf", "add_to_table")
+_GATHERED_FORWARD = [
+    "gathered = gathered_tiles(problem, range(len(problem.k)))",
+    "problem.for_each(lambda tile: forward_gathered(problem, tile, v, out, m_i, l_i), gathered)",
+]
+_GATHERED_BACKWARD = [
+    "",
+    "def gathered_work(unit):",
+    "    for tile in gathered_tiles(problem, [unit]):",
+    "        backward_gathered(problem, tile, norms, delta, grad_out, grads, gradients)",
+    "",
+    "problem.for_each(gathered_work, range(len(problem.k)))",
+]
 
 
 def emit_tiled(plan: KernelPlan) -> str:
@@ -33,10 +45,19 @@ def emit_tiled(plan: KernelPlan) -> str:
         "coordinates": coordinate_calls(plan),
         "scale": _SCALE if plan.mask.scale is None else ["scale = 1"],
         "leaves": [*helper_lines(_helpers(plan)), "", ""] if _adjusts(plan) else [],
+        "gathered": [*_gathered_lines(plan), "", ""] if plan.tiles_read_lists else [],
+        "gathered_forward": _GATHERED_FORWARD if plan.tiles_read_lists else [],
+        "gathered_backward": _GATHERED_BACKWARD if plan.tiles_read_lists else [],
         **_forward_holes(plan),
         **_backward_holes(plan),
     }
     return fill(read_skeleton("tiled"), holes)
+
+
+def _gathered_lines(plan: KernelPlan) -> list[str]:
+    """The lines of `codegen/gathered.py`, for rows that gather their keys by list."""
+    filled = fill(read_skeleton("gathered"), {"header": [], **_forward_holes(plan), **_backward_holes(plan)})
+    return filled.partition("import torch\n\n")[2].splitlines()
 
 
 def _adjusts(plan: KernelPlan) -> bool:

@@ -4,16 +4,22 @@ A row is a query block with its runs of keys. Rows whose queries and runs advanc
 which the generated module reads through strided views without copies. Plain data, no torch.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
+from maskdsl.analysis.tiles.listed_pairs import ListedPairs
+
+Array = NDArray[Any]
 
 LONGEST = 4096
 """Rows with more keys are cut into pieces of `PIECE` keys, whose partial results are merged. In keys."""
 PIECE = 2048
+GATHERED = 32
+"""Rows gather keys if their tiles hold more pairs than so many times those that attend: pairs of tiles cost less."""
 
 
 class Run(NamedTuple):
@@ -59,12 +65,52 @@ class _PieceKind(NamedTuple):
     last: bool
 
 
-def schedule(tiles: TileMap, block_map: BlockMap) -> tuple[RowGroup, ...]:
-    """The groups of all rows of a head class. Rows without keys form groups without runs: every query is written."""
+class GatheredRows(NamedTuple):
+    """Queries that gather their keys, which are listed. Of each about as many: rows are padded."""
+
+    rows: Array
+    """int64 [rows]: the queries."""
+    keys: Array
+    """int64 [rows, most]"""
+    real: Array | None
+    """bool [rows, most]: which of the keys are no padding; None if all are."""
+
+
+def gathered_rows(pairs: ListedPairs, tiles: TileMap, block_map: BlockMap) -> tuple[Array, tuple[GatheredRows, ...]]:
+    """The query blocks, bool, that have far fewer keys than their tiles hold, and the groups of their queries."""
+    height, width = block_map.block
+    held = (tiles.full.counts + tiles.partial.counts) * width * height
+    counts = pairs.counts
+    listed = np.bincount(np.arange(len(counts)) // height, counts, minlength=len(held))
+    gathers = held > GATHERED * np.maximum(listed, 1)
+    queries = np.flatnonzero(np.repeat(gathers, height)[: len(counts)])
+    sizes = _padded(counts[queries])
+    starts = np.cumsum(counts) - counts
+    groups = []
+    for size in np.unique(sizes):
+        rows = queries[sizes == size]
+        number = np.arange(size)
+        real = number < counts[rows, None]
+        at = np.minimum(starts[rows, None] + number, len(pairs.column) - 1)
+        keys = np.where(real, pairs.column[at], 0)
+        groups.append(GatheredRows(rows, keys, None if real.all() else real))
+    return gathers, tuple(groups)
+
+
+def _padded(counts: Array) -> Array:
+    """Numbers of keys, padded to 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: few different ones, none a half too large."""
+    power = 1 << np.ceil(np.log2(np.maximum(counts, 1))).astype(np.int64)
+    return np.asarray(np.where((counts <= power * 3 // 4) & (power >= 4), power * 3 // 4, power))
+
+
+def schedule(tiles: TileMap, block_map: BlockMap, without: Container[int] = ()) -> tuple[RowGroup, ...]:
+    """The groups of all rows of a head class but these. Rows without keys form groups without runs: all are written."""
     open_groups: dict[_PieceKind, list[tuple[int, _RowPiece]]] = {}
     groups: list[RowGroup] = []
     height = block_map.block[0]
     for row, (runs, partial) in enumerate(_rows_in_tokens(tiles, block_map)):
+        if row in without:
+            continue
         size = min(height, block_map.query_length - row * height)
         pieces = _split(runs, partial)
         for number, piece in enumerate(pieces):

@@ -6,13 +6,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from maskdsl.analysis.tiles.block_map import BlockMap
+from maskdsl.analysis.tiles.block_map import BlockMap, TileMap
+from maskdsl.analysis.tiles.listed_pairs import ListedPairs
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.tiled_module import emit_tiled
 from maskdsl.runtime.backends.protocol import Backend
-from maskdsl.runtime.backends.schedule import RowGroup, schedule
+from maskdsl.runtime.backends.schedule import GatheredRows, RowGroup, gathered_rows, schedule
 from maskdsl.runtime.backends.workers import for_each, one_by_one
 from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
 from maskdsl.runtime.base.kept import in_no_mode
@@ -45,23 +47,41 @@ def _work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
     """The generated module's arguments that follow from tiles, by parameter name. Cached per call state and shape."""
     state, shape = call.state, (q.shape[0], q.shape[1], k.shape[1])
 
+    def group(each: RowGroup | GatheredRows) -> object:
+        """As the generated module takes it."""
+        if isinstance(each, RowGroup):
+            return each
+        return call.module.GatheredRows(*(None if x is None else torch.as_tensor(x, device=q.device) for x in each))
+
     def make() -> dict[str, Any]:
-        tiles = state.tiles((call.plan.query_block, call.plan.key_block))
-        work, heads = state.keep("schedules", lambda: Schedules(tiles)).work(*shape)
+        tiles = state.tiles_with_pairs((call.plan.query_block, call.plan.key_block))
+        work, heads = state.keep("schedules", lambda: Schedules(*tiles)).work(*shape)
+        work = [([*map(group, groups)], units) for groups, units in work]
         return {"work": work, "masks": state.keep("masks", lambda: call.module.Masks(in_no_mode)), "heads": heads}
 
-    return {**state.keep(("work", shape), make), "for_each": for_each if q.device.type == "cpu" else one_by_one}
+    return {
+        **state.keep(("work", shape, q.device), make),
+        "for_each": for_each if q.device.type == "cpu" else one_by_one,
+    }
 
 
 @dataclass(frozen=True, eq=False)
 class Schedules:
-    """The row groups of every head class of a block map."""
+    """The row groups of every head class of a block map; of those whose pairs are listed, rows that gather keys too."""
 
     block_map: BlockMap
+    pairs: tuple[ListedPairs | None, ...]
 
     @cached_property
-    def groups(self) -> tuple[tuple[RowGroup, ...], ...]:
-        return tuple(schedule(head_class, self.block_map) for head_class in self.block_map.head_classes)
+    def groups(self) -> tuple[tuple[RowGroup | GatheredRows, ...], ...]:
+        return tuple(map(self.of_class, self.block_map.head_classes, self.pairs))
+
+    def of_class(self, tiles: TileMap, pairs: ListedPairs | None) -> tuple[RowGroup | GatheredRows, ...]:
+        """The groups of one head class."""
+        if pairs is None:
+            return schedule(tiles, self.block_map)
+        blocks, rows = gathered_rows(pairs, tiles, self.block_map)
+        return *schedule(tiles, self.block_map, {*np.flatnonzero(blocks).tolist()}), *rows
 
     def work(self, batch: int, heads: int, key_heads: int) -> tuple[list[tuple[Any, list[Units]]], int]:
         """Pairs (row groups of a head class, units that it computes), and the number of query heads in a unit."""

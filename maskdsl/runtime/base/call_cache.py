@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.analysis.tiles.block_map import BlockMap
-from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.analysis.tiles.listed_pairs import ListedPairs
+from maskdsl.analysis.tiles.mask_tiles import tiles_with_pairs
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.mask import DimensionKind, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
@@ -35,7 +36,11 @@ class CallState(Kept):
 
     def tiles(self, block: tuple[int, int]) -> BlockMap:
         """The block map for tiles of `block` (queries, keys) tokens."""
-        return self.keep(("tiles", block), lambda: tiles(self.plan.mask, block, self.arrays, self.batch))
+        return self.tiles_with_pairs(block)[0]
+
+    def tiles_with_pairs(self, block: tuple[int, int]) -> tuple[BlockMap, tuple[ListedPairs | None, ...]]:
+        """The block map, and the attending pairs of each head class that lists of entries bound."""
+        return self.keep(("tiles", block), lambda: tiles_with_pairs(self.plan.mask, block, self.arrays, self.batch))
 
     def layout(self, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """Declared positions of queries and keys in laid-out order: see `KernelCall.layout`."""
