@@ -202,3 +202,24 @@ class Leaf:
 
 def add_to_table(indices, gradient, grad):
     gradient.view(-1).index_add_(0, indices.reshape(-1), grad.reshape(-1).to(gradient.dtype))
+
+
+def with_sinks(out, lse, sinks):
+    """The output [batch, heads, queries, dim] and log-sum-exp [batch, heads, queries] of keys and sinks together.
+
+    `sinks` are scores that broadcast to `lse`. Scores of minus infinity send no gradient.
+    """
+    scores = torch.stack([lse, *(torch.zeros_like(lse) + sink for sink in sinks)])
+    m_i = scores.detach().amax(dim=0).clamp(min=torch.finfo(lse.dtype).min)
+    p = torch.where(scores == -torch.inf, 0, torch.exp(scores - m_i))
+    l_i = p.sum(dim=0)
+    empty = l_i == 0
+    l_i = l_i.masked_fill(empty, 1)
+    out = (out * (p[0] / l_i).unsqueeze(-1)).to(out.dtype)
+    return out, (l_i.log() + m_i).masked_fill(empty, -torch.inf)
+
+
+def scaled_output(out, factor):
+    """The output by factors that broadcast to [batch, heads, queries]: zeros stay zero if theirs are not finite."""
+    factor = factor.unsqueeze(-1)
+    return (out * torch.where((out == 0) & ~factor.isfinite(), 0, factor)).to(out.dtype)
