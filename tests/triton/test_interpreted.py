@@ -59,6 +59,11 @@ def test_products_of_vectors(extent: str) -> None:
     assert last_line("triton.dots", extent) == "agreed"
 
 
+@pytest.mark.parametrize("names", [("adapter", "gpsa"), pytest.param((), marks=pytest.mark.long)])
+def test_sums_of_softmaxes(names: tuple[str, ...]) -> None:
+    assert last_line("triton.branched", *names) == "agreed"
+
+
 def test_reads_that_inputs_decide() -> None:
     assert last_line("triton.open_reads") == "agreed"
 
