@@ -117,7 +117,9 @@ def query_gradient_kernel(
             ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_full_weight
             # end
+            # hole: query_full_slope
             ds = p * (ds - delta_i[:, None])
+            # end
             # hole: query_full_ds
             # end
             result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
@@ -146,7 +148,9 @@ def query_gradient_kernel(
             ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: query_partial_weight
             # end
+            # hole: query_partial_slope
             ds = p * (ds - delta_i[:, None])
+            # end
             # hole: query_partial_ds
             # end
             result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
@@ -270,7 +274,9 @@ def key_gradient_kernel(
                 # end
                 weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
+                # hole: key_full_slope
                 ds = p * (ds - delta_i[None, :])
+                # end
                 # hole: key_full_ds
                 # end
                 ds = ds.to(q.dtype.element_ty)
@@ -305,7 +311,9 @@ def key_gradient_kernel(
                 # end
                 weighted = weighted.to(v.dtype.element_ty)
                 value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
+                # hole: key_partial_slope
                 ds = p * (ds - delta_i[None, :])
+                # end
                 # hole: key_partial_ds
                 # end
                 ds = ds.to(q.dtype.element_ty)

@@ -76,7 +76,9 @@ def decode_kernel(
 ):
     """The partial result of one tile of rows over the keys of one split. Keys that no row attends are not loaded."""
     WIDE: tl.constexpr = lse.dtype.element_ty
+    # hole: lowest
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
+    # end
     key_heads = heads // heads_per_key_head
     rows = queries * heads_per_key_head
     tiles = tl.cdiv(rows, ROW_BLOCK)
@@ -98,8 +100,10 @@ def decode_kernel(
     # end
 
     result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
+    # hole: softmax_start
     l_i = tl.zeros([ROW_BLOCK], dtype=WIDE)
     m_i = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
+    # end
     cached = tl.minimum(tl.load(key_lengths + batch), key_length)
     # hole: live
     live_start, live_end = 0, tl.cdiv(cached, KEY_BLOCK)
@@ -130,32 +134,41 @@ def decode_kernel(
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: score
             # end
+            # hole: partial_softmax
             s = tl.where(attends, s, float("-inf"))
             p, rescale, m_i = online_softmax_step_exactly(s, m_i, UNIT)
             l_i = l_i * rescale + tl.sum(p, 1)
+            # end
             # hole: weight
             # end
             value_offsets = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + token * v_token_stride
             value_tile = load_rows(v, value_offsets, present, VALUE_DIM, PADDED_VALUE_DIM)
+            # hole: partial_rescale
             result *= rescale[:, None]
+            # end
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    # hole: softmax_end
     empty = l_i == 0
     result = result / tl.where(empty, 1.0, l_i)[:, None]
+    # end
     # Partial results are [splits, batch, heads, queries].
     batches = tl.num_programs(0) // splits // tiles // key_heads
     index = ((split.to(tl.int64) * batches + batch) * heads + row_head) * queries + query
+    # hole: lse
     lse_i = m_i * (UNIT * 0.6931471805599453)
     if sums is None:
         lse_i = tl.where(empty, float("-inf"), lse_i + tl.log2(l_i) * 0.6931471805599453)
     else:  # maximum and sum apart: added to a large maximum, the logarithm of the sum would be rounded away
         tl.store(sums + index, l_i, mask=row < rows)
     tl.store(lse + index, lse_i, mask=row < rows)
+    # end
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
     elements = out + index[:, None] * VALUE_DIM + dims
     tl.store(elements, result.to(out.dtype.element_ty), mask=(row < rows)[:, None] & (dims < VALUE_DIM))
 
 
+# hole: merge_kernel
 @triton.jit(do_not_specialize=["rows", "splits"])
 def merge_kernel(
     partial_out,
@@ -196,6 +209,7 @@ def merge_kernel(
     tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
 
 
+# end
 def decode(
     q,
     k,
@@ -268,6 +282,7 @@ def decode(
         PRECISION=precision,
         num_warps=4,
     )
+    # hole: merge
     if splits > 1:
         rows = batch * heads * queries
         merge_kernel[(-(-rows // 16),)](
@@ -282,4 +297,5 @@ def decode(
             PADDED_VALUE_DIM=padded_value_dim,
             ROW_BLOCK=16,
         )
+    # end
     return out, lse

@@ -107,7 +107,9 @@ def forward_kernel(
 ):
     """The output and the log-sum-exp of one query block of one head, by online softmax over the tiles of its row."""
     WIDE: tl.constexpr = lse.dtype.element_ty
+    # hole: lowest
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
+    # end
     rows = tl.cdiv(query_length, QUERY_BLOCK)
     # Launched last row first: in causal patterns the last rows are the longest, and would be the tail of the grid.
     row = rows - 1 - tl.program_id(0) % rows
@@ -131,8 +133,10 @@ def forward_kernel(
     # end
 
     result = tl.zeros([QUERY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
+    # hole: softmax_start
     l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)
     m_i = tl.full([QUERY_BLOCK], LOWEST, dtype=WIDE)
+    # end
 
     # Full tiles: every pair attends, no mask.
     # hole: full_runs
@@ -150,12 +154,14 @@ def forward_kernel(
             # end
             # hole: full_softmax
             p, rescale, m_i = online_softmax_step(s, m_i, UNIT)
-            # end
             l_i = l_i * rescale + tl.sum(p, 1)
+            # end
             # hole: full_weight
             # end
             value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            # hole: full_rescale
             result *= rescale[:, None]
+            # end
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # Partial tiles: the relation is evaluated for every pair. Keys past the end load the last key, and are masked.
@@ -176,20 +182,26 @@ def forward_kernel(
             attends = (keys < key_length)[None, :]
             # hole: predicate
             # end
+            # hole: partial_softmax
             s = tl.where(attends, s, float("-inf"))
             p, rescale, m_i = online_softmax_step_exactly(s, m_i, UNIT)
             l_i = l_i * rescale + tl.sum(p, 1)
+            # end
             # hole: partial_weight
             # end
             value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+            # hole: partial_rescale
             result *= rescale[:, None]
+            # end
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    # hole: softmax_end
     # A query without keys, or with scores of -inf only, gets out = 0 and lse = -inf.
     empty = l_i == 0
     result = result / tl.where(empty, 1.0, l_i)[:, None]
     lse_i = m_i * (UNIT * 0.6931471805599453) + tl.log2(l_i) * 0.6931471805599453
     lse_i = tl.where(empty, float("-inf"), lse_i)
+    # end
     real = queries < query_length
     query_offset = (wide_batch * heads + head) * query_length
     tl.store(lse + query_offset + queries, lse_i, mask=real)

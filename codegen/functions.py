@@ -115,6 +115,11 @@ def counted_weight(weights, p):
     return weights.masked_fill(p == 0, 0)
 
 
+def finite_weight(weights, p):
+    """The weights, 0 where p is 0 and they are not finite: the derivative of a product by p, and no NaN of 0 * inf."""
+    return torch.where((p == 0) & ~weights.isfinite(), 0, weights)
+
+
 class Attended:
     """A table that reads 0 for pairs that do not attend, so that they contribute nothing to its gradient."""
 

@@ -96,18 +96,22 @@ def forward_gathered(problem, tile, v, out, m_i, l_i):
     limits, columns = tile.limits(problem.dtype), tile.group.partial
     # hole: score
     # end
+    # hole: softmax
     problem.exclude(s, limits, columns)
     tile_m = s.amax(dim=-1, keepdim=True)
     empty = tile_m == -torch.inf
     p = torch.softmax(s, dim=-1)
     tile_l = p.amax(dim=-1, keepdim=True).reciprocal_().masked_fill_(empty, 1)
+    # end
     # hole: weight
     # end
     result = torch.bmm(p.squeeze(2), tile.gather(v)).unsqueeze(2)
+    # hole: result
     tile.set_queries(out, result.masked_fill_(empty, 0))
     if m_i is not None:
         tile.set_queries(m_i, tile_m)
         tile.set_queries(l_i, tile_l)
+    # end
 
 
 def backward_gathered(problem, tile, norms, delta, grad_out, grads, gradients):
@@ -117,6 +121,7 @@ def backward_gathered(problem, tile, norms, delta, grad_out, grads, gradients):
     limits, columns = tile.limits(problem.dtype), tile.group.partial
     # hole: score_graph
     # end
+    # hole: probabilities
     p = problem.exclude(s, limits, columns)
     absent = p == -torch.inf if problem.poisoned else None
     for norm in norms:
@@ -124,15 +129,18 @@ def backward_gathered(problem, tile, norms, delta, grad_out, grads, gradients):
     p.exp_()
     if absent is not None:
         p.masked_fill_(absent, 0)
+    # end
     ds = torch.bmm(grad_tile.squeeze(2), problem.clean(tile.gather(problem.v)).transpose(1, 2)).unsqueeze(2)
     weighted = p
     # hole: weight_graph
     # end
     tile.add_gathered(grads[2], torch.bmm(weighted.squeeze(2).transpose(1, 2), grad_tile.squeeze(2)))
+    # hole: slope
     ds.sub_(tile.queries(delta)).mul_(p)
     if absent is not None:
         ds.masked_fill_(absent, 0)
         queries = problem.clean(queries)
+    # end
     # hole: score_gradient
     # end
     ds = ds.squeeze(2)

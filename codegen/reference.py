@@ -63,6 +63,7 @@ def attention(q, k, v, inputs):
     # hole: score
     s = s * dim**-0.5
     # end
+    # hole: softmax
     s = s.masked_fill(~attends, -torch.inf)
     m_i = s.detach().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(dtype).min)
     p = torch.exp(s - m_i)
@@ -70,7 +71,10 @@ def attention(q, k, v, inputs):
     empty = l_i == 0
     l_i = l_i.masked_fill(empty, 1)
     p = p / l_i
+    # end
     # hole: weight
     # end
+    # hole: results
     lse = (l_i.log() + m_i).masked_fill(empty, -torch.inf).squeeze(-1)
     return (p @ v).masked_fill(empty, 0).to(q.dtype), lse
+    # end

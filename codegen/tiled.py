@@ -150,14 +150,21 @@ def block(s, limits, columns, value):
 def forward(problem, wants_lse):
     """Output [units, heads, tokens, dim] and log-sum-exp [units, heads, tokens, 1]; None if it was not computed."""
     problem.poisoned = problem.overflows = not is_finite(problem.q, problem.k, problem.v)
-    out, m_i, l_i = run_forward(problem, problem.clean(problem.v), wants_lse)
+    # hole: wants_sums
+    wants_sums = wants_lse
+    # end
+    out, m_i, l_i = run_forward(problem, problem.clean(problem.v), wants_sums)
     if not CHANGES_SCORES and not problem.overflows and not is_finite(out):  # finite factors, infinite products
         problem.overflows = True
-        out, m_i, l_i = run_forward(problem, problem.v, wants_lse)
+        out, m_i, l_i = run_forward(problem, problem.v, wants_sums)
     if problem.poisoned:  # NaN for those queries that attend a value that is not finite
-        poison = problem.v.isfinite().logical_not().to(problem.dtype)
-        out.masked_fill_(run_forward(problem, poison, wants_lse)[0] != 0, torch.nan)
+        # Different numbers, so that weights of both signs do not cancel.
+        numbers = torch.arange(1, problem.v.shape[2] + 1, dtype=problem.dtype, device=out.device)
+        poison = problem.v.isfinite().logical_not() * numbers.sqrt()[:, None]
+        out.masked_fill_(run_forward(problem, poison, wants_sums)[0] != 0, torch.nan)
+    # hole: lse
     return out, None if m_i is None else m_i + l_i.log()
+    # end
 
 
 def is_finite(*tensors):
@@ -195,17 +202,20 @@ def forward_tile(problem, tile, v, out, m_i, l_i):
     limits, columns = problem.limits(tile), tile.group.partial
     # hole: score
     # end
+    # hole: softmax
     problem.exclude(s, limits, columns)
     may_be_empty = CHANGES_SCORES or problem.overflows or tile.has_empty_rows
     tile_m = s.amax(dim=-1, keepdim=True) if wants_sums or may_be_empty else None
     p = torch.softmax(s, dim=-1, out=s)
     tile_l = p.amax(dim=-1, keepdim=True).reciprocal_() if wants_sums else None
+    # end
     # hole: weight
     # end
     direct = problem.heads == 1 and not tile.group.piece
     result = target if direct else out.new_empty(target.shape)
     for n, (run, span) in enumerate(tile.spans):
         multiply(result.flatten(1, 2), span_of(p, span), tile.keys(v, run), beta=n > 0)
+    # hole: result
     if may_be_empty:
         empty = tile_m == -torch.inf
         result.masked_fill_(empty, 0)
@@ -217,8 +227,10 @@ def forward_tile(problem, tile, v, out, m_i, l_i):
     if wants_sums:
         tile.queries(m_i).copy_(tile_m)
         tile.queries(l_i).copy_(tile_l)
+    # end
 
 
+# hole: merge
 def merge(target, result, earlier, tile_m, tile_l):
     """Merges the output of one more piece of the keys into `target`; returns m_i and l_i of all pieces so far."""
     m_i = torch.maximum(earlier[0], tile_m)
@@ -230,8 +242,10 @@ def merge(target, result, earlier, tile_m, tile_l):
     return m_i, l_i
 
 
+# end
 def backward(problem, out, lse, grad_out, grad_lse, gradients):
     """dQ, dK and dV, shaped as q, k and v; those of float inputs are added to `gradients`, by (source, name)."""
+    # hole: normalizers
     empty = lse == -torch.inf
     problem.overflows = bool(empty.any())
     if problem.overflows:  # rows without keys have no gradient, even if theirs is NaN
@@ -242,6 +256,7 @@ def backward(problem, out, lse, grad_out, grad_lse, gradients):
     if problem.poisoned:  # a gradient that is not finite makes NaN of its row: 0 * inf would reach masked pairs
         norms[0].masked_fill_(grad_out.isfinite().all(dim=-1, keepdim=True).logical_not_(), torch.nan)
         grad_out = problem.clean(grad_out)
+    # end
     grads = tuple(x.new_zeros(x.shape, dtype=problem.dtype) for x in (problem.q, problem.k, problem.v))
 
     def work(tiles):
@@ -257,6 +272,7 @@ def backward(problem, out, lse, grad_out, grad_lse, gradients):
     return grads
 
 
+# hole: find_normalizers
 def normalizers(problem, lse, empty):
     """What is subtracted from scores, one after the other, so that p = exp(s): usually the log-sum-exp alone.
 
@@ -269,6 +285,7 @@ def normalizers(problem, lse, empty):
     return m_i.masked_fill(empty, torch.inf), l_i.log()
 
 
+# end
 def backward_tiles(problem, key_units):
     """The tiles of these key units, in groups whose rows share no keys."""
     for groups, pairs in problem.work:
@@ -288,6 +305,7 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     limits, columns = problem.limits(tile), tile.group.partial
     # hole: score_graph
     # end
+    # hole: probabilities
     p = problem.exclude(s, limits, columns)
     absent = p == -torch.inf if problem.poisoned else None
     for norm in norms:
@@ -295,6 +313,7 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     p.exp_()
     if absent is not None:
         p.masked_fill_(absent, 0)
+    # end
     ds = problem.buffer("ds", *p.shape)
     for run, span in tile.spans:
         values = problem.clean(tile.keys(problem.v, run)).transpose(1, 2)
@@ -304,10 +323,12 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     # end
     for run, span in tile.spans:
         add_transposed(tile.keys(grads[2], run), span_of(weighted, span), grad_tile)
+    # hole: slope
     ds.sub_(tile.queries(delta)).mul_(p)
     if absent is not None:
         ds.masked_fill_(absent, 0)
         queries = problem.clean(queries)
+    # end
     # hole: score_gradient
     # end
     result = torch.zeros_like(queries)

@@ -35,6 +35,7 @@ __all__ = ["register"]
 
 _CURES = {
     "dropout": "set the attention dropout of the configuration to 0",
+    "s_aux": "add `sink s_aux[head]` to the pattern, with an `input s_aux: float[heads]`",
     "softcap": "add `score {value} * tanh(s / {value})` to the pattern",
     "position_bias": "add it in the pattern, as an `input position_bias` that `score` reads",
     "indices": "the keys that its indexer selects are a route of a pattern; or leave the model to its own attention",
@@ -103,7 +104,7 @@ def _attention_forward(
     if scaling is not None:
         query = rescaled(query, scaling)
     out, lse = _attend(attention, layer, query, key, value, content, inputs)
-    if others.get("s_aux") is not None:  # attention sinks: per head a score of a key without value
+    if others.get("s_aux") is not None and "s_aux" not in inputs:  # sinks: per head a score of a key without value
         out = out * torch.sigmoid(lse - others["s_aux"].reshape(-1, 1))[..., None].to(out.dtype)
     return out.transpose(1, 2).contiguous(), None
 
@@ -118,8 +119,15 @@ def _attend(
         case MaskContent(texts=Tensor() as texts):
             return packed_attention(attention, q, k, v, texts, **inputs)
         case _:
-            out, lse = attention(q, k, v, query_start=_first_query(attention, q, k), return_lse=True, **inputs)
-            return out, lse
+            return _called(attention, q, k, v, query_start=_first_query(attention, q, k), **inputs)
+
+
+def _called(attention: Compiled, q: Tensor, k: Tensor, v: Tensor, **named: Any) -> tuple[Tensor, Tensor]:
+    """The results of a call, with an empty log-sum-exp where the pattern has none."""
+    if attention.has_lse:
+        out, lse = attention(q, k, v, return_lse=True, **named)
+        return out, lse
+    return attention(q, k, v, **named), q.new_empty(0)
 
 
 def _content_of(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> MaskContent:
@@ -195,9 +203,11 @@ def _in_positions(
     order, table = positions.order[:, None], positions.pages(k.shape[2])
     ordered = q.take_along_dim(order[..., None], 2)
     paging: dict[str, Any] = {"query_start": positions.start, "page_table": table}
-    out, lse = attention(ordered, as_pages(k), as_pages(v), return_lse=True, **paging, **inputs)
+    out, lse = _called(attention, ordered, as_pages(k), as_pages(v), **paging, **inputs)
     back = order.argsort(2)
-    return out.take_along_dim(back[..., None], 2), lse.take_along_dim(back if lse.dim() == 3 else back[:, None], -1)
+    if attention.has_lse:
+        lse = lse.take_along_dim(back if lse.dim() == 3 else back[:, None], -1)
+    return out.take_along_dim(back[..., None], 2), lse
 
 
 def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
@@ -207,6 +217,7 @@ def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str
     for name, cure in _CURES.items():
         value = others.get(name)
         is_covered = name in attention.inputs or (name == "softcap" and attention.changes_scores)
+        is_covered |= name == "s_aux" and attention.has_lse
         if value is None or (name == "dropout" and not value) or is_covered:
             continue
         cure = cure.replace("{value}", str(value))

@@ -12,11 +12,13 @@ from maskdsl.base.arguments import LayoutName, TensorLayout
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
+from maskdsl.base.errors.calls.normalization import AllQueriesNeeded
 from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute, OtherState, PartDebugged
 from maskdsl.base.source import Span
+from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
-from maskdsl.runtime.base.validate import arguments, check_options, integers_of
+from maskdsl.runtime.base.validate import arguments, check_options, check_sums, integers_of
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode.decode_call import attend
@@ -36,7 +38,7 @@ _NOT_GIVEN: Any = None
 """The default of required arguments, so that a missing one is a declared error: graphs cannot trace `takes`."""
 
 
-_HELD = ("_handle", "_signature", "_summands", "_of_branch", "_branches")
+_HELD = ("_handle", "_signature", "_signatures", "_summands", "_of_branch", "_branches")
 """The attributes that are made anew from the compiled mask."""
 
 
@@ -89,6 +91,8 @@ class BaseAttention(nn.Module):
         attentions = [BaseAttention(each) for each in summands.masks]
         self._summands = tuple((each, tuple(map(inputs.index, each.inputs))) for each in attentions)
         """The attentions that add up, and the numbers of the inputs that each takes; none without branches."""
+        self._signatures = tuple(each._signature for each in attentions) or (self._signature,)
+        """Of each of them, or of the only one."""
         self._of_branch = summands.of_branch
         self._branches = summands.names
 
@@ -106,6 +110,11 @@ class BaseAttention(nn.Module):
     def branches(self) -> tuple[str, ...]:
         """The names of the pattern's branches, in the order of their log-sum-exps; none without branches."""
         return self._branches
+
+    @property
+    def has_lse(self) -> bool:
+        """Whether calls can return a log-sum-exp: each branch, or the pattern, has one softmax for each query."""
+        return all(each.normalize is Normalize.BY_QUERY for each in self._signatures)
 
     @property
     def layout(self) -> TensorLayout:
@@ -221,6 +230,7 @@ class BaseAttention(nn.Module):
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
         tensors = given
         axes: tuple[int, ...] = q.shape[1:-2]
+        check_sums(self._signatures, return_lse)
         if self._tokens_first is not None:
             q, k, v = self._tokens_first.heads_first(q, k, v, layout)
         query_start = 0 if query_start is None and routing_state is not None else query_start
@@ -278,6 +288,8 @@ class BaseAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp of a pattern without branches, or of one summand of another."""
         positions, state, given = options.positions, options.state, inputs
+        if positions is not None and self._signature.normalize is Normalize.BY_KEY:
+            raise AttnError(AllQueriesNeeded(pattern=self._signature.pattern, span=self._signature.span))
         if positions is None:
             wants_lse = options.wants_lse or self._signature.may_finish
             results = self._whole(q, k, v, inputs, options.layout, wants_lse, options.debug)
@@ -301,6 +313,8 @@ class BaseAttention(nn.Module):
         given: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """As `_attended`, for packed sequences: see `varlen`."""
+        if self._signature.normalize is Normalize.BY_KEY and (starts is not None or ends_k is not ends_q):
+            raise AttnError(AllQueriesNeeded(pattern=self._signature.pattern, span=self._signature.span))
         results = attend_packed(self._handle, q, k, v, given, ends_q, ends_k, starts)
         out, lse = finished(self._compiled, results, given, (q.shape[0], k.shape[0]), starts=[ends_q, ends_k, starts])
         return out[0].transpose(0, 1), lse[0]
@@ -405,6 +419,7 @@ class BaseAttention(nn.Module):
         """
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         check_options("declared", return_lse=return_lse)
+        check_sums(self._signatures, return_lse)
         cu_seqlens_q = integers_of("cu_seqlens_q", cu_seqlens_q, q.device)
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if query_start is not None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan, make_plan
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.branch_union import merged_weights
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
 from maskdsl.ir.rewrites.product_inputs import unpooled, with_given_products, without_products
@@ -37,6 +38,7 @@ from maskdsl.runtime.base.validate import (
 )
 from maskdsl.runtime.kernels.dispatch import Forward, Kernel
 from maskdsl.runtime.kernels.finisher import Finisher
+from maskdsl.runtime.kernels.key_softmax import KeySoftmaxKernel
 from maskdsl.runtime.kernels.open_reads import OpenReads
 from maskdsl.runtime.kernels.partial_route_finder import PartialRouteFinder
 from maskdsl.runtime.kernels.product_finder import ProductFinder
@@ -119,6 +121,7 @@ class Bound:
             bool(mask.query_values),
             mask.multiplies,
             mask.queries.is_pooled,
+            mask.normalize,
         )
         self.states = CallStates()
         self.derived_masks: OrderedDict[tuple[object, ...], DerivedMask] = OrderedDict()
@@ -283,7 +286,12 @@ class Bound:
     def kernel_of(self, backend: Backend) -> Kernel:
         """The kernel of this backend. Cached."""
         kernel = self.kernels.get(backend.name)
-        return kernel or self.kernels.setdefault(backend.name, Kernel(self.plan, backend, self.states))
+        return kernel or self.kernels.setdefault(backend.name, self._made_kernel(backend))
+
+    def _made_kernel(self, backend: Backend) -> Kernel:
+        if self.plan.mask.normalize is Normalize.BY_KEY:
+            return KeySoftmaxKernel(self.plan, backend, self.dense_kernel, self.states)
+        return Kernel(self.plan, backend, self.states)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Bound, (self.plan, self.backend, self.routes, self.checks_reads)

@@ -18,6 +18,7 @@ from maskdsl.bind.statement.branch_statements import BranchPattern
 from maskdsl.bind.statement.unread_inputs import names_called, unread_inputs
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
+from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.validate import Lists, Signature
 from maskdsl.runtime.compiled_mask import NO_SUMMANDS, Bound, Summands
@@ -29,6 +30,7 @@ from maskdsl.syntax.tree import (
     CoordinateStatement,
     InputStatement,
     Name,
+    NormalizeStatement,
     OrderStatement,
     PatternDeclaration,
     PooledSpaceStatement,
@@ -92,9 +94,9 @@ class Following:
         is_routed = any(map(_is_computed, declaration.statements))
         finishes = any(isinstance(each, SinkStatement | WeightStatement) for each in declaration.statements)
         multiplies, pools_queries = "dot" in names_called(self.program, declaration), _pools_queries(declaration)
-        return Signature(
-            self.pattern, declaration.span, inputs, unread, sparse, is_routed, finishes, multiplies, pools_queries
-        )
+        names = self.pattern, declaration.span, inputs, unread, sparse
+        normalize = _normalization(declaration)
+        return Signature(*names, is_routed, finishes, multiplies, pools_queries, normalize)
 
     @cached_property
     def branches(self) -> tuple[BranchPattern, ...]:
@@ -223,3 +225,9 @@ def _pools_queries(declaration: PatternDeclaration) -> bool:
     pooled = {each.name.id for each in declaration.statements if isinstance(each, PooledSpaceStatement)}
     sequences = (each for each in declaration.statements if isinstance(each, SequenceStatement) and each.kind != "keys")
     return any(space.id in pooled for each in sequences for space in each.spaces)
+
+
+def _normalization(declaration: PatternDeclaration) -> Normalize:
+    """What a pattern's text says; other words are errors of `Following.bound`."""
+    texts = [each.text for each in declaration.statements if isinstance(each, NormalizeStatement)]
+    return Normalize(texts[0]) if texts and texts[0] in {*Normalize} else Normalize.BY_QUERY

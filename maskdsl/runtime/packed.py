@@ -6,7 +6,8 @@ operator `maskdsl::texts`, whose kernel does what a call outside a graph does. O
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +16,12 @@ from torch.compiler import is_compiling
 
 from maskdsl.base.diagnostics import AttnError, Diagnostic, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
+from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.base.validate import arguments, malformed
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.compiled_mask import find
 from maskdsl.runtime.kernels.dispatch import blank
-from maskdsl.runtime.torch_ops.attention_op import BACKWARD, LIBRARY, autocast, recording
+from maskdsl.runtime.torch_ops.attention_op import BACKWARD, LIBRARY, autocast
 
 
 def packed_attention(
@@ -64,13 +66,22 @@ def _attend(
     inputs: dict[str, Any] = dict(zip(attention.inputs, tensors, strict=True))
     if not bool(starts[:, 1:].any()):
         is_longer = attention._compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.given_length > q.shape[2]
-        out, lse = attention(q, k, v, query_start=0 if is_longer else None, return_lse=True, **inputs)
-        return out, lse
+        return _with_lse(attention, partial(attention, q, k, v, query_start=0 if is_longer else None, **inputs), q)
     first = starts.flatten().nonzero().flatten()
     ends = torch.cat([first, first.new_full((1,), starts.numel())])
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
-    out, lse = attention.varlen(q, k, v, ends, return_lse=True, **inputs)
-    return out.unflatten(0, starts.shape).transpose(1, 2), lse.unflatten(1, starts.shape).transpose(0, 1)
+    out, lse = _with_lse(attention, partial(attention.varlen, q, k, v, ends, **inputs), q.transpose(0, 1)[..., :1])
+    return out.reshape(*starts.shape, *out.shape[1:]).transpose(1, 2), lse.reshape(-1, *starts.shape).transpose(0, 1)
+
+
+def _with_lse(attention: BaseAttention, call: Callable[..., Any], like: Tensor) -> tuple[Tensor, Tensor]:
+    """The results of a call. Without a log-sum-exp, zeros in its place, shaped as `like` without the last axis."""
+    if attention.has_lse:
+        out, lse = call(return_lse=True)
+        return out, lse
+    return call(), torch.zeros(
+        like.shape[:-1], dtype=torch.promote_types(like.dtype, torch.float32), device=like.device
+    )
 
 
 def _direct(handle: str, q: Tensor, k: Tensor, starts: Tensor) -> bool:

@@ -135,8 +135,8 @@ class _Formatter(Expressions):
                 return self.with_word("weight", value)
             case tree.SinkStatement(value):
                 return self.with_word("sink", value)
-            case tree.NormalizeStatement(function, by):
-                return f"normalize {function}" if by is None else f"normalize {function} by {by}"
+            case tree.NormalizeStatement():
+                return f"normalize {statement.text}"
             case tree.OrderStatement(space, keys):
                 head = "order by" if space is None else f"order {space.id} by"
                 return self.listed(f"{head} ", keys, self.expression, "", statement.span.end)

@@ -271,6 +271,11 @@ class NormalizeStatement(Node):
     function: str
     by: str | None
 
+    @property
+    def text(self) -> str:
+        """What is written behind `normalize`."""
+        return self.function if self.by is None else f"{self.function} by {self.by}"
+
 
 @dataclass(frozen=True)
 class OrderStatement(Node):

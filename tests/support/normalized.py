@@ -30,7 +30,9 @@ class Normalized:
     heads: tuple[int, int] = (4, 2)
     batch: int = 2
     follows: bool = True
-    """Whether its last queries can be computed alone, and sequences be packed."""
+    """Whether its inputs serve packed sequences, and its last queries can be computed alone."""
+    keeps_parts: bool = True
+    """Whether its last queries can be computed alone."""
 
     @property
     def mask(self) -> maskdsl.Mask:
@@ -73,9 +75,23 @@ def _call(case: Normalized, attention: maskdsl.Attention, leaves: dict[str, Tens
 
 
 def _check_parts(case, attention, leaves, exact, expected: Results, toward: list[Tensor], room: float) -> None:
-    """The last queries, without gradients and with them, and the batch entries as packed sequences."""
+    """The batch entries as packed sequences, and the last queries, without gradients and with them."""
     has_sums, length = expected[1] is not None, leaves["q"].shape[2]
-    last = length - 3
+    if case.keeps_parts:
+        _check_last(case, attention, leaves, exact, expected, toward, room)
+    ends = torch.arange(case.batch + 1) * length
+    packed = {name: x.transpose(1, 2).flatten(0, 1) if name in "qkv" else x for name, x in leaves.items()}
+    given = case.made({name: x for name, x in packed.items() if name not in "qkv"})
+    called = attention.varlen(*(packed[name] for name in "qkv"), ends, return_lse=has_sums, **given)
+    out = (called[0] if has_sums else called).unflatten(0, (case.batch, length)).transpose(1, 2)
+    _close("packed sequences", out, expected[0], room)
+    grads = _gradients((out, None), leaves, toward, leaves["q"].dtype)
+    for name, wanted in _gradients((expected[0], None), exact, toward, torch.float64).items():
+        _close(f"the packed gradient of {name}", grads[name], wanted, room)
+
+
+def _check_last(case, attention, leaves, exact, expected: Results, toward: list[Tensor], room: float) -> None:
+    has_sums, last = expected[1] is not None, leaves["q"].shape[2] - 3
     with torch.no_grad():
         found = _call(case, attention, leaves, has_sums, queries=leaves["q"][:, :, last:], query_start=last)
     for (_, x), (_, wanted) in zip(_given(found), _given(expected), strict=True):
@@ -86,15 +102,6 @@ def _check_parts(case, attention, leaves, exact, expected: Results, toward: list
     grads = _gradients(found, leaves, ends, leaves["q"].dtype)
     for name, wanted in _gradients(again, exact, ends, torch.float64).items():
         _close(f"a chunk's gradient of {name}", grads[name], wanted, room)
-    ends = torch.arange(case.batch + 1) * length
-    packed = {name: x.transpose(1, 2).flatten(0, 1) if name in "qkv" else x for name, x in leaves.items()}
-    given = case.made({name: x for name, x in packed.items() if name not in "qkv"})
-    called = attention.varlen(*(packed[name] for name in "qkv"), ends, return_lse=has_sums, **given)
-    out = (called[0] if has_sums else called).unflatten(0, (case.batch, length)).transpose(1, 2)
-    _close("packed sequences", out, expected[0], room)
-    grads = _gradients((out, None), leaves, toward, leaves["q"].dtype)
-    for name, wanted in _gradients((expected[0], None), exact, toward, torch.float64).items():
-        _close(f"the packed gradient of {name}", grads[name], wanted, room)
 
 
 def _given(results) -> list[tuple[int, Tensor]]:
@@ -207,6 +214,46 @@ def hat_inputs(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**leaves, "border": bias.masked_fill(~outside, -torch.inf).flatten(3).logsumexp(dim=-1).flatten(1)}
 
 
+def rows_of_sigmoids(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Results:
+    """Gated-SwinRMT's sigmoid form, by its abstract (no code): a pass along rows, in windows shifted by two."""
+    y, x = torch.arange(48) // 8, torch.arange(48) % 8
+    window = (x + 2) // 4
+    attends = (y[:, None] == y) & (window[:, None] == window)
+    fading = (decay[:, None, None] * (x[:, None] - x).abs()).exp()
+    return times_values((scores(q, k).sigmoid() * fading).masked_fill(~attends, 0), v), None
+
+
+def manhattan(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Results:
+    """qhfan/RMT 32ea214, `RetNetRelPos2d` and `VisionRetentionAll`: the decay is added to the scores."""
+    y, x = torch.arange(48) // 8, torch.arange(48) % 8
+    apart = (y[:, None] - y).abs() + (x[:, None] - x).abs()
+    s = scores(q, k) + decay[:, None, None] * apart
+    return times_values(s.softmax(dim=-1), v), s.logsumexp(dim=-1)
+
+
+def relu(q: Tensor, k: Tensor, v: Tensor, worth: Tensor) -> Results:
+    """Rectified attention, weighted by keys, behind a gate of the query."""
+    n = q.shape[2]
+    p = scores(q, k).relu().masked_fill(~causal(n) | (torch.arange(n) == 3)[:, None], 0)
+    return times_values(p * worth[:, None, None, :] * worth.sigmoid()[:, None, :, None], v), None
+
+
+def reversed_attention(q: Tensor, k: Tensor, v: Tensor) -> Results:
+    """Visual Dependency Transformers (no code released): tokens send along softmaxes of their own, `k` to `q` here."""
+    sent = (k @ q.mT * q.shape[-1] ** -0.5).softmax(dim=-1)
+    return sent.mT @ v, None
+
+
+def weighted_by_keys(q: Tensor, k: Tensor, v: Tensor, worth: Tensor, bias: Tensor) -> Results:
+    """A softmax over the queries of a window, where queries and keys have a say in scores and weights."""
+    n = q.shape[2]
+    apart = torch.arange(n)[:, None] - torch.arange(n)
+    s = scores(q, k) * bias[apart + n - 1] + worth[:, None, :, None]
+    s = s.masked_fill((apart < 0) | (apart > 8) | (torch.arange(n) == 3)[:, None], -torch.inf)
+    p = s.softmax(dim=-2).nan_to_num() * (worth[:, None, None, :] + bias[apart + n - 1]).sigmoid()
+    return times_values(p * worth[:, None, :, None], v), None
+
+
 CASES = {
     "gpt-oss": Normalized(
         "pattern p(n) { space tokens[n] input logit: float[heads] attend causal and backward(8) sink logit[head] }",
@@ -237,5 +284,40 @@ CASES = {
         lengths={},
         heads=(2, 2),
         follows=False,
+    ),
+    "RMT": Normalized(
+        "pattern p(h = 6, w = 8) { space image[y = h, x = w] input decay: float[heads] attend all -> all"
+        " score s + decay[head] * (abs(k.y - q.y) + abs(k.x - q.x)) }",
+        manhattan,
+        {"decay": (4,)},
+        lengths={},
+    ),
+    "Gated-SwinRMT": Normalized(
+        "pattern p(h = 6, w = 8, size = 4, shift = 2) { space image[y = h, x = w] input decay: float[heads]"
+        " attend same(y) and (q.x + shift) // size == (k.x + shift) // size"
+        " score sigmoid(s) * exp(decay[head] * abs(k.x - q.x)) normalize none }",
+        rows_of_sigmoids,
+        {"decay": (4,)},
+        lengths={},
+    ),
+    "ReLU": Normalized(
+        "pattern p(n) { space tokens[n] input worth: float[batch, tokens] attend causal and q != 3"
+        " score max(s, 0.0) normalize none weight k.worth * sigmoid(q.worth) }",
+        relu,
+        {"worth": (2, 21)},
+    ),
+    "DependencyViT": Normalized(
+        "pattern p(n) { space tokens[n] attend all -> all normalize softmax by k }",
+        reversed_attention,
+        heads=(2, 2),
+        keeps_parts=False,
+    ),
+    "weights of keys": Normalized(
+        "pattern p(n) { space tokens[n] input worth: float[batch, tokens] input bias: float[2 * n - 1]"
+        " attend causal and q - k < 9 and q != 3 score s * bias[q - k + n - 1] + q.worth"
+        " weight q.worth * sigmoid(k.worth + bias[q - k + n - 1]) normalize softmax by k order by -i }",
+        weighted_by_keys,
+        {"worth": (2, 21), "bias": (41,)},
+        keeps_parts=False,
     ),
 }

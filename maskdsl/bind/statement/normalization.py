@@ -21,11 +21,10 @@ def bound_normalization(declaration: tree.PatternDeclaration, frame: Frame) -> N
     if not statements:
         return Normalize.BY_QUERY
     first = statements[0]
-    text = first.function if first.by is None else f"{first.function} by {first.by}"
-    if text != Normalize.BY_QUERY:
-        frame.add(UnknownNormalization(span=first.span, text=text))
+    if first.text not in {*Normalize}:
+        frame.add(UnknownNormalization(span=first.span, text=first.text))
         return Normalize.BY_QUERY
-    normalize = Normalize(text)
+    normalize = Normalize(first.text)
     for sink in declaration.statements:
         if isinstance(sink, tree.SinkStatement) and normalize is not Normalize.BY_QUERY:
             frame.add(SinkWithoutSoftmax(span=sink.span, normalize=normalize))

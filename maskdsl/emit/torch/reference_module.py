@@ -5,7 +5,12 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.torch.pattern_functions import coordinate_calls, helper_lines, pattern_functions
 from maskdsl.emit.torch.pooling_function import pooling_functions
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.branches import derivatives_are_finite
+
+_COUNTED = "p = p * torch.where(attends & (p != 0), weights, 0)"
+_COUNTED_ALONE = "p = p * torch.where(attends & ((p != 0) | weights.isfinite()), weights, 0)"
+"""Without a softmax the derivative by a probability of 0 is the weight."""
 
 
 def emit_reference(plan: KernelPlan) -> str:
@@ -16,12 +21,12 @@ def emit_reference(plan: KernelPlan) -> str:
         score = ["s = s * torch.where(attends, scale(s, **guarded_values), 0)"]
     if mask.scores:
         score.append("s = score(torch.where(attends, s, 0), **guarded_values)")
-    if not derivatives_are_finite(mask):
+    softmax = mask.normalize is not Normalize.NONE
+    if softmax and not derivatives_are_finite(mask):
         # Pairs with a score of -inf are masked too: their p = 0 would make NaN of infinite derivatives.
         masked = ["attends = attends & (s != -torch.inf)", "guarded_values = guarded(values, inputs, attends)"]
         score = ["products = s", *score, *masked, "s = products", *score]
-    counted = "torch.where(attends & (p != 0), weight(s, **guarded_values), 0)"
-    weight = [f"p = p * {counted}"] if mask.weight is not None else []
+    weight = ["weights = weight(s, **guarded_values)", _COUNTED if softmax else _COUNTED_ALONE]
     extra = mask.scale is not None or mask.scores or mask.weight is not None
     if extra:
         score.insert(0, "guarded_values = guarded(values, inputs, attends)")
@@ -34,6 +39,8 @@ def emit_reference(plan: KernelPlan) -> str:
             "coordinates": coordinate_calls(plan),
             "attends": ["values, attends = attended(q, k.shape[2], inputs)"] if extra else None,
             "score": score,
-            "weight": weight,
+            "softmax": None if softmax else ["p = s.masked_fill(~attends, 0)"],
+            "weight": weight if mask.weight is not None else [],
+            "results": None if softmax else ["return (p @ v).to(q.dtype), p.new_zeros(p.shape[:3])"],
         },
     )

@@ -11,6 +11,7 @@ from maskdsl.emit.torch.pattern_functions import (
     pattern_functions,
 )
 from maskdsl.emit.torch.pooling_function import pooling_functions
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
 _SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
@@ -27,6 +28,29 @@ _GATHERED_BACKWARD = [
     "",
     "problem.for_each(gathered_work, range(len(problem.k)))",
 ]
+_UNNORMALIZED = {
+    "wants_sums": ["wants_sums = False"],
+    "lse": ["return out, out.new_zeros(*out.shape[:3], 1)"],
+    "softmax": ["p = block(s, limits, columns, 0)"],
+    "result": ["if tile.group.piece:", "    target.add_(result)", "elif not direct:", "    target.copy_(result)"],
+    "merge": [],
+    "normalizers": [
+        "# NaN for queries whose result or gradient is not finite: it reaches the pairs that attend, and no others.",
+        "is_whole = (out.isfinite() & grad_out.isfinite()).all(dim=-1, keepdim=True)",
+        "delta = torch.zeros_like(lse).masked_fill_(is_whole.logical_not_(), torch.nan)",
+        "problem.poisoned = not is_finite(problem.q, problem.k, problem.v, delta)",
+        "norms, grad_out = (delta,), problem.clean(grad_out)",
+    ],
+    "find_normalizers": [],
+    "probabilities": ["p = s", "for norm in norms:", "    p.sub_(tile.queries(norm))", "block(p, limits, columns, 0)"],
+    "slope": [
+        "block(ds.sub_(tile.queries(delta)), limits, columns, 0)",
+        "queries = problem.clean(queries)",
+    ],
+}
+"""The holes of `codegen/tiled.py` without a softmax: the score is the probability."""
+_OF_GATHERED = ("softmax", "probabilities", "slope")
+"""Those of `codegen/gathered.py` that are filled alike."""
 
 
 def emit_tiled(plan: KernelPlan) -> str:
@@ -37,7 +61,9 @@ def emit_tiled(plan: KernelPlan) -> str:
     mask_reads = ", ".join(f'"{name}"' for name in pair_parameters(plan, (plan.mask.relation,)))
     pattern = [f"MASK_READS = {{{mask_reads}}}" if mask_reads else "MASK_READS = set()"]
     pattern += [f"CHANGES_SCORES = {bool(plan.mask.scores) or plan.mask.scale is not None}", "", ""]
+    softmax = plan.mask.normalize is not Normalize.NONE
     holes: dict[str, list[str] | None] = {
+        **{name: None if softmax else lines for name, lines in _UNNORMALIZED.items()},
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
         "imports": _imports(plan),
         "tiles": [*definitions("tiles"), "", ""],
@@ -56,7 +82,10 @@ def emit_tiled(plan: KernelPlan) -> str:
 
 def _gathered_lines(plan: KernelPlan) -> list[str]:
     """The lines of `codegen/gathered.py`, for rows that gather their keys by list."""
-    filled = fill(read_skeleton("gathered"), {"header": [], **_forward_holes(plan), **_backward_holes(plan)})
+    softmax = plan.mask.normalize is not Normalize.NONE
+    alone = {**{name: _UNNORMALIZED[name] for name in _OF_GATHERED}, "result": ["tile.set_queries(out, result)"]}
+    holes = {name: None if softmax else lines for name, lines in alone.items()}
+    filled = fill(read_skeleton("gathered"), {"header": [], **holes, **_forward_holes(plan), **_backward_holes(plan)})
     return filled.partition("import torch\n\n")[2].splitlines()
 
 
@@ -66,7 +95,10 @@ def _adjusts(plan: KernelPlan) -> bool:
 
 
 def _helpers(plan: KernelPlan) -> tuple[str, ...]:
-    return _LEAVES if plan.mask.weight is None else ("counted_weight", *_LEAVES)
+    if plan.mask.weight is None:
+        return _LEAVES
+    alone = plan.mask.normalize is Normalize.NONE
+    return ("counted_weight", *(("finite_weight",) if alone else ()), *_LEAVES)
 
 
 def _imports(plan: KernelPlan) -> list[str]:
@@ -102,18 +134,20 @@ def _backward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     if not _adjusts(plan):
         return {"score_graph": [], "weight_graph": [], "score_gradient": []}
     weighted = plan.mask.weight is not None
+    excludes = plan.mask.normalize is not Normalize.NONE and not derivatives_are_finite(plan.mask)
     score_graph = [
         "with torch.enable_grad():",
         "    leaves = Leaves(problem, tile, s.shape, limits, gradients)",
         "    s = start = s.detach().requires_grad_()",
         *(f"    {line}" for line in _score_lines(plan, "leaves.values")),
         *(["    weights = weight(start, **leaves.values).expand_as(s)"] if weighted else []),
-        *([] if derivatives_are_finite(plan.mask) else ["leaves.exclude(s.detach())"]),
+        *(["leaves.exclude(s.detach())"] if excludes else []),
         "scores, s = s, block(s.detach().clone(), limits, columns, 0)",
     ]
+    counted = "counted_weight" if plan.mask.normalize is not Normalize.NONE else "finite_weight"
     weight_graph = [
         "weight_grad = p * ds",
-        "tile_weights = counted_weight(weights.detach(), p)",
+        f"tile_weights = {counted}(weights.detach(), p)",
         "ds.mul_(tile_weights)",
         "weighted = block(p * tile_weights, limits, columns, 0)",
     ]

@@ -21,7 +21,7 @@ from maskdsl.emit.triton.tile_loops import Loops, wrapped_tuple
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import kernel_helpers
 from maskdsl.ir.expressions import Constant, Side
-from maskdsl.ir.mask import Input
+from maskdsl.ir.mask import Input, Normalize
 
 _LOG2_E = "1.4426950408889634"
 
@@ -38,23 +38,21 @@ def emit_triton(plan: KernelPlan) -> str:
     tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
-    exactly = scores_may_be_large(plan)
-    softmax = (
-        softmax_lines("online_softmax_step_exactly")
-        if exactly
-        else softmax_lines("online_softmax_step", "online_softmax_step_exactly")
-    )
     top = header(plan, "triton", "Attention over tiles in Triton.")
     pieces = [
-        fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax, "header": top}),
+        fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax_lines(plan), "header": top}),
         fill(read_skeleton("backward"), {**backward, **around.gradient_holes(GradientSums(body.leaves))}),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
     return "\n\n".join(pieces)
 
 
-def softmax_lines(*names: str) -> list[str]:
-    """The lines of these online-softmax functions, for the hole `softmax`."""
+def softmax_lines(plan: KernelPlan, exactly: bool = False) -> list[str]:
+    """The lines of the online-softmax functions that kernels call, for the hole `softmax`."""
+    if plan.mask.normalize is Normalize.NONE:
+        return []
+    names = ["online_softmax_step", "online_softmax_step_exactly"]
+    names = names[1:] if exactly or scores_may_be_large(plan) else names
     text = read_skeleton("triton_functions")
     return ["", *separated(["@triton.jit", *helper(text, name)] for name in names), "", ""]
 

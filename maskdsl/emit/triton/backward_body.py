@@ -12,7 +12,9 @@ from maskdsl.emit.triton.forward_body import Body, Holes, MaybeHoles, replace_sc
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
 from maskdsl.emit.triton.token_coordinates import HEAD_TABLE
 from maskdsl.emit.triton.triton_printer import TritonPrinter
+from maskdsl.emit.triton.unnormalized import backward_holes
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Score, Side, apply
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.ops import Op
 from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
 from maskdsl.ir.rewrites.derive import ONE, derivative
@@ -67,12 +69,17 @@ class GradientBody(Body):
     def probability_holes(self) -> MaybeHoles:
         """The holes from scores to probabilities."""
         exactly = scores_may_be_large(self.plan)
-        return {name: lines if exactly else None for name, lines in _EXACTLY.items()}
+        holes: MaybeHoles = {name: lines if exactly else None for name, lines in _EXACTLY.items()}
+        plain = backward_holes(self.plan)
+        if self.plan.mask.normalize is Normalize.NONE:
+            return {**holes, **plain}
+        return {**plain, **holes}
 
     @cached_property
     def masks_derivatives(self) -> bool:
         """Whether derivatives may be infinite or NaN, so that pairs with p = 0 must be masked out."""
-        return not derivatives_are_finite(self.plan.mask, BOUNDED)
+        softmax = self.plan.mask.normalize is not Normalize.NONE  # otherwise p = 0 is a probability like any other
+        return softmax and not derivatives_are_finite(self.plan.mask, BOUNDED)
 
     @property
     def full_mask(self) -> str | None:
@@ -210,13 +217,19 @@ class GradientBody(Body):
             printer.lines.append(f"weights = tl.full([1, 1], {weight.value}, s.dtype)")
         else:
             printer.assign("weights", weight)
-            printer.lines.append("weights = tl.where(p == 0, 0.0, weights)")
+            printer.lines.append(self.counted_weights())
         for leaf in self.leaves.every:
             by_leaf = derivative(weight, leaf.node)
             if by_leaf is not None:
                 factors = ["p", "ds", _factor_text(printer, f"{leaf.text}_weight_derivative", by_leaf)]
                 printer.lines.append(f"{leaf.text}_weight_term = {' * '.join(each for each in factors if each)}")
         return printer.lines
+
+    def counted_weights(self) -> str:
+        """The statement that makes weights of pairs of probability 0 finite."""
+        if self.plan.mask.normalize is Normalize.NONE:  # its derivative by the probability is the weight
+            return 'weights = tl.where((p == 0) & ~(tl.abs(weights) < float("inf")), 0.0, weights)'
+        return "weights = tl.where(p == 0, 0.0, weights)"
 
 
 def _factor_text(printer: TritonPrinter, name: str, expression: Expression) -> str:

@@ -8,6 +8,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.emit.triton.forward_body import scores_may_be_large
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
 from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.derive import derivative
 
 
@@ -74,7 +75,8 @@ class Contributions:
     def ds_bound(self) -> list[str]:
         """A bound of |dS| that rounding of the difference cannot exceed, for the fixed point of tables."""
         if any(self.derivatives.products(leaf) for leaf in self.leaves.of_tables()):
-            return ["ds_bound = p * (tl.abs(ds) + tl.abs(delta_i)[:, None])"]
+            softmax = self.leaves.names.plan.mask.normalize is not Normalize.NONE
+            return ["ds_bound = p * (tl.abs(ds) + tl.abs(delta_i)[:, None])" if softmax else "ds_bound = tl.abs(ds)"]
         return []
 
     def query_starts(self) -> list[str]:

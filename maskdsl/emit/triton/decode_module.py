@@ -10,6 +10,7 @@ from maskdsl.emit.triton.attention_module import Surroundings, softmax_lines
 from maskdsl.emit.triton.block_bounds import HEAD, BoundNames, ends
 from maskdsl.emit.triton.forward_body import Body
 from maskdsl.emit.triton.tile_loops import Ends
+from maskdsl.emit.triton.unnormalized import decode_holes
 from maskdsl.ir.expressions import TRUE, Coordinate, Head, Leaf, Side
 from maskdsl.ir.facts.bounds import ANYTHING, Bounder, Bounds
 from maskdsl.ir.facts.reads import reads
@@ -28,7 +29,7 @@ def emit_decode(plan: KernelPlan) -> str:
     lines = [line for lines in kernel.values() for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
     top = header(plan, "triton", "Decoding and chunked prefill in Triton.")
-    holes = {**kernel, **around.holes(), "softmax": softmax_lines("online_softmax_step_exactly"), "header": top}
+    holes = {**kernel, **around.holes(), "softmax": softmax_lines(plan, exactly=True), "header": top}
     return fill(read_skeleton("decode"), holes)
 
 
@@ -63,6 +64,7 @@ class _DecodeBody(Body):
         if used & {"first_key", "last_key"}:
             used.add("key_positions")
         return {
+            **decode_holes(self.plan),
             "query_coordinates": [
                 *(f"{name} = {text}" for name, text in of_rows.items() if name in used),
                 *queries,

@@ -7,13 +7,22 @@ from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import KEYS_BY_QUERIES, POSITIONS, QUERIES_BY_KEYS, TritonPrinter
+from maskdsl.emit.triton.unnormalized import forward_holes
 from maskdsl.ir.expressions import TRUE, Constant, Expression, Side
 from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.ops import Type
 
 Holes = dict[str, list[str]]
 MaybeHoles = dict[str, list[str] | None]
 """The lines of holes by name; None keeps the code of the skeleton."""
+_EXACTLY: Holes = {
+    "full_softmax": [
+        "p, rescale, m_i = online_softmax_step_exactly(s, m_i, UNIT)",
+        "l_i = l_i * rescale + tl.sum(p, 1)",
+    ]
+}
+"""The softmax of full tiles, of scores of any size."""
 _LARGEST_SCALE = 2 / 1.4426950408889634
 
 
@@ -34,13 +43,13 @@ class Body:
         """Further variables of its kernels, which printed ones must avoid."""
         return set()
 
-    def holes(self) -> Holes:
+    def holes(self) -> MaybeHoles:
         score, weight = self.score_lines(), self.weight_lines()
-        softmax = "online_softmax_step_exactly" if scores_may_be_large(self.plan) else "online_softmax_step"
         return {
+            **forward_holes(self.plan),
+            **(_EXACTLY if scores_may_be_large(self.plan) else {}),
             "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
             "full_score": [*self.coordinate_lines(Side.KEY, self.changes()), *score],
-            "full_softmax": [f"p, rescale, m_i = {softmax}(s, m_i, UNIT)"],
             "full_weight": weight,
             "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
             "predicate": self.relation_lines(),
@@ -125,7 +134,7 @@ class Body:
 
     def scale_products(self, printer: TritonPrinter) -> None:
         mask = self.plan.mask
-        if mask.scale is None and mask.scores:
+        if mask.scale is None and (mask.scores or mask.normalize is Normalize.NONE):
             printer.lines.append("s *= DIM**-0.5")
         elif mask.scale is not None and constant_unit(self.plan) is None and mask.scale != Constant(1.0):
             printer.statement("s *= ", mask.scale)
@@ -144,18 +153,21 @@ class Body:
 
 
 def constant_unit(plan: KernelPlan) -> float | None:
-    """The pattern's scale if UNIT can hold it: a positive constant, no other change of scores, and a unit up to 2.
+    """The pattern's scale if UNIT can hold it: a positive constant, then a softmax, and a unit up to 2.
 
     `online_softmax_step` needs a unit of at most 2.
     """
     scale = plan.mask.scale
-    if isinstance(scale, Constant) and 0 < scale.value <= _LARGEST_SCALE and not plan.mask.scores:
+    in_unit = not plan.mask.scores and plan.mask.normalize is not Normalize.NONE
+    if isinstance(scale, Constant) and 0 < scale.value <= _LARGEST_SCALE and in_unit:
         return float(scale.value)
     return None
 
 
 def scores_may_be_large(plan: KernelPlan) -> bool:
-    """Whether a pattern changes scores, which then may be of any size; UNIT is log2(e) alone in this case."""
+    """Whether a softmax is of changed scores, which may be of any size; UNIT is log2(e) alone in this case."""
+    if plan.mask.normalize is Normalize.NONE:
+        return False
     return constant_unit(plan) is None and (bool(plan.mask.scores) or plan.mask.scale is not None)
 
 

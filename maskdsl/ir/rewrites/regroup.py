@@ -82,7 +82,8 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
     """The regrouping of a mask; None unless exactly one route selects a constant number of key groups per query."""
     routes = [each for each in mask.routed if isinstance(each, Route) and each.name in reads(mask.relation).inputs]
     per_query = [each for each in routes if each.queries.by == "i" and each.keys.by not in (None, "i")]
-    if len(per_query) != 1 or mask.queries.is_pooled or mask.keys.is_pooled:
+    pooled = mask.queries.is_pooled or mask.keys.is_pooled
+    if len(per_query) != 1 or pooled or not mask.has_sums:
         return None
     (route,) = per_query
     if route.name in reads(*mask.pair_values).inputs:  # the selection also decides scores or weights

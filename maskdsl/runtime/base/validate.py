@@ -12,6 +12,7 @@ from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.backends import UnknownLayout
 from maskdsl.base.errors.calls.inputs import MissingInput
 from maskdsl.base.errors.calls.lengths import NotIntegers, NotOneAxis
+from maskdsl.base.errors.calls.normalization import NoSums
 from maskdsl.base.errors.calls.selection import LaidOutPooled
 from maskdsl.base.errors.calls.vectors import (
     MixedDevices,
@@ -24,7 +25,7 @@ from maskdsl.base.errors.language.heads import Distributed
 from maskdsl.base.source import Span
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.facts.ranges import INT32
-from maskdsl.ir.mask import DimensionKind, Input
+from maskdsl.ir.mask import DimensionKind, Input, Normalize
 from maskdsl.ir.meaning import vectors
 from maskdsl.ir.meaning.inputs import beyond_32_bits, unfit, unknown_input
 from maskdsl.ir.ops import Type
@@ -61,6 +62,7 @@ class Signature:
     multiplies: bool = False
     """Whether scores may read products of vectors, which are computed before attention."""
     pools_queries: bool = False
+    normalize: Normalize = Normalize.BY_QUERY
 
 
 def arguments(
@@ -126,6 +128,13 @@ def check_options(layout: object, **flags: object) -> None:
     for name, flag in flags.items():
         if not isinstance(flag, bool):
             raise AttnError(WrongArgument(name=name, found=shown(flag), expected="True or False"))
+
+
+def check_sums(signatures: Iterable[Signature], return_lse: bool) -> None:
+    """Raises `NoSums` if a log-sum-exp is wanted of a pattern, or of branches, without a softmax by query."""
+    for each in signatures if return_lse else ():
+        if each.normalize is not Normalize.BY_QUERY:
+            raise AttnError(NoSums(pattern=each.pattern, normalize=each.normalize, span=each.span))
 
 
 def integers_of(name: str, value: object, device: torch.device) -> Tensor:

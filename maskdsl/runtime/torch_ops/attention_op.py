@@ -4,8 +4,8 @@
 compiled masks as handles: see `runtime/compiled_mask.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoForwardMode, NoSecondDerivative
 from maskdsl.runtime.base.call import Saved
 from maskdsl.runtime.base.processes import check_whole
+from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.base.validate import check_tensors
 from maskdsl.runtime.compiled_mask import Bound, find
 from maskdsl.runtime.kernels.dispatch import blank
@@ -36,9 +37,6 @@ LIBRARY.define(
 )
 ATTENTION = torch.ops.maskdsl.attention.default
 BACKWARD = torch.ops.maskdsl.attention_backward.default
-_AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality) | torch._C.DispatchKeySet(
-    torch._C.DispatchKey.ADInplaceOrView
-)
 _PLAIN_KEYS = frozenset(
     (torch._C.DispatchKeySet(device) | torch._C.DispatchKeySet(autograd)).raw_repr()
     for device, autograd in (
@@ -74,14 +72,6 @@ def attention_backward(*arguments: Any) -> list[Tensor]:
     compiled = find(handle).bound(saved.q.shape[2], saved.k.shape[2])
     with recording():
         return compiled.kernel(saved.q, saved.v).backward(saved, inputs or (), layout, needs)
-
-
-@contextmanager
-def recording() -> Iterator[None]:
-    """A context that enables autograd inside an operator's kernel: backward passes differentiate small graphs."""
-    include, exclude = torch._C._dispatch_tls_local_include_set(), torch._C._dispatch_tls_local_exclude_set()
-    with torch._C._ForceDispatchKeyGuard(include, exclude - _AUTOGRAD):
-        yield
 
 
 # Fake kernels: shapes and dtypes only

@@ -12,6 +12,7 @@ from torch.autograd.function import _SingleLevelFunction
 from torch.compiler import is_compiling
 
 from maskdsl.runtime.base.packed_tokens import packed_queries
+from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, find
 from maskdsl.runtime.kernels.finisher import QueryRows
 from maskdsl.runtime.torch_ops.attention_op import (
@@ -19,7 +20,6 @@ from maskdsl.runtime.torch_ops.attention_op import (
     BackwardFunction,
     below_autograd,
     needs_recording,
-    recording,
     single_level,
 )
 from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
@@ -81,7 +81,7 @@ def _rows(
     """The declared positions of the queries of a call; None for all of them in declared order."""
     entries = torch.arange(len(out), device=out.device)[:, None, None]
     if not starts:
-        positions = None if layout == "declared" else bound.kernel(out, out).call(inputs, out, False).layout[0]
+        positions = None if layout == "declared" else _laid_out_queries(bound, out, inputs)
         return None if positions is None else QueryRows(entries, positions)
     if len(starts) == 1:
         (first,) = starts
@@ -90,6 +90,14 @@ def _rows(
         return QueryRows(entries, positions.clamp(0, bound.plan.mask.queries.length - 1))
     entry, position = packed_queries(bound.plan.mask, starts, out.shape[2])
     return QueryRows(entry[None, None], position[None, None])
+
+
+def _laid_out_queries(bound: Bound, out: Tensor, inputs: Sequence[Tensor]) -> Tensor | None:
+    """Declared positions of queries in laid-out order; None if they lie as declared. Inputs that decide it are read."""
+    plan = bound.plan
+    given = dict(zip((each.name for each in plan.mask.given), inputs, strict=True))
+    on_host = {name: given[name] for name in plan.tile_inputs}
+    return bound.states.find(plan, on_host, len(out)).layout(out.device)[0]
 
 
 def _finish_backward(*arguments: Any) -> list[Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 
+from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.torch_ops.attention_op import (
     ATTENTION,
@@ -19,7 +20,6 @@ from maskdsl.runtime.torch_ops.attention_op import (
     BackwardFunction,
     below_autograd,
     needs_recording,
-    recording,
     register_autocast,
     single_level,
 )

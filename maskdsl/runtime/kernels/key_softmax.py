@@ -1,0 +1,97 @@
+"""Kernels of `normalize softmax by k`: attention of the transposed mask, forward and backward, in another role.
+
+With P the probabilities, P^T u is ordinary attention of keys over queries with values u: `ir/rewrites/transpose.py`.
+Its log-sum-exp normalizes the keys, and P v is its gradient by u along v. With u the gradient of the output, P^T u is
+dV, and its other gradients along v are dK, dQ and those of inputs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.rewrites.transpose import transposed
+from maskdsl.runtime.backends.protocol import Backend
+from maskdsl.runtime.base.call import Saved
+from maskdsl.runtime.base.call_cache import CallStates
+from maskdsl.runtime.base.recording import recording
+from maskdsl.runtime.kernels.dispatch import Forward, Kernel, blank, nothing
+
+
+class KeySoftmaxKernel(Kernel):
+    """A `Kernel` of one softmax for each key. Its log-sum-exps are zeros."""
+
+    def __init__(self, plan: KernelPlan, backend: Backend, plain: Kernel, states: CallStates) -> None:
+        super().__init__(plan, backend, states)
+        self.inner = Kernel(replace(plan, mask=transposed(plan.mask)), backend, CallStates())
+        self.plain = plain
+        """A kernel whose module pools tokens as the pattern does."""
+
+    @property
+    def source(self) -> str:
+        """The text of the generated module, in which queries and keys have changed places."""
+        return self.inner.source
+
+    def with_pooled(
+        self, side: Side, x: Tensor, values: Mapping[str, Tensor], present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As that of `Kernel`."""
+        return self.plain.with_pooled(side, x, values, present)
+
+    def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> Forward:
+        """As that of `Kernel`."""
+        inputs = [x.detach() for x in inputs]
+
+        def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            if 0 in (q.shape[0], q.shape[2], k.shape[2]):
+                out, lse = nothing(q, v, wants_lse, self.rows(q))
+                return out, lse.zero_()
+            given = q.detach(), k.detach(), v.detach()
+            q, keys, values = (self._of_heads(x, q) for x in self._tokens(given, inputs))
+            zeros = _zeros(q, q.shape[2], v.shape[3])
+            _, sums = self.inner.forward(keys, q, zeros[..., :1], inputs, layout, True)
+            along = Saved(keys, q, zeros, _zeros(q, keys.shape[2], v.shape[3]), sums, values, torch.zeros_like(sums))
+            with recording():
+                (out,) = self.inner.backward(along, inputs, layout, [False, False, True, *(False for _ in inputs)])
+            return out, blank(q, v, wants_lse)[1].zero_()
+
+        return forward
+
+    def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
+        """As that of `Kernel`."""
+        given = saved[:3]
+        if 0 in (given[0].shape[0], given[0].shape[2], given[1].shape[2]):
+            sources = zip((*given, *inputs), needs, strict=True)
+            return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x, need in sources if need]
+        leaves = [x.detach().requires_grad_() for x in given]
+        with torch.enable_grad():
+            tokens = self._tokens(leaves, inputs)
+            heads = [self._of_heads(x, saved.q) for x in tokens]
+        q, keys, values = (x.detach() for x in heads)
+        # A query without keys has no gradient, even if its own is NaN.
+        empty = (saved.out == 0).all(dim=-1) & ~saved.grad_out.isfinite().all(dim=-1)
+        grad_out = saved.grad_out.to(q.dtype).masked_fill(empty.unsqueeze(-1), 0)
+        grad_v, sums = self.inner.forward(keys, q, grad_out, inputs, layout, True)
+        along = Saved(keys, q, grad_out, grad_v, sums, values, torch.zeros_like(sums))
+        grad_k, grad_q, *others = self.inner.backward(along, inputs, layout, [True, True, False, *needs[3:]])
+        grads = torch.autograd.grad(heads, leaves, [grad_q, grad_k, grad_v])
+        wanted = [grad for grad, need in zip(grads, needs, strict=False) if need]
+        return [grad.contiguous() for grad in (*wanted, *others)]
+
+    def _tokens(self, given: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+        """All queries, keys and values, pooled ones included."""
+        sides = (Side.QUERY, Side.KEY, Side.KEY)
+        values = self.values(inputs, given[0].device) if any(map(self.pools, sides)) else {}
+        return [self.all_tokens(side, x, values) for side, x in zip(sides, given, strict=True)]
+
+    def _of_heads(self, x: Tensor, q: Tensor) -> Tensor:
+        """Keys or values with a copy for each query head."""
+        return x if x.shape[1] == q.shape[1] else x.repeat_interleave(q.shape[1] // x.shape[1], dim=1)
+
+
+def _zeros(q: Tensor, tokens: int, dim: int) -> Tensor:
+    """Zeros [batch, heads, tokens, dim] that take memory for one token."""
+    return q.new_zeros(dim).expand(*q.shape[:2], tokens, dim)
