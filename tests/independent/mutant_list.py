@@ -368,8 +368,8 @@ MUTANTS = (
     Mutant(
         "forward kernel: a finite log-sum-exp of nothing",
         "codegen/forward.py",
-        'lse_i = tl.where(empty, float("-inf"), lse_i)\n    real',
-        "lse_i = tl.where(empty, m_i, lse_i)\n    real",
+        'lse_i = tl.where(empty, float("-inf"), lse_i)\n    # end',
+        "lse_i = tl.where(empty, m_i, lse_i)\n    # end",
         KERNELS,
     ),
     Mutant(

@@ -12,7 +12,8 @@ HELPERS = ("triton_functions", "pooling", "functions")
 def filled(module: str, skeletons: Iterable[str]) -> str:
     """The lines that stand neither in these skeletons nor in helpers, behind the names of their functions."""
     whole = [line for name in (*HELPERS, *skeletons) for line in read_skeleton(name).splitlines()]
-    return "\n".join(_filled(module.splitlines(), whole)) + "\n"
+    kept = [line for line in whole if not re.fullmatch(r" *# (hole: \w+|end)", line)]
+    return "\n".join(_filled(module.splitlines(), kept)) + "\n"
 
 
 def _filled(lines: list[str], whole: list[str]) -> Iterator[str]:
