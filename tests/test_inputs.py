@@ -1,5 +1,8 @@
-"""Inputs made from lengths, positions, padding and trees, against loops over their definitions."""
+"""Inputs made from lengths, positions, padding, trees and graphs, against loops over their definitions."""
 
+from typing import NamedTuple
+
+import networkx
 import numpy as np
 import pytest
 import torch
@@ -109,9 +112,50 @@ def test_a_long_chain():
     assert torch.equal(enter, torch.arange(50_000, dtype=torch.int32)) and (leave == 50_000).all()
 
 
+class Matrix(NamedTuple):
+    """What is read of a sparse matrix of SciPy."""
+
+    row: np.ndarray
+    col: np.ndarray
+    shape: tuple[int, int]
+
+    def tocoo(self) -> "Matrix":
+        return self
+
+
+def test_neighbours_of_a_graph():
+    pairs = torch.tensor([[3, 0, 0, 2, 0], [0, 3, 1, 2, 3]])
+    graph = networkx.DiGraph()
+    graph.add_nodes_from("abcd")
+    graph.add_edges_from([("d", "a"), ("a", "d"), ("a", "b"), ("c", "c")])
+    matrix = torch.zeros(4, 4).index_put((pairs[0], pairs[1]), torch.tensor(1.0))
+    forms = [
+        pairs,
+        pairs.tolist(),
+        pairs.int().numpy(),
+        matrix.to_sparse(),
+        matrix.to_sparse_csr(),
+        Matrix(pairs[0].numpy(), pairs[1].numpy(), (4, 4)),
+        graph,
+    ]
+    mask = maskdsl.parse("pattern p(n = 4) { space t[n]  input edge: sparse[t, t]  attend edge[q, k] }")["p"].bind()
+    for form in forms:
+        starts, columns = inputs.neighbours(form)
+        assert (starts.tolist(), columns.tolist()) == ([0, 2, 2, 3, 4], [1, 3, 2, 0])
+        assert (mask.dense(edge=(starts, columns)) == (matrix != 0).numpy()).all()
+    both = inputs.neighbours(networkx.path_graph(3))
+    assert [each.tolist() for each in both] == [[0, 1, 3, 4], [1, 0, 2, 1]]
+    assert [each.tolist() for each in inputs.neighbours(torch.zeros(2, 0, dtype=torch.int64), 2)] == [[0, 0, 0], []]
+    assert [each.tolist() for each in inputs.neighbours([[], []])] == [[0], []]
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
+        (lambda: inputs.neighbours(torch.zeros(3, 2, dtype=torch.int64)), "integers [2, edges]"),
+        (lambda: inputs.neighbours(torch.zeros(2, 2)), "integers"),
+        (lambda: inputs.neighbours([[0, 1], [1, 4]], 4), "nodes from 0 to 3, and 4 is among them"),
+        (lambda: inputs.neighbours([[0, 1], [1, -1]]), "nodes from 0 to 1, and -1 is among them"),
         (lambda: inputs.documents(), "exactly one of them is given"),
         (lambda: inputs.documents(lengths=[1], cu_seqlens=torch.tensor([0, 1])), "exactly one of them is given"),
         (lambda: inputs.documents(lengths=[1, -1]), "0 or more"),

@@ -1,4 +1,4 @@
-"""Inputs that patterns often take, made from what people have: lengths, `cu_seqlens`, `position_ids`, padding, trees.
+"""Inputs that patterns often take, made from what people have: lengths, `cu_seqlens`, padding, trees, graphs.
 
 Results are int32 tensors, on the device of the tensor they are made from.
 """
@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise missing(error, "`maskdsl.inputs`", "torch") from error
 
-__all__ = ["documents", "padding", "tree"]
+__all__ = ["documents", "neighbours", "padding", "tree"]
 
 _Numbers = Tensor | Sequence[Any]
 
@@ -87,6 +87,46 @@ def tree(parents: _Numbers) -> tuple[Tensor, Tensor]:
         for side in (0, 1)
     )
     return enter, leave
+
+
+def neighbours(edges: Any, nodes: int | None = None) -> tuple[Tensor, Tensor]:
+    """The lists of a graph, for `input edge: sparse[tokens, tokens]`: row starts [nodes + 1], and columns.
+
+    `edges` are pairs [2, edges], from a query to the key that it attends; a sparse matrix of torch or SciPy; or a graph
+    of networkx, whose nodes are numbered in their order and whose undirected edges go both ways. Columns go up in each
+    row, and are there once. `nodes` is by default the size of the matrix or graph; of pairs, one more than the largest
+    number. Numbers of edges (`float[edge]`) follow the order of a list: give pairs themselves to an attention with
+    these. Raises `AttnError` (E460).
+    """
+    pairs, size = _pairs_of(edges)
+    if pairs.dim() != 2 or len(pairs) != 2:
+        raise _wrong("edges", edges, "integers [2, edges], a sparse matrix, or a graph of networkx")
+    if nodes is None:
+        nodes = size if size is not None else int(pairs.max()) + 1 if pairs.numel() else 0
+    return _compressed(edges, pairs, nodes)
+
+
+def _pairs_of(edges: Any) -> tuple[Tensor, int | None]:
+    """Rows and columns of all edges, [2, edges], and the number of nodes where it is known."""
+    if isinstance(edges, Tensor) and edges.layout is not torch.strided:
+        return edges.to_sparse(layout=torch.sparse_coo).coalesce().indices(), len(edges)
+    if hasattr(edges, "tocoo"):
+        matrix = edges.tocoo()
+        return torch.stack([torch.as_tensor(x).long() for x in (matrix.row, matrix.col)]), matrix.shape[0]
+    if hasattr(edges, "adjacency"):
+        number = {node: index for index, node in enumerate(edges)}
+        pairs = [(number[node], number[other]) for node, others in edges.adjacency() for other in others]
+        return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).t(), len(number)
+    return _integers("edges", edges), None
+
+
+def _compressed(given: object, pairs: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
+    if pairs.numel() and (int(pairs.min()) < 0 or int(pairs.max()) >= nodes):
+        worst = int(pairs.max()) if int(pairs.max()) >= nodes else int(pairs.min())
+        raise _wrong("edges", given, f"nodes from 0 to {nodes - 1}, and {worst} is among them")
+    codes = torch.unique(pairs[0] * nodes + pairs[1])
+    starts = torch.searchsorted(codes, torch.arange(nodes + 1, device=codes.device) * nodes)
+    return starts.to(torch.int32), (codes % max(nodes, 1)).to(torch.int32)
 
 
 def _numbered(given: object, parents: list[int], where: str) -> tuple[list[int], list[int]]:

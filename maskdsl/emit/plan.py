@@ -11,7 +11,7 @@ from maskdsl.analysis.cost.tile_table import TileWork
 from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
-from maskdsl.ir.facts.reads import Reads, reads
+from maskdsl.ir.facts.reads import Reads, reads, reads_lists
 from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace
 from maskdsl.ir.mask import DimensionKind, Given, MaskIR, Sequence, Space
 from maskdsl.ir.meaning.inputs import relation_inputs
@@ -149,8 +149,7 @@ class KernelPlan:
     @cached_property
     def tiles_read_lists(self) -> bool:
         """Whether the relation reads a sparse input: its list becomes tiles on the host."""
-        names = reads(self.mask.relation).inputs
-        return any(each.sparse for each in self.mask.named(names))
+        return reads_lists(self.mask.relation)
 
     @cached_property
     def finds_device_order(self) -> bool:

@@ -24,6 +24,7 @@ from maskdsl.ir.mask import (
     CoordinateDefinition,
     CoordinateSource,
     Given,
+    Input,
     MaskIR,
     Normalize,
     PoolBoxes,
@@ -59,12 +60,19 @@ def print_mask(mask: MaskIR) -> str:
         lines += _sequence("tokens", mask.queries)
     else:
         lines += [*_sequence("queries", mask.queries), *_sequence("keys", mask.keys)]
-    for each in mask.given:
-        lines.append(f"input {each.name}: {each.type}[{', '.join(dimension.text for dimension in each.dimensions)}]")
+    lines += [f"input {each.name}: {_input_type(mask, each)}" for each in mask.given]
     if mask.branches:
         text = "\n".join(lines) + "\n"
         return text + "".join(f"\nbranch {each.branch}\n{_attention(each)}" for each in mask.branches)
     return "\n".join(lines) + "\n" + _attention(mask)
+
+
+def _input_type(mask: MaskIR, declared: Input) -> str:
+    """The type and the dimensions as declared: entries stand for those in front of their sparse input."""
+    sparse = None if declared.lists is None else mask.input(declared.lists)
+    front = len(declared.dimensions) - (1 if sparse is None else len(sparse.dimensions) - 1)
+    dimensions = declared.dimensions if sparse is None else (*declared.dimensions[:front], declared.dimensions[-1])
+    return f"{'sparse' if declared.sparse else declared.type}[{', '.join(each.text for each in dimensions)}]"
 
 
 def _attention(mask: MaskIR) -> str:

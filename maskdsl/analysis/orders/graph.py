@@ -4,20 +4,23 @@ For patterns whose structure is in their inputs, such as the edges of a mesh. Th
 expression, so it is only proposed: as the values of an input to order by.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from maskdsl.analysis.orders.layouts import Layout, laid_out, spaces_of, token
 from maskdsl.analysis.tiles.block_map import Array
-from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.analysis.tiles.mask_tiles import tiles, tiles_with_pairs
 from maskdsl.base.records import dataclass
+from maskdsl.ir.facts.reads import reads_lists
 from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, MaskIR
 from maskdsl.ir.ops import Type
 
 _MOST_TOKENS = 1 << 14
-"""The longest sequence that is reordered."""
+"""The longest sequence that is reordered, if no list has its edges."""
+_MOST_LISTED = 1 << 19
+"""The most edges, of all heads, and the most tokens, if lists of entries bound the attending pairs."""
 _MOST_EDGES = 1 << 17
 """The most edges of one head. With more attended pairs, the nodes are blocks of consecutive tokens."""
 _MOST_NODES = 512
@@ -45,10 +48,10 @@ def reordered(mask: MaskIR, inputs: Mapping[str, Array], attended: float) -> Reo
     """
     sequence = mask.queries
     taken = sequence.definition(NAME) or mask.input(NAME) or any(space.axis(NAME) for space in sequence.spaces)
-    if not mask.self_attention or sequence.length > _MOST_TOKENS or taken:
+    if not mask.self_attention or taken:
         return None
-    size = 1 if attended <= _MOST_EDGES * mask.heads else -(-sequence.length // _MOST_NODES)
-    positions = _cuthill_mckee(laid_out(mask, {}), inputs, size)
+    edges = _edges(laid_out(mask, {}), inputs, attended)
+    positions = None if edges is None else _cuthill_mckee(sequence.length, *edges)
     if positions is None:
         return None
     dimension = Dimension(DimensionKind.TOKENS, sequence.length, "tokens")
@@ -59,20 +62,36 @@ def reordered(mask: MaskIR, inputs: Mapping[str, Array], attended: float) -> Reo
     return Reordered(mask, positions, {name: (token(NAME),) for name in spaces_of(mask)})
 
 
-def _cuthill_mckee(mask: MaskIR, inputs: Mapping[str, Array], size: int) -> Array | None:
-    """int32 [tokens]: the rank of every token; None for a dense graph. Nodes are blocks of `size` tokens."""
+def _edges(mask: MaskIR, inputs: Mapping[str, Array], attended: float) -> tuple[list[tuple[Array, Array]], int] | None:
+    """The edges of each head class, and the tokens of a node; None for a long sequence or a dense graph."""
+    length = mask.queries.length
+    if length > (_MOST_LISTED if reads_lists(mask.relation) else _MOST_TOKENS):
+        return None
+    block = max(64, -(-length // _MOST_NODES))
+    pairs = tiles_with_pairs(mask, (block, block), inputs)[1] if reads_lists(mask.relation) else (None,)
+    listed = [(each.row, each.column) for each in pairs if each is not None]
+    if len(listed) == len(pairs) and sum(len(row) for row, _ in listed) <= _MOST_LISTED:
+        return listed, 1
+    if length > _MOST_TOKENS:
+        return None
+    size = 1 if attended <= _MOST_EDGES * mask.heads else -(-length // _MOST_NODES)
+    edges = []
+    for head_class in tiles(mask, (size, size), inputs).head_classes:
+        if head_class.full.count + head_class.partial.count > _MOST_EDGES:
+            return None
+        edges += [head_class.full.expand(), head_class.partial.expand()]
+    return edges, size
+
+
+def _cuthill_mckee(length: int, edges: Iterable[tuple[Array, Array]], size: int) -> Array:
+    """int32 [tokens]: the rank of every token. Nodes are blocks of `size` tokens."""
     from networkx import Graph  # start-up time
     from networkx.utils import reverse_cuthill_mckee_ordering
 
-    length = mask.queries.length
     graph = Graph()
     graph.add_nodes_from(range(-(-length // size)))
-    block_map = tiles(mask, (size, size), inputs)
-    for head_class in block_map.head_classes:
-        if head_class.full.count + head_class.partial.count > _MOST_EDGES:
-            return None
-        for runs in (head_class.full, head_class.partial):
-            graph.add_edges_from(zip(*(each.tolist() for each in runs.expand()), strict=True))
+    for row, column in edges:
+        graph.add_edges_from(zip(row.tolist(), column.tolist(), strict=True))
     ranks = np.empty(len(graph), dtype=np.int32)
     ranks[list(reverse_cuthill_mckee_ordering(graph))] = np.arange(len(graph), dtype=np.int32)
     return np.repeat(ranks, size)[:length]

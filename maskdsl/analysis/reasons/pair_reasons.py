@@ -277,6 +277,11 @@ class _LineReasons:
                 if isinstance(route, Route) and route.name == condition.input:
                     return self.selected(route, condition)
 
+        match condition:
+            case Apply(op=Op.LESS_EQUAL, arguments=(Constant(value=0), Read(sparse=True, indices=(*_, row, column)))):
+                stored = "has an entry" if self.constant(condition).value else "has no entry"
+                return f"row {self.constant(row).value} {stored} in column {self.constant(column).value}"
+
         def fill(node: Expression) -> Expression | None:
             return self.constant(node) if isinstance(node, Coordinate | InSpace | Head | Batch) else None
 

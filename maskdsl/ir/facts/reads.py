@@ -86,6 +86,11 @@ def elements(expression: Expression, name: str) -> Iterator[Read]:
     return (node for node in walk(expression) if isinstance(node, Read) and node.input == name)
 
 
+def reads_lists(expression: Expression) -> bool:
+    """Whether it reads a sparse input."""
+    return any(isinstance(node, Read) and node.sparse for node in walk(expression))
+
+
 _NOTHING = Reads()
 _KNOWN: WeakKeyDictionary[Shape, Reads] = WeakKeyDictionary()
 """Of nodes with operands; an entry lives as long as a node of its shape."""

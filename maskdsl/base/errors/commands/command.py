@@ -75,7 +75,7 @@ class NotAnInput(Diagnostic):
 class UnreadableInput(Diagnostic):
     code = "E507"
     message = "the values of `{name}` cannot be read from `{file}`: {reason}"
-    help = "save the values by numpy.save"
+    help = "save the values by numpy.save, and lists by numpy.savez(file, starts=..., columns=...)"
 
     name: str
     file: str
