@@ -251,7 +251,7 @@ class Mask(Displayed):
         """Which pairs attend, bool [queries, keys], in declared order. Takes n x n memory: for inspection and tests."""
         if head >= self.heads:
             raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
-        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir))
+        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir), batch + 1)
         return dense(self.ir, head=head, batch=batch, inputs=given)
 
     @takes(block=BLOCK)
@@ -277,7 +277,7 @@ class Mask(Displayed):
                 raise AttnError(OutsideMap(what=what, number=number, last=count - 1))
         if head >= self.heads:
             raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
-        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir))
+        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir), batch + 1)
         return explain_pair(self.pattern.program, self.ir, query, key, head, batch, given)
 
     def guarantee(self, **inputs: ArrayLike) -> Guarantee:

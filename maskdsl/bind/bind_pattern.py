@@ -24,6 +24,7 @@ from maskdsl.bind.expression.table_inputs import declare
 from maskdsl.bind.statement.branch_statements import BranchPattern, branch_patterns
 from maskdsl.bind.statement.coord_statements import auto_spaces, with_coordinate, with_given, with_hidden, with_order
 from maskdsl.bind.statement.macro_names import macro_mistakes
+from maskdsl.bind.statement.made_inputs import made_inputs
 from maskdsl.bind.statement.normalization import bound_normalization, by_what_they_read, of_query
 from maskdsl.bind.statement.parameters import (
     MOST_NAMES,
@@ -301,18 +302,19 @@ def _mask(
         for statement in declaration.statements
         if isinstance(statement, tree.ScoreStatement)
     )
+    valuing = replace(known, statement=StatementKind.VALUE)
     weights = [
-        _float(statement.value, names.at(statement, known), "a weight")
+        _float(statement.value, names.at(statement, valuing), "a weight")
         for statement in declaration.statements
         if isinstance(statement, tree.WeightStatement)
     ]
     sinks = [
-        of_query(_float(statement.value, names.at(statement, frame), "a sink"), statement, frame)
+        of_query(_float(statement.value, names.at(statement, valuing), "a sink"), statement, valuing)
         for statement in declaration.statements
         if isinstance(statement, tree.SinkStatement)
     ]
     normalize = bound_normalization(declaration, frame)
-    bound = with_products(scores, _scale(declaration, names, known), frame)
+    bound = with_products(scores, _scale(declaration, names, valuing), frame)
     scores, scale = bound.scores, bound.scale
     for order in orders:
         if isinstance(order, tree.OrderStatement):
@@ -381,7 +383,9 @@ def _with_inputs(
             continue
         declared = replace(declared, inputs=(*declared.inputs, given))
         frame = replace(frame, declared=with_given(given, declared) if given.is_coordinate else declared)
-    return frame
+    declared = frame.declared
+    made = made_inputs(declared.program, declaration, declared.inputs)
+    return replace(frame, declared=replace(declared, inputs=(*declared.inputs, *made)))
 
 
 def _with_coordinates(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> Frame:

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import accumulate, chain
 
 from maskdsl.base.diagnostics import Caution
+from maskdsl.base.limits import MOST_HEAD_DIM
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Expression, Side
@@ -269,6 +270,26 @@ class Dimension:
     """As written: `tokens`, `image`, `2 * size - 1`."""
     here: tuple[int, int] | None = None
     """For HEADS of a mask that has only some of the heads: the first of them, and how many."""
+    shared: int = 1
+    """For HEADS: the query heads for which callers give one entry, more than one for a dimension of key heads."""
+
+    @property
+    def given_size(self) -> int | None:
+        """The size that callers give, as far as it is known before a call."""
+        return None if self.size is None else self.size // self.shared
+
+
+INDEXED = "[]"
+"""What the name of an input ends in that is a coordinate's tensor, read by index."""
+HEAD_DIM = "dim"
+"""The name of the input that holds the head dimension, where a pattern reads it."""
+HEAD_DIMS = (1, MOST_HEAD_DIM)
+"""The least and the largest head dimension."""
+
+
+def said(name: str) -> str:
+    """The name of an input as patterns write it."""
+    return name.removesuffix(INDEXED)
 
 
 @dataclass(frozen=True)
@@ -285,6 +306,9 @@ class Input:
 
     Its tensor has other dimensions, `held`.
     """
+    source: str | None = None
+    """The input, a coordinate, whose tensor it also is, read by index; of the head dimension, its own name. None for
+    an input that callers give, or a route finds."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -307,8 +331,13 @@ class Input:
     @cached_property
     def is_coordinate(self) -> bool:
         """Whether it has exactly one token dimension and otherwise batch or heads: read as `q.name`, not by index."""
-        one_value_a_token = self.kinds.count(DimensionKind.TOKENS) == 1 and set(self.kinds) <= set(_OF_TOKENS)
-        return one_value_a_token and not self.sparse
+        is_plain = self.source is None and not self.sparse and set(self.kinds) <= set(_OF_TOKENS)
+        return is_plain and self.kinds.count(DimensionKind.TOKENS) == 1
+
+    @property
+    def whole(self) -> "Input":
+        """The input as masks read it: an entry of a key head is there once for each of its query heads."""
+        return replace(self, dimensions=tuple(replace(each, shared=1) for each in self.dimensions))
 
     @cached_property
     def arrangement(self) -> tuple[int, ...]:
@@ -486,6 +515,11 @@ class MaskIR:
     @cached_property
     def given(self) -> tuple[Input, ...]:
         """The inputs that the caller gives."""
+        return tuple(each for each in self.passed if each.source is None)
+
+    @cached_property
+    def passed(self) -> tuple[Input, ...]:
+        """The inputs that a call has before routes are found: those that the caller gives, and those made of them."""
         names = {each.name for each in (*self.routed, *self.products)}
         return tuple(each for each in self.inputs if each.name not in names)
 

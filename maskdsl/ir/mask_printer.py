@@ -32,6 +32,7 @@ from maskdsl.ir.mask import (
     Sequence,
     Shuffled,
     Space,
+    said,
 )
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 from maskdsl.ir.routes import Above, Balanced, Nearest, Pool, Pools, Rank, Route, Routed, Selector, TopCount, TopMass
@@ -72,7 +73,8 @@ def _input_type(mask: MaskIR, declared: Input) -> str:
     sparse = None if declared.lists is None else mask.input(declared.lists)
     front = len(declared.dimensions) - (1 if sparse is None else len(sparse.dimensions) - 1)
     dimensions = declared.dimensions if sparse is None else (*declared.dimensions[:front], declared.dimensions[-1])
-    return f"{'sparse' if declared.sparse else declared.type}[{', '.join(each.text for each in dimensions)}]"
+    sides = ", ".join(each.text for each in dimensions)
+    return ("sparse" if declared.sparse else str(declared.type)) + f"[{sides}]" * bool(sides)
 
 
 def _attention(mask: MaskIR) -> str:
@@ -242,10 +244,12 @@ def _tree(expression: Expression) -> tree.Expression:
             return _name("batch")
         case Score():
             return _name("s")
+        case Read(input=name, indices=()):
+            return _name(name)
         case Read(input=name, indices=(*indices, Read(sparse=True) as entry)):
             return tree.Index(_name(name), tuple(map(_tree, (*indices, *entry.indices[-2:]))), span=_NOWHERE)
         case Read(input=name, indices=indices):
-            return tree.Index(_name(name), tuple(map(_tree, indices)), span=_NOWHERE)
+            return tree.Index(_name(said(name)), tuple(map(_tree, indices)), span=_NOWHERE)
         case Apply(op=Op.LESS_EQUAL, arguments=(Constant(value=0), Read(sparse=True) as entry)):
             return _tree(entry)
         case Apply(op=Op.LESS, arguments=(Read(sparse=True) as entry, Constant(value=0))):

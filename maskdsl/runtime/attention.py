@@ -10,6 +10,7 @@ from maskdsl.base.arguments import (
     BATCH,
     BLOCK,
     COUNT,
+    HEAD_DIM,
     TENSORS,
     TEXT,
     Kind,
@@ -23,9 +24,11 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.backends import BranchedFlex
 from maskdsl.base.limits import MOST_ENTRIES
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import holding
+from maskdsl.ir.meaning.inputs import batch_entries, input_arrays
 from maskdsl.runtime.backends.flex_export import FlexArguments, flex_arguments
+from maskdsl.runtime.base.call_cache import as_array
 from maskdsl.runtime.base.tokens_first import TokensFirst, tokens_first
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.compiled_mask import Bound
@@ -112,18 +115,13 @@ class Attention(BaseAttention, Displayed):
     def tiles(self, **inputs: Any) -> BlockMap:
         """The block map that a call with these inputs computes, in tiles of the backend's size."""
         plan = self._compiled.plan
-        tensors = {name: torch.as_tensor(value) for name, value in holding(plan.mask.given, inputs).items()}
-        kinds = {each.name: [dimension.kind for dimension in each.dimensions] for each in plan.mask.inputs}
-        sizes = [
-            tensors[name].shape[kinds[name].index(DimensionKind.BATCH)]
-            for name in plan.tile_inputs
-            if DimensionKind.BATCH in kinds[name]
-        ]
-        known = {name: tensors[name] for name in plan.tile_inputs}
-        state = self._compiled.states.find(plan, known, max(sizes, default=1))
+        given = {name: as_array(torch.as_tensor(x)) for name, x in holding(plan.mask.given, inputs).items()}
+        arrays = input_arrays(plan.mask, given, plan.tile_inputs)
+        known = {name: torch.as_tensor(arrays[name]) for name in plan.tile_inputs}
+        state = self._compiled.states.find(plan, known, batch_entries(plan.mask, arrays))
         return state.tiles((plan.query_block, plan.key_block))
 
-    @takes(block=BLOCK, layout=TEXT, device=_DEVICE, batch=optional(BATCH))
+    @takes(block=BLOCK, layout=TEXT, device=_DEVICE, batch=optional(BATCH), head_dim=optional(HEAD_DIM))
     def to_flex(
         self,
         *,
@@ -131,6 +129,7 @@ class Attention(BaseAttention, Displayed):
         layout: LayoutName = "declared",
         device: torch.device | str = "cpu",
         batch: int | None = None,
+        head_dim: int | None = None,
         **inputs: Any,
     ) -> FlexArguments:
         """The arguments of FlexAttention: `flex_attention(q, k, v, **attention.to_flex().arguments)`.
@@ -138,13 +137,14 @@ class Attention(BaseAttention, Displayed):
         They are a generated `mask_mod` and `score_mod`, and a `BlockMask` of the exact tiles of `block` (queries, keys)
         tokens, on `device`. The "declared" layout ignores the pattern's order; "ordered" takes and returns tensors in
         it. `batch` is the number of batch entries, by default that of the inputs; give it where a pattern reads `batch`
-        and no input has a batch dimension. Raises `AttnError` for branches, pooled keys, routes and `weight`, which
-        FlexAttention cannot express in one call, and for inputs that do not fit.
+        and no input has a batch dimension. `head_dim` is needed where a pattern reads `dim`. Raises `AttnError` for
+        branches, pooled keys, routes and `weight`, which FlexAttention cannot express in one call, and for inputs that
+        do not fit.
         """
         if self.mask.branches:
             raise AttnError(BranchedFlex(pattern=self.name, span=self.span))
         sides, target = cast("tuple[int, int]", block), torch.device(device)
-        return flex_arguments(self._compiled.plan, self._signature, inputs, sides, layout, target, batch)
+        return flex_arguments(self._compiled.plan, self._signature, inputs, sides, layout, target, batch, head_dim)
 
     @takes(batch=integer(0, MOST_ENTRIES))
     def routing_state(self, batch: int = 1) -> RoutingState:

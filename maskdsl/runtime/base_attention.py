@@ -17,6 +17,7 @@ from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute, O
 from maskdsl.base.source import Span
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.kept import in_no_mode
+from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, integers_of
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
@@ -287,9 +288,10 @@ class BaseAttention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
     ) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp of a pattern without branches, or of one summand of another."""
-        positions, state, given = options.positions, options.state, inputs
+        positions, state = options.positions, options.state
         if positions is not None and self._signature.normalize is Normalize.BY_KEY:
             raise AttnError(AllQueriesNeeded(pattern=self._signature.pattern, span=self._signature.span))
+        given = inputs = self._passed(q, k, inputs, positions is None)
         if positions is None:
             wants_lse = options.wants_lse or self._signature.may_finish
             results = self._whole(q, k, v, inputs, options.layout, wants_lse, options.debug)
@@ -315,6 +317,8 @@ class BaseAttention(nn.Module):
         """As `_attended`, for packed sequences: see `varlen`."""
         if self._signature.normalize is Normalize.BY_KEY and (starts is not None or ends_k is not ends_q):
             raise AttnError(AllQueriesNeeded(pattern=self._signature.pattern, span=self._signature.span))
+        if q.dim():
+            given = passed(self._signature, given, len(ends_q) - 1, q.shape[-1])
         results = attend_packed(self._handle, q, k, v, given, ends_q, ends_k, starts)
         out, lse = finished(self._compiled, results, given, (q.shape[0], k.shape[0]), starts=[ends_q, ends_k, starts])
         return out[0].transpose(0, 1), lse[0]
@@ -323,6 +327,13 @@ class BaseAttention(nn.Module):
         """The axes of the results where queries with these axes are pooled: those of a single pooled space."""
         spaces = self._compiled.bound(prod(axes), k.shape[2]).plan.mask.queries.spaces if len(axes) > 1 else ()
         return spaces[0].lengths if len(spaces) == 1 else (out.shape[2],)
+
+    def _passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], is_whole: bool) -> list[Tensor]:
+        """The inputs of the mask before routes are found. Malformed q and k are found later."""
+        if q.dim() != 4 or k.dim() != 4:
+            return inputs
+        lengths = {"tokens": q.shape[2], "queries": q.shape[2], "keys": k.shape[2]} if is_whole else NO_LENGTHS
+        return passed(self._signature, inputs, q.shape[0], q.shape[3], lengths)
 
     def _whole(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool, debug: bool

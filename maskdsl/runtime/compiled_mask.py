@@ -107,7 +107,7 @@ class Bound:
         """Whether calls check unproven table reads. Masks derived from another do not: the original was checked."""
         self.handle = digest((plan, backend))
         mask = plan.mask
-        self.signature = Signature(
+        signature = Signature(
             mask.name,
             mask.span,
             {each.name: each.span for each in mask.given},
@@ -123,6 +123,8 @@ class Bound:
             mask.queries.is_pooled,
             mask.normalize,
         )
+        made = (each for each in mask.passed if each.source is not None)
+        self.signature = signature.making(mask.given, made)
         self.states = CallStates()
         self.derived_masks: OrderedDict[tuple[object, ...], DerivedMask] = OrderedDict()
         self.lock = Lock()
@@ -178,7 +180,7 @@ class Bound:
             kernel = self.kernel(q, v)
             _remember(self.checked_kernels, key, kernel)
         if inputs:
-            given = self.plan.mask.given
+            given = self.plan.mask.passed
             check_values(given, inputs[: len(given)])
         if self.checks_reads and self.open_reads.questions:
             self.open_reads.check(inputs, q.shape[0])

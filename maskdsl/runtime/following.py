@@ -15,6 +15,7 @@ from maskdsl.base.errors.language.patterns import FollowedBranches
 from maskdsl.bind.bind_pattern import branches_of, order_statements
 from maskdsl.bind.expression.sparse_inputs import SPARSE
 from maskdsl.bind.statement.branch_statements import BranchPattern
+from maskdsl.bind.statement.made_inputs import declared_at_any_length, made_inputs
 from maskdsl.bind.statement.unread_inputs import names_called, unread_inputs
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.heads import Heads
@@ -96,7 +97,9 @@ class Following:
         multiplies, pools_queries = "dot" in names_called(self.program, declaration), _pools_queries(declaration)
         names = self.pattern, declaration.span, inputs, unread, sparse
         normalize = _normalization(declaration)
-        return Signature(*names, is_routed, finishes, multiplies, pools_queries, normalize)
+        named = Signature(*names, is_routed, finishes, multiplies, pools_queries, normalize)
+        given = tuple(declared_at_any_length(each, declaration, self.heads) for each in read.values())
+        return named.making(given, made_inputs(self.program, declaration, given))
 
     @cached_property
     def branches(self) -> tuple[BranchPattern, ...]:
@@ -179,7 +182,11 @@ class _FollowingBranches:
         """The names that a call takes: those of the branches."""
         each = [self.whole.signature_of(self.whole.branches[number].declaration) for number in self.numbers]
         inputs = {name: span for one in each for name, span in one.inputs.items()}
-        return replace(each[0], inputs=inputs, unread=())
+        declared = {given.name: given for one in each for given in one.declared}
+        made = tuple(dict.fromkeys(source for one in each for source in one.made))
+        changes = any(one.changes_inputs for one in each)
+        whole = replace(each[0], declared=tuple(declared.values()), made=made, changes_inputs=changes)
+        return replace(whole, inputs=inputs, unread=())
 
     @property
     def summands(self) -> Summands:

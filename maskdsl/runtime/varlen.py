@@ -200,8 +200,8 @@ def _check(
         if errors:
             raise AttnError(*errors)
     entries = q.expand(len(ends_q) - 1, -1, -1, -1)
-    check_inputs(mask.given, inputs, entries)
-    check_values(mask.given, inputs)
+    check_inputs(mask.passed, inputs, entries)
+    check_values(mask.passed, inputs)
 
 
 def _check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:

@@ -42,6 +42,8 @@ class Meaning:
     key_heads: int = 1
     vectors: tuple[np.ndarray, np.ndarray] | None = None
     """What routes look at, for each query head: of the queries and of the keys, [batch, heads, tokens, dim]."""
+    dim: int = 4
+    """The head dimension, as `truth.py` draws it."""
     head: int = 0
     batch: int = 0
     leaves: dict[tuple[str, tuple[int, ...]], Number] = field(default_factory=dict)
@@ -418,6 +420,8 @@ class Meaning:
                 return self.heads
             case "key_heads":
                 return self.key_heads
+            case "dim":
+                return self.dim
             case "s" if scope.s is not None:
                 return scope.s
             case "key_head":

@@ -432,7 +432,7 @@ class Program:
 
     def real(self, depth: int, score: bool) -> str:
         if depth == 0:
-            leaves = ["0.5", "1.25", "(-0.75)", f"float({self.integer(None, None, 1)}) / 16.0"]
+            leaves = ["0.5", "1.25", "(-0.75)", "sqrt(dim)", f"float({self.integer(None, None, 1)}) / 16.0"]
             leaves += ["s", "s", "s"] if score else []
             if "worth" in self.inputs:
                 leaves += [f"{side}.worth" for side in self.floats["worth"]] * 2

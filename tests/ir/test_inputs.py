@@ -44,7 +44,9 @@ def test_batch_entries_agree():
     document, keep = np.zeros((2, 5), int), np.zeros((2, 3), bool)
     assert set(input_arrays(pattern, {"document": document, "keep": keep}, [])) == {"document", "keep"}
     with pytest.raises(AttnError, match="batch = 2"):
-        input_arrays(pattern, {"document": document, "keep": keep[:1]}, [])
+        input_arrays(pattern, {"document": document, "keep": np.zeros((3, 3), bool)}, [])
+    alone = input_arrays(pattern, {"document": document, "keep": keep[:1]}, [])
+    assert {name: x.shape for name, x in alone.items()} == {"document": (2, 5), "keep": (2, 3)}
 
 
 def test_only_inputs_of_the_relation_and_the_order_are_needed():

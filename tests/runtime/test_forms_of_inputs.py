@@ -85,3 +85,95 @@ def test_parts_of_a_call_take_inputs_without_dimensions() -> None:
     packed = pattern.varlen(*(x[0].transpose(0, 1) for x in (q, k, v)), ends, **inputs).transpose(0, 1)
     apart = [pattern(*(x[:1, :, a:b] for x in (q, k, v)), **inputs)[0] for a, b in ((0, 11), (11, N))]
     torch.testing.assert_close(packed, torch.cat(apart, dim=1))
+
+
+WIDE = """
+    input worth: float[batch, key_heads, tokens]  input document: int[batch, tokens]
+    input gate: float[batch, heads, tokens]  input slope: float[key_heads]
+    attend causal and same(document) and document[batch, q // 2] >= document[batch, 0]
+    score s / sqrt(dim) + q.worth * worth[batch, key_head, k // 2] + gate[batch, head, q] + slope[key_head]
+    weight 0.25 * dim"""
+
+
+def wide_inputs() -> dict[str, Tensor]:
+    """One document a token for all entries, one gate for all tokens, and what key heads have."""
+    document = torch.tensor([[0] * 9 + [1] * (N - 9)])
+    return {
+        "worth": leaf(BATCH, 2, N),
+        "document": document,
+        "gate": leaf(1, HEADS, 1),
+        "slope": leaf(2),
+    }
+
+
+def wide_attends() -> Tensor:
+    document = wide_inputs()["document"][0]
+    return (BACK >= 0) & (document[:, None] == document)
+
+
+def changed(inputs: dict[str, Tensor], s: Tensor) -> Tensor:
+    worth = inputs["worth"].repeat_interleave(2, 1)
+    added = worth[..., None] * worth[:, :, None, TOKENS // 2] + inputs["gate"][..., None]
+    return s / DIM**0.5 + added + inputs["slope"].repeat_interleave(2)[:, None, None]
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_sides_of_size_one_key_heads_and_all_indices(follows: bool) -> None:
+    """And the head dimension. Gradients have the shapes of what was given, and are summed over what it stands for."""
+    pattern = maskdsl.parse(f"pattern p(n = {N}) {{ space tokens[n] {WIDE} }}")["p"]
+    tensors, inputs = vectors(2), wide_inputs()
+    leaves = [*tensors, *(x for x in inputs.values() if x.requires_grad)]
+    out = softmax(*tensors, wide_attends(), lambda s: changed(inputs, s)) * (DIM / 4)
+    wanted = torch.autograd.grad(out.square().sum(), leaves)
+    for backend in BACKENDS:
+        options = {"heads": HEADS, "key_heads": 2}
+        attention = pattern.compile(backend, **options) if follows else pattern.bind(**options).compile(backend)
+        found = attention(*tensors, **inputs)
+        torch.testing.assert_close(found, out)
+        for one, other in zip(torch.autograd.grad(found.square().sum(), leaves), wanted, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_parts_of_a_call_take_sides_of_size_one() -> None:
+    mask = maskdsl.parse(f"pattern p(n = {N}) {{ space tokens[n] {WIDE} }}")["p"].bind(heads=HEADS, key_heads=2)
+    attention, inputs = mask.compile(), wide_inputs()
+    q, k, v = vectors(2)
+    whole = attention(q, k, v, **inputs)
+    torch.testing.assert_close(attention(q[:, :, 9:], k, v, query_start=9, **inputs), whole[:, :, 9:])
+    ends = torch.tensor([0, 11, N])
+    inputs["worth"] = inputs["worth"][:1]
+    packed = attention.varlen(*(x[0].transpose(0, 1) for x in (q, k, v)), ends, **inputs)
+    assert packed.shape == (N, HEADS, DIM)
+    assert mask.dense(batch=2, document=inputs["document"]).tolist() == wide_attends().tolist()
+
+
+def test_shards_take_the_key_heads_of_the_whole() -> None:
+    """Of eight heads over four key heads, the last four."""
+    text = f"""pattern p(n = {N}) {{ space tokens[n]
+        input worth: float[key_heads, tokens]  input slope: float[key_heads]
+        attend causal  score s + k.worth * slope[key_head] + worth[key_head, 0] }}"""
+    bind = maskdsl.parse(text)["p"].bind
+    q, (k, v) = torch.randn(1, 8, N, DIM), torch.randn(2, 1, 4, N, DIM)
+    inputs = {"worth": torch.randn(4, N), "slope": torch.randn(4)}
+    whole = bind(heads=8, key_heads=4).compile()(q, k, v, **inputs)
+    shard = bind(heads=8, key_heads=4, first_head=4, local_heads=4).compile()
+    torch.testing.assert_close(shard(q[:, 4:], k[:, 2:], v[:, 2:], **inputs), whole[:, 4:])
+
+
+def test_a_wrong_number_of_key_heads_is_told() -> None:
+    mask = bound("input worth: float[key_heads, tokens]  attend causal  score s + k.worth", key_heads=2)
+    with pytest.raises(maskdsl.AttnError, match=r"E412.*\(4, 23\).*key_heads = 2"):
+        mask.compile()(*vectors(2), worth=torch.zeros(4, N))
+
+
+def test_a_token_of_its_own_is_no_table() -> None:
+    """Indices that are the token itself read its coordinate, which orders and head classes know."""
+    same, other = bound("input d: int[tokens]  attend d[q] == d[k]"), bound("input d: int[tokens]  attend same(d)")
+    assert same.ir.relation == other.ir.relation
+
+
+def test_flex_takes_the_head_dimension() -> None:
+    mask = bound("attend causal  score s * sqrt(dim)")
+    with pytest.raises(maskdsl.AttnError, match="E312"):
+        mask.compile().to_flex()
+    assert mask.compile().to_flex(head_dim=16).score_mod is not None

@@ -14,7 +14,7 @@ from maskdsl.analysis.indices.in_bounds import (
 from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.base.errors.calls.inputs import InputReadOutside
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask import MaskIR, said
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays
 
 BUDGET = 1 << 18
@@ -52,7 +52,7 @@ def read_fault(
     notes = (_values(mask, name, arrays[name]) for name in inputs_of(mask, question) if name in arrays)
     return InputReadOutside(
         span=question.index.span or question.read.span,
-        name=question.read.input,
+        name=said(question.read.input),
         value=outside.value,
         last=question.size - 1,
         where=where(outside),
@@ -64,4 +64,4 @@ def _values(mask: MaskIR, name: str, array: Array) -> Note:
     declared = mask.input(name)
     assert declared is not None
     values = f"holds {array.min()} to {array.max()}" if array.size else "is empty"
-    return Note(f"the input `{name}` {values}", declared.span)
+    return Note(f"the input `{said(name)}` {values}", declared.span)

@@ -21,7 +21,7 @@ from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, Range, expression_range, mask
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.table_reads import GuardedRead, TableReads, is_inside, leaves
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space
+from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space, said
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import Rank, Route, selector_argument
 from maskdsl.ir.simplify import simplify
@@ -97,7 +97,7 @@ def where(outside: Outside) -> str:
 def _diagnostic(question: IndexQuestion, outside: Outside) -> Diagnostic:
     return ReadOutside(
         span=question.index.span or question.read.span,
-        name=question.read.input,
+        name=said(question.read.input),
         low=outside.reach.low,
         high=outside.reach.high,
         last=question.size - 1,

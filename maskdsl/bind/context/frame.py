@@ -23,13 +23,14 @@ class StatementKind(Enum):
 
     CONSTANT = auto()  # lengths, defaults, conditions of asserts: no token at all
     TOKEN = auto()  # coordinates and orders: one token
-    PAIR = auto()  # relations and weights: a query and a key
+    PAIR = auto()  # relations: a query and a key
+    VALUE = auto()  # weights and scales: a query and a key
     SCORE = auto()  # scores: a query, a key, and the score `s`
     ROUTE = auto()  # the score of a route: a group of queries and a group of keys
     HEAD = auto()  # counts and thresholds of selectors: the head, no token
 
 
-PAIRS = frozenset({StatementKind.PAIR, StatementKind.SCORE, StatementKind.ROUTE})
+PAIRS = frozenset({StatementKind.PAIR, StatementKind.VALUE, StatementKind.SCORE, StatementKind.ROUTE})
 """The kinds of statements that have a query and a key."""
 
 
@@ -175,7 +176,7 @@ class Frame:
                 return ()
             case StatementKind.TOKEN:
                 return (Side.TOKEN,)
-            case StatementKind.PAIR | StatementKind.SCORE | StatementKind.ROUTE:
+            case StatementKind.PAIR | StatementKind.VALUE | StatementKind.SCORE | StatementKind.ROUTE:
                 return (Side.QUERY, Side.KEY)
 
     def where(self, pairs: Iterable[Pair]) -> "Frame":

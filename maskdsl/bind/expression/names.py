@@ -2,7 +2,13 @@
 
 from dataclasses import replace
 
-from maskdsl.base.errors.language.names import NoScoreHere, OutsideQuantifier, SpaceAsValue, UnknownName
+from maskdsl.base.errors.language.names import (
+    HeadDimHere,
+    NoScoreHere,
+    OutsideQuantifier,
+    SpaceAsValue,
+    UnknownName,
+)
 from maskdsl.base.errors.language.types import NotConstant
 from maskdsl.base.habits import NAMES
 from maskdsl.base.source import Span
@@ -10,13 +16,15 @@ from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Valu
 from maskdsl.bind.context.frame import PAIRS, Frame, StatementKind
 from maskdsl.bind.context.reading import holders, read
 from maskdsl.bind.context.sides import head_number, side_of
-from maskdsl.bind.context.terms import make, operate
+from maskdsl.bind.context.terms import make
 from maskdsl.bind.expression.functions import FUNCTIONS
+from maskdsl.bind.expression.head_numbers import key_head, key_heads
 from maskdsl.bind.expression.macros import Elaborate, expand
 from maskdsl.bind.expression.routed_names import route_relation
 from maskdsl.ir.expressions import Batch, Read, Score, Side
 from maskdsl.ir.facts.ranges import Range
-from maskdsl.ir.ops import Op
+from maskdsl.ir.mask import HEAD_DIM, HEAD_DIMS
+from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 
 RESERVED = frozenset({"q", "k", "head", "heads", "key_head", "key_heads", "dim", "batch", "all"})
@@ -38,15 +46,17 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
             return BAD if isinstance(side, Bad) else read(frame, side, "i", span)
         case "heads":
             return constant(frame.declared.heads.whole, span)
+        case "dim":
+            return _head_dim(frame, span)
         case "key_heads":
-            return constant(_key_heads(frame), span)
+            return constant(key_heads(frame), span)
         case "head" | "key_head" | "batch":
             if frame.statement is StatementKind.CONSTANT:
                 reason = f"this depends on the {'batch' if name == 'batch' else 'head'}"
                 return frame.add(NotConstant(span=span, what="this", reason=reason))
             if name == "batch":
                 return Term(Batch(span=span), Range(0, 2**31 - 1))
-            return head_number(frame.declared.heads, span) if name == "head" else _key_head(frame, span)
+            return head_number(frame.declared.heads, span) if name == "head" else key_head(frame, span)
         case "all":
             return frame.add(OutsideQuantifier(span=span, what="`all`"))
         case "s" if frame.statement is StatementKind.SCORE:
@@ -63,7 +73,7 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
     scalar = frame.declared.input(name)
     if scalar is not None and not scalar.dimensions:
         return make(frame, span, Read(name, (), scalar.type, span=span), ())
-    if name in frame.declared.routes and frame.statement is StatementKind.PAIR:
+    if name in frame.declared.routes and frame.statement in (StatementKind.PAIR, StatementKind.VALUE):
         return route_relation(name, span, frame)
     macro = frame.declared.program.macros(span.source).get(name)
     if macro is not None and name not in FUNCTIONS:
@@ -71,18 +81,11 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
     return _unknown(name, span, frame)
 
 
-def _key_heads(frame: Frame) -> int:
-    """The key heads of the whole attention: as many as query heads, unless the caller says otherwise."""
-    frame.declared.of_call.add("key_heads")
-    heads = frame.declared.heads
-    return heads.whole if heads.key_heads is None else heads.key_heads
-
-
-def _key_head(frame: Frame, span: Span) -> Value:
-    """The number of the key head that the head reads, counted in the whole attention."""
-    heads = frame.declared.heads
-    shared = constant(heads.whole // _key_heads(frame), span)
-    return operate(frame, Op.FLOOR_DIVIDE, span, head_number(heads, span), shared)
+def _head_dim(frame: Frame, span: Span) -> Value:
+    """The head dimension, which a call knows: nothing that decides tiles or selections before it can read it."""
+    if frame.statement not in (StatementKind.VALUE, StatementKind.SCORE, StatementKind.ROUTE):
+        return frame.add(HeadDimHere(span=span))
+    return Term(Read(HEAD_DIM, (), Type.INT, span=span), Range(*HEAD_DIMS))
 
 
 def _habit(name: str, frame: Frame) -> str | None:

@@ -10,9 +10,12 @@ from maskdsl.base.errors.language.tables import IndexCount, NotIndexed, NoVector
 from maskdsl.base.errors.language.types import NotConstant, UnknownType
 from maskdsl.base.habits import DIMENSIONS as DIMENSIONS_ELSEWHERE
 from maskdsl.base.source import Span
-from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, why_unknown
+from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant, why_unknown
 from maskdsl.bind.context.frame import Declared, Frame
-from maskdsl.bind.context.terms import as_terms, make
+from maskdsl.bind.context.reading import read
+from maskdsl.bind.context.sides import head_number
+from maskdsl.bind.context.terms import as_terms, make, operate
+from maskdsl.bind.expression.head_numbers import key_heads
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.sparse_inputs import (
     SPARSE,
@@ -21,16 +24,16 @@ from maskdsl.bind.expression.sparse_inputs import (
     is_stored,
     number_of_entry,
 )
-from maskdsl.ir.expressions import Batch, Read
+from maskdsl.ir.expressions import Batch, Coordinate, Expression, Read, Side
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import Dimension, DimensionKind, Input
+from maskdsl.ir.mask import INDEXED, Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.values.token_vectors import TableRow
 from maskdsl.syntax import tree
 
-_DIMENSIONS = "`batch`, `heads`, `tokens`, `queries`, `keys`, `dim`, `_`, the names of spaces, and numbers"
+_DIMENSIONS = "`batch`, `heads`, `key_heads`, `tokens`, `queries`, `keys`, `dim`, `_`, the names of spaces, and numbers"
 _MOST_DIMENSIONS = 8
-_WORDS = ("batch", "heads", "tokens", "queries", "keys", "dim")
+_WORDS = ("batch", "heads", "key_heads", "tokens", "queries", "keys", "dim")
 BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 
 
@@ -50,13 +53,15 @@ def declare(statement: tree.InputStatement, frame: Frame, elaborate: Elaborate) 
     known_dimensions = tuple(each for each in dimensions if not isinstance(each, Bad))
     if kind is None or len(known_dimensions) < len(dimensions):
         return BAD
-    known_dimensions = _with_lists(known_dimensions, frame.declared)
-    kinds = [each.kind for each in known_dimensions]
+    declared = Input(
+        statement.name.id, kind, _with_lists(known_dimensions, frame.declared), sparse=is_sparse, span=statement.span
+    )
+    declared = _by_key_head(declared)
+    kinds = declared.kinds
     for once in (DimensionKind.BATCH, DimensionKind.HEADS):
         if kinds.count(once) > 1:
             what, hint = f"`{statement.name.id}` has two dimensions `{once}`", "only one is allowed"
             return frame.add(WrongDimension(span=statement.span, what=what, hint=hint))
-    declared = Input(statement.name.id, kind, known_dimensions, sparse=is_sparse, span=statement.span)
     if is_sparse:
         return checked_sparse(declared, statement, frame)
     if DimensionKind.ENTRIES in kinds and not checked_numbers(declared, statement, frame):
@@ -71,6 +76,17 @@ def _with_lists(dimensions: tuple[Dimension, ...], declared: Declared) -> tuple[
         sparse = declared.input(each.text) if each.kind is DimensionKind.ENTRIES else None
         result += [*(sparse.dimensions[:-2] if sparse is not None else ()), each]
     return tuple(result)
+
+
+def _by_key_head(given: Input) -> Input:
+    """Dimensions of key heads are lengths where an index reads them, and stand for query heads in coordinates."""
+    if given.is_coordinate:
+        return given
+    return replace(given, dimensions=tuple(_as_length(each) for each in given.dimensions))
+
+
+def _as_length(side: Dimension) -> Dimension:
+    return Dimension(DimensionKind.FIXED, side.given_size, side.text) if side.text == "key_heads" else side
 
 
 def _here(table: Input, heads: Heads) -> Input:
@@ -97,6 +113,9 @@ def _dimension(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Dim
             return Dimension(DimensionKind.ENTRIES, None, name)
         if name == "heads":
             return Dimension(DimensionKind.HEADS, declared.heads.whole, name)
+        if name == "key_heads":
+            shared = declared.heads.whole // key_heads(frame)
+            return Dimension(DimensionKind.HEADS, declared.heads.whole, name, shared=shared)
         space = next((each for each in (*declared.spaces(), *declared.grouped()) if each.name == name), None)
         if space is not None:
             return Dimension(DimensionKind.TOKENS, space.size, name)
@@ -137,9 +156,6 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
     table = frame.declared.input(name)
     if table is None:
         return _no_table(name, node, frame.declared, frame)
-    if table.is_coordinate:
-        hint = f"a coordinate of tokens: write `q.{name}` or `k.{name}`"
-        return frame.add(NotIndexed(span=node.base.span, name=name, hint=hint))
     lists = None if table.lists is None else frame.declared.input(table.lists)
     dimensions = table.dimensions if lists is None else (*table.dimensions[:-1], *lists.dimensions[-2:])
     terms = _indices(table, dimensions, indices, span, frame)
@@ -149,8 +165,44 @@ def read_table(node: tree.Index, indices: Sequence[Value], frame: Frame) -> Term
         return is_stored(table, terms, node, frame)
     if lists is not None:
         return number_of_entry(table, lists, terms, node, frame)
-    read = Read(name, tuple(term.expression for term in terms), table.type, span=span)
-    return make(frame, span, read, terms)
+    side = _side_of(table, [term.expression for term in terms], frame)
+    return _element(table, terms, span, frame) if side is None else read(frame, side, name, span)
+
+
+def _element(table: Input, terms: Sequence[Term], span: Span, frame: Frame) -> Term | Bad:
+    """The element at these indices. What key heads have is there once for each query head."""
+    indices = [
+        operate(frame, Op.MULTIPLY, span, term, constant(side.shared)) if side.shared > 1 else term
+        for term, side in zip(terms, table.dimensions, strict=True)
+    ]
+    known = [each for each in indices if isinstance(each, Term)]
+    name = table.name + INDEXED if table.is_coordinate else table.name
+    return make(frame, span, Read(name, tuple(each.expression for each in known), table.type, span=span), known)
+
+
+def _side_of(table: Input, indices: Sequence[Expression], frame: Frame) -> Side | None:
+    """The side whose own values these indices read, where that is a coordinate: `document[q]` is `q.document`."""
+    if not table.is_coordinate:
+        return None
+    token, head = None, head_number(frame.declared.heads).expression
+    for index, dimension in zip(indices, table.dimensions, strict=True):
+        match dimension.kind, index:
+            case DimensionKind.BATCH, Batch():
+                pass
+            case DimensionKind.HEADS, _ if dimension.shared == 1 and index == head:
+                pass
+            case DimensionKind.TOKENS, Coordinate(side=side, name="i") if _is_whole(table, dimension, side, frame):
+                token = side
+            case _:
+                return None
+    return token
+
+
+def _is_whole(table: Input, dimension: Dimension, side: Side, frame: Frame) -> bool:
+    """Whether every token of the side has a value in the dimension, at its position."""
+    sequence = frame.sequence(side)
+    whole = dimension.text in ("tokens", side.plural) or len(sequence.spaces) == 1
+    return whole and all(sequence.has(space, table.name) for space in sequence.spaces)
 
 
 def read_row(base: tree.Name, indices: Sequence[Value], span: Span, frame: Frame) -> tuple[TableRow, Dimension] | Bad:

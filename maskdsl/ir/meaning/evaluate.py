@@ -27,9 +27,9 @@ from maskdsl.ir.expressions import (
     Side,
     children,
 )
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask import MaskIR, said
 from maskdsl.ir.meaning.coordinates import Coordinates
-from maskdsl.ir.meaning.inputs import branch_inputs
+from maskdsl.ir.meaning.inputs import batch_entries, branch_inputs, whole_arrays
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.probabilities import probabilities, scaled_output
 from maskdsl.ir.meaning.product_meaning import HeadVectors, with_products
@@ -134,11 +134,8 @@ class Pairs:
 
                 read, index, length, _ = next(each for each in reads if there(each[3]))
                 query, key = (int(there(each)) for each in (self.q, self.k))
-                raise AttnError(
-                    TableRead(
-                        span=read.span, name=read.input, index=int(there(index)), length=length, query=query, key=key
-                    )
-                )
+                name, at = said(read.input), int(there(index))
+                raise AttnError(TableRead(span=read.span, name=name, index=at, length=length, query=query, key=key))
 
         with np.errstate(all="ignore"):  # pairs that a guard excludes may divide by zero
             check()
@@ -149,7 +146,7 @@ def allowed(
     mask: MaskIR, q: Array, k: Array, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None
 ) -> Array:
     """bool: which pairs attend; `q` and `k` are declared positions that broadcast. Raises as `Pairs.allowed`."""
-    return Pairs(mask, q, k, head, batch, inputs or {}).allowed()
+    return Pairs(mask, q, k, head, batch, _whole(mask, batch, inputs or {})).allowed()
 
 
 def dense(mask: MaskIR, head: int = 0, batch: int = 0, inputs: Mapping[str, Array] | None = None) -> Array:
@@ -159,7 +156,12 @@ def dense(mask: MaskIR, head: int = 0, batch: int = 0, inputs: Mapping[str, Arra
 
 def _all_pairs(mask: MaskIR, head: int, batch: int, inputs: Mapping[str, Array]) -> Pairs:
     queries, keys = np.arange(mask.queries.length)[:, None], np.arange(mask.keys.length)[None, :]
-    return Pairs(mask, queries, keys, head, batch, inputs)
+    return Pairs(mask, queries, keys, head, batch, _whole(mask, batch, inputs))
+
+
+def _whole(mask: MaskIR, batch: int, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """All inputs that the mask reads, for a batch entry."""
+    return whole_arrays(mask, inputs, max(batch_entries(mask, inputs), batch + 1)) if inputs else inputs
 
 
 def attention(
@@ -177,7 +179,7 @@ def attention(
             *(attention(each, q, k, v, branch_inputs(each, inputs or {})) for each in mask.branches), strict=True
         )
         return np.sum(outs, axis=0), np.stack(lses, axis=1)
-    inputs = with_routes(mask, inputs or {}, q, k)
+    inputs = whole_arrays(mask, with_routes(mask, inputs or {}, q, k), len(q), q.shape[-1])
     group_size = q.shape[1] // k.shape[1]
     q, k, v = (all_tokens(mask, side, x, inputs) for side, x in ((Side.QUERY, q), (Side.KEY, k), (Side.KEY, v)))
     batches, heads, queries, _ = q.shape

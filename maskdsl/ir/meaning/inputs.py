@@ -13,7 +13,7 @@ from maskdsl.base.habits import ARGUMENTS
 from maskdsl.base.source import Span
 from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.facts.trace import pair_trace, pooling_trace, tile_trace, trace
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.mask import HEAD_DIM, DimensionKind, Input, MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Balanced, Nearest, Pools, Rank, Route, Routed, route_expressions
@@ -21,28 +21,30 @@ from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
 
+_SPREADING = (DimensionKind.BATCH, DimensionKind.HEADS, DimensionKind.TOKENS)
+"""Dimensions in which a side of size 1 stands for all entries."""
 _TYPES = {"i": Type.INT, "u": Type.INT, "f": Type.FLOAT, "b": Type.BOOL}
 """By NumPy's `dtype.kind`."""
 
 
-def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str]) -> dict[str, Array]:
+def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str], batch: int = 1) -> dict[str, Array]:
     """All given inputs as arrays. Raises `AttnError` if one of `needed` is missing, or one is unknown or does not fit.
 
-    The number of batch entries is free, and the same for all inputs.
+    The number of batch entries is free, and the same for all inputs; `batch` where they all have one for every entry.
     """
     errors: list[Diagnostic] = list(_unknown(mask, given))
     given = holding(mask.inputs, given)
     arrays: dict[str, Array] = {}
     sizes: dict[DimensionKind, int] = {}
     required = set(needed)
-    for declared in mask.inputs:
+    for declared in (each for each in mask.inputs if each.source is None):
         if declared.name in given:
             array = np.asarray(given[declared.name])
             errors += unfit(declared, array.shape, _TYPES.get(array.dtype.kind), str(array.dtype), sizes)
             if array.dtype.kind in "iu" and array.size:
                 errors += beyond_32_bits(declared, int(array.min()), int(array.max()))
             entries = _batch_entries(declared, array)
-            if entries is not None:
+            if entries not in (None, 1):
                 sizes.setdefault(DimensionKind.BATCH, entries)
             arrays[declared.name] = array
         elif declared.name in required and declared in mask.given:
@@ -51,7 +53,33 @@ def input_arrays(mask: MaskIR, given: Mapping[str, object], needed: Iterable[str
             errors.append(MissingVectors(pattern=mask.name, span=declared.span))
     if errors:
         raise AttnError(*errors)
-    return arrays
+    return whole_arrays(mask, arrays, sizes.get(DimensionKind.BATCH, batch))
+
+
+def whole_arrays(mask: MaskIR, arrays: Mapping[str, Array], batch: int, dim: int | None = None) -> dict[str, Array]:
+    """Checked arrays at the sizes that the mask reads, and those made of them; `dim` is the head dimension, if known.
+
+    A side of size 1 stands for all batch entries, heads or tokens. An entry of a key head stands for its query heads.
+    """
+    whole: dict[str, Array] = {}
+    for declared in mask.inputs:
+        if declared.name in arrays:
+            whole[declared.name] = _whole_array(declared, arrays[declared.name], batch)
+        elif declared.name == HEAD_DIM and dim is not None:
+            whole[declared.name] = np.asarray(dim)
+        elif declared.source in whole:
+            whole[declared.name] = whole[declared.source]
+    return whole | {name: array for name, array in arrays.items() if name not in whole}
+
+
+def _whole_array(declared: Input, array: Array, batch: int) -> Array:
+    shape = list(array.shape)
+    for axis, dimension in enumerate(declared.held):
+        if dimension.shared > 1 and shape[axis] == dimension.given_size:
+            array = np.repeat(array, dimension.shared, axis=axis)
+        if dimension.kind in _SPREADING:
+            shape[axis] = batch if dimension.size is None else dimension.size
+    return array if array.shape == tuple(shape) else np.broadcast_to(array, shape)
 
 
 def branch_inputs(branch: MaskIR, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,8 +106,8 @@ def layer_inputs(stack: StackIR, given: Mapping[str, Any]) -> list[dict[str, Any
 
 def _unknown(mask: MaskIR | StackIR, given: Iterable[str]) -> Iterator[Diagnostic]:
     masks = mask.different if isinstance(mask, StackIR) else (mask,)
-    names = list(dict.fromkeys(each.name for one in masks for each in one.inputs))
-    accepted = {*names, *(name for one in masks for name in one.unread)}
+    names = list(dict.fromkeys(each.name for one in masks for each in one.inputs if each.source is None))
+    accepted = {name for one in masks for name in (*(each.name for each in one.inputs), *one.unread)}
     return (unknown_input(name, mask.name, names, mask.span) for name in given if name not in accepted)
 
 
@@ -111,8 +139,12 @@ def unfit(
 
     `sizes` has the known sizes of dimensions that calls decide.
     """
-    expected = [sizes.get(each.kind, each.size) for each in declared.held]
-    if not _fits(shape, expected):
+    expected = [sizes.get(each.kind, each.given_size) for each in declared.held]
+    one = [
+        1 if each.kind in _SPREADING and length == 1 else size
+        for each, size, length in zip(declared.held, expected, shape, strict=False)
+    ]
+    if not _fits(shape, [*one, *expected[len(one) :]]):
         texts = [
             each.text if size is None or each.text == str(size) else f"{each.text} = {size}"
             for each, size in zip(declared.held, expected, strict=True)
@@ -156,6 +188,7 @@ def relation_inputs(mask: MaskIR, given: Container[str] = ()) -> frozenset[str]:
     for routed in reversed(mask.routed):
         if routed.name in names and routed.name not in given:
             names |= inputs_of_route(mask, routed)
+    names |= {each.source for each in mask.inputs if each.name in names and each.source is not None}
     names |= {name for branch in mask.branches for name in relation_inputs(branch, given)}
     return frozenset(names & {each.name for each in mask.inputs})
 

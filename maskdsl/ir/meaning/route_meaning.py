@@ -14,7 +14,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score, Side
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
-from maskdsl.ir.meaning.inputs import batch_entries
+from maskdsl.ir.meaning.inputs import batch_entries, whole_arrays
 from maskdsl.ir.meaning.pooling import PoolMeaning, all_tokens
 from maskdsl.ir.numpy_operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array
@@ -49,15 +49,16 @@ def with_routes(
     facts about pools are computed.
     `wanted` restricts the routes to these names. Raises `GroupRange` if a coordinate has a group number out of range.
     """
-    known = dict(inputs)
+    sizes = (batch_entries(mask, inputs), None) if q is None else (len(q), q.shape[-1])
+    known, results = whole_arrays(mask, inputs, *sizes), dict(inputs)
     if q is not None and k is not None and mask.routed:
-        q, k = (all_tokens(mask, side, x, inputs) for side, x in ((Side.QUERY, q), (Side.KEY, k)))
+        q, k = (all_tokens(mask, side, x, known) for side, x in ((Side.QUERY, q), (Side.KEY, k)))
     for each in mask.routed:
         if each.name in known or (wanted is not None and each.name not in wanted):
             continue
         if isinstance(each, OfInputs) or (q is not None and k is not None):
-            known[each.name] = _all_heads(mask, each, known, q, k)
-    return known
+            known[each.name] = results[each.name] = _all_heads(mask, each, known, q, k)
+    return results
 
 
 def _all_heads(mask: MaskIR, routed: Routed, inputs: Mapping[str, Array], q: Array | None, k: Array | None) -> Array:

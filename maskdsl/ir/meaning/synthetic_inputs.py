@@ -65,7 +65,7 @@ def shape_of(declared: Input, batch: int = 1, dim: int = 64, entries: int = 0) -
         DimensionKind.FREE: rows + HEAD + 1 + entries if declared.sparse else _FREE_LENGTH,
         DimensionKind.ENTRIES: entries,
     }
-    return tuple(sizes.get(each.kind, each.size or 1) for each in declared.held)
+    return tuple(sizes.get(each.kind, each.given_size or 1) for each in declared.held)
 
 
 def made_up_list(declared: Input, random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -64,7 +64,7 @@ def _as_one(alike: Sequence[MaskIR]) -> MaskIR:
     first = alike[0]
     if len(alike) == 1:
         return first
-    inputs = _merged([*(each.given for each in alike), first.inputs])
+    inputs = _merged([*(each.given for each in alike), *(each.passed for each in alike), first.inputs])
     factors = [Constant(1.0) if each.factor is None else each.factor for each in alike]
     if all(each.weight == first.weight for each in alike):
         return replace(first, factor=simplify(apply(Op.ADD, *factors)), inputs=inputs)

@@ -106,7 +106,7 @@ class Gathered(ABC):
     @property
     def tables(self) -> tuple[Input, ...]:
         """The inputs that pairs read by index."""
-        return self.whole.named(self.reads.inputs)
+        return tuple(map(_plain, self.whole.named(self.reads.inputs)))
 
     def name(self, node: Leaf) -> str:
         """The name of the input that holds a leaf's values: `q.name`, or `q.in space`."""
@@ -179,6 +179,17 @@ class Gathered(ABC):
     def tokens(self, node: Leaf) -> Sequence:
         """The whole mask's sequence of a leaf."""
         return self.whole.sequences[node.side]
+
+
+def _plain(table: Input) -> Input:
+    """A table that calls of the gathered mask give, also if calls of the whole mask make it of a coordinate."""
+    if table.source is None:
+        return table
+    sides = (
+        replace(each, kind=DimensionKind.FIXED) if each.kind is DimensionKind.TOKENS else each
+        for each in table.dimensions
+    )
+    return replace(table, dimensions=tuple(sides), source=None)
 
 
 PRESENT = "k.present"

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from maskdsl.analysis.tiles.block_map import Array, BlockMap, TileMap
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.base.errors.calls.backends import UnknownLayout
+from maskdsl.base.errors.calls.backends import NoHeadDim, UnknownLayout
 from maskdsl.emit.plan import KernelPlan, declared_plan
 from maskdsl.emit.torch.flex_module import emit_flex
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.mask import HEAD_DIM, DimensionKind, MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.runtime.base.call_cache import CallState, as_array
 from maskdsl.runtime.base.input_tensors import as_value
 from maskdsl.runtime.base.module_cache import load_module
+from maskdsl.runtime.base.passed_inputs import passed
 from maskdsl.runtime.base.validate import Signature, as_tensor, check_inputs, check_values, misnamed
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def flex_arguments(
     layout: str,
     device: torch.device,
     batch: int | None,
+    head_dim: int | None,
 ) -> FlexArguments:
     """Emits and loads the functions, and converts the tiles.
 
@@ -70,7 +72,7 @@ def flex_arguments(
         raise AttnError(UnknownLayout(name=layout))
     plan = plan if layout == "ordered" else declared_plan(plan)
     source, mask = emit_flex(plan), plan.mask
-    tensors, entries = _inputs_of(mask, signature, given, device, batch)
+    tensors, entries = _inputs_of(mask, signature, given, device, batch, head_dim)
     arrays = {name: as_array(tensors[name]) for name in plan.tile_inputs}
     state = CallState(plan, arrays, entries if plan.varies_by_batch else 1)
     values = {plan.input_identifiers[each.name]: as_value(each, tensors[each.name]) for each in mask.inputs}
@@ -84,19 +86,28 @@ def flex_arguments(
 
 
 def _inputs_of(
-    mask: MaskIR, signature: Signature, given: Mapping[str, Any], device: torch.device, batch: int | None
+    mask: MaskIR,
+    signature: Signature,
+    given: Mapping[str, Any],
+    device: torch.device,
+    batch: int | None,
+    head_dim: int | None,
 ) -> tuple[dict[str, Tensor], int]:
     """The inputs as tensors on the device, and the number of batch entries: `batch`, that of the inputs, or 1."""
     tensors = {name: as_tensor(x, device) for name, x in holding(mask.inputs, given).items()}
     if wrong := list(misnamed(signature, given, tensors)):
         raise AttnError(*wrong)
+    if head_dim is None and mask.input(HEAD_DIM) is not None:
+        raise AttnError(NoHeadDim(pattern=mask.name, span=mask.span))
     moved = {name: x.to(device) for name, x in tensors.items() if x is not None}
     sizes = [batch] if batch is not None else []
-    for each in mask.inputs:
+    for each in mask.given:
         kinds = [dimension.kind for dimension in each.held]
         if DimensionKind.BATCH in kinds and each.name in moved and moved[each.name].dim() == len(kinds):
             sizes.append(moved[each.name].shape[kinds.index(DimensionKind.BATCH)])
-    entries = sizes[0] if sizes else 1
+    entries = next((size for size in sizes if size != 1), 1) if batch is None else batch
+    whole = passed(signature, [moved[each.name] for each in mask.given], entries, head_dim or 1)
+    moved = {each.name: x.to(device) for each, x in zip(mask.inputs, whole, strict=True)}
     like = torch.empty(entries, mask.heads, mask.queries.length, 0, device=device)
     check_inputs(mask.inputs, [moved[each.name] for each in mask.inputs], like)
     check_values(mask.inputs, [moved[each.name] for each in mask.inputs])

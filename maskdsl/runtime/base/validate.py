@@ -1,7 +1,7 @@
 """Checks a call's tensors, inputs and options: shapes, types, devices, names. Every mistake is a declared error."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +63,18 @@ class Signature:
     """Whether scores may read products of vectors, which are computed before attention."""
     pools_queries: bool = False
     normalize: Normalize = Normalize.BY_QUERY
+    declared: tuple[Input, ...] = ()
+    """The declarations of `inputs`; sizes of token dimensions are None where lengths follow each call's tensors."""
+    made: tuple[str | None, ...] = ()
+    """The inputs that are made of them: each the tensor of the one of this name, or None for the head dimension."""
+    changes_inputs: bool = False
+    """Whether the mask reads other tensors than those that callers give, whatever their shapes."""
+
+    def making(self, given: tuple[Input, ...], made: Iterable[Input]) -> "Signature":
+        """The signature of a pattern whose callers give these inputs, of which others are made."""
+        sources = tuple(each.source if each.source in self.inputs else None for each in made)
+        shares = any(side.shared > 1 for each in given for side in each.dimensions)
+        return replace(self, declared=given, made=sources, changes_inputs=bool(sources) or shares)
 
 
 def arguments(
@@ -235,7 +247,7 @@ def check_layout(plan: KernelPlan, layout: str) -> None:
 def check_inputs(inputs: Iterable[Input], tensors: Iterable[Tensor], q: Tensor) -> None:
     """Raises if the shape, type or device of an input is not the declared one."""
     pairs = zip(inputs, tensors, strict=True)
-    errors = [each for declared, tensor in pairs for each in _unfit_input(declared, tensor, q)]
+    errors = [each for declared, tensor in pairs for each in _unfit_input(declared.whole, tensor, q)]
     if errors:
         raise AttnError(*errors)
 

@@ -54,10 +54,10 @@ def _ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor
     """Checks a partial call, as far as possible without waiting for a GPU, and returns the mask that computes it."""
     whole = checked_mask(handle, q, k, v, positions)
     compiled = whole.for_partial_calls
-    check_inputs(compiled.plan.mask.given, inputs, q)
-    check_values(compiled.plan.mask.given, inputs)
+    check_inputs(compiled.plan.mask.passed, inputs, q)
+    check_values(compiled.plan.mask.passed, inputs)
     if whole.checks_reads and not whole.plan.mask.keys.is_pooled and positions.query_starts.device.type == "cpu":
-        given = inputs[: len(whole.plan.mask.given)]
+        given = inputs[: len(whole.plan.mask.passed)]
         whole.open_reads.check(given, len(q), tokens=lambda: _call_tokens(whole, q, k, positions))
     return compiled
 

@@ -48,7 +48,7 @@ class Finisher:
         Without `rows` all queries come in declared order.
         """
         names = self.plan.input_identifiers
-        values = {names[each.name]: as_value(each, x) for each, x in zip(self.plan.mask.given, inputs, strict=True)}
+        values = {names[each.name]: as_value(each, x) for each, x in zip(self.plan.mask.passed, inputs, strict=True)}
         results: tuple[Tensor, Tensor] = self.module.finished(
             out, lse, {**values, **self.state.curves(out.device)}, rows
         )

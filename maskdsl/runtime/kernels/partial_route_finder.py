@@ -65,7 +65,7 @@ class PartialRouteFinder:
     @property
     def given(self) -> tuple[Input, ...]:
         """The inputs that callers give: all given ones but the last, the position of the first query."""
-        return self.mask.given[:-1]
+        return self.mask.passed[:-1]
 
     def values(self, batch: int, device: torch.device, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """The values that generated functions read, from the given inputs in declared order. Computes ranks."""

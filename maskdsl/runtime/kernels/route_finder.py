@@ -60,7 +60,7 @@ class RouteFinder:
     @property
     def declared(self) -> list[Input]:
         """The routed inputs."""
-        return [each for each in self.mask.inputs if each not in self.mask.given]
+        return [each for each in self.mask.inputs if each not in self.mask.passed]
 
     def find(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], by_kernels: bool = False) -> list[Tensor]:
         """All routed inputs, from checked q and k [batch, heads, tokens, dim] and the given inputs in declared order.
@@ -69,7 +69,7 @@ class RouteFinder:
         `GroupRange` if an input puts a token into a group that does not exist.
         """
         names = self.names
-        values = {names[each.name]: as_value(each, x) for each, x in zip(self.mask.given, inputs, strict=True)}
+        values = {names[each.name]: as_value(each, x) for each, x in zip(self.mask.passed, inputs, strict=True)}
         values |= self.curves(q.device)
         module = self.kernel_module if by_kernels else self.module
         if by_kernels:

@@ -31,8 +31,8 @@ def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> 
     inputs = inputs or ()
     compiled = find_compiled(handle).bound(q.shape[2], k.shape[2])
     check_sizes(compiled.plan, q, k, k)
-    check_inputs(compiled.plan.mask.given, inputs, q)
-    check_values(compiled.plan.mask.given, inputs)
+    check_inputs(compiled.plan.mask.passed, inputs, q)
+    check_values(compiled.plan.mask.passed, inputs)
     if not compiled.plan.mask.routed:  # as may be where lengths follow tensors
         return []
     kernel, by_kernels = compiled.default_kernel, compiled.kernel(q, k).backend.finds_routes
@@ -65,8 +65,8 @@ def find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, 
     *fields, handle = others
     positions, inputs = CallPositions(*fields), inputs or ()
     compiled = checked_mask(handle, q, k, k, positions)
-    check_inputs(compiled.plan.mask.given, inputs, q)
-    check_values(compiled.plan.mask.given, inputs)
+    check_inputs(compiled.plan.mask.passed, inputs, q)
+    check_values(compiled.plan.mask.passed, inputs)
     if not compiled.plan.mask.routed:
         return []
     starts, lengths, table = normalized(compiled, q, k, positions)

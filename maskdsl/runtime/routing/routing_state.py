@@ -15,6 +15,7 @@ from maskdsl.base.errors.calls.arguments import OutsideMap
 from maskdsl.base.errors.calls.lengths import EmptyPages, KeyLength, NotIntegers, NotOneAnEntry, NotOneAxis, TooManyKeys
 from maskdsl.base.errors.calls.selection import OtherState, PooledState, StateBatch
 from maskdsl.base.errors.calls.vectors import NotFourAxes
+from maskdsl.runtime.base.passed_inputs import passed
 from maskdsl.runtime.base.validate import (
     INTEGER_TYPES,
     arguments,
@@ -175,12 +176,14 @@ class RoutingState:
             raise AttnError(StateBatch(found=len(k), batch=len(self.lengths)))
         if longest > mask.keys.length:
             raise AttnError(TooManyKeys(found=longest, length=mask.keys.length, pattern=mask.name, span=mask.span))
-        check_inputs(mask.given, inputs, k)
-        check_values(mask.given, inputs)
+        check_inputs(mask.passed, inputs, k)
+        check_values(mask.passed, inputs)
 
     def _given(self, k: object, inputs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
         """Keys and inputs as tensors. Raises if they are none."""
         keys, _, _, tensors = arguments(self._compiled.signature, k, k, k, inputs)
+        if keys.dim() == 4:
+            tensors = passed(self._compiled.signature, tensors, len(self.lengths), keys.shape[3])
         errors = list(malformed({"k": keys}))
         if errors:
             raise AttnError(*errors)

@@ -37,7 +37,7 @@ def _multiply(
     mask = compiled.plan.mask
     check_sizes(compiled.plan, q, k, v)
     check_inputs(mask.unmultiplied, inputs, q)
-    check_values(mask.given, inputs[: len(mask.given)])
+    check_values(mask.passed, inputs[: len(mask.passed)])
     if compiled.checks_reads:
         compiled.open_reads.check(inputs, q.shape[0])
     kernels = compiled.for_products

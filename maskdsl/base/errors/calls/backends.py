@@ -80,6 +80,15 @@ class BranchedFlex(Diagnostic):
     pattern: str
 
 
+class NoHeadDim(Diagnostic):
+    code = "E312"
+    message = "`{pattern}` reads `dim`, and the head dimension is not given"
+    label = "this pattern"
+    help = "give it: attention.to_flex(head_dim=64, ...)"
+
+    pattern: str
+
+
 class NoConfiguration(Diagnostic):
     code = "E470"
     message = "no configuration of `{kernel}` of `{pattern}` can be compiled and launched on {device}: {failure}"

@@ -94,6 +94,13 @@ class NoScoreHere(Diagnostic):
     hint: str
 
 
+class HeadDimHere(Diagnostic):
+    code = "E255"
+    message = "`dim` cannot be read here"
+    label = "the head dimension is known in calls only"
+    help = "`score`, `scale`, `weight` and the scores of routes can read it; elsewhere, make it a parameter"
+
+
 class OutsideQuantifier(Diagnostic):
     code = "E246"
     message = "{what} can be used after `for ... in` only"

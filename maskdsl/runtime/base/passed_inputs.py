@@ -1,0 +1,51 @@
+"""From the tensors that callers give to those that a mask reads, with gradients: sides of size 1, key heads, `dim`."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.ir.mask import DimensionKind, Input
+from maskdsl.ir.meaning.inputs import unfit
+from maskdsl.runtime.base.validate import Signature
+
+NO_LENGTHS: Mapping[str, int] = {}
+
+
+def passed(
+    signature: Signature, inputs: list[Tensor], batch: int, head_dim: int, lengths: Mapping[str, int] = NO_LENGTHS
+) -> list[Tensor]:
+    """The inputs of the mask before routes are found. `lengths` are those of token dimensions without a size, by text.
+
+    Raises `AttnError` if an input by key head has another number of them.
+    """
+    if not signature.changes_inputs and all(1 not in x.shape for x in inputs):
+        return inputs
+    names = [each.name for each in signature.declared]
+    whole = [_whole(*each, batch, lengths) for each in zip(signature.declared, inputs, strict=True)]
+    for source in signature.made:
+        whole.append(_number(head_dim, inputs) if source is None else whole[names.index(source)])
+    return whole
+
+
+def _number(head_dim: int, inputs: list[Tensor]) -> Tensor:
+    return torch.full((), head_dim, device=inputs[0].device if inputs else None)
+
+
+def _whole(declared: Input, x: Tensor, batch: int, lengths: Mapping[str, int]) -> Tensor:
+    """A tensor with sides of size 1 expanded, and the entry of each key head repeated for its query heads."""
+    if x.dim() != len(declared.held):
+        return x
+    shape = list(x.shape)
+    for axis, side in enumerate(declared.held):
+        if side.shared > 1 and shape[axis] != 1:
+            if shape[axis] != side.given_size:
+                raise AttnError(*unfit(declared, tuple(x.shape), declared.type, "", {}))
+            x = x.repeat_interleave(side.shared, dim=axis)
+            shape[axis] *= side.shared
+        elif shape[axis] == 1 and side.kind is DimensionKind.BATCH:
+            shape[axis] = batch
+        elif shape[axis] == 1 and side.kind in (DimensionKind.HEADS, DimensionKind.TOKENS):
+            shape[axis] = lengths.get(side.text, 1) if side.size is None else side.size
+    return x if list(x.shape) == shape else x.expand(shape)
