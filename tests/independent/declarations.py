@@ -11,6 +11,7 @@ MACROS = {
     "alike": "def alike(over: axes = all) = all(q.a == k.a for a in over)",
     "soft": "def soft(x: float, y = 0.5) = x / (1.0 + abs(x)) + y",
     "boxed": "def boxed(axis: axis, size = (2, 3)) = -size[0] <= q.axis - k.axis <= size[1] + len(size)",
+    "cell": "def cell(a, b, table: input) = table[clamp(a, 0, 3), abs(b) % 3]",
     "powers": "def powers(axis: axis = i) = near({0}, axis) or q.axis == k.axis",
 }
 

@@ -17,7 +17,7 @@ from tests.independent import derivatives, numbering, selection
 from tests.independent.derivatives import Number, is_float, plain
 from tests.independent.functions import FUNCTIONS, arithmetic, walk
 from tests.independent.reader import File, Macro, Node, Pattern, read
-from tests.independent.tokens import AxisName, AxisNames, Later, Scope, Space, Token
+from tests.independent.tokens import AxisName, AxisNames, InputName, Later, Scope, Space, Token
 
 
 def alone(space: Space) -> list[Token]:
@@ -378,6 +378,8 @@ class Meaning:
             case ("index", name, *indices):
                 positions = tuple(self.value(index, scope) for index in indices)
                 held = scope.names.get(name)
+                if isinstance(held, InputName):
+                    return self.element(held.name, positions)
                 if held is not None and name not in self.inputs:
                     held = self.value(held.node, held.scope) if isinstance(held, Later) else held
                     return held[positions[0]]
@@ -578,6 +580,10 @@ class Meaning:
             if isinstance(node, tuple) and node[0] != "tuple" and default is not None and default[0] == "tuple":
                 every = self.value(node, scope)  # an integer serves every entry
                 names[name] = every if isinstance(every, tuple) else (every,) * (len(default) - 1)
+                continue
+            if kind == "input":
+                assert node is not None and node[0] == "name"
+                names[name] = scope.names[node[1]] if node[1] in scope.names else InputName(node[1])
                 continue
             if kind == "axis" or (kind is None and default == ("name", "i")):
                 names[name] = AxisName(self.axis(node, scope) if node is not None else default[1])  # type: ignore[index]

@@ -323,6 +323,7 @@ class Program:
         forms += ["level"] * ("level" in self.inputs)
         if "grid" in self.inputs:
             forms.append(f"grid[clamp({a}, 0, 3), abs({b}) % 3]")
+            forms += [f"cell({a}, {b}, grid)", f"cell({a}, table = grid, b = {b})"] * ("cell" in self.macros)
         return self.random.choice(forms)
 
     def boolean(self, q: str | None, k: str | None, depth: int) -> str:

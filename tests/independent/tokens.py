@@ -51,6 +51,13 @@ class AxisName:
 
 
 @dataclass(frozen=True)
+class InputName:
+    """What a parameter of type `input` stands for."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class AxisNames:
     names: tuple[str, ...] | None
     """None: every axis of the space at hand."""

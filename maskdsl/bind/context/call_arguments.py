@@ -8,7 +8,7 @@ from maskdsl.base.errors.language.types import UnknownType
 from maskdsl.bind.context.frame import Frame
 from maskdsl.syntax import tree
 
-TYPES = ("int", "float", "bool", "axis", "tuple", "axes")
+TYPES = ("int", "float", "bool", "axis", "tuple", "axes", "input")
 
 
 def match_arguments(

@@ -26,6 +26,7 @@ from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.reading import axis_name, common_axes
 from maskdsl.bind.context.size_warnings import warn_of_sizes
 from maskdsl.bind.context.terms import operate, promoted
+from maskdsl.bind.expression.input_arguments import with_inputs
 from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
 
@@ -56,6 +57,11 @@ def expand(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborat
     given = match_arguments(frame, call, names, optional, note)
     if given is None:
         return BAD
+    taking = with_inputs(macro, given, frame)
+    if isinstance(taking, Bad):
+        return BAD
+    macro = taking
+    given = _for_parameters(macro, given)
     inside = replace(
         frame,
         names={},
@@ -83,6 +89,12 @@ def expand(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborat
         span = given[argument].span
         return frame.add(TypeMismatch(span=span, what=what, found="a tuple", expected="an integer"))
     return _on_every_axis(call, macro, axis, tuples, inside, elaborate)
+
+
+def _for_parameters(macro: tree.MacroDeclaration, given: Mapping[str, tree.Expression]) -> dict[str, tree.Expression]:
+    """The arguments by the names that parameters have: those of inputs are no parameters any more."""
+    names = {each.name.id.rstrip(): each.name.id for each in macro.parameters}
+    return {names[name]: node for name, node in given.items() if name in names}
 
 
 def _body(call: tree.Call, macro: tree.MacroDeclaration, frame: Frame, elaborate: Elaborate) -> Value:

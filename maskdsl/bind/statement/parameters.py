@@ -12,7 +12,7 @@ import numpy as np
 from maskdsl.base.diagnostics import Note, shown
 from maskdsl.base.errors.language.limits import TooMany
 from maskdsl.base.errors.language.names import DuplicateName, NameOfArgument, ReservedName
-from maskdsl.base.errors.language.parameters import MissingParameter, UnknownParameter, WrongParameter
+from maskdsl.base.errors.language.parameters import InputParameter, MissingParameter, UnknownParameter, WrongParameter
 from maskdsl.base.errors.language.spaces import NotAxis
 from maskdsl.bind.context.bound_values import BAD, AxesValue, AxisValue, Term, TupleValue, Value, constant
 from maskdsl.bind.context.call_arguments import parameter_type
@@ -56,7 +56,9 @@ def parameter_names(
         name = parameter.name.id
         check_name(parameter.name, names, frame)
         check_argument(parameter.name, OF_BINDING, "a parameter", frame)
-        if name in values:
+        if parameter.type is not None and parameter.type.id == "input":
+            names[name] = frame.add(InputParameter(span=parameter.span, name=name))
+        elif name in values:
             names[name] = _given(parameter, values[name], frame, replace(frame, names=names), elaborate)
         elif parameter.default is None:
             span, pattern = parameter.name.span, declaration.name.id

@@ -102,6 +102,7 @@ TYPES = {
     "axis": "The name of a coordinate.",
     "axes": "Several coordinates, `(y, x)`, or `all`.",
     "tuple": "Integers, one for each axis.",
+    "input": "In macros: the name of an input, which the body reads.",
 }
 
 SPARSE_TYPE = {

@@ -67,3 +67,12 @@ class RepeatedArgument(Diagnostic):
     message = "`{name}` is given twice"
 
     name: str
+
+
+class InputParameter(Diagnostic):
+    code = "E257"
+    message = "the parameter `{name}` is an input, which calls give"
+    label = "only macros take inputs"
+    help = "declare it in the pattern, such as `input {name}: float[heads, 64]`"
+
+    name: str

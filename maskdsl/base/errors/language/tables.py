@@ -129,3 +129,12 @@ class DotArguments(Diagnostic):
     label = "`dot(a, b)` is expected"
 
     found: int
+
+
+class ArgumentNotInput(Diagnostic):
+    code = "E256"
+    message = "the argument `{name}` is not an input"
+    label = "the name of an input is expected"
+    help = "declare it, such as `input bias: float[heads, 64]`, and pass its name alone: `near(bias, 3)`"
+
+    name: str
