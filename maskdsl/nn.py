@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskdsl.base.arguments import COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, BackendName, integer, optional, takes
+from maskdsl.base.arguments import CHANCE, COUNT, FLAG, HEAD_DIM, POSITIVE, TEXT, BackendName, integer, optional, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.base.libraries import missing
@@ -29,8 +29,9 @@ class SelfAttention(nn.Module):
     `pattern` is a `Pattern`, bound for the length of each call, which is its parameter `follow`, with these
     `parameters`; or a `Mask` or a compiled attention, which have a length. `key_heads` divides `heads`: query heads
     share keys and values. `head_dim` is by default `embed_dim / heads`. `rope` is the base, such as 10000.0, of rotary
-    position embeddings; None applies none. The state is the linear layers `q_proj`, `k_proj`, `v_proj` and `out_proj`,
-    with or without `bias`. Raises `AttnError` for sizes that do not fit each other, and for what compiling refuses.
+    position embeddings; None applies none. `dropout` is the chance of a pair to be dropped in training, with seeds of
+    torch's random numbers. The state is the linear layers `q_proj`, `k_proj`, `v_proj` and `out_proj`, with or without
+    `bias`. Raises `AttnError` for sizes that do not fit each other, and for what compiling refuses.
     """
 
     @takes(
@@ -40,6 +41,7 @@ class SelfAttention(nn.Module):
         head_dim=optional(HEAD_DIM),
         bias=FLAG,
         rope=optional(POSITIVE),
+        dropout=CHANCE,
         backend=TEXT,
     )
     def __init__(
@@ -52,6 +54,7 @@ class SelfAttention(nn.Module):
         head_dim: int | None = None,
         bias: bool = True,
         rope: float | None = None,
+        dropout: float = 0.0,
         follow: str = "n",
         backend: BackendName = "auto",
         device: torch.device | str | None = None,
@@ -66,6 +69,7 @@ class SelfAttention(nn.Module):
         if rope is not None and self.head_dim % 2:
             raise AttnError(errors.OddHeadDim())
         self.rope = rope
+        self.dropout = dropout
         patterns = LayerPatterns("SelfAttention", pattern, parameters, follow, backend)
         patterns.check()
         self.attention = patterns.compile(pattern, Heads(heads, self.key_heads))
@@ -79,16 +83,17 @@ class SelfAttention(nn.Module):
     def like(cls, other: nn.MultiheadAttention, pattern: OneChoice, **options: Any) -> SelfAttention:
         """A layer with copies of the weights of torch's `nn.MultiheadAttention`, and its result under the same mask.
 
-        `options` are those of the constructor. Raises `AttnError` for layers with dropout, added biases or zero keys,
-        and with other dims of keys and values.
+        `options` are those of the constructor. Raises `AttnError` for layers with added biases or zero keys, and with
+        other dims of keys and values.
         """
-        if not other._qkv_same_embed_dim or other.bias_k is not None or other.add_zero_attn or other.dropout:
+        if not other._qkv_same_embed_dim or other.bias_k is not None or other.add_zero_attn:
             raise AttnError(errors.OtherAttention())
         factory: dict[str, Any] = {
             "device": other.out_proj.weight.device,
             "dtype": other.out_proj.weight.dtype,
         }
         bias = other.in_proj_bias is not None
+        options = {"dropout": other.dropout, **options}
         layer = cls(other.embed_dim, other.num_heads, pattern, bias=bias, **factory, **options)
         projections = layer.q_proj, layer.k_proj, layer.v_proj
         with torch.no_grad():
@@ -108,6 +113,8 @@ class SelfAttention(nn.Module):
         if self.rope is not None:
             turn = _turns(x.shape[1], self.head_dim, self.rope, x.device)
             q, k = _turned(q, *turn), _turned(k, *turn)
+        if self.training and self.dropout:
+            inputs |= {"dropout_p": self.dropout, "seed": torch.randint(2**31, (), device=x.device)}
         out = self.attention(q, k, v, **inputs)
         result: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return result

@@ -105,6 +105,20 @@ def test_mistakes(arguments, options, code):
         SelfAttention(*arguments, **options)
 
 
+def test_pairs_are_dropped_in_training_alone():
+    layer = SelfAttention.like(nn.MultiheadAttention(32, 4, dropout=0.5), LOCAL)
+    x = torch.randn(1, 9, 32, generator=torch.Generator().manual_seed(0))
+    first, second = layer(x), layer(x)
+    assert layer.dropout == 0.5 and not torch.equal(first, second)
+    torch.manual_seed(1)
+    first = layer(x)
+    torch.manual_seed(1)
+    assert torch.equal(first, layer(x))
+    plain = SelfAttention(32, 4, LOCAL)
+    plain.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer.eval()(x), plain(x))
+
+
 def test_layers_that_are_not_alike():
     with pytest.raises(maskdsl.AttnError, match="E625"):
-        SelfAttention.like(nn.MultiheadAttention(16, 2, dropout=0.1), LOCAL)
+        SelfAttention.like(nn.MultiheadAttention(16, 2, add_zero_attn=True), LOCAL)

@@ -125,6 +125,10 @@ def _grid(value: Any) -> tuple[int, ...]:
     return tuple(cast(int, _SIDE.convert(each)) for each in _fitting(not isinstance(value, str), value))
 
 
+def _chance(value: Any) -> float:
+    return float(_fitting(isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1, value))
+
+
 def _positive(value: Any) -> float:
     _fitting(isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool), value)
     number = float(value)
@@ -161,6 +165,7 @@ COUNT = integer(1, 2**31 - 1)
 INDEX = integer(0, 2**31 - 1)
 BATCH = integer(1, MOST_ENTRIES)
 HEAD_DIM = integer(1, MOST_HEAD_DIM)
+CHANCE = Kind("a number from 0, below 1", _chance)
 POSITIVE = Kind("a finite number above 0", _positive)
 TEXT = Kind("a string", lambda value: _fitting(isinstance(value, str), value))
 TENSORS = Kind('"bhnd" or "bnhd"', lambda value: _fitting(value in get_args(TensorLayout), value))

@@ -9,7 +9,6 @@ _MASK = (
     "`input allowed: bool[queries, keys]` and `attend allowed[q, k]`"
 )
 _ALIBI = "write `input slope: float[heads]` and `score s - slope[head] * (q - k)` in the pattern"
-_DROPOUT = "leave it out: there is no dropout of probabilities"
 
 ARGUMENTS = {
     "scale": _SCALE,
@@ -26,8 +25,7 @@ ARGUMENTS = {
     "attn_bias": "write `input bias: float[queries, keys]` and `score s + bias[q, k]` in the pattern",
     "key_padding_mask": f"write {_PADDING} in the pattern, or give `key_lengths` with `query_start`",
     "padding_mask": f"write {_PADDING} in the pattern, or give `key_lengths` with `query_start`",
-    "dropout_p": _DROPOUT,
-    "dropout": _DROPOUT,
+    "dropout": "dropout_p=0.1, seed=step drops pairs of a call",
     "enable_gqa": "leave it out: k and v with fewer heads are shared by groups of query heads",
     "window_size": _WINDOW,
     "sliding_window": _WINDOW,

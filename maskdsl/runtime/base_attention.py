@@ -12,7 +12,7 @@ from maskdsl.base.arguments import LayoutName, TensorLayout
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
-from maskdsl.base.errors.calls.normalization import AllQueriesNeeded
+from maskdsl.base.errors.calls.normalization import AllQueriesNeeded, WrongDropout
 from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute, OtherState, PartDebugged
 from maskdsl.base.source import Span
 from maskdsl.ir.mask import Normalize
@@ -29,6 +29,7 @@ from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
+from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, dropout_inputs
 from maskdsl.runtime.torch_ops.finish_op import finished
 from maskdsl.runtime.torch_ops.hold_op import held_inputs, lengths_of_longest
 from maskdsl.runtime.torch_ops.product_op import attend_multiplied
@@ -39,7 +40,7 @@ _NOT_GIVEN: Any = None
 """The default of required arguments, so that a missing one is a declared error: graphs cannot trace `takes`."""
 
 
-_HELD = ("_handle", "_signature", "_signatures", "_summands", "_of_branch", "_branches")
+_HELD = ("_handle", "_signature", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
 """The attributes that are made anew from the compiled mask."""
 
 
@@ -95,6 +96,11 @@ class BaseAttention(nn.Module):
         self._signatures = tuple(each._signature for each in attentions) or (self._signature,)
         """Of each of them, or of the only one."""
         self._of_branch = summands.of_branch
+        drops = isinstance(compiled, DroppedMask)
+        self._dropping: tuple[BaseAttention, ...] = (
+            () if drops else (BaseAttention(DroppedMask(compiled), self._tokens_first),)
+        )
+        """The attention that computes calls with dropout."""
         self._branches = summands.names
 
     @property
@@ -141,6 +147,8 @@ class BaseAttention(nn.Module):
         page_table: Tensor | None = ...,
         page_size: int | None = ...,
         routing_state: RoutingState | None = ...,
+        dropout_p: float = ...,
+        seed: int | Tensor | None = ...,
         debug: bool = ...,
         **inputs: Any,
     ) -> Tensor: ...
@@ -159,6 +167,8 @@ class BaseAttention(nn.Module):
         page_table: Tensor | None = ...,
         page_size: int | None = ...,
         routing_state: RoutingState | None = ...,
+        dropout_p: float = ...,
+        seed: int | Tensor | None = ...,
         debug: bool = ...,
         **inputs: Any,
     ) -> tuple[Tensor, Tensor]: ...
@@ -177,6 +187,8 @@ class BaseAttention(nn.Module):
         page_table: Tensor | None = ...,
         page_size: int | None = ...,
         routing_state: RoutingState | None = ...,
+        dropout_p: float = ...,
+        seed: int | Tensor | None = ...,
         debug: bool = ...,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]: ...
@@ -194,6 +206,8 @@ class BaseAttention(nn.Module):
         page_table: Tensor | None = None,
         page_size: int | None = None,
         routing_state: RoutingState | None = None,
+        dropout_p: float = 0.0,
+        seed: int | Tensor | None = None,
         debug: bool = False,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -213,6 +227,11 @@ class BaseAttention(nn.Module):
         checked: queries outside the pattern give zeros, pages that do not exist count as absent, and lengths are cut to
         the keys that there is room for.
 
+        `dropout_p` drops pairs, after the softmax and before weights. A pair is kept where `random(seed, batch, head,
+        q, k)` is at least `dropout_p * 2 ** 31`, by declared positions and heads of the whole attention, and divided by
+        `1 - dropout_p`. `seed` is an integer, or a tensor of one. So the same pairs are dropped on every backend, in
+        every layout, in chunks and in gradients.
+
         `debug` also raises, on any device, where an attending pair reads outside a table or the score of a route is NaN
         (which is otherwise never selected). It is slow, runs on the host, and serves calls with all queries only.
 
@@ -228,6 +247,11 @@ class BaseAttention(nn.Module):
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
+        if dropout_p != 0:
+            named: dict[str, Any] = {**inputs, "return_lse": return_lse, "layout": layout, "debug": debug}
+            named |= {"query_start": query_start, "key_lengths": key_lengths, "routing_state": routing_state}
+            named |= {"page_table": page_table, "page_size": page_size}
+            return self._dropped("forward", (q, k, v), dropout_p, seed, named)
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
         tensors = given
         axes: tuple[int, ...] = q.shape[1:-2]
@@ -252,6 +276,18 @@ class BaseAttention(nn.Module):
             out = with_tokens_first(out, axes)
             lses = [with_tokens_first(lse, axes) for lse in lses] if return_lse else lses
         return (out, self._of_branches(lses, dim=1)) if return_lse else out
+
+    def _dropped(
+        self, method: str, tensors: Sequence[Any], dropout_p: float, seed: int | Tensor | None, named: dict[str, Any]
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """A call with dropout, by the attention that drops pairs."""
+        if named.get("routing_state") is not None:
+            expected = "none beside `dropout_p`"
+            raise AttnError(WrongDropout(what="routing_state", found="given", expected=expected))
+        device = tensors[0].device if isinstance(tensors[0], Tensor) else torch.device("cpu")
+        call = getattr(self._dropping[0], method)
+        results: Tensor | tuple[Tensor, Tensor] = call(*tensors, **named, **dropout_inputs(dropout_p, seed, device))
+        return results
 
     def _added(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
@@ -375,6 +411,8 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = ...,
         *,
         query_start: Tensor | None = ...,
+        dropout_p: float = ...,
+        seed: int | Tensor | None = ...,
         return_lse: Literal[False] = ...,
         **inputs: Any,
     ) -> Tensor: ...
@@ -389,6 +427,8 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = ...,
         *,
         query_start: Tensor | None = ...,
+        dropout_p: float = ...,
+        seed: int | Tensor | None = ...,
         return_lse: Literal[True],
         **inputs: Any,
     ) -> tuple[Tensor, Tensor]: ...
@@ -403,6 +443,8 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = ...,
         *,
         query_start: Tensor | None = ...,
+        dropout_p: float = ...,
+        seed: int | Tensor | None = ...,
         return_lse: bool,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]: ...
@@ -416,6 +458,8 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = None,
         *,
         query_start: Tensor | None = None,
+        dropout_p: float = 0.0,
+        seed: int | Tensor | None = None,
         return_lse: bool = False,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -428,6 +472,9 @@ class BaseAttention(nn.Module):
         the first), or begin at `query_start`, integers [sequences]. Returns the output [all queries, heads, head dim of
         v]; `return_lse` adds the log-sum-exp [heads, all queries]. Raises `AttnError` for arguments that do not fit.
         """
+        if dropout_p != 0:
+            named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
+            return self._dropped("varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named)
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         check_options("declared", return_lse=return_lse)
         check_sums(self._signatures, return_lse)

@@ -18,6 +18,7 @@ from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.branch_union import merged_weights
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
+from maskdsl.ir.rewrites.dropout import with_dropout
 from maskdsl.ir.rewrites.product_inputs import unpooled, with_given_products, without_products
 from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row
 from maskdsl.ir.routes import Routed
@@ -203,6 +204,12 @@ class Bound:
             plan = make_plan(mask, refine=self.plan.refine, tune=self.plan.tune)
             self.sums[branches] = Bound(plan, self.backend, checks_reads=self.checks_reads)
         return self.sums[branches]
+
+    @cached_property
+    def dropped(self) -> "Bound":
+        """The mask that drops pairs, by inputs that follow those of callers."""
+        plan = replace(self.plan, mask=with_dropout(self.plan.mask))
+        return Bound(plan, self.backend, self.routes, self.checks_reads)
 
     @cached_property
     def open_reads(self) -> OpenReads:

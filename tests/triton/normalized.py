@@ -1,14 +1,24 @@
 """Run in a process of its own, with TRITON_INTERPRET=1: kernels against published code, and in float32.
 
-Prints `agreed` at the end; any difference raises.
+With `whole` all cases, otherwise those that have kernels of their own. Prints `agreed` at the end; any difference
+raises.
 """
+
+import sys
 
 import torch
 
+from tests.support import dropout
 from tests.support.normalized import CASES, check
 
+OWN = ("ReLU",)
+
 if __name__ == "__main__":
-    for case in CASES.values():
-        check(case, "triton")
-        check(case, "triton", torch.float32, dim=16, room=1e-5)
+    whole = sys.argv[1:] == ["whole"]
+    for name in CASES if whole else OWN:
+        check(CASES[name], "triton")
+        if whole:
+            check(CASES[name], "triton", torch.float32, dim=16, room=1e-5)
+    for way in dropout.WAYS if whole else ():
+        dropout.check(way, "triton")
     print("agreed")

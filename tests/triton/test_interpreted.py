@@ -54,6 +54,11 @@ def test_sinks_and_normalizations() -> None:
     assert last_line("triton.normalized") == "agreed"
 
 
+@pytest.mark.long
+def test_all_sinks_and_normalizations() -> None:
+    assert last_line("triton.normalized", "whole") == "agreed"
+
+
 @pytest.mark.parametrize("extent", ["short", pytest.param("whole", marks=pytest.mark.long)])
 def test_products_of_vectors(extent: str) -> None:
     assert last_line("triton.dots", extent) == "agreed"

@@ -32,6 +32,7 @@ OF_BINDING = frozenset({"self", "order", "backend", "follow", "refine", "tune", 
 """Names that parameters of patterns cannot have: arguments of the Python functions that take parameters by name."""
 OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block", "token", "layers", "gpu", "head_dim", "device"}) | {
     *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug", "lengths"),
+    *("dropout_p", "seed"),
     *("cu_seqlens_q", "cu_seqlens_k"),
 }
 """Names that inputs cannot have: arguments of the Python functions that take inputs by name."""

@@ -196,7 +196,7 @@ class OddHeadDim(Diagnostic):
 
 class OtherAttention(Diagnostic):
     code = "E625"
-    message = "this layer has dropout, keys of another size, or added keys, which `SelfAttention` does not support"
+    message = "this layer has keys of another size, or added keys, which `SelfAttention` does not support"
     help = "give a layer without these"
 
 

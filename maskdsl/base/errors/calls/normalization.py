@@ -20,3 +20,13 @@ class AllQueriesNeeded(Diagnostic):
     help = "call it with all queries and keys, without `query_start`, `key_lengths` and pages"
 
     pattern: str
+
+
+class WrongDropout(Diagnostic):
+    code = "E499"
+    message = "`{what}` is {found}, where {expected} is expected"
+    help = "pairs are dropped by their positions and a seed: `attention(q, k, v, dropout_p=0.1, seed=step)`"
+
+    what: str
+    found: str
+    expected: str
