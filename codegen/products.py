@@ -67,7 +67,26 @@ def rows(table, indices, windows, dtype):
 def times(vector, factor):
     """The vector of every token times its factor."""
     factor = torch.as_tensor(factor, device=vector.device, dtype=vector.dtype)
-    return vector * factor.unsqueeze(-1)
+    factor = factor.view(*(1,) * (3 - factor.dim()), *factor.shape)
+    return vector * factor.view(*factor.shape, *(1,) * (vector.dim() - 3))
+
+
+def with_rows(out, masses, rows):
+    """The output [batch, heads, queries, dim] and, for every query, the sum of rows by their masses.
+
+    `masses` are [batch, heads, queries, entries of windows]. A row that is not finite counts where it has mass.
+    """
+    rows = rows.flatten(3, -2) if rows.dim() > 4 else rows.unsqueeze(3)
+    masses = masses.flatten(3) if masses.dim() > 3 else masses.unsqueeze(-1)
+    broken = rows.isfinite().all(dim=-1).logical_not()
+    clean = rows.nan_to_num(0, 0, 0)
+    if rows.shape[2] == 1:
+        total = masses @ clean[:, :, 0]
+        poisoned = (masses != 0).to(masses.dtype) @ broken[:, :, 0].unsqueeze(-1).to(masses.dtype)
+    else:
+        total = masses * clean[:, :, :, 0]
+        poisoned = (masses != 0) & broken
+    return (out + total.masked_fill(poisoned != 0, torch.nan)).to(out.dtype)
 
 
 def of_heads(k, heads):
@@ -96,18 +115,18 @@ def token_coordinates(device, **_):
     return {}
 
 
-def products(q, k, dtype, **_):
-    """The products by name, and the vectors that attention multiplies; None for the given ones."""
-    return {}, None, None
+def products(q, k, v, dtype, **_):
+    """The products by name; what attention multiplies and adds up, None for the given ones; rows of values."""
+    return {}, None, None, None, []
 
 
 # end
-def find(q, k, positions, inputs):
-    """The products by name, [batch, heads, ...], and the queries and keys that attention multiplies.
+def find(q, k, v, positions, inputs):
+    """The products by name, [batch, heads, ...], the queries, keys and values of attention, and the rows of values.
 
     q is [batch, heads, queries, dim] at declared positions [batch, queries], None for all; k is [batch, key heads,
-    keys, dim], the first keys of the pattern. `inputs` are the pattern's inputs by name. Keys come with as many heads
-    as queries, if they are others than the given ones.
+    keys, dim], the first keys of the pattern, and v likewise. `inputs` are the pattern's inputs by name. Keys and
+    values come with as many heads as queries, if they are others than the given ones.
     """
     batch, heads, _, _ = q.shape
     dtype = torch.promote_types(q.dtype, torch.float32)
@@ -121,8 +140,9 @@ def find(q, k, positions, inputs):
     # end
     queries = {f"q_{name}": at(value, positions) for name, value in queries.items()}
     keys = {f"k_{name}": at(value, None)[..., : k.shape[2]] for name, value in keys.items()}
-    tables, query_vectors, key_vectors = products(q, k, dtype, **{**inputs, **queries, **keys})
+    tables, query_vectors, key_vectors, value, value_rows = products(q, k, v, dtype, **{**inputs, **queries, **keys})
     tables = {name: product.expand(batch, heads, *product.shape[2:]) for name, product in tables.items()}
     query = q if query_vectors is None else joined(query_vectors, q)
     key = k if key_vectors is None else joined(key_vectors, of_heads(k, heads))
-    return tables, query, key
+    value = v if value is None else joined([value], of_heads(v, heads))
+    return tables, query, key, value, value_rows

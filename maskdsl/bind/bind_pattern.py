@@ -41,6 +41,7 @@ from maskdsl.bind.statement.route_statements import with_route
 from maskdsl.bind.statement.score_products import product_input, with_products
 from maskdsl.bind.statement.spaces import declare_pooled_space, declare_sequences, declare_space
 from maskdsl.bind.statement.unread_inputs import unread_inputs
+from maskdsl.bind.statement.value_statements import bound_values
 from maskdsl.ir.expressions import FALSE, TRUE, Expression, apply
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.heads import Heads
@@ -316,6 +317,8 @@ def _mask(
     normalize = bound_normalization(declaration, frame)
     bound = with_products(scores, _scale(declaration, names, valuing), frame)
     scores, scale = bound.scores, bound.scale
+    lines = [each for each in declaration.statements if isinstance(each, tree.ValueStatement)]
+    values = bound_values(lines, names.at(lines[0], known) if lines else known, elaborate)
     for order in orders:
         if isinstance(order, tree.OrderStatement):
             frame = replace(frame, declared=with_order(order, names.at(order, frame), elaborate))
@@ -333,7 +336,8 @@ def _mask(
         relation = apply(Op.AND, relation, *(each.relation for each in guarded))
     clauses = [clause.relation for clause in (*relations.attend, *required)]
     expressions = [*clauses, *scores, *(each for each in (weight, factor, scale) if each is not None), *sinks]
-    expressions += [each for vector in bound.vectors for each in vector_expressions(vector)]
+    expressions += [each.weight for each in values.values]
+    expressions += [each for vector in (*bound.vectors, *values.vectors) for each in vector_expressions(vector)]
     declared = without_unread(frame.declared, expressions)
     declared = with_hidden(declared, _used(declared, expressions))
     return MaskIR(
@@ -343,7 +347,11 @@ def _mask(
         queries=declared.queries.sequence,
         keys=declared.keys.sequence,
         self_attention=declared.self_attention,
-        inputs=(*declared.inputs, *(product_input(each, declared) for each in bound.products)),
+        inputs=(
+            *declared.inputs,
+            *(product_input(each, declared) for each in bound.products),
+            *values.inputs(declared),
+        ),
         attend=relations.attend,
         require=required,
         relation=simplify(relation),
@@ -357,6 +365,8 @@ def _mask(
         routed=declared.routed,
         products=bound.products,
         pairs=bound.pairs,
+        key_value=values.key_value,
+        values=values.values,
         unread=unread,
         doc=declaration.doc,
         span=declaration.name.span,

@@ -36,6 +36,7 @@ from maskdsl.ir.routes import GROUP, Balanced, Nearest, Pools, Product, Rank, Ro
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     OfToken,
+    OfValue,
     TableRow,
     Vector,
     VectorProduct,
@@ -65,6 +66,13 @@ def verify(mask: MaskIR) -> None:
     for pair in mask.pairs:
         for vector, side in ((pair.query, Side.QUERY), (pair.key, Side.KEY)):
             _verify_vector(mask, vector, side)
+    if mask.key_value is not None:
+        _verify_vector(mask, mask.key_value, Side.KEY)
+    for term in mask.values:
+        declared = mask.input(term.name)
+        assert declared is not None and len(declared.dimensions) == len(term.indices), term
+        _expression(mask, term.weight, PAIR, Type.FLOAT)
+        _verify_vector(mask, term.vector, Side.QUERY)
     _expression(mask, mask.relation, PAIR, Type.BOOL)
     for clause in (*mask.attend, *mask.require):
         _expression(mask, clause.relation, PAIR, Type.BOOL)
@@ -121,6 +129,8 @@ def _verify_vector(mask: MaskIR, vector: Vector, side: Side | None) -> None:
         match leaf:
             case OfToken(side=of) | OfGroup(side=of):
                 assert of is side, vector
+            case OfValue():
+                assert side is Side.KEY, vector
             case TableRow(input=name, indices=indices):
                 declared = mask.input(name)
                 assert declared is not None and len(declared.dimensions) == len(indices) + 1, vector

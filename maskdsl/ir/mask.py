@@ -17,7 +17,15 @@ from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Rewrite, Route, Routed
-from maskdsl.ir.values.token_vectors import PairProduct, TableRow, Vector, VectorProduct, vector_leaves
+from maskdsl.ir.values.token_vectors import (
+    PairProduct,
+    TableRow,
+    ValueTerm,
+    Vector,
+    VectorProduct,
+    mapped_by,
+    vector_leaves,
+)
 
 
 @dataclass(frozen=True)
@@ -411,6 +419,10 @@ class MaskIR:
     """Inputs that scores read, which a call computes from vectors."""
     pairs: tuple[PairProduct, ...] = ()
     """The products of vectors whose sum is the score before the first line; empty for the query times the key."""
+    key_value: Vector | None = None
+    """What takes the place of the value of a key; None for the value itself."""
+    values: tuple[ValueTerm, ...] = ()
+    """What pairs add to the output beside it."""
     unread: tuple[str, ...] = ()
     """Declared inputs that nothing reads, which are none of `inputs`: calls may give them or leave them out."""
     branch: str = ""
@@ -482,6 +494,8 @@ class MaskIR:
             products=tuple(each.mapped(rewrite) for each in self.products),
             pairs=tuple(each.mapped(rewrite) for each in self.pairs),
             branches=tuple(each.mapped(rewrite) for each in self.branches),
+            key_value=mapped_by(self.key_value, rewrite),
+            values=tuple(each.mapped(rewrite) for each in self.values),
         )
 
     @property
@@ -520,19 +534,21 @@ class MaskIR:
     @cached_property
     def passed(self) -> tuple[Input, ...]:
         """The inputs that a call has before routes are found: those that the caller gives, and those made of them."""
-        names = {each.name for each in (*self.routed, *self.products)}
+        names = {each.name for each in (*self.routed, *self.products, *self.values)}
         return tuple(each for each in self.inputs if each.name not in names)
 
     @property
     def multiplies(self) -> bool:
-        """Whether scores read products of vectors beside that of the query and the key."""
-        return bool(self.products or self.pairs)
+        """Whether scores read products of vectors beside that of the query and the key, or values are others."""
+        return bool(self.products or self.pairs or self.values or self.key_value is not None)
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
-        """All vectors that products multiply."""
+        """All vectors that products multiply, and of values."""
         tables = ((each.left, each.right) for each in self.products)
-        return tuple(chain.from_iterable((*tables, *((each.query, each.key) for each in self.pairs))))
+        values = [] if self.key_value is None else [self.key_value]
+        values += [each.vector for each in self.values]
+        return (*chain.from_iterable((*tables, *((each.query, each.key) for each in self.pairs))), *values)
 
     @property
     def rows(self) -> tuple[TableRow, ...]:
@@ -543,7 +559,7 @@ class MaskIR:
     @cached_property
     def unmultiplied(self) -> tuple[Input, ...]:
         """The inputs that are known before products of vectors are computed: given ones, and results of routes."""
-        names = {each.name for each in self.products}
+        names = {each.name for each in self.products} | {each.name for each in self.values}
         return tuple(each for each in self.inputs if each.name not in names)
 
     @cached_property

@@ -41,6 +41,7 @@ from maskdsl.ir.values.token_vectors import (
     Multiple,
     OfGroup,
     OfToken,
+    OfValue,
     Sum,
     TableRow,
     Vector,
@@ -90,6 +91,10 @@ def _attention(mask: MaskIR) -> str:
     lines += [f"score {print_expression(score)}" for score in mask.scores]
     if mask.weight is not None:
         lines.append(f"weight {print_expression(mask.weight)}")
+    if mask.key_value is not None:
+        lines.append(f"value {_vector(mask.key_value)}")
+    for term in mask.values:
+        lines.append(f"mass {print_expression(term.weight)} of {_vector(term.vector)}")
     if mask.factor is not None:
         lines.append(f"weight {print_expression(mask.factor)}")
     lines += [f"sink {print_expression(sink)}" for sink in mask.sinks]
@@ -149,6 +154,8 @@ def _vector(vector: Vector) -> str:
     match vector:
         case OfToken(side=side, scaled=scaled):
             return f"{side.letter} / sqrt(dim)" if scaled else side.letter
+        case OfValue():
+            return "v"
         case TableRow(input=name, indices=indices):
             return f"{name}[{', '.join(map(_index, indices))}]"
         case Multiple(factor=factor, vector=inner):

@@ -19,7 +19,7 @@ from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.branch_union import merged_weights
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
 from maskdsl.ir.rewrites.dropout import with_dropout
-from maskdsl.ir.rewrites.product_inputs import unpooled, with_given_products, without_products
+from maskdsl.ir.rewrites.product_inputs import unpooled, weighed, with_given_products, without_products
 from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row
 from maskdsl.ir.routes import Routed
 from maskdsl.runtime.backends.available import AUTO, REFERENCE, everywhere, serving
@@ -133,6 +133,7 @@ class Bound:
         self.prepared_calls: dict[object, Forward] = {}
         self.kernels: dict[str, Kernel] = {}
         self.sums: dict[tuple[int, ...], Bound] = {}
+        self.weighed_masks: dict[tuple[int, bool], Bound] = {}
 
     def bound(self, queries: int, keys: int) -> "Bound":
         """This mask: its lengths are fixed."""
@@ -253,6 +254,16 @@ class Bound:
         if not mask.multiplies:
             return self
         return Bound(replace(self.plan, mask=unpooled(with_given_products(mask))), self.backend)
+
+    def weighed(self, number: int, by_rows: bool = False) -> "Bound":
+        """The mask whose derivatives are the masses of the value term of this number. Cached."""
+        key = number, by_rows
+        if key not in self.weighed_masks:
+            term = self.plan.mask.values[number]
+            mask = weighed(self.plan.mask, term)
+            mask = products_by_row(mask, term) if by_rows else unpooled(with_given_products(mask))
+            self.weighed_masks.setdefault(key, Bound(replace(self.plan, mask=mask), self.backend))
+        return self.weighed_masks[key]
 
     @cached_property
     def for_products_by_row(self) -> "Bound":

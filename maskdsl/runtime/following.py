@@ -39,6 +39,7 @@ from maskdsl.syntax.tree import (
     SequenceStatement,
     SinkStatement,
     Statement,
+    ValueStatement,
     WeightStatement,
 )
 
@@ -97,6 +98,7 @@ class Following:
         multiplies, pools_queries = "dot" in names_called(self.program, declaration), _pools_queries(declaration)
         names = self.pattern, declaration.span, inputs, unread, sparse
         normalize = _normalization(declaration)
+        multiplies |= any(isinstance(each, ValueStatement) for each in declaration.statements)
         named = Signature(*names, is_routed, finishes, multiplies, pools_queries, normalize)
         given = tuple(declared_at_any_length(each, declaration, self.heads) for each in read.values())
         return named.making(given, made_inputs(self.program, declaration, given))

@@ -37,9 +37,10 @@ from maskdsl.runtime.decode.decode_call import attend_derived
 from maskdsl.runtime.decode.multiplied_call import given_inputs
 from maskdsl.runtime.kernels.open_reads import CallTokens
 from maskdsl.runtime.kernels.partial_selection import Queries
-from maskdsl.runtime.kernels.product_finder import like_keys
 from maskdsl.runtime.routing.find_op import partial_routed
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
+from maskdsl.runtime.torch_ops.masses import attend_masses
+from maskdsl.runtime.torch_ops.product_op import blank_masses
 
 
 def attend_packed(
@@ -89,9 +90,25 @@ def _packed(
         inputs = [*inputs, *_routed_by_sequence(compiled, q, k, inputs, cu_seqlens_q, cu_seqlens_k, query_start)]
         compiled = compiled.for_partial_calls
         mask = compiled.plan.mask
+    ends = cu_seqlens_q, cu_seqlens_k, query_start
     if mask.multiplies:
-        compiled, q, k, v, inputs = _multiplied(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k, query_start)
-        mask = compiled.plan.mask
+        return _multiplied(attend, compiled, q, k, v, inputs, *ends)
+    return _by_sequence(attend, compiled, q, k, v, inputs, *ends)
+
+
+def _by_sequence(
+    attend: Attend,
+    compiled: Bound,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    query_start: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Attention of packed sequences by a mask over all their tokens, of a checked call."""
+    count, mask = len(cu_seqlens_q) - 1, compiled.plan.mask
     derived = compiled.derived(Packed, q.shape[2], k.shape[2], count)
     values = dict(zip((each.name for each in mask.inputs), inputs, strict=True))
     tokens_of = {}
@@ -124,6 +141,7 @@ def _routed_by_sequence(
 
 
 def _multiplied(
+    attend: Attend,
     compiled: Bound,
     q: Tensor,
     k: Tensor,
@@ -132,17 +150,30 @@ def _multiplied(
     cu_seqlens_q: Tensor,
     cu_seqlens_k: Tensor,
     query_start: Tensor,
-) -> tuple[Bound, Tensor, Tensor, Tensor, Sequence[Tensor]]:
-    """The call with its products computed, for sequences padded to batch entries of the longest length."""
-    (queries, _), (keys, _) = _unpacked(q, cu_seqlens_q), _unpacked(k, cu_seqlens_k)
+) -> tuple[Tensor, Tensor]:
+    """As `_by_sequence`, with products computed for sequences padded to batch entries of the longest length."""
+    ends = cu_seqlens_q, cu_seqlens_k, query_start
+    (queries, _), (keys, _), (key_values, _) = (
+        _unpacked(x, each) for x, each in ((q, cu_seqlens_q), (k, cu_seqlens_k), (v, cu_seqlens_k))
+    )
     positions = query_start.long()[:, None] + torch.arange(queries.shape[2], device=q.device)
     values = dict(zip((each.name for each in compiled.plan.mask.unmultiplied), inputs, strict=True))
-    products = compiled.product_finder.find(queries, keys, values, positions)
-    kernels = compiled.for_products_by_row
-    given = given_inputs(kernels, {**values, **products.tables}, query_start)
+    products = compiled.product_finder.find(queries, keys, key_values, values, positions)
+    values |= products.tables
     q = q if products.q is queries else _packed_again(products.q, cu_seqlens_q, q.shape[2])
     k = k if products.k is keys else _packed_again(products.k, cu_seqlens_k, k.shape[2])
-    return kernels, q, k, like_keys(v, k), given
+    v = v if products.v is key_values else _packed_again(products.v, cu_seqlens_k, v.shape[2])
+    kernels = compiled.for_products_by_row
+    out, lse = _by_sequence(attend, kernels, q, k, v, given_inputs(kernels, values, query_start), *ends)
+    for number, term in enumerate(compiled.plan.mask.values):
+        weighed = compiled.weighed(number, by_rows=True)
+        given = given_inputs(weighed, {**values, term.name: blank_masses(products, out, number)}, query_start)
+        ones, summed = k.new_ones(*k.shape[:3], 1), attend_masses(term.name, lse.detach())
+        masses, _ = _by_sequence(summed, weighed, q, k, ones, given, *ends)
+        nothing = masses.new_zeros(*masses.shape[:3], v.shape[3])
+        added = compiled.product_finder.with_rows(nothing, masses, products.rows[number])
+        out = out + _packed_again(added, cu_seqlens_q, out.shape[2]).to(out.dtype)
+    return out, lse
 
 
 def _packed_again(x: Tensor, ends: Tensor, count: int) -> Tensor:

@@ -143,6 +143,7 @@ BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
     "require": lambda span, children: tree.RequireStatement(children[0], span=span),
     "score": lambda span, children: tree.ScoreStatement(children[0], span=span),
     "scale": lambda span, children: tree.ScaleStatement(children[0], span=span),
+    "value": lambda span, children: tree.ValueStatement(children[0], span=span),
     "weight": lambda span, children: tree.WeightStatement(children[0], span=span),
     "sink": lambda span, children: tree.SinkStatement(children[0], span=span),
     "normalize": _normalize,

@@ -25,7 +25,14 @@ from maskdsl.syntax.parse import parse
 from maskdsl.syntax.program import Program
 
 _TOKENS = (tree.SpaceStatement, tree.PooledSpaceStatement, tree.SequenceStatement)
-_SCORES = (tree.ScoreStatement, tree.ScaleStatement, tree.WeightStatement, tree.SinkStatement, tree.NormalizeStatement)
+_SCORES = (
+    tree.ScoreStatement,
+    tree.ScaleStatement,
+    tree.WeightStatement,
+    tree.ValueStatement,
+    tree.SinkStatement,
+    tree.NormalizeStatement,
+)
 _ORDERS = (tree.OrderStatement, tree.AutoOrderStatement)
 _RELATIONS = (tree.AttendStatement, tree.RequireStatement)
 

@@ -133,6 +133,8 @@ class _Formatter(Expressions):
                 return self.with_word("scale", value)
             case tree.WeightStatement(value):
                 return self.with_word("weight", value)
+            case tree.ValueStatement(value):
+                return self.with_word("value", value)
             case tree.SinkStatement(value):
                 return self.with_word("sink", value)
             case tree.NormalizeStatement():

@@ -55,6 +55,7 @@ STATEMENT_WORDS = frozenset(
         "score",
         "scale",
         "weight",
+        "value",
         "sink",
         "normalize",
         "order",

@@ -260,6 +260,11 @@ class WeightStatement(Node):
 
 
 @dataclass(frozen=True)
+class ValueStatement(Node):
+    value: Expression
+
+
+@dataclass(frozen=True)
 class SinkStatement(Node):
     value: Expression
 
@@ -320,6 +325,7 @@ Statement = (
     | ScoreStatement
     | ScaleStatement
     | WeightStatement
+    | ValueStatement
     | SinkStatement
     | NormalizeStatement
     | OrderStatement

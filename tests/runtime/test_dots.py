@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.base.diagnostics import AttnError
 from maskdsl.runtime.backends.available import usable_backends
 from tests.support.dot_checks import bound, check_chunks, check_gradients, check_meaning, check_packed
 from tests.support.dot_patterns import CASES
@@ -23,15 +24,81 @@ def test_results_and_gradients_are_those_of_the_papers(name: str, backend: str) 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["transformer_xl", "shaw"])
+@pytest.mark.parametrize("name", ["transformer_xl", "shaw", "shaw_values"])
 def test_chunks_and_pages_are_rows_of_the_whole(name: str, backend: str) -> None:
     check_chunks(name, backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["transformer_xl", "deberta"])
+@pytest.mark.parametrize("name", ["transformer_xl", "deberta", "vits"])
 def test_packed_sequences_are_each_alone(name: str, backend: str) -> None:
     check_packed(name, backend)
+
+
+def test_a_layer_of_vits() -> None:
+    """The module of transformers in float64, and its projections around the pattern."""
+    modeling = pytest.importorskip("transformers.models.vits.modeling_vits")
+    torch.manual_seed(0)
+    config = modeling.VitsConfig(hidden_size=16, num_attention_heads=2, window_size=3, attention_dropout=0.0)
+    layer = modeling.VitsAttention(config).double()
+    x = torch.randn(2, 21, 16, dtype=torch.float64)
+    q, k, v = (
+        project(x).unflatten(-1, (2, 8)).transpose(1, 2) for project in (layer.q_proj, layer.k_proj, layer.v_proj)
+    )
+    text = CASES["vits"].text.replace("0.4", repr(8**-0.5))
+    attention = maskdsl.parse(text)["vits"].bind(n=21, reach=3, heads=2).compile()
+    out = attention(q, k, v, emb_rel_k=layer.emb_rel_k[0], emb_rel_v=layer.emb_rel_v[0])
+    mine = layer.out_proj(out.transpose(1, 2).flatten(2))
+    expected, _ = layer(x)
+    torch.testing.assert_close(mine, expected)
+    toward = torch.randn_like(expected)
+    parameters = [*layer.parameters()]
+    for one, other in zip(*(torch.autograd.grad(y, parameters, toward) for y in (mine, expected)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_layer_of_deberta() -> None:
+    """The module of transformers in float64: three terms, with tables projected from embeddings of distances."""
+    modeling = pytest.importorskip("transformers.models.deberta_v2.modeling_deberta_v2")
+    torch.manual_seed(0)
+    config = modeling.DebertaV2Config(
+        hidden_size=16,
+        num_attention_heads=2,
+        relative_attention=True,
+        max_relative_positions=5,
+        pos_att_type=["c2p", "p2c"],
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    layer = modeling.DisentangledSelfAttention(config).double()
+    x = torch.randn(2, 21, 16, dtype=torch.float64)
+    embeddings = torch.randn(10, 16, dtype=torch.float64, requires_grad=True)
+    q, k, v = (
+        project(x).unflatten(-1, (2, 8)).transpose(1, 2)
+        for project in (layer.query_proj, layer.key_proj, layer.value_proj)
+    )
+    tables = (
+        project(embeddings).unflatten(-1, (2, 8)).transpose(0, 1)
+        for project in (layer.pos_key_proj, layer.pos_query_proj)
+    )
+    c2p, p2c = tables
+    text = CASES["deberta"].text.replace("0.2", repr(24**-0.5))
+    attention = maskdsl.parse(text)["deberta"].bind(n=21, span=5, heads=2).compile()
+    mine = attention(q, k, v, c2p=c2p, p2c=p2c).transpose(1, 2).flatten(2)
+    expected, _ = layer(x, torch.ones(2, 1, 21, 21), rel_embeddings=embeddings)
+    torch.testing.assert_close(mine, expected)
+    toward, sources = torch.randn_like(expected), [embeddings, *layer.parameters()]
+    for one, other in zip(*(torch.autograd.grad(y, sources, toward) for y in (mine, expected)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_lengths_of_vectors_are_checked() -> None:
+    text = "pattern p(n = 8) { space tokens[n] input r: float[n, 6] attend causal SCORE }"
+    q = torch.randn(1, 1, 8, 4)
+    for line in ("score dot(q, r[q - k])", "value v + r[q - k]"):
+        attention = maskdsl.parse(text.replace("SCORE", line))["p"].bind().compile()
+        with pytest.raises(AttnError, match="E379"):
+            attention(q, q, q, r=torch.randn(8, 6))
 
 
 def test_windows_have_the_entries_that_pairs_read() -> None:

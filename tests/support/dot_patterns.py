@@ -21,6 +21,7 @@ class Case(NamedTuple):
     oracle: Callable[..., Tensor]
     dim: int = 8
     tokens: int = 37
+    value_dim: int = 8
 
 
 BATCH = 2
@@ -157,6 +158,89 @@ def windowed(q: Tensor, k: Tensor, v: Tensor, keys: Tensor) -> Tensor:
     return softmax(scores * 0.4, torch.ones(n, n, dtype=torch.bool), v)
 
 
+# Values: VITS, Shaw et al., ConDaFormer
+
+VITS = """
+pattern vits(n, reach) {
+    space tokens[n]
+    input emb_rel_k: float[2 * reach + 1, dim]
+    input emb_rel_v: float[2 * reach + 1, dim]
+    attend all -> all
+    score (dot(q, k) + dot(q, emb_rel_k[k - q + reach] if abs(k - q) <= reach else 0.0)) * 0.4
+    value v + (emb_rel_v[k - q + reach] if abs(k - q) <= reach else 0.0)
+}
+"""
+
+
+def vits(q: Tensor, k: Tensor, v: Tensor, emb_rel_k: Tensor, emb_rel_v: Tensor) -> Tensor:
+    n, reach = q.shape[2], emb_rel_k.shape[0] // 2
+    keys, values = (torch.nn.functional.pad(x, (0, 0, n - reach - 1, n - reach - 1)) for x in (emb_rel_k, emb_rel_v))
+    place = n - 1 - distances(n)
+    p = ((q @ k.mT + torch.einsum("bhid,ijd->bhij", q, keys[place])) * 0.4).softmax(-1)
+    return p @ v + torch.einsum("bhij,ijd->bhid", p, values[place])
+
+
+SHAW_VALUES = """
+pattern shaw_values(n, reach) {
+    space tokens[n]
+    input keys: float[2 * reach + 1, dim]
+    input values: float[heads, 2 * reach + 1, 6]
+    attend causal
+    score s + dot(q, keys[clamp(k - q, -reach, reach) + reach]) * 0.5
+    weight 0.5 if k % 2 == 0 else 2.0
+    value 1.5 * v + values[head, clamp(k - q, -reach, reach) + reach] / 2.0
+}
+"""
+
+
+def shaw_values(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    n, reach = q.shape[2], keys.shape[0] // 2
+    place = (-distances(n)).clamp(-reach, reach) + reach
+    scores = q @ k.mT * q.shape[-1] ** -0.5 + torch.einsum("bhid,ijd->bhij", q, keys[place]) * 0.5
+    p = scores.masked_fill(distances(n) < 0, -torch.inf).softmax(-1)
+    p = p * torch.where(torch.arange(n) % 2 == 0, 0.5, 2.0)
+    return 1.5 * (p @ v) + torch.einsum("bhij,hijd->bhid", p, values[:, place]) / 2
+
+
+CONDAFORMER = """
+pattern condaformer(h, w) {
+    space image[y = h, x = w]
+    input key_table: float[heads, 3, 3, dim]
+    input query_table: float[heads, 3, 3, dim]
+    input value_table: float[heads, 3, 3, dim]
+    input strength: float[image]
+    input place: float[image, dim]
+    attend blocks((2, 2))
+    let dy = k.y - q.y + 1
+    let dx = k.x - q.x + 1
+    score s + dot(q, query_table[head, dy, dx]) + dot(k, key_table[head, dy, dx])
+    value v * k.strength + q.strength * value_table[head, dy, dx] + place[q] - place[k]
+}
+"""
+
+
+def condaformer(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_table: Tensor,
+    query_table: Tensor,
+    value_table: Tensor,
+    strength: Tensor,
+    place: Tensor,
+) -> Tensor:
+    """Contextual relative positions of queries, keys and values in each window, as LHDuan/ConDaFormer adds them."""
+    n, w = q.shape[2], 7
+    y, x = torch.arange(n) // w, torch.arange(n) % w
+    same = (y[:, None] // 2 == y // 2) & (x[:, None] // 2 == x // 2)
+    dy, dx = ((a - a[:, None]).clamp(-1, 1) + 1 for a in (y, x))
+    scores = q @ k.mT * q.shape[-1] ** -0.5 + torch.einsum("bhid,hijd->bhij", q, query_table[:, dy, dx])
+    scores = scores + torch.einsum("bhjd,hijd->bhij", k, key_table[:, dy, dx])
+    p = scores.masked_fill(~same, -torch.inf).softmax(-1)
+    rows = torch.einsum("bhij,hijd->bhid", p, value_table[:, dy, dx]) * strength[:, None]
+    return p @ (v * strength[:, None]) + rows + place - p @ place
+
+
 # Products of every other kind, in one score
 
 EVERYTHING = """
@@ -168,7 +252,7 @@ pattern everything(n, width) {
     input far: float[n, dim]
     input gate: float[tokens]
     attend window(20)
-    let content = dot(max(q, -0.2), k * k.gate) / 4.0
+    let content = dot(max(2.0 * q, -0.2), k * k.gate) / 8.0
     score s + content + 0.5 * dot(iq[batch, head, q], k.ik) - dot(k, far[abs(q - k)]) + dot(q, q) * 0.01
     score tanh(s) + dot(near[abs(q - k)], far[(q + k) % n]) * 0.1 + dot(-iq[batch, head, q], iq[batch, head, 0])
 }
@@ -181,7 +265,7 @@ def everything(
     n, delta = q.shape[2], distances(q.shape[2])
     apart = delta.abs()
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    s = q @ k.mT * q.shape[-1] ** -0.5 + q.clamp(min=-0.2) @ (k * gate[:, None]).mT / 4
+    s = q @ k.mT * q.shape[-1] ** -0.5 + (2 * q).clamp(min=-0.2) @ (k * gate[:, None]).mT / 8
     s = s + 0.5 * iq @ ik[:, None].mT - torch.einsum("bhjd,ijd->bhij", k, far[apart])
     s = (s + q.square().sum(-1, keepdim=True) * 0.01).tanh()
     both = torch.einsum("ijd,ijd->ij", near[apart], far[(torch.arange(n)[:, None] + torch.arange(n)) % n])
@@ -205,6 +289,23 @@ CASES = {
     ),
     "shaw": Case(SHAW, {"n": 37, "reach": 4}, 2, 2, {"keys": (9, 8)}, shaw),
     "windowed": Case(WINDOWED, {"n": 37, "reach": 3}, 2, 2, {"keys": (7, 8)}, windowed),
+    "vits": Case(VITS, {"n": 37, "reach": 3}, 2, 2, {"emb_rel_k": (7, 8), "emb_rel_v": (7, 8)}, vits),
+    "shaw_values": Case(
+        SHAW_VALUES, {"n": 37, "reach": 4}, 2, 2, {"keys": (9, 8), "values": (2, 9, 6)}, shaw_values, value_dim=6
+    ),
+    "condaformer": Case(
+        CONDAFORMER,
+        {"h": 5, "w": 7},
+        2,
+        2,
+        {
+            **dict.fromkeys(("key_table", "query_table", "value_table"), (2, 3, 3, 8)),
+            "strength": (35,),
+            "place": (35, 8),
+        },
+        condaformer,
+        tokens=35,
+    ),
     "everything": Case(
         EVERYTHING,
         {"n": 37, "width": 6},
@@ -222,7 +323,7 @@ def tensors(case: Case, seed: int = 0) -> dict[str, Tensor]:
     shapes = {
         "q": (BATCH, case.heads, case.tokens, case.dim),
         "k": (BATCH, case.key_heads, case.tokens, case.dim),
-        "v": (BATCH, case.key_heads, case.tokens, case.dim),
+        "v": (BATCH, case.key_heads, case.tokens, case.value_dim),
         **case.inputs,
     }
     return {name: torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()}

@@ -87,6 +87,7 @@ plain_statements = st.one_of(
             tree.ScaleStatement,
             tree.WeightStatement,
             tree.SinkStatement,
+            tree.ValueStatement,
         )
     ),
     made(tree.NormalizeStatement, words, st.none() | words),

@@ -124,7 +124,11 @@ def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
     """Yields a question for every index that static ranges do not prove to be inside."""
     tables = TableReads(mask)
     ranges = mask_leaf(mask)
-    attending = (*mask.pair_values, *(() if mask.factor is None else (mask.factor,)))
+    attending = (
+        *mask.pair_values,
+        *(each.weight for each in mask.values),
+        *(() if mask.factor is None else (mask.factor,)),
+    )
     guarded = [
         *((each, ()) for each in (mask.relation, *mask.sinks)),
         *((each, (mask.relation,)) for each in attending),

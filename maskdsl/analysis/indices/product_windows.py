@@ -11,7 +11,7 @@ from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.mask import Dimension, MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import simplify
-from maskdsl.ir.values.token_vectors import TableRow, VectorProduct, Window, mapped_rows
+from maskdsl.ir.values.token_vectors import TableRow, ValueTerm, Vector, VectorProduct, Window, mapped_rows
 
 _FEWEST = 64
 """Windows of fewer entries are left as they are: a search costs more than it saves."""
@@ -19,25 +19,31 @@ _FEWEST = 64
 
 def narrowed(mask: MaskIR) -> MaskIR:
     """The mask with windows of the entries that attending pairs read. Those that may read outside stay as they are."""
-    products = {each.name: _narrowed(each, mask) for each in mask.products}
-    changed = {each.name: products[each.name] for each in mask.products if products[each.name] != each}
-    if not changed:
+    products = tuple(_narrowed(each, mask) for each in mask.products)
+    values = tuple(replace(each, vector=_narrowed_vector(each.vector, mask)) for each in mask.values)
+    before: list[VectorProduct | ValueTerm] = [*mask.products, *mask.values]
+    after: list[VectorProduct | ValueTerm] = [*products, *values]
+    tables = {each.name: each for each in after if each not in before}
+    if not tables:
         return mask
 
     def read(node: Expression) -> Expression | None:
-        if isinstance(node, Read) and node.input in changed:
-            return replace(node, indices=tuple(map(simplify, changed[node.input].indices)))
+        if isinstance(node, Read) and node.input in tables:
+            return replace(node, indices=tuple(map(simplify, tables[node.input].indices)))
         return None
 
-    mask = mask.mapped(lambda expression: rebuild(expression, read))
+    def rewritten(expression: Expression) -> Expression:
+        return rebuild(expression, read)
+
+    weights = (replace(each, weight=rewritten(each.weight)) for each in values)
     inputs = (
-        replace(each, dimensions=_dimensions(each.dimensions, changed[each.name])) if each.name in changed else each
+        replace(each, dimensions=_dimensions(each.dimensions, tables[each.name])) if each.name in tables else each
         for each in mask.inputs
     )
-    return replace(mask, inputs=tuple(inputs), products=tuple(products.values()))
+    return replace(mask.mapped(rewritten), inputs=tuple(inputs), products=products, values=tuple(weights))
 
 
-def _dimensions(before: tuple[Dimension, ...], product: VectorProduct) -> tuple[Dimension, ...]:
+def _dimensions(before: tuple[Dimension, ...], product: VectorProduct | ValueTerm) -> tuple[Dimension, ...]:
     windows = product.windows
     others = before[: len(before) - len(windows)]
     sizes = zip(before[len(others) :], windows, strict=True)
@@ -45,12 +51,16 @@ def _dimensions(before: tuple[Dimension, ...], product: VectorProduct) -> tuple[
 
 
 def _narrowed(product: VectorProduct, mask: MaskIR) -> VectorProduct:
+    left, right = (_narrowed_vector(each, mask) for each in (product.left, product.right))
+    return replace(product, left=left, right=right)
+
+
+def _narrowed_vector(vector: Vector, mask: MaskIR) -> Vector:
     def row(vector: TableRow) -> TableRow:
         indices = (_window(each, mask) if isinstance(each, Window) else each for each in vector.indices)
         return replace(vector, indices=tuple(indices))
 
-    left, right = (mapped_rows(each, row) for each in (product.left, product.right))
-    return replace(product, left=left, right=right)
+    return mapped_rows(vector, row)
 
 
 def _window(window: Window, mask: MaskIR) -> Window:

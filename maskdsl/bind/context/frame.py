@@ -26,11 +26,14 @@ class StatementKind(Enum):
     PAIR = auto()  # relations: a query and a key
     VALUE = auto()  # weights and scales: a query and a key
     SCORE = auto()  # scores: a query, a key, and the score `s`
+    VECTOR = auto()  # values: a query, a key, and the value `v` of the key
     ROUTE = auto()  # the score of a route: a group of queries and a group of keys
     HEAD = auto()  # counts and thresholds of selectors: the head, no token
 
 
-PAIRS = frozenset({StatementKind.PAIR, StatementKind.VALUE, StatementKind.SCORE, StatementKind.ROUTE})
+PAIRS = frozenset(
+    {StatementKind.PAIR, StatementKind.VALUE, StatementKind.VECTOR, StatementKind.SCORE, StatementKind.ROUTE}
+)
 """The kinds of statements that have a query and a key."""
 
 
@@ -176,7 +179,13 @@ class Frame:
                 return ()
             case StatementKind.TOKEN:
                 return (Side.TOKEN,)
-            case StatementKind.PAIR | StatementKind.VALUE | StatementKind.SCORE | StatementKind.ROUTE:
+            case (
+                StatementKind.PAIR
+                | StatementKind.VALUE
+                | StatementKind.VECTOR
+                | StatementKind.SCORE
+                | StatementKind.ROUTE
+            ):
                 return (Side.QUERY, Side.KEY)
 
     def where(self, pairs: Iterable[Pair]) -> "Frame":

@@ -21,7 +21,9 @@ def head_number(heads: Heads, span: Span | None = None) -> Term:
 def side_of(name: str, span: Span, frame: Frame) -> Side | Bad:
     """The side of `q` or `k`; reports it if there is no pair here."""
     match frame.statement:
-        case StatementKind.PAIR | StatementKind.VALUE | StatementKind.SCORE | StatementKind.ROUTE:
+        case (
+            StatementKind.PAIR | StatementKind.VALUE | StatementKind.VECTOR | StatementKind.SCORE | StatementKind.ROUTE
+        ):
             return Side.QUERY if name == "q" else Side.KEY
         case StatementKind.TOKEN:
             hint = "this is about one token: write its coordinates as bare names"

@@ -11,6 +11,7 @@ from maskdsl.ir.values.token_vectors import (
     Multiple,
     OfGroup,
     OfToken,
+    OfValue,
     Sum,
     TableRow,
     Vector,
@@ -43,7 +44,11 @@ def sides_of(vector: Vector) -> frozenset[Side]:
     """The tokens that a vector depends on."""
     read = reads(*_expressions(vector))
     sides = {side for side in PAIR if read.names(side)}
-    sides |= {leaf.side for leaf in vector_leaves(vector) if isinstance(leaf, OfToken | OfGroup)}
+    for leaf in vector_leaves(vector):
+        if isinstance(leaf, OfToken | OfGroup):
+            sides.add(leaf.side)
+        if isinstance(leaf, OfValue):
+            sides.add(Side.KEY)
     return frozenset(sides)
 
 
@@ -63,23 +68,22 @@ def gathered(value: VectorValue) -> list[VectorTerm]:
     """The terms of a sum, with those of one token as one vector, to which what depends on no token is added."""
     by_sides: dict[frozenset[Side], list[VectorTerm]] = {}
     for each in value.terms:
-        sides = frozenset(PAIR) if each.condition is not None else _sides_of_term(each)
+        sides = frozenset(PAIR) if each.condition is not None else sides_of_term(each)
         by_sides.setdefault(sides, []).append(each)
     several = by_sides.pop(frozenset(PAIR), [])
     free = by_sides.pop(frozenset(), [])
     first, *others = [*by_sides.values()] or [[]]
     groups = [each for each in ([*first, *free], *others) if each]
-    return [*(each[0] if len(each) == 1 else added(each) for each in groups), *several]
+    return [*(each[0] if len(each) == 1 else VectorTerm(None, added(each)) for each in groups), *several]
 
 
-def _sides_of_term(term: VectorTerm) -> frozenset[Side]:
+def sides_of_term(term: VectorTerm) -> frozenset[Side]:
+    """The tokens that a term depends on, its condition aside."""
     read = reads(*(() if term.factor is None else (term.factor.expression,)))
     return sides_of(term.vector) | {side for side in PAIR if read.names(side)}
 
 
-def added(terms: list[VectorTerm]) -> VectorTerm:
+def added(terms: list[VectorTerm]) -> Vector:
     """The sum of terms as one vector."""
-    if len(terms) == 1:
-        return terms[0]
-    vectors = (each.vector if each.factor is None else Multiple(each.factor.expression, each.vector) for each in terms)
-    return VectorTerm(None, Sum(tuple(vectors)))
+    vectors = [each.vector if each.factor is None else Multiple(each.factor.expression, each.vector) for each in terms]
+    return vectors[0] if len(vectors) == 1 else Sum(tuple(vectors))

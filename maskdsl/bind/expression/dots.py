@@ -5,7 +5,7 @@ from dataclasses import replace
 from maskdsl.base.errors.language import tables as errors
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, constant, describe
-from maskdsl.bind.context.frame import Frame
+from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.context.sides import head_number, side_of
 from maskdsl.bind.context.terms import operate, promoted
@@ -16,7 +16,16 @@ from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, Head, Re
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import Dimension, DimensionKind
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.values.token_vectors import Elementwise, OfToken, PairProduct, TableRow, Vector, VectorProduct, Window
+from maskdsl.ir.values.token_vectors import (
+    Elementwise,
+    OfToken,
+    OfValue,
+    PairProduct,
+    TableRow,
+    Vector,
+    VectorProduct,
+    Window,
+)
 from maskdsl.syntax import tree
 
 _HEAD_DIM = Dimension(DimensionKind.DIM, None, "dim")
@@ -28,7 +37,7 @@ def score_dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     plain = [argument.value for argument in call.arguments if argument.name is None]
     if len(plain) != len(call.arguments) or len(plain) != len(PAIR):
         return frame.add(errors.DotArguments(span=call.span, found=len(call.arguments)))
-    left, right = (_vector(node, frame, elaborate) for node in plain)
+    left, right = (vector(node, frame, elaborate) for node in plain)
     if isinstance(left, Bad) or isinstance(right, Bad):
         return BAD
     if differ(left.length, right.length):
@@ -47,34 +56,36 @@ def _unequal(one: VectorValue, two: VectorValue, what: str, span: Span, frame: F
 # Vectors
 
 
-def _vector(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
+def vector(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
     """The vector that an expression is; BAD, with a report, if it is none."""
     match node:
-        case tree.Name(id="q" | "k" as base, span=span):
+        case tree.Name(id="v") if frame.statement is StatementKind.VECTOR:
+            return _single(OfValue(), _HEAD_DIM)
+        case tree.Name(id="q" | "k" as base, span=span) if frame.statement is not StatementKind.VECTOR:
             side = side_of(base, span, frame)
             return BAD if isinstance(side, Bad) else _single(OfToken(side), _HEAD_DIM)
         case tree.Name(id=name) if isinstance(value := frame.names.get(name), Abbreviation):
-            return _vector(value.statement.value, replace(frame, names=value.names), elaborate)
+            return vector(value.statement.value, replace(frame, names=value.names), elaborate)
         case tree.Index(base=tree.Name(id=name)) if _is_table(name, frame):
             row = read_row(node.base, [elaborate(each, frame) for each in node.indices], node.span, frame)
             return BAD if isinstance(row, Bad) else _single(*row)
         case tree.Attribute(base=tree.Name(id="q" | "k" as base), name=name) if _is_table(name.id, frame):
             return _of_token(node, base, frame)
         case tree.Unary(operator="+" | "-" as sign, operand=operand):
-            inner = _vector(operand, frame, elaborate)
+            inner = vector(operand, frame, elaborate)
             return inner if sign == "+" else _scaled(inner, constant(-1.0, node.span), frame, node.span)
         case tree.Binary(operator="+" | "-" as sign, left=left, right=right):
-            one, two = (_vector(each, frame, elaborate) for each in (left, right))
+            one, two = (vector(each, frame, elaborate) for each in (left, right))
             two = two if sign == "+" else _scaled(two, constant(-1.0, node.span), frame, node.span)
             return _added(one, two, node.span, frame)
         case tree.Binary(operator="*", left=left, right=right):
             first = _is_vector(left, frame)
             factor, rest = (right, left) if first else (left, right)
-            return _scaled(_vector(rest, frame, elaborate), _factor(factor, frame, elaborate), frame, node.span)
+            return _scaled(vector(rest, frame, elaborate), _factor(factor, frame, elaborate), frame, node.span)
         case tree.Binary(operator="/", left=left, right=right):
             divisor = _factor(right, frame, elaborate)
             inverse = operate(frame, Op.DIVIDE, node.span, constant(1.0, node.span), divisor)
-            return _scaled(_vector(left, frame, elaborate), inverse, frame, node.span)
+            return _scaled(vector(left, frame, elaborate), inverse, frame, node.span)
         case tree.Conditional():
             return _conditional(node, frame, elaborate)
         case tree.Call(function=tree.Name(id="max" | "min" | "abs")) if _is_vector(node, frame):
@@ -88,6 +99,8 @@ def _is_vector(node: tree.Expression, frame: Frame) -> bool:
     match node:
         case tree.Name(id=name):
             value = frame.names.get(name)
+            if frame.statement is StatementKind.VECTOR and name in ("q", "k", "v"):
+                return name == "v"
             return name in ("q", "k") or (isinstance(value, Abbreviation) and _is_vector(value.statement.value, frame))
         case tree.Index(base=tree.Name(id=name), indices=indices):
             table = frame.declared.input(name)
@@ -110,14 +123,14 @@ def _conditional(node: tree.Conditional, frame: Frame, elaborate: Elaborate) -> 
     """`a if c else b`, in which 0.0 stands for the zero vector."""
     condition = elaborate(node.condition, frame)
     if isinstance(condition, Term) and isinstance(condition.constant, bool):
-        return _vector(node.then if condition.constant else node.otherwise, frame, elaborate)
+        return vector(node.then if condition.constant else node.otherwise, frame, elaborate)
     terms: list[VectorTerm] = []
     lengths: list[VectorValue] = []
     for branch, truth in ((node.then, True), (node.otherwise, False)):
         holds = condition if truth else operate(frame, Op.NOT, node.condition.span, condition)
         if isinstance(branch, tree.Float | tree.Integer) and branch.value == 0:
             continue
-        value = _vector(branch, assuming(frame, condition, truth), elaborate)
+        value = vector(branch, assuming(frame, condition, truth), elaborate)
         if isinstance(value, Bad) or not isinstance(holds, Term):
             return BAD
         lengths.append(value)
@@ -153,13 +166,13 @@ def _elementwise(call: tree.Call, frame: Frame, elaborate: Elaborate) -> VectorV
                 return BAD
             operands.append(factor.expression)
             continue
-        value = _vector(each.value, frame, elaborate)
+        value = vector(each.value, frame, elaborate)
         if isinstance(value, Bad):
             return BAD
         lengths.append(value)
         if any(term.condition is not None for term in value.terms):
             return frame.add(errors.VectorOfPair(span=each.span, function=call.function.id))
-        operands.append(added(list(value.terms)).vector)
+        operands.append(added(list(value.terms)))
     if differ(lengths[0].length, lengths[-1].length):
         return _unequal(lengths[0], lengths[-1], f"`{call.function.id}`", call.span, frame)
     made = Elementwise(op, tuple(operands))
@@ -290,7 +303,7 @@ def _shared(one: Vector, two: Vector) -> VectorProduct | PairProduct | None:
 
 def _of_tables(one: Vector, two: Vector, frame: Frame) -> VectorProduct:
     """The product with a row whose indices depend on both tokens: with all rows that these choose from."""
-    left, right = (_windowed(each, frame) if _is_of_pair(each) else each for each in (one, two))
+    left, right = (windowed(each, frame) if _is_of_pair(each) else each for each in (one, two))
     sides = frozenset[Side]().union(*(sides_of(each) for each in (one, two) if not _is_of_pair(each)))
     return VectorProduct("", next(iter(sides), None), left, right)
 
@@ -299,7 +312,7 @@ def _is_of_pair(vector: Vector) -> bool:
     return len(sides_of(vector)) == len(PAIR)
 
 
-def _windowed(row: Vector, frame: Frame) -> TableRow:
+def windowed(row: Vector, frame: Frame) -> TableRow:
     """The row with indices that depend on a token kept as axes of its product."""
     assert isinstance(row, TableRow), "functions of elements take vectors of one token"
     table = frame.declared.input(row.input)

@@ -17,6 +17,7 @@ from maskdsl.ir.values.token_vectors import (
     Multiple,
     OfGroup,
     OfToken,
+    OfValue,
     Sum,
     TableRow,
     Vector,
@@ -55,7 +56,7 @@ class _ProductWriter:
             inputs=plan.input_identifiers,
             sequences=mask.sequences,
             relation=True,
-            taken=["q", "k", "dtype", "tables", *self.parameters],
+            taken=["q", "k", "v", "dtype", "tables", *self.parameters],
         )
 
     @property
@@ -77,7 +78,10 @@ class _ProductWriter:
     def function(self) -> list[str]:
         """The lines of `products`."""
         mask, names, lines = self.plan.mask, self.plan.input_identifiers, self.printer.lines
-        lines += ["q, k = q.to(dtype), of_heads(k, q.shape[1]).to(dtype)", "tables = {}"]
+        lines += [
+            "q, k, v = q.to(dtype), of_heads(k, q.shape[1]).to(dtype), of_heads(v, q.shape[1]).to(dtype)",
+            "tables = {}",
+        ]
         for each in mask.products:
             text = self.product(each)
             lines.append(f'tables["{names[each.name]}"] = {text}')
@@ -85,9 +89,11 @@ class _ProductWriter:
         if mask.pairs:
             sides = ([each.query for each in mask.pairs], [each.key for each in mask.pairs])
             results = [self.side(vectors, side) for vectors, side in zip(sides, mask.sequences, strict=True)]
-        lines.append(f"return tables, {', '.join(results)}")
-        text = "The products by name, and the vectors that attention multiplies; None for the given ones."
-        signature = ", ".join(["q", "k", "dtype", *self.parameters, "**_"])
+        value = "None" if mask.key_value is None else self.vector(mask.key_value)
+        rows = [self.vector(each.vector) for each in mask.values]
+        lines.append(f"return tables, {', '.join(results)}, {value}, [{', '.join(rows)}]")
+        text = "The products by name; what attention multiplies and adds up, None for the given ones; rows of values."
+        signature = ", ".join(["q", "k", "v", "dtype", *self.parameters, "**_"])
         return [f"def products({signature}):", f'    """{text}"""', *(f"    {line}" for line in lines)]
 
     def side(self, vectors: Iterable[Vector], side: Side) -> str:
@@ -109,6 +115,8 @@ class _ProductWriter:
 
     def vector(self, vector: Vector) -> str:
         """The name of a vector, which is assigned to it."""
+        if isinstance(vector, OfValue):
+            return "v"
         if isinstance(vector, OfToken) and not vector.scaled:
             return vector.side.letter
         if vector not in self.known:
@@ -133,6 +141,8 @@ class _ProductWriter:
                 return f"times({self.vector(inner)}, {self.value(factor)})", "multiple"
             case Sum(terms=terms):
                 return " + ".join(map(self.vector, terms)), "vectors"
+            case OfValue():
+                return "v", "value"
             case Elementwise():
                 return self.elementwise(vector), "elements"
             case OfGroup():

@@ -36,6 +36,7 @@ from maskdsl.ir.meaning.product_meaning import HeadVectors, with_products
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import Array, Op
+from maskdsl.ir.values.token_vectors import ValueTerm
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +181,6 @@ def attention(
         )
         return np.sum(outs, axis=0), np.stack(lses, axis=1)
     inputs = whole_arrays(mask, with_routes(mask, inputs or {}, q, k), len(q), q.shape[-1])
-    group_size = q.shape[1] // k.shape[1]
     q, k, v = (all_tokens(mask, side, x, inputs) for side, x in ((Side.QUERY, q), (Side.KEY, k), (Side.KEY, v)))
     batches, heads, queries, _ = q.shape
     out = np.zeros((batches, heads, queries, v.shape[-1]))
@@ -188,16 +188,19 @@ def attention(
     inputs = with_products(mask, inputs, q, k)
     for batch, head in np.ndindex(batches, heads):
         pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs)
-        key_head = head // group_size
-        products = HeadVectors(mask, inputs, q, k, batch, head).pairs()
-        out[batch, head], lse[batch, head] = attend(pairs, products, v[batch, key_head], q.shape[-1])
+        vectors = HeadVectors(mask, inputs, q, k, batch, head, v)
+        rows = {each.name: vectors.rows(each) for each in mask.values}
+        out[batch, head], lse[batch, head] = attend(pairs, vectors.pairs(), vectors.values(), q.shape[-1], rows)
     return out, lse
 
 
-def attend(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Array, Array]:
+def attend(
+    pairs: Pairs, products: Array, values: Array, dim: int, rows: Mapping[str, Array] | None = None
+) -> tuple[Array, Array]:
     """The output [queries, value dim] and log-sum-exp [queries] of one head; `values` is [keys, value dim].
 
     `products` are the dot products of queries and keys before any scale, [queries, keys] as `pairs`, of head dim `dim`.
+    `rows` are the vectors of the mask's value terms by name, [queries, entries, value dim].
     """
     mask, attends = pairs.mask, pairs.allowed()
     scale = np.asarray(1 / sqrt(dim)) if mask.scale is None else pairs.evaluate(mask.scale, attends)
@@ -210,7 +213,27 @@ def attend(pairs: Pairs, products: Array, values: Array, dim: int) -> tuple[Arra
     if mask.weight is not None:
         p = p * np.where(attends & (p != 0), pairs.evaluate(mask.weight, attends), 0)
     out = p @ values
+    for term in mask.values:
+        assert rows is not None
+        out = out + _by_entry(pairs, term, p, rows[term.name])
     return out if mask.factor is None else scaled_output(out, _of_queries(pairs, mask.factor, some)), lse
+
+
+def _by_entry(pairs: Pairs, term: ValueTerm, p: Array, rows: Array) -> Array:
+    """[queries, dim]: the vectors that pairs choose, each times the probability and the weight of its pair."""
+    attends = p != 0
+    sizes = [each.count for each in term.windows]
+    ones = np.ones((pairs.batch + 1, pairs.head + 1, len(p), *sizes))
+    weigh = replace(pairs, inputs={**pairs.inputs, term.name: ones})
+    weights = np.where(attends, weigh.evaluate(term.weight, attends), 0)
+    counts = attends & (weights != 0)
+    entries = [np.broadcast_to(pairs.evaluate(each.shifted, counts), p.shape) for each in term.windows]
+    chosen = tuple(np.clip(each, 0, size - 1) for each, size in zip(entries, sizes, strict=True))
+    masses = np.zeros((len(p), *sizes))
+    queries = np.broadcast_to(np.arange(len(p))[:, None], p.shape)
+    np.add.at(masses, (queries, *chosen), p * weights)
+    masses, rows = masses.reshape(len(p), -1, 1), rows.reshape(len(p), -1, rows.shape[-1])
+    return np.asarray(np.where(masses != 0, masses * np.where(masses != 0, rows, 0), 0).sum(axis=1))
 
 
 def _of_queries(pairs: Pairs, expression: Expression, asked: Array) -> Array:

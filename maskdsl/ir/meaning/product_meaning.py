@@ -16,8 +16,10 @@ from maskdsl.ir.values.token_vectors import (
     Multiple,
     OfGroup,
     OfToken,
+    OfValue,
     Sum,
     TableRow,
+    ValueTerm,
     Vector,
     VectorProduct,
     Window,
@@ -49,6 +51,19 @@ class HeadVectors:
     k: Array
     batch: int
     head: int
+    v: Array | None = None
+    """[batch, key heads, keys, dim], pooled keys included: needed for values alone."""
+
+    def values(self) -> Array:
+        """[keys, dim]: the values of keys."""
+        vector = OfValue() if self.mask.key_value is None else self.mask.key_value
+        result = self.vector(vector, Side.KEY)
+        return np.broadcast_to(result, (self.lengths[1], result.shape[-1]))
+
+    def rows(self, term: ValueTerm) -> Array:
+        """[queries, entries of windows, dim]: the vectors that pairs of a query choose from."""
+        rows = self.vector(term.vector, Side.QUERY)
+        return np.broadcast_to(rows, (self.lengths[0], *rows.shape[1:]))
 
     def pairs(self) -> Array:
         """[queries, keys]: what the mask's attention multiplies, before any scale."""
@@ -83,10 +98,14 @@ class HeadVectors:
             case OfToken(side=of, scaled=scaled):
                 tokens = self.of_token(of)
                 return tokens / np.sqrt(tokens.shape[-1]) if scaled else tokens
+            case OfValue():
+                assert self.v is not None
+                return np.asarray(self.v[self.batch, self.head * self.v.shape[1] // self.q.shape[1]], dtype=np.float64)
             case TableRow():
                 return self.row(vector, side)
             case Multiple(factor=factor, vector=inner):
-                return np.atleast_1d(self.evaluate(factor, side))[:, None] * self.vector(inner, side)
+                vectors, factors = self.vector(inner, side), np.atleast_1d(self.evaluate(factor, side))
+                return np.asarray(factors.reshape(-1, *(1,) * (vectors.ndim - 1)) * vectors)
             case Sum(terms=terms):
                 return np.asarray(sum(self.vector(each, side) for each in terms))
             case Elementwise(op=op, operands=operands):

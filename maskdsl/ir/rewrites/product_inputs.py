@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+from maskdsl.ir.expressions import apply
 from maskdsl.ir.facts.trace import pair_trace, pooling_trace
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.ops import Op
+from maskdsl.ir.values.token_vectors import ValueTerm
 
 
 def with_given_products(mask: MaskIR) -> MaskIR:
@@ -13,7 +16,14 @@ def with_given_products(mask: MaskIR) -> MaskIR:
     """
     read = pair_trace(mask, mask.pair_expressions, ordered=True).inputs | pooling_trace(mask.groupings).inputs
     inputs = tuple(each for each in mask.inputs if each.is_coordinate or each.name in read)
-    return replace(mask, inputs=inputs, factor=None, sinks=(), routed=(), products=(), pairs=())
+    plain = replace(mask, factor=None, sinks=(), key_value=None, values=())
+    return replace(plain, inputs=inputs, routed=(), products=(), pairs=())
+
+
+def weighed(mask: MaskIR, term: ValueTerm) -> MaskIR:
+    """The mask whose weights are multiples of the elements of the term's table: their derivatives are its masses."""
+    weight = term.weight if mask.weight is None else apply(Op.MULTIPLY, mask.weight, term.weight)
+    return replace(mask, weight=weight, key_value=None, values=())
 
 
 def unpooled(mask: MaskIR) -> MaskIR:
@@ -27,4 +37,5 @@ def unpooled(mask: MaskIR) -> MaskIR:
 
 def without_products(mask: MaskIR) -> MaskIR:
     """The mask with the relation of this one, and scores that read no products."""
-    return replace(mask, scores=(), scale=None, inputs=mask.unmultiplied, products=(), pairs=())
+    plain = replace(mask, scores=(), scale=None, key_value=None, values=())
+    return replace(plain, inputs=mask.unmultiplied, products=(), pairs=())

@@ -11,6 +11,7 @@ from maskdsl.ir.mask import Dimension, DimensionKind, Input, MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.rewrites.product_inputs import with_given_products
 from maskdsl.ir.routes import Route
+from maskdsl.ir.values.token_vectors import ValueTerm
 
 _BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 _QUERIES = Dimension(DimensionKind.FREE, None, "queries of the call")
@@ -31,13 +32,14 @@ def for_some_queries(mask: MaskIR) -> MaskIR:
     return replace(by_row(mask), routed=()) if mask.routed else mask
 
 
-def products_by_row(mask: MaskIR) -> MaskIR:
+def products_by_row(mask: MaskIR, *masses: ValueTerm) -> MaskIR:
     """The mask for calls with some of the tokens: with products as given inputs, which have entries for these alone.
 
-    The last input is the position of the first query.
+    `masses` are terms whose tables it reads. The last input is the position of the first query.
     """
     kinds = {Side.QUERY: _QUERIES, Side.KEY: _KEYS}
     sizes = {each.name: kinds[each.per] for each in mask.products if each.per is not None}
+    sizes |= {each.name: _QUERIES for each in masses}
     return _by_row(with_given_products(mask), sizes)
 
 

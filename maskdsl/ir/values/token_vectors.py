@@ -25,6 +25,11 @@ class OfToken:
 
 
 @dataclass(frozen=True)
+class OfValue:
+    """The value of the key."""
+
+
+@dataclass(frozen=True)
 class Window:
     """An index that a product keeps as an axis: `count` entries from `first` on, all that attending pairs read."""
 
@@ -91,13 +96,13 @@ class Elementwise:
     operands: tuple["Vector | Expression", ...]
 
 
-Vector = OfToken | TableRow | OfGroup | Multiple | Sum | Elementwise
+Vector = OfToken | OfValue | TableRow | OfGroup | Multiple | Sum | Elementwise
 
 
 def _operands(vector: Vector) -> tuple[Vector, ...]:
     """The vectors that a vector is computed from; none of a leaf."""
     match vector:
-        case OfToken() | TableRow() | OfGroup():
+        case OfToken() | OfValue() | TableRow() | OfGroup():
             return ()
         case Multiple(vector=inner):
             return (inner,)
@@ -109,9 +114,9 @@ def _operands(vector: Vector) -> tuple[Vector, ...]:
             assert_never(vector)
 
 
-def vector_leaves(vector: Vector) -> Iterator[OfToken | TableRow | OfGroup]:
+def vector_leaves(vector: Vector) -> Iterator[OfToken | OfValue | TableRow | OfGroup]:
     """Yields the vectors of tokens, tables and pools that a vector is computed from."""
-    if isinstance(vector, OfToken | TableRow | OfGroup):
+    if isinstance(vector, OfToken | OfValue | TableRow | OfGroup):
         yield vector
     for each in _operands(vector):
         yield from vector_leaves(each)
@@ -120,7 +125,7 @@ def vector_leaves(vector: Vector) -> Iterator[OfToken | TableRow | OfGroup]:
 def vector_expressions(vector: Vector) -> Iterator[Expression]:
     """Yields the expressions over the pair that a vector is computed from, without indices that are kept as axes."""
     match vector:
-        case OfToken():
+        case OfToken() | OfValue():
             pass
         case TableRow(indices=indices):
             yield from (each for each in indices if not isinstance(each, Window))
@@ -141,7 +146,7 @@ def vector_expressions(vector: Vector) -> Iterator[Expression]:
 def mapped_rows(vector: Vector, change: Callable[[TableRow], TableRow]) -> Vector:
     """The vector with its rows of tables changed."""
     match vector:
-        case OfToken() | OfGroup():
+        case OfToken() | OfValue() | OfGroup():
             return vector
         case TableRow():
             return change(vector)
@@ -160,7 +165,7 @@ def mapped_rows(vector: Vector, change: Callable[[TableRow], TableRow]) -> Vecto
 def _mapped(vector: Vector, rewrite: Rewrite) -> Vector:
     """The vector with its expressions rewritten."""
     match vector:
-        case OfToken():
+        case OfToken() | OfValue():
             return vector
         case TableRow(indices=indices):
             rewritten = (
@@ -199,13 +204,7 @@ class VectorProduct:
     @property
     def windows(self) -> tuple[Window, ...]:
         """The axes behind the tokens."""
-        return tuple(
-            each
-            for vector in (self.left, self.right)
-            for leaf in vector_leaves(vector)
-            if isinstance(leaf, TableRow)
-            for each in leaf.windows
-        )
+        return _windows_of(self.left, self.right)
 
     @property
     def indices(self) -> tuple[Expression, ...]:
@@ -232,3 +231,43 @@ class PairProduct:
 
 PLAIN = PairProduct(OfToken(Side.QUERY), OfToken(Side.KEY))
 """The product of query and key."""
+
+
+def _windows_of(*vectors: Vector) -> tuple[Window, ...]:
+    """The axes that the rows of tables among these vectors keep."""
+    leaves = (leaf for each in vectors for leaf in vector_leaves(each))
+    return tuple(window for leaf in leaves if isinstance(leaf, TableRow) for window in leaf.windows)
+
+
+@dataclass(frozen=True)
+class ValueTerm:
+    """A vector that pairs add to the output of a query, each times its probability.
+
+    The probabilities of a query that choose one entry of the windows are summed first: the `mass` of the entry.
+    """
+
+    name: str
+    """Of a table of masses, float [batch, heads, queries, windows of `vector`], which no call gives."""
+    weight: Expression
+    """What a pair multiplies its probability by, times its element of that table."""
+    vector: Vector
+    """Rows of a table, whose indices are windows; or a vector of the query."""
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The axes behind the queries."""
+        return _windows_of(self.vector)
+
+    @property
+    def indices(self) -> tuple[Expression, ...]:
+        """The entry of a pair."""
+        return (Batch(), Head(), Coordinate(Side.QUERY, "i"), *(each.shifted for each in self.windows))
+
+    def mapped(self, rewrite: Rewrite) -> "ValueTerm":
+        """The term with its expressions rewritten."""
+        return replace(self, weight=rewrite(self.weight), vector=_mapped(self.vector, rewrite))
+
+
+def mapped_by(vector: Vector | None, rewrite: Rewrite) -> Vector | None:
+    """The vector, if there is one, with its expressions rewritten."""
+    return None if vector is None else _mapped(vector, rewrite)

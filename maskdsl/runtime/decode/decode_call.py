@@ -18,7 +18,7 @@ from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.base.validate import check_inputs, check_values
 from maskdsl.runtime.compiled_mask import Bound, DerivedMask
 from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_gathered
-from maskdsl.runtime.decode.multiplied_call import multiplied
+from maskdsl.runtime.decode.multiplied_call import MultipliedCall, given_inputs, multiplied
 from maskdsl.runtime.decode.paging import (
     CallPositions,
     checked_mask,
@@ -33,6 +33,8 @@ from maskdsl.runtime.kernels.dispatch import blank, nothing
 from maskdsl.runtime.kernels.open_reads import CallTokens
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY, autocast, needs_recording
 from maskdsl.runtime.torch_ops.gather_ops import Attend, attention, define, entry_by_entry
+from maskdsl.runtime.torch_ops.masses import attend_masses
+from maskdsl.runtime.torch_ops.product_op import blank_masses
 
 
 def attend(
@@ -82,7 +84,16 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
     if 0 in (q.shape[0], q.shape[2], room(k, positions)):
         return nothing(q, v, True)
     if compiled.plan.mask.multiplies:
-        compiled, q, k, v, inputs, positions = multiplied(compiled, q, k, v, inputs, positions)
+        call = multiplied(compiled, q, k, v, inputs, positions)
+        results = _decoded(call.compiled, call.q, call.k, call.v, call.inputs, call.positions)
+        return _with_values(compiled, call, results)
+    return _decoded(compiled, q, k, v, inputs, positions)
+
+
+def _decoded(
+    compiled: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], positions: CallPositions
+) -> tuple[Tensor, Tensor]:
+    """The results of a call without gradients that multiplies queries and keys."""
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
@@ -117,8 +128,22 @@ def _chunk(
     call = CallPositions(starts, lengths, table, page_size)
     compiled = _ready(handle, q, k, v, inputs, call)
     if compiled.plan.mask.multiplies:
-        compiled, q, k, v, inputs, call = multiplied(compiled, q, k, v, inputs, call)
+        moved = multiplied(compiled, q, k, v, inputs, call)
+        results = _in_chunk(attend, moved.compiled, moved.q, moved.k, moved.v, moved.inputs, moved.positions)
+        return _with_values(compiled, moved, results)
     return _in_chunk(attend, compiled, q, k, v, inputs, call)
+
+
+def _with_values(compiled: Bound, call: MultipliedCall, results: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The results with what pairs add to the output beside the values of keys."""
+    out, lse = results
+    for number, term in enumerate(compiled.plan.mask.values):
+        weighed, masses = compiled.weighed(number, by_rows=True), blank_masses(call.products, out, number)
+        inputs = given_inputs(weighed, {**call.values, term.name: masses}, call.inputs[-1])
+        ones, attend = call.k.new_ones(*call.k.shape[:3], 1), attend_masses(term.name, lse.detach())
+        masses, _ = _in_chunk(attend, weighed, call.q, call.k, ones, inputs, call.positions)
+        out = compiled.product_finder.with_rows(out, masses, call.products.rows[number])
+    return out, lse
 
 
 def _in_chunk(

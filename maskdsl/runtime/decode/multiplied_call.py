@@ -1,4 +1,4 @@
-"""Partial calls whose scores read products of vectors: the same call on a mask that is given the products."""
+"""Partial calls that multiply other vectors: the same call on a mask that is given the products of vectors."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from maskdsl.runtime.compiled_mask import Bound
-from maskdsl.runtime.decode.paging import CallPositions, all_keys, gathered_pages, normalized, present_keys
-from maskdsl.runtime.kernels.product_finder import like_keys
+from maskdsl.runtime.decode.paging import CallPositions, all_keys, normalized, present_keys
+from maskdsl.runtime.kernels.product_finder import Products
 
 
 class MultipliedCall(NamedTuple):
@@ -21,37 +21,45 @@ class MultipliedCall(NamedTuple):
     v: Tensor
     inputs: Sequence[Tensor]
     positions: CallPositions
+    products: Products
+    values: Mapping[str, Tensor]
+    """All inputs but the last by name."""
 
 
 def multiplied(
     compiled: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], positions: CallPositions
 ) -> MultipliedCall:
-    """The partial call with its products computed. Gradients flow back to q, k and the inputs."""
+    """The partial call with its products computed. Gradients flow back to q, k, v and the inputs."""
     starts, lengths, table = normalized(compiled, q, k, positions)
     kernels = compiled.for_products_by_row
-    keys, _ = all_keys(compiled, k, lengths, table, inputs)
+    (keys, _), (key_values, _) = (all_keys(compiled, x, lengths, table, inputs) for x in (k, v))
     rows = starts.long()[:, None] + torch.arange(q.shape[2], device=q.device)
     values = dict(zip((each.name for each in compiled.plan.mask.unmultiplied), inputs, strict=True))
-    products = compiled.product_finder.find(q, keys, values, rows)
-    given = given_inputs(kernels, {**values, **products.tables}, starts)
-    if products.k is keys:
-        return MultipliedCall(kernels, products.q, k, v, given, positions)
-    present = present_keys(compiled, k, lengths, table)
-    values_of_keys = like_keys(gathered_pages(v, table, present), products.k)
-    if table is None:
-        return MultipliedCall(kernels, products.q, products.k, values_of_keys, given, positions)
-    size = k.shape[2]
-    pages = -(-present.shape[1] // size)
-    new_table = torch.arange(len(q) * pages, device=q.device, dtype=torch.int32).view(len(q), pages)
-    new_table = new_table.masked_fill(table[:, :pages] < 0, -1)
-    k, v = (_in_pages(x, size) for x in (products.k, values_of_keys))
-    return MultipliedCall(kernels, products.q, k, v, given, positions._replace(page_table=new_table))
+    products = compiled.product_finder.find(q, keys, key_values, values, rows)
+    values |= products.tables
+    given = given_inputs(kernels, values, starts)
+    if products.k is keys and products.v is key_values:
+        return MultipliedCall(kernels, products.q, k, v, given, positions, products, values)
+    if table is not None:
+        present = present_keys(compiled, k, lengths, table)
+        positions = positions._replace(page_table=_page_table(table, k.shape[2], present.shape[1]))
+        k, v = (_in_pages(x, k.shape[2]) for x in (products.k, products.v))
+    else:
+        k, v = products.k, products.v
+    return MultipliedCall(kernels, products.q, k, v, given, positions, products, values)
 
 
 def given_inputs(kernels: Bound, values: Mapping[str, Tensor], starts: Tensor) -> list[Tensor]:
     """The inputs of a mask made by `products_by_row`: the last one is the position of each entry's first query."""
     *others, _ = kernels.plan.mask.inputs
     return [*(values[each.name] for each in others), starts]
+
+
+def _page_table(table: Tensor, size: int, keys: int) -> Tensor:
+    """The table of pages that lie entry by entry, -1 where there was none."""
+    batch, pages = len(table), -(-keys // size)
+    made = torch.arange(batch * pages, device=table.device, dtype=torch.int32).view(batch, pages)
+    return made.masked_fill(table[:, :pages] < 0, -1)
 
 
 def _in_pages(x: Tensor, size: int) -> Tensor:

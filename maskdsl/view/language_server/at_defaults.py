@@ -48,7 +48,7 @@ def _frames(statement: tree.Node, around: Sequence[tree.Node], frame: Frame) -> 
                     yield replace(
                         frame, statement=StatementKind.TOKEN, token_side=side, bare_coordinates=True, pairs=pairs
                     )
-        case tree.ScoreStatement():
+        case tree.ScoreStatement() | tree.ValueStatement():
             yield replace(frame, statement=StatementKind.SCORE)
         case tree.AttendStatement() | tree.RequireStatement() | tree.WeightStatement() | tree.LetStatement():
             yield _guarded(around, frame)

@@ -25,6 +25,8 @@ STATEMENTS = {
     "score": "score s - slope[head] * (q - k)\n\nReplaces the scaled score `s` of a pair.",
     "scale": "scale 0.125\n\nThe factor of `q . k`, in place of 1 / sqrt(head dimension).",
     "weight": "weight expression\n\nMultiplies the probability of a pair, without renormalising.",
+    "value": "value v + table[head, k - q]\n\nThe vector that a pair adds to the output, in place of the value `v` of "
+    "its key.",
     "sink": "sink logit[head]\n\nA key that each query attends with this score, and whose value is zero.",
     "normalize": "normalize softmax by k\n\nOne softmax for each key, not for each query; `normalize none` takes "
     "scores for probabilities.",

@@ -151,3 +151,15 @@ class NotATensor(Diagnostic):
 
     name: str
     found: str
+
+
+class VectorLength(Diagnostic):
+    code = "E379"
+    message = "`{name}` has vectors of {found} numbers, and {whose} of {dim}"
+    label = "this input"
+    help = "declare its last dimension as {whose} in this call have it: an integer, or `dim` for that of q and k"
+
+    name: str
+    found: int
+    whose: str
+    dim: int

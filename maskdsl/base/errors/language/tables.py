@@ -138,3 +138,13 @@ class ArgumentNotInput(Diagnostic):
     help = "declare it, such as `input bias: float[heads, 64]`, and pass its name alone: `near(bias, 3)`"
 
     name: str
+
+
+class ValueOfPair(Diagnostic):
+    code = "E378"
+    message = "a value is multiplied by what depends on the query and on the key"
+    label = "in this value"
+    help = (
+        "write `weight` for what multiplies the whole of a pair; a vector of a table may have any factor, if a pair "
+        "chooses it by an index that depends on the query"
+    )
