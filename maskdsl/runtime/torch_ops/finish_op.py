@@ -95,7 +95,7 @@ def _rows(
 def _laid_out_queries(bound: Bound, out: Tensor, inputs: Sequence[Tensor]) -> Tensor | None:
     """Declared positions of queries in laid-out order; None if they lie as declared. Inputs that decide it are read."""
     plan = bound.plan
-    given = dict(zip((each.name for each in plan.mask.given), inputs, strict=True))
+    given = dict(zip((each.name for each in plan.mask.passed), inputs, strict=True))
     on_host = {name: given[name] for name in plan.tile_inputs}
     return bound.states.find(plan, on_host, len(out)).layout(out.device)[0]
 
