@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.independent import derivatives, numbering, selection
+from tests.independent import derivatives, lists, numbering, selection
 from tests.independent.derivatives import Number, is_float, plain
 from tests.independent.functions import FUNCTIONS, arithmetic, walk
 from tests.independent.reader import File, Macro, Node, Pattern, read
@@ -351,7 +351,33 @@ class Meaning:
                     position.append(token.i)
         return self.element(name, tuple(position))
 
+    def stored(self, name: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
+        """The pairs of a sparse input, and its rows and columns; None for other inputs."""
+        for each in self.pattern.statements:
+            if each[:3] == ("input", name, "sparse"):
+                sizes = {**{space: self.spaces[space].size for space in self.spaces}}
+                sizes |= {
+                    "tokens": len(self.tokens["q"]),
+                    "queries": len(self.tokens["q"]),
+                    "keys": len(self.tokens["k"]),
+                }
+                scope = Scope(self.names_before(each))
+                words = ((node[1] if node[0] == "name" else None, node) for node in each[3])
+                return self.inputs[name], tuple(
+                    sizes[word] if word in sizes else self.value(node, scope) for word, node in words
+                )
+        return None
+
     def element(self, name: str, position: tuple[int, ...]) -> object:
+        sparse = self.stored(name)
+        if sparse is not None:
+            assert all(0 <= index < length for index, length in zip(position, sparse[1], strict=True)), (name, position)
+            return lists.entry(sparse[0], *position) is not None
+        for each in self.pattern.statements:
+            if each[:2] == ("input", name) and each[3] and each[3][-1] == ("name", "edge"):
+                number = lists.entry(self.inputs["edge"], *position[-2:])
+                assert number is not None, (name, position)
+                position = (*position[:-2], number)
         shape = self.inputs[name].shape
         assert all(0 <= index < length for index, length in zip(position, shape, strict=True)), (name, position, shape)
         value = self.inputs[name][position].item()

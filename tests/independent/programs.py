@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.independent.branches import add_branches, has_branches
 from tests.independent.declarations import add_names, add_stack
+from tests.independent.lists import Edges, add_lists, pairs
 from tests.independent.routes import add_routes
 from tests.independent.sinks import add_sinks
 
@@ -509,6 +510,7 @@ def draw(seed: int) -> Drawn:
     program.declare()
     add_names(program)
     program.add_inputs()
+    add_lists(program, seed)
     program.add_coords()
     add_routes(program)
     if has_branches(seed):
@@ -534,6 +536,9 @@ def arrays(drawn: Drawn, seed: int) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for name, (kind, shape, below) in drawn.inputs.items():
         match kind:
+            case "sparse":
+                assert isinstance(shape, Edges)
+                found[name] = pairs(shape, below is not None, random)
             case "int" if below is not None:
                 low = -2 if name.startswith("of_") else 0  # tokens in no pool
                 found[name] = random.integers(low, below, shape)

@@ -38,7 +38,7 @@ def not_found(known: set[str], of_text: Callable[[str], set[str]]) -> set[str]:
 
 def all_words() -> set[str]:
     """Keywords, marks, names that mean something, functions, types, dimensions, and the standard library."""
-    kinds = words.KEYWORDS, words.OPERATORS, words.RESERVED, words.CALLED, words.TYPES
+    kinds = words.KEYWORDS, words.OPERATORS, words.RESERVED, words.CALLED, words.TYPES, words.SPARSE_TYPE
     return {word for kind in kinds for word in kind} | {"dim", "_"} | {*STANDARD.macros, *STANDARD.patterns}
 
 
