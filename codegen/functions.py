@@ -227,4 +227,6 @@ def with_sinks(out, lse, sinks):
 def scaled_output(out, factor):
     """The output by factors that broadcast to [batch, heads, queries]: zeros stay zero if theirs are not finite."""
     factor = factor.unsqueeze(-1)
+    if factor.device.type == "cpu" and bool(factor.isfinite().all()):
+        return (out * factor).to(out.dtype)
     return (out * torch.where((out == 0) & ~factor.isfinite(), 0, factor)).to(out.dtype)

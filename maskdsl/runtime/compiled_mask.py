@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.ir.mask import Normalize
+from maskdsl.ir.rewrites.attended_keys import with_attended_keys
 from maskdsl.ir.rewrites.branch_union import merged_weights
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
 from maskdsl.ir.rewrites.dropout import with_dropout
@@ -202,7 +203,7 @@ class Bound:
         """The sum of the branches of these numbers, which differ in their weights alone. Cached."""
         if branches not in self.sums:
             (mask,), _ = merged_weights([self.plan.mask.branches[number] for number in branches])
-            plan = make_plan(mask, refine=self.plan.refine, tune=self.plan.tune)
+            plan = make_plan(with_attended_keys(mask), refine=self.plan.refine, tune=self.plan.tune)
             self.sums[branches] = Bound(plan, self.backend, checks_reads=self.checks_reads)
         return self.sums[branches]
 

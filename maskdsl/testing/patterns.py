@@ -1,5 +1,6 @@
 """Draws random patterns as text, statement by statement."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,8 @@ from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, numbe
 _MOST_TOKENS = 60
 _AXES = ("x", "y", "t", "z")
 _SPACES = ("image", "text", "guide")
+_SCORED = re.compile(r"\b(bias[0-9]|sunk)\b")
+"""Names of the inputs that scores declare."""
 _PARAMETERS = ("n", "size", "y", "image")
 """Names of parameters; two of them may also be the name of an axis or of a space."""
 
@@ -36,14 +39,16 @@ class RandomPattern:
 
 
 @st.composite
-def patterns(draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: int = _MOST_TOKENS) -> RandomPattern:
+def patterns(
+    draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: int = _MOST_TOKENS, branches: bool = False
+) -> RandomPattern:
     """Whole patterns, well typed, that bind without parameters.
 
     One to three spaces of rank 1 to 4 with at most `tokens` tokens together, self- or cross-attention, sometimes with
     keys that are pooled from them; coordinates, inputs, tables, macros, `let`s, guards, conditions by head, scores,
-    weights, scales and orders.
+    weights, scales and orders. With `branches`, one to three branches have the relations, scores and weights.
     """
-    return _DrawnPattern(draw, heads or draw(st.sampled_from([1, 2, 3])), depth, tokens).draw_whole()
+    return _DrawnPattern(draw, heads or draw(st.sampled_from([1, 2, 3])), depth, tokens, branches).draw_whole()
 
 
 @st.composite
@@ -62,6 +67,7 @@ class _DrawnPattern:
     heads: int
     depth: int
     tokens: int
+    branches: bool = False
     lines: list[str] = field(default_factory=list)
     macros: list[str] = field(default_factory=list)
 
@@ -75,14 +81,30 @@ class _DrawnPattern:
             self.lines.append(line)
         self.some(2, self.draw_coordinate)
         self.some(1, self.draw_let)
-        for _ in range(self.draw(st.integers(1, 2))):
-            self.lines.append(f"attend {self.relation(self.scope(), self.depth)}")
-        self.some(1, lambda: self.lines.append(f"require {self.relation(self.scope(), 1)}"))
-        self.draw_scores()
+        if self.branches:
+            for number in range(self.draw(st.integers(1, 3))):
+                self.draw_branch(number)
+        else:
+            self.draw_attention()
         self.draw_order()
         body = "\n".join(f"    {line}" for line in self.lines)
         head = f"pattern random_pattern({', '.join(parameters)}) {{"
         return RandomPattern("\n".join([*self.macros, head, body, "}\n"]), self.heads)
+
+    def draw_attention(self) -> None:
+        for _ in range(self.draw(st.integers(1, 2))):
+            self.lines.append(f"attend {self.relation(self.scope(), self.depth)}")
+        self.some(1, lambda: self.lines.append(f"require {self.relation(self.scope(), 1)}"))
+        self.draw_scores()
+
+    def draw_branch(self, number: int) -> None:
+        """A branch, or two by a number, with the inputs of its scores above it."""
+        begin = len(self.lines)
+        self.draw_attention()
+        lines = [_SCORED.sub(rf"\g<0>_{number}", line) for line in self.lines[begin:]]
+        head = f"branch b{number}{choose(self.draw, ('', '', ' for o in 1 .. 3'))} {{"
+        inputs = [line for line in lines if line.startswith("input ")]
+        self.lines[begin:] = [*inputs, head, *(f"    {line}" for line in lines if line not in inputs), "}"]
 
     def some(self, most: int, statement: Callable[[], None]) -> None:
         for _ in range(self.draw(st.integers(0, most))):

@@ -31,6 +31,12 @@ def test_patterns_use_the_whole_language():
     assert len(set(texts)) > 290
 
 
+def test_branches_of_patterns():
+    found = [sample(patterns(tokens=20, branches=True), number) for number in range(30)]
+    assert {len(each.bind().branches) for each in found} >= {1, 2, 3, 4}
+    assert any("\n        score" in each.text for each in found) and any("sink" in each.text for each in found)
+
+
 def test_most_patterns_attend_some_pairs_and_not_others():
     found = []
     for number in range(60):

@@ -61,8 +61,9 @@ _VALUES = (
     'values = {**inputs, **{f"q_{name}": at(value, rows) for name, value in queries.items()}}',
 )
 _FACTOR_LINES = (
-    "# Queries without keys send no gradient to what their factor reads.",
-    "present = (out != 0).any(dim=-1)",
-    "scale = factor(s, **guarded(values, inputs, present))",
-    "out = scaled_output(out, torch.where(present, scale, factor(s, **values).detach()))",
+    "scale = factor(s, **values)",
+    "if scale.requires_grad:  # queries without keys send no gradient to what their factor reads",
+    "    present = (out != 0).any(dim=-1)",
+    "    scale = torch.where(present, factor(s, **guarded(values, inputs, present)), scale.detach())",
+    "out = scaled_output(out, scale)",
 )
