@@ -110,7 +110,7 @@ def errors() -> str:
         ]
         rows = sorted((each.code, each.message, each.help) for each in kinds if issubclass(each, Diagnostic))
         heading = re.match(
-            r"(?:[EW]\w+(?: and \w+)*: )?((?:errors|warnings) .*?)\.(?:\s|$)", module.__doc__ or "", re.I
+            r"(?:[EW]\w+(?:(?:,| and| to) \w+)*: )?((?:errors|warnings) .*?)\.(?:\s|$)", module.__doc__ or "", re.I
         )
         assert heading is not None, module
         lines = ["| code | message | what to do |", "| --- | --- | --- |"]

@@ -32,7 +32,7 @@ from maskdsl.ir.mask import (
     Space,
 )
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.ir.routes import GROUP, Balanced, Nearest, Pools, Product, Rank, Route, Routed
+from maskdsl.ir.routes import GROUP, Balanced, Draw, Nearest, Pools, Product, Rank, Route, Routed
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     OfToken,
@@ -102,6 +102,10 @@ def _verify_routed(mask: MaskIR, routed: Routed) -> None:
                 _expression(mask, key, _TOKEN, key.type)
         case Nearest(centroids=name) | Balanced(centroids=name):
             assert mask.input(name) is not None, routed
+        case Draw(count=count, numbers=numbers, candidates=candidates):
+            for number in (count, *numbers):
+                _expression(mask, number, (), Type.INT)
+            _expression(mask, candidates, PAIR, Type.BOOL)
         case Pools(side=side, space=name):
             pooled = mask.sequences[side].space(name)
             assert pooled is not None and pooled.groupings, routed

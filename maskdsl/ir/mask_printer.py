@@ -35,7 +35,20 @@ from maskdsl.ir.mask import (
     said,
 )
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
-from maskdsl.ir.routes import Above, Balanced, Nearest, Pool, Pools, Rank, Route, Routed, Selector, TopCount, TopMass
+from maskdsl.ir.routes import (
+    Above,
+    Balanced,
+    Draw,
+    Nearest,
+    Pool,
+    Pools,
+    Rank,
+    Route,
+    Routed,
+    Selector,
+    TopCount,
+    TopMass,
+)
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
     Multiple,
@@ -119,6 +132,10 @@ def _routed(routed: Routed) -> list[str]:
             return [f"found {name} = balanced({size}, {centroids}), rows {first} to {last - 1}"]
         case Rank(name=name, space=space, keys=keys):
             return [f"found {name} = rank({', '.join(map(print_expression, keys))}) in {space}"]
+        case Draw(name=name, count=count, seed=seed, numbers=numbers, candidates=candidates):
+            arguments = ", ".join(map(print_expression, (count, Constant(seed), *numbers)))
+            where = "" if candidates == TRUE else f" where {print_expression(candidates)}"
+            return [f"route {name} = draw({arguments}){where}, of {routed.keys.by} for {routed.queries.by}"]
         case Pools(name=name, space=space, fact=fact):
             return [f"found {name} = {fact} of {space}"]
         case _:

@@ -8,7 +8,11 @@ evaluates routes on NumPy arrays.
 from collections.abc import Callable, Iterator
 from dataclasses import field, replace
 from enum import StrEnum, auto
-from typing import assert_never
+from functools import cached_property
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
 
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
@@ -237,9 +241,49 @@ class Pools:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-Routed = Route | Nearest | Balanced | Rank | Pools
-OfInputs = Rank | Pools
-"""Routes that read inputs, but no queries and keys."""
+@dataclass(frozen=True)
+class DrawnLists:
+    """The tensor of a sparse input, by value: see `ir/values/entries.py`."""
+
+    shape: tuple[int, ...]
+    numbers: bytes
+    """int64"""
+
+    @cached_property
+    def array(self) -> NDArray[Any]:
+        """int64, of this shape."""
+        return np.frombuffer(self.numbers, dtype=np.int64).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Computes the sparse table `name`, [heads, query groups, key groups] or without heads: groups drawn at random.
+
+    Each query group draws the first `count` candidates in the order of a permutation of the key groups, which
+    `ir/values/drawing.py` makes from the seed, the numbers and the query group. All of it is known without a call.
+    """
+
+    name: str
+    queries: Grouping
+    keys: Grouping
+    count: Expression
+    seed: int
+    numbers: tuple[Expression, ...]
+    """Integers over the head, as is the count."""
+    candidates: Expression
+    """Boolean over a query group and a key group: reads the coordinates of their first tokens, and the head."""
+    lists: DrawnLists | None = None
+    """What is drawn, once it is known."""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    def grouping(self, side: Side) -> Grouping:
+        """The groups of a side."""
+        return self.keys if side is Side.KEY else self.queries
+
+
+Routed = Route | Nearest | Balanced | Rank | Pools | Draw
+OfInputs = Rank | Pools | Draw
+"""Routes that read inputs or nothing, but no queries and keys."""
 
 
 def route_expressions(routed: Routed) -> Iterator[Expression]:
@@ -251,6 +295,8 @@ def route_expressions(routed: Routed) -> Iterator[Expression]:
             yield from (pool.among for pool in pools if pool.among is not None)
         case Rank(keys=keys):
             yield from keys
+        case Draw(count=count, numbers=numbers, candidates=candidates):
+            yield from (count, *numbers, candidates)
         case Nearest() | Balanced() | Pools():
             return
         case _:

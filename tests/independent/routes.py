@@ -16,8 +16,8 @@ def add_routes(program: "Program") -> None:
     add_groups(program)
     for number in range(program.random.choice([1, 1, 2])):
         name = f"r{number}"
-        line = program.random.choice([scored, scored, scored, scored, scored, by_centroids, by_distance])(program, name)
-        program.lines.append(f"route {name} = {line}")
+        kind = program.random.choice([scored, scored, scored, scored, scored, by_centroids, by_distance, by_draw])
+        program.lines.append(f"route {name} = {kind(program, name)}")
         program.routes.append(name)
 
 
@@ -99,6 +99,16 @@ def candidates(program: "Program", q: str, k: str, reads_queries: bool) -> str:
         forms += [f"abs({query} - {key}) <= 1", f"{key} < {query} or {key} == 0"]
         forms += [f"{key} <= {query} and not {route}" for route in program.routes if {q, k} == {"i"}]
     return program.random.choice(forms)
+
+
+def by_draw(program: "Program", name: str) -> str:
+    """Groups drawn at random: of coordinates that no input decides."""
+    known = [each for each in program.groups if each != "part"]
+    q, k = program.random.choice(known), program.random.choice(known)
+    count = program.pick("1", "2", "0", "head + 1", "5")
+    numbers = program.pick("", "", ", head", ", 3", ", head % 2, -1")
+    call = f"draw({count}, {program.random.randint(-2, 9)}{numbers})"
+    return call if program.chance(0.2) else f"{call} where {candidates(program, q, k, True)}"
 
 
 def by_centroids(program: "Program", name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tests.independent.derivatives import plain
 from tests.independent.functions import walk
+from tests.independent.numbering import random
 from tests.independent.reader import Node
 from tests.independent.tokens import Scope, Token
 
@@ -42,6 +43,8 @@ def select(meaning: "Meaning", route: Node) -> Selected:
             size = meaning.value(arguments[0][1], scope)
             taken = {side: balanced(meaning, arguments[1][1][1], side, size) for side in "qk"}
             return lambda q, k: any(q.i in a and k.i in b for a, b in zip(taken["q"], taken["k"], strict=True))
+        case "draw":
+            return drawn(meaning, route)
     amount = plain(meaning.value(arguments[0][1], scope))
     score = arguments[1][1]
     table = distance_table(score)
@@ -55,6 +58,8 @@ def needs_others(meaning: "Meaning", route: Node, present: set[int]) -> bool:
     """Whether queries that are not present have a say in what those present select."""
     _, _, (_, selector, arguments), _ = route
     everyone = {token.i for token in meaning.tokens["q"]}
+    if selector == "draw":
+        return False
     if selector == "balanced" or len(arguments) > 2:
         return present != everyone
     if selector == "nearest" or distance_table(arguments[1][1]) is not None:
@@ -316,6 +321,52 @@ def by_entries(meaning: "Meaning", route: Node, table: Node, selector: str, amou
     entries = meaning.inputs[name][tuple(position)]
     chosen = choose(selector, amount, {(n, 0): float(x) for n, x in enumerate(entries)}, exact=True)
     return lambda q, k: (meaning.value(indices[axis], Scope(above, q=q, k=k)), 0) in chosen
+
+
+# Draws
+
+
+def drawn(meaning: "Meaning", route: Node) -> Selected:
+    """The first candidates in the order of a permutation of its own for each query group."""
+    _, _, (_, _, arguments), where = route
+    above = meaning.names_before(route)
+    count, seed, *numbers = (meaning.value(node, Scope(above)) for _, node in arguments)
+    names = {side: set(read_of(where, side, meaning)) if where is not None else set() for side in "qk"}
+    by = {side: next(iter(each), "i") for side, each in names.items()}
+
+    def number(token: Token) -> int | None:
+        return int(meaning.coordinate(token, by[token.side])) if meaning.has(token, by[token.side]) else None
+
+    first: dict[str, dict[int, Token]] = {side: {} for side in "qk"}
+    for side in "qk":
+        for token in meaning.tokens[side]:
+            group = number(token)
+            if group is not None:
+                first[side].setdefault(group, token)
+    chosen: set[tuple[int | None, int | None]] = set()
+    length = max(first["k"], default=-1) + 1
+    for group, token in first["q"].items():
+        word = random(seed, *numbers, group)
+        order = [permuted(word, position, length) for position in range(length)]
+        fits = [
+            each
+            for each in order
+            if each in first["k"] and (where is None or meaning.value(where, Scope(above, q=token, k=first["k"][each])))
+        ]
+        chosen |= {(group, each) for each in fits[: max(count, 0)]}
+    return lambda q, k: (number(q), number(k)) in chosen
+
+
+def permuted(word: int, position: int, length: int) -> int:
+    half = next(h for h in range(32) if 4**h >= length)
+    x = position
+    while True:
+        left, right = divmod(x, 2**half)
+        for turn in range(4):
+            left, right = right, left ^ random(word, turn, right) % 2**half
+        x = left * 2**half + right
+        if x < length:
+            return x
 
 
 # Centroids

@@ -11,6 +11,7 @@ from maskdsl.analysis.indices.product_windows import narrowed
 from maskdsl.analysis.lint.line_facts import mask_warnings
 from maskdsl.analysis.lint.text_warnings import text_warnings
 from maskdsl.analysis.lint.unused import unused_warnings
+from maskdsl.analysis.tiles.draws import with_draws
 from maskdsl.base.diagnostics import AttnError, Caution, Diagnostic
 from maskdsl.bind import Together, bind, bind_stack
 from maskdsl.ir.heads import Heads
@@ -28,13 +29,13 @@ def bind_mask(
     `order` replaces the pattern's order: the text after the word `order`, several joined by `; `, or `"declared"`.
     Raises `AttnError` with all errors.
     """
-    return _ordered(_warned(_proven(bind(program, pattern, values, heads, order)), program))
+    return _ordered(_warned(_proven(with_draws(bind(program, pattern, values, heads, order))), program))
 
 
 def bind_layers(program: Program, stack: str, values: Mapping[str, object], heads: int | Heads = 1) -> StackIR:
     """The masks of a stack's layers at these parameter values. Raises `AttnError` with all errors."""
     bound = bind_stack(program, stack, values, heads)
-    different = (_ordered(_warned(_proven(each), program)) for each in bound.different)
+    different = (_ordered(_warned(_proven(with_draws(each)), program)) for each in bound.different)
     return replace(bound, different=tuple(different))
 
 
@@ -53,7 +54,7 @@ def check_defaults(
     else:
         masks = (bind(program, name, {}, heads, together=together),)
     for each in masks:
-        cautions += _warned(_proven(each), program).cautions
+        cautions += _warned(_proven(with_draws(each)), program).cautions
     if name not in program.stacks:
         cautions += text_warnings(program, masks[0], together)
     return tuple({(each.code, each.span): each for each in cautions if each not in program.allowed}.values())

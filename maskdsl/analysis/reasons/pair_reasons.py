@@ -43,8 +43,9 @@ from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import Pairs
 from maskdsl.ir.ops import COMPARISONS, Array, Op
-from maskdsl.ir.routes import Route
+from maskdsl.ir.routes import Draw, Route
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.entries import entry_numbers
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
 
@@ -276,6 +277,11 @@ class _LineReasons:
             for route in self.pair.mask.routed:
                 if isinstance(route, Route) and route.name == condition.input:
                     return self.selected(route, condition)
+        match condition:
+            case Apply(op=Op.LESS_EQUAL, arguments=(Constant(value=0), Read(sparse=True) as read)):
+                for draw in self.pair.mask.routed:
+                    if isinstance(draw, Draw) and draw.name == read.input:
+                        return self.drawn(draw, read)
 
         match condition:
             case Apply(op=Op.LESS_EQUAL, arguments=(Constant(value=0), Read(sparse=True, indices=(*_, row, column)))):
@@ -299,6 +305,13 @@ class _LineReasons:
         if not all(0 <= index < length for index, length in zip(at, table.shape, strict=True)):
             return ""
         return selected_groups.selected(route, at[-2], at[-1], table[tuple(at[:-1])])
+
+    def drawn(self, draw: Draw, read: Read) -> str:
+        """What a draw selected for the query."""
+        *front, query, key = (self.pair.evaluate(each, np.asarray(False)).item() for each in read.indices)
+        keys = np.arange(draw.keys.count)
+        selection = entry_numbers(self.pair.inputs[draw.name], *map(np.asarray, (*front, query)), keys) >= 0
+        return selected_groups.selected(draw, query, key, selection)
 
     def constant(self, expression: Expression) -> Constant:
         return Constant(self.pair.evaluate(expression, np.asarray(True)).item())

@@ -3,12 +3,12 @@
 import numpy as np
 
 from maskdsl.analysis.tiles.intervals import Array
-from maskdsl.ir.routes import Grouping, Route
+from maskdsl.ir.routes import Draw, Grouping, Route
 
 _MOST_LISTED = 6
 
 
-def selected(route: Route, query: int, key: int, selection: Array) -> str:
+def selected(route: Route | Draw, query: int, key: int, selection: Array) -> str:
     """The key groups that the query's group selected, bool [key groups], and the group of the key."""
     who, at = _who(route.queries, query), np.flatnonzero(selection)
     numbers = ", ".join(map(str, at[:_MOST_LISTED]))

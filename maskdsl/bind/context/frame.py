@@ -61,7 +61,18 @@ class BitRoute:
     coordinates: tuple[str, ...]
 
 
-RouteValue = TableRoute | EqualRoute | BitRoute
+@dataclass(frozen=True)
+class ListRoute:
+    """A route as a sparse table, read by the group numbers of the query and of the key."""
+
+    table: str
+    query: str
+    key: str
+    by_head: bool
+    """Whether the heads have lists of their own."""
+
+
+RouteValue = TableRoute | EqualRoute | BitRoute | ListRoute
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from maskdsl.base.source import Span
-from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value
-from maskdsl.bind.context.frame import BitRoute, EqualRoute, Frame, TableRoute
+from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant
+from maskdsl.bind.context.frame import BitRoute, EqualRoute, Frame, ListRoute, TableRoute
 from maskdsl.bind.context.reading import read
-from maskdsl.bind.context.terms import operate
+from maskdsl.bind.context.terms import make, operate
 from maskdsl.ir.expressions import PAIR, Batch, Head, Read
 from maskdsl.ir.ops import Op, Type
 
@@ -25,6 +25,14 @@ def route_relation(name: str, span: Span, frame: Frame) -> Value:
                 for side, each in zip(PAIR, (query, key), strict=True)
             ]
             return _table(frame, table, groups, span)
+        case ListRoute(table=table, query=query, key=key, by_head=by_head):
+            pair = [read(frame, side, each, span) for side, each in zip(PAIR, (query, key), strict=True)]
+            terms = [each for each in pair if isinstance(each, Term)]
+            if len(terms) < len(pair):
+                return BAD
+            indices = (*((Head(),) if by_head else ()), *(each.expression for each in terms))
+            entry = make(frame, span, Read(table, indices, Type.INT, sparse=True, span=span), terms)
+            return entry if isinstance(entry, Bad) else operate(frame, Op.LESS_EQUAL, span, constant(0, span), entry)
 
 
 def _common(op: Op, coordinate: str, span: Span, frame: Frame) -> Value:

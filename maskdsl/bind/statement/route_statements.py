@@ -19,6 +19,7 @@ from maskdsl.bind.context.terms import promoted
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
 from maskdsl.bind.statement.coord_statements import updated
+from maskdsl.bind.statement.draw_statements import drawn
 from maskdsl.ir.expressions import (
     PAIR,
     TRUE,
@@ -45,6 +46,7 @@ SELECTORS = {
     "above": ("threshold", "score"),
     "nearest": ("centroids",),
     "balanced": ("size", "centroids"),
+    "draw": ("count", "seed"),
 }
 _WORD = 31
 """Clusters that one 32-bit integer can hold a bit for, without the sign."""
@@ -62,6 +64,8 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
     if call.function.id not in SELECTORS:
         nearest = frame.nearest(call.function.id, SELECTORS)
         frame.add(route_errors.UnknownSelector(span=call.function.span, name=call.function.id, nearest=nearest))
+    elif call.function.id == "draw":
+        new = drawn(statement, call, frame, elaborate)
     else:
         given = match_arguments(frame, call, SELECTORS[call.function.id], _OPTIONAL)
         match call.function.id:

@@ -28,6 +28,7 @@ from maskdsl.ir.routes import (
     GROUP,
     Above,
     Balanced,
+    Draw,
     Grouping,
     Nearest,
     Pool,
@@ -44,7 +45,9 @@ from maskdsl.ir.routes import (
 def emit_routing(plan: KernelPlan) -> str:
     """The text of a module with `find(q, k, inputs)`, which returns every routed input by its identifier."""
     top = header(plan, "routing", "The selections of the pattern's routes, in plain torch.")
-    return routing_module(plan, top, [RouteFunctions(plan, each) for each in plan.mask.routed])
+    return routing_module(
+        plan, top, [RouteFunctions(plan, each) for each in plan.mask.routed if not isinstance(each, Draw)]
+    )
 
 
 def routing_module(

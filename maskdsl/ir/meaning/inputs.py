@@ -16,7 +16,7 @@ from maskdsl.ir.facts.trace import pair_trace, pooling_trace, tile_trace, trace
 from maskdsl.ir.mask import HEAD_DIM, DimensionKind, Input, MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Balanced, Nearest, Pools, Rank, Route, Routed, route_expressions
+from maskdsl.ir.routes import Balanced, Draw, Nearest, Pools, Rank, Route, Routed, route_expressions
 from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
@@ -200,6 +200,8 @@ def inputs_of_route(mask: MaskIR, routed: Routed) -> frozenset[str]:
             return frozenset({name})
         case Rank(side=side, keys=keys):
             return trace(mask.sequences[side], keys).inputs
+        case Draw():
+            return frozenset()
         case Pools(side=side, space=name):
             space = mask.sequences[side].space(name)
             assert space is not None

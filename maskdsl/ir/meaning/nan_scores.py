@@ -11,7 +11,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import Balanced, Nearest, OfInputs, Pools, Rank, Route, Routed
+from maskdsl.ir.routes import Balanced, Draw, Nearest, OfInputs, Pools, Rank, Route, Routed
 
 
 @dataclass(frozen=True)
@@ -60,5 +60,5 @@ def _is_nan(search: RouteSearch, routed: Routed) -> Array:
             return np.isnan(search.distances(routed))
         case Balanced():
             return np.isnan(search.products_of(routed)).T
-        case Rank() | Pools():
+        case Rank() | Pools() | Draw():
             return np.zeros((0, 0), dtype=bool)

@@ -14,6 +14,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score, Side
 from maskdsl.ir.mask import DimensionKind, MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.draw_meaning import drawn
 from maskdsl.ir.meaning.inputs import batch_entries, whole_arrays
 from maskdsl.ir.meaning.pooling import PoolMeaning, all_tokens
 from maskdsl.ir.numpy_operators import DTYPES, evaluate
@@ -22,6 +23,7 @@ from maskdsl.ir.routes import (
     GROUP,
     Above,
     Balanced,
+    Draw,
     Grouping,
     Nearest,
     OfInputs,
@@ -56,7 +58,9 @@ def with_routes(
     for each in mask.routed:
         if each.name in known or (wanted is not None and each.name not in wanted):
             continue
-        if isinstance(each, OfInputs) or (q is not None and k is not None):
+        if isinstance(each, Draw):
+            known[each.name] = results[each.name] = drawn(mask, each) if each.lists is None else each.lists.array
+        elif isinstance(each, OfInputs) or (q is not None and k is not None):
             known[each.name] = results[each.name] = _all_heads(mask, each, known, q, k)
     return results
 
@@ -109,6 +113,8 @@ class RouteSearch:
                 space = self.mask.sequences[side].space(name)
                 assert space is not None
                 return PoolMeaning(self.mask, self.inputs, self.batch).facts(space)[fact]
+            case Draw():
+                raise AssertionError("a draw is no route of a batch entry")
             case _:
                 assert_never(routed)
 

@@ -92,7 +92,7 @@ class Kernel:
     def values(self, inputs: Sequence[Tensor], device: torch.device) -> dict[str, Tensor]:
         """The first inputs of the mask, and its curves, for generated functions: see `KernelCall.values`."""
         names = self.plan.input_identifiers
-        values = {names[each.name]: as_value(each, x) for each, x in zip(self.plan.mask.inputs, inputs, strict=False)}
+        values = {names[each.name]: as_value(each, x) for each, x in zip(self.plan.mask.passed, inputs, strict=False)}
         return {**values, **curves_of(self.plan, self.states)(device)}
 
     def with_pooled(

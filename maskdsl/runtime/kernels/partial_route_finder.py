@@ -12,7 +12,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
-from maskdsl.ir.routes import OfInputs, Route
+from maskdsl.ir.routes import Draw, OfInputs, Route
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.kernels.grouped_tokens import Grouped
@@ -75,8 +75,9 @@ class PartialRouteFinder:
         values["batch"] = torch.arange(batch, device=device)[:, None, None]
         values["head"] = torch.arange(heads, device=device)[:, None]
         nothing = torch.empty(batch, heads, 0, 0, device=device)
+        values |= {names[name]: x for name, x in self.finder.draws(device).items()}
         for each in self.mask.routed:
-            if isinstance(each, OfInputs):
+            if isinstance(each, OfInputs) and not isinstance(each, Draw):
                 try:
                     values[names[each.name]] = getattr(self.module, f"find_{names[each.name]}")(
                         nothing, nothing, values
@@ -113,6 +114,11 @@ class PartialRouteFinder:
 
     def blank(self, q: Tensor) -> list[Tensor]:
         """Uninitialized tensors with the shapes and dtypes of the results of `find`."""
-        sizes = {DimensionKind.BATCH: q.shape[0], DimensionKind.FREE: q.shape[2]}
-        shapes = [[sizes.get(axis.kind, axis.size or 0) for axis in each.dimensions] for each in self.wanted]
+        sizes, lists = {DimensionKind.BATCH: q.shape[0], DimensionKind.FREE: q.shape[2]}, self.finder.lists
+        shapes = [
+            lists[each.name].shape
+            if each.name in lists
+            else [sizes.get(axis.kind, axis.size or 0) for axis in each.dimensions]
+            for each in self.wanted
+        ]
         return [q.new_empty(shape, dtype=DTYPES[each.type]) for each, shape in zip(self.wanted, shapes, strict=True)]

@@ -17,6 +17,7 @@ from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.mask import DimensionKind, Input, MaskIR
 from maskdsl.ir.meaning.pooling import pool_number
 from maskdsl.ir.ops import Type
+from maskdsl.ir.routes import Draw, DrawnLists
 from maskdsl.runtime.backends.tile_choice import without_choice
 from maskdsl.runtime.backends.triton_backend import check, computable, on
 from maskdsl.runtime.base.call_cache import CallStates, Curves, curves_of
@@ -81,9 +82,23 @@ class RouteFinder:
                 routed = module.find(q.detach(), k.detach(), values)
         except module.OutsideGroups as error:
             raise AttnError(self.out_of_range(*error.args)) from None
+        draws = self.draws(q.device)
         return [
-            as_given(each, routed[names[each.name]]).expand(self.shape(each, q)).contiguous() for each in self.declared
+            draws[each.name]
+            if each.name in draws
+            else as_given(each, routed[names[each.name]]).expand(self.shape(each, q)).contiguous()
+            for each in self.declared
         ]
+
+    @cached_property
+    def lists(self) -> dict[str, DrawnLists]:
+        """What is drawn, by name."""
+        draws = (each for each in self.mask.routed if isinstance(each, Draw))
+        return {each.name: each.lists for each in draws if each.lists is not None}
+
+    def draws(self, device: torch.device) -> dict[str, Tensor]:
+        """The tables of draws, by name: copies, as operators return tensors of their own."""
+        return {name: torch.tensor(lists.array, device=device) for name, lists in self.lists.items()}
 
     def out_of_range(self, name: str, value: int, count: int, space: str | None = None) -> Diagnostic:
         """The error of a generated module's `OutsideGroups`, from its arguments."""
@@ -92,7 +107,10 @@ class RouteFinder:
 
     def blank(self, q: Tensor) -> list[Tensor]:
         """Uninitialized tensors with the shapes and dtypes of the results of `find`."""
-        return [q.new_empty(self.shape(each, q), dtype=DTYPES[each.type]) for each in self.declared]
+        shapes = [
+            self.lists[each.name].shape if each.name in self.lists else self.shape(each, q) for each in self.declared
+        ]
+        return [q.new_empty(shape, dtype=DTYPES[each.type]) for each, shape in zip(self.declared, shapes, strict=True)]
 
     def shape(self, declared: Input, q: Tensor) -> list[int]:
         """The shape of a routed input, in declared layout."""

@@ -90,6 +90,7 @@ SELECTORS = {
     "above": "above(threshold, score)\n\nThe key groups that score more.",
     "nearest": "nearest(centroids)\n\nQuery and key have the same nearest row of the input.",
     "balanced": "balanced(size, centroids)\n\nEach row of the input takes its best `size` queries and `size` keys.",
+    "draw": "draw(count, seed, head)\n\n`count` candidates at random, others for each query group and each head.",
 }
 
 _POOLINGS = {

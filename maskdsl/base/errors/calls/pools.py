@@ -1,4 +1,4 @@
-"""E33x: errors of spaces that are pooled by a coordinate, of pooled queries. Raised by `bind` and calls."""
+"""E33x: errors of spaces that are pooled by a coordinate, of pooled queries, of draws. Raised by `bind` and calls."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -43,3 +43,23 @@ class PooledQueriesPart(Diagnostic):
     help = "call it with all queries and keys: without `query_start`, `key_lengths`, pages or packed sequences"
 
     pattern: str
+
+
+class DrawnGroups(Diagnostic):
+    code = "E334"
+    message = "a draw tells the {side} apart by several coordinates: {names}"
+    label = "groups are made by one coordinate"
+    help = "read one coordinate of the {side}, or combine them into one: coord c = a * len(b) + b"
+
+    side: str
+    names: str
+
+
+class DrawKnown(Diagnostic):
+    code = "E335"
+    message = "{what} of a draw must be known when the pattern is bound"
+    label = "{reason}"
+    help = "a draw reads no tensors: coordinates that are computed, `head` and parameters"
+
+    what: str
+    reason: str

@@ -6,7 +6,7 @@ from maskdsl.base.diagnostics import Diagnostic
 class UnknownSelector(Diagnostic):
     code = "E280"
     message = "there is no selector `{name}`"
-    label = "the selectors are `topk`, `topp`, `above`, `nearest` and `balanced`"
+    label = "the selectors are `topk`, `topp`, `above`, `nearest`, `balanced` and `draw`"
 
     name: str
 

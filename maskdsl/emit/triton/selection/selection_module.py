@@ -17,13 +17,13 @@ from maskdsl.emit.triton.selection.route_names import run_size
 from maskdsl.emit.triton.triton_printer import kernel_helpers
 from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.routes import Grouping, OfInputs, Pool, Route, TopMass
+from maskdsl.ir.routes import Draw, Grouping, OfInputs, Pool, Route, TopMass
 
 
 def emit_selection(plan: KernelPlan) -> str:
     """The text of a module with `find(q, k, inputs)`, as that of `emit_routing`: torch and Triton only."""
     top = header(plan, "triton", "The selections of the pattern's routes, in Triton.")
-    selections = [_KernelFunctions(plan, each) for each in plan.mask.routed]
+    selections = [_KernelFunctions(plan, each) for each in plan.mask.routed if not isinstance(each, Draw)]
     text = read_skeleton("triton_functions")
     lines = [line for each in selections for function in each.functions() for line in function]
     widths = [helper(text, "width_of")] if any("width_of(" in line for line in lines) else []
