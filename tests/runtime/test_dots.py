@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.api.verify import verify
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.runtime.backends.available import usable_backends
 from tests.support.dot_checks import bound, check_chunks, check_gradients, check_meaning, check_packed
@@ -99,6 +100,62 @@ def test_lengths_of_vectors_are_checked() -> None:
         attention = maskdsl.parse(text.replace("SCORE", line))["p"].bind().compile()
         with pytest.raises(AttnError, match="E379"):
             attention(q, q, q, r=torch.randn(8, 6))
+
+
+MIXED = """
+pattern sigmoids(n = 9) {
+    space tokens[n]
+    input r: float[n, dim]
+    attend causal
+    score tanh(s) + dot(q, k) * 0.1
+    normalize none
+    value v + r[q - k]
+}
+pattern by_key(n = 9) {
+    space tokens[n]
+    input r: float[n, dim]
+    input g: float[n]
+    attend window(5)
+    score s + dot(q, r[abs(q - k)]) / sqrt(dim)
+    normalize softmax by k
+    weight g[abs(q - k)]
+    value v * 2.0 + g[abs(q - k)] * r[abs(q - k)]
+}
+pattern branched(n = 9) {
+    space tokens[n]
+    input r: float[n, dim]
+    value v - r[abs(q - k)]
+    branch back { attend causal  score s + dot(q, r[q - k])  weight 0.5 }
+    branch near { attend window(4)  weight float(q % 3) }
+}
+pattern pooled(n = 9, size = 3) {
+    space tokens[n]
+    coord c = i // size
+    space pools = mean(tokens by c)
+    queries tokens
+    keys tokens ++ pools
+    attend all -> all
+    score s + dot(q, k) * 0.1 + dot(k, k) * 0.01
+    sink 0.5
+    value v * 2.0
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["sigmoids", "by_key", "branched", "pooled"])
+def test_vectors_go_with_everything_else(name: str) -> None:
+    """Other normalizations, branches, pools, sinks: against the plain meaning, with gradients in float64."""
+    verdict = verify(maskdsl.parse(MIXED)[name], cases=3, seed=2)
+    assert verdict.passed, verdict.failures
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropped_pairs_add_no_vector(backend: str) -> None:
+    text = "pattern p(n = 20) { space tokens[n] input t: float[2, dim] attend causal value v + t[(q - k) % 2] }"
+    q, k, v = (torch.randn(2, 2, 20, 4) for _ in range(3))
+    ones, plain = maskdsl.parse(text)["p"], maskdsl.parse("pattern p(n = 20) { space tokens[n] attend causal }")["p"]
+    out = ones.bind(heads=2).compile(backend)(q, k, v, t=torch.ones(2, 4), dropout_p=0.4, seed=3)
+    torch.testing.assert_close(out, plain.bind(heads=2).compile(backend)(q, k, v + 1, dropout_p=0.4, seed=3))
 
 
 def test_windows_have_the_entries_that_pairs_read() -> None:

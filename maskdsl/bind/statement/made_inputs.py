@@ -24,15 +24,22 @@ def made_inputs(program: Program, declaration: tree.PatternDeclaration, given: t
         for each in given
         if each.is_coordinate and each.name in read
     ]
-    return (*tables, *([Input(HEAD_DIM, Type.INT, (), HEAD_DIMS, source=HEAD_DIM)] if HEAD_DIM in read else []))
+    reads_dim = HEAD_DIM in read or {_PRODUCT, _SCORE} <= read
+    return (*tables, *([Input(HEAD_DIM, Type.INT, (), HEAD_DIMS, source=HEAD_DIM)] if reads_dim else []))
+
+
+_PRODUCT, _SCORE = "dot(...)", "s, the score"
+"""Stand for products of vectors and the scaled score: a score that reads both reads by what the latter is scaled."""
 
 
 def _read(program: Program, texts: Sequence[tree.Node]) -> frozenset[str]:
-    """The names that stand in front of an index, or are passed to macros that take inputs; and `dim`, if it is read."""
+    """The names that stand in front of an index, or are given to macros that take inputs; `dim`, `dot` and `s`."""
     nodes = [node for text in texts for node in _nodes(text)]
     indexed = {node.base.id for node in nodes if isinstance(node, tree.Index)}
     given = {name for node in nodes if isinstance(node, tree.Call) for name in _given_to_macros(node, program)}
-    return frozenset(indexed | given | {node.id for node in nodes if isinstance(node, tree.Name)} & {HEAD_DIM})
+    names = {node.id for node in nodes if isinstance(node, tree.Name)}
+    products = {_PRODUCT for node in nodes if isinstance(node, tree.Call) and node.function.id == "dot"}
+    return frozenset(indexed | given | (names & {HEAD_DIM}) | products | ({_SCORE} if "s" in names else set()))
 
 
 def declared_at_any_length(statement: tree.InputStatement, declaration: tree.PatternDeclaration, heads: Heads) -> Input:

@@ -25,7 +25,7 @@ from maskdsl.ir.expressions import (
     walk,
 )
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Dimension, DimensionKind, Input
+from maskdsl.ir.mask import HEAD_DIM, Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.values.token_vectors import PLAIN, Multiple, OfToken, PairProduct, Sum, Vector, VectorProduct
@@ -70,7 +70,12 @@ def with_products(scores: tuple[Expression, ...], scale: Expression | None, fram
     pairs = {name: each for name, each in dots.items() if isinstance(each, PairProduct) and name in read}
     if not pairs:
         return BoundScores(scores, scale, tables)
-    before: Expression = Score() if scale is None else apply(Op.MULTIPLY, _product(scores, PLAIN, pairs), scale)
+    before: Expression = Score()
+    if scale is not None:
+        before = apply(Op.MULTIPLY, _product(scores, PLAIN, pairs), scale)
+    elif PLAIN in pairs.values():
+        root = apply(Op.SQUARE_ROOT, apply(Op.TO_FLOAT, Read(HEAD_DIM, (), Type.INT)))
+        before = apply(Op.DIVIDE, _product(scores, PLAIN, pairs), root)
     whole = reduce(lambda score, line: substitute(line, {Score(): score}), scores, before)
     gathered = _ScorePairs(pairs).gathered(whole)
     if gathered is None:

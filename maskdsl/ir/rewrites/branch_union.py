@@ -43,6 +43,8 @@ def with_branches(shared: MaskIR, branches: Sequence[MaskIR]) -> MaskIR:
         routed=_with_distinct_products(_merged(each.routed for each in branches)),
         products=(),
         pairs=(),
+        key_value=None,
+        values=(),
         branches=tuple(branches),
     )
 

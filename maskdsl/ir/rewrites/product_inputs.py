@@ -16,7 +16,9 @@ def with_given_products(mask: MaskIR) -> MaskIR:
     """
     read = pair_trace(mask, mask.pair_expressions, ordered=True).inputs | pooling_trace(mask.groupings).inputs
     inputs = tuple(each for each in mask.inputs if each.is_coordinate or each.name in read)
-    plain = replace(mask, factor=None, sinks=(), key_value=None, values=())
+    # Keys may come with as many heads as queries.
+    whole = None if mask.whole is None else replace(mask.whole, key_heads=None)
+    plain = replace(mask, whole=whole, factor=None, sinks=(), key_value=None, values=())
     return replace(plain, inputs=inputs, routed=(), products=(), pairs=())
 
 
