@@ -1,6 +1,7 @@
 """The base of both attention modules: argument handling of a call. Computation is behind torch's operators."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
@@ -28,6 +29,7 @@ from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
+from maskdsl.runtime.routing.shared_routes import SharedRoutes
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, dropout_inputs
 from maskdsl.runtime.torch_ops.finish_op import finished
@@ -53,6 +55,7 @@ class _Options(NamedTuple):
     positions: CallPositions | None
     """None for a call with all queries."""
     state: RoutingState | None
+    routes: SharedRoutes
 
 
 def _sum(outs: list[Tensor]) -> Tensor:
@@ -269,7 +272,7 @@ class BaseAttention(nn.Module):
         if self._signature.sparse:
             lengths = q.shape[2], k.shape[2] if positions is None else room(k, positions)
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
-        options = _Options(layout, return_lse, debug, positions, routing_state)
+        options = _Options(layout, return_lse, debug, positions, routing_state, SharedRoutes())
         out, lses = self._added(q, k, v, tensors, options)
         if self._tokens_first is not None:
             axes = self._pooled_axes(axes, k, out) if self._signature.pools_queries else axes
@@ -330,10 +333,12 @@ class BaseAttention(nn.Module):
         given = inputs = self._passed(q, k, inputs, positions is None)
         if positions is None:
             wants_lse = options.wants_lse or self._signature.may_finish
-            results = self._whole(q, k, v, inputs, options.layout, wants_lse, options.debug)
+            results = self._whole(q, k, v, inputs, options._replace(wants_lse=wants_lse))
             return finished(self._compiled, results, given, (q.shape[2], k.shape[2]), options.layout)
         if state is None:
-            inputs = with_partial_routed(self._compiled, q, k, inputs, positions)
+            lengths = q.shape[2], room(k, positions)
+            find = partial(with_partial_routed, self._compiled, q, k, inputs, positions)
+            inputs = options.routes.with_routed(self._compiled, lengths, inputs, find)
         elif self._signature.is_routed:
             inputs = [*inputs, *state._find(self._handle, q, k, inputs, positions)]
         results = attend(self._handle, q, k, v, inputs, positions)
@@ -372,16 +377,18 @@ class BaseAttention(nn.Module):
         return passed(self._signature, inputs, q.shape[0], q.shape[3], lengths)
 
     def _whole(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], layout: str, wants_lse: bool, debug: bool
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
     ) -> tuple[Tensor, Tensor]:
         """A call with all queries, from the given inputs."""
+        layout = options.layout
         if self._signature.is_routed:
             if layout != "declared":
                 raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
-            inputs = with_routed(self._compiled, q, k, inputs)
+            find = partial(with_routed, self._compiled, q, k, inputs)
+            inputs = options.routes.with_routed(self._compiled, (q.shape[2], k.shape[2]), inputs, find)
         if self._signature.multiplies and layout != "declared":
             raise AttnError(LaidOutProducts(pattern=self._signature.pattern, span=self._signature.span))
-        if debug:
+        if options.debug:
             check_reads(self._compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
         if self._signature.multiplies:
@@ -398,7 +405,7 @@ class BaseAttention(nn.Module):
             results = None if passes is None else passes.attend(q, k, v, inputs)
             if results is not None:
                 return results
-        out, lse = ATTENTION(q, k, v, inputs, self._handle, layout, wants_lse)
+        out, lse = ATTENTION(q, k, v, inputs, self._handle, layout, options.wants_lse)
         return out, lse
 
     @overload

@@ -214,6 +214,12 @@ class Bound:
         return Bound(plan, self.backend, self.routes, self.checks_reads)
 
     @cached_property
+    def routes_digest(self) -> str:
+        """Equal for masks whose routes select the same in calls of the same tensors."""
+        mask = self.plan.mask
+        return digest((mask.routed, mask.queries, mask.keys, mask.self_attention))
+
+    @cached_property
     def open_reads(self) -> OpenReads:
         """The table reads that binding could not prove to be in bounds."""
         return OpenReads(self.plan.mask)

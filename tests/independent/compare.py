@@ -43,7 +43,8 @@ def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:
         return "refused " + min(each.code for each in error.diagnostics)
     truth = truth_of(drawn, seed, infinite="triton" not in backends)  # see docs/measured.md
     try:
-        truth.attends  # noqa: B018  # computed, or unclear
+        for each in (truth, *truth.branches):
+            each.attends  # noqa: B018  # computed, or unclear
     except Unclear:
         return "unclear"
     check_tiles(mask, truth, Random(seed))

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.runtime.kernels.route_finder import RouteFinder
 from maskdsl.runtime.packed import packed_attention
 
 MODULE = maskdsl.parse(
@@ -194,6 +195,30 @@ def test_partial_calls_are_rows_of_the_whole(name, backend):
             plain(q[:, :, :1], k, v, query_start=0, routing_state=state)
         with pytest.raises(AttnError, match="E455"):
             attention(q[:, :, :1], k, v, query_start=0, routing_state=plain.routing_state(2))
+
+
+def test_routes_of_several_branches_are_found_once(monkeypatch):
+    text = """
+    pattern p(n = 40) {
+        space tokens[n]
+        coord chunk = i // 8
+        route best = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        branch one { attend causal and (best or same(chunk)) }
+        branch two { attend best  score 2.0 * s }
+        branch near { attend causal and same(chunk) }
+    }
+    """
+    searched = []
+    find = RouteFinder.find
+    monkeypatch.setattr(RouteFinder, "find", lambda self, *given: searched.append(self) or find(self, *given))
+    q, k, v = tensors()
+    pattern = maskdsl.parse(text)["p"]
+    for attention in (pattern.bind(heads=2).compile(), pattern.compile(heads=2)):
+        searched.clear()
+        out = attention(q, k, v)
+        assert len(searched) == 1
+        branches = pattern.bind(heads=2).branches
+        torch.testing.assert_close(out, sum(each.compile()(q, k, v) for each in branches))
 
 
 def test_packed_sequences_and_texts():
