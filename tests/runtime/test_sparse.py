@@ -197,3 +197,17 @@ def test_under_torch_compile():
     compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
     for edges in (pairs, pairs.flip(1)):
         torch.testing.assert_close(compiled(**values, edge=edges), attention(**values, edge=edges))
+
+
+def test_lists_of_key_heads_and_one_for_all_heads():
+    generator = torch.Generator().manual_seed(3)
+    text = "pattern p(n = 40) {{ space t[n]  input c: sparse[batch, {}, 5, 5]  attend c[batch, {}, q // 8, k // 8] }}"
+    q, k, v = (torch.randn(2, heads, 40, DIM, generator=generator) for heads in (4, 2, 2))
+    wide = [x.repeat_interleave(2, dim=1) for x in (k, v)]
+    for dimension, index, count in (("key_heads", "key_head", 2), ("heads", "head", 1)):
+        chosen = torch.rand(2, count, 5, 5, generator=generator) < 0.5
+        attends = chosen.repeat_interleave(8, 2).repeat_interleave(8, 3).repeat_interleave(4 // count, 1)
+        attention = maskdsl.parse(text.format(dimension, index))["p"].bind(heads=4, key_heads=2).compile()
+        expected = torch.nn.functional.scaled_dot_product_attention(q, *wide, attends).nan_to_num(0)
+        torch.testing.assert_close(attention(q, k, v, c=lists(chosen)), expected)
+        torch.testing.assert_close(attention(q[:1], k[:1], v[:1], c=lists(chosen[:1])), expected[:1])

@@ -154,13 +154,13 @@ INPUTS = maskdsl.load(HERE / "inputs.attn")
 ATOMIC = re.compile(r"\b(atom|red)\.global|\bglobal_atomic")
 
 
-WITH_GRADIENTS = ("relative", "gates", "chained", "spaces")
+WITH_GRADIENTS = ("relative", "gates", "chained", "spaces", "graph")
 
 
 @pytest.mark.parametrize(
     ("name", "target"),
     [
-        pytest.param(name, target, marks=() if number % 5 == 0 else pytest.mark.long)  # here each once
+        pytest.param(name, target, marks=() if number % 5 == 0 and name != "graph" else pytest.mark.long)
         for number, (name, target) in enumerate(product(WITH_GRADIENTS, TARGETS))
     ],
 )
@@ -170,7 +170,7 @@ def test_gradients_of_inputs_compile(name: str, target: str) -> None:
     for kernel in KERNELS[1:]:
         compiled = compile_ahead(mask, target, kernel_name=kernel, choice=SMALL, input_gradients=True)
         assert compiled.usage.shared <= SHARED[target]
-        adds = kernel == "key_gradient_kernel" and name in ("relative", "chained")
+        adds = kernel == "key_gradient_kernel" and name in ("relative", "chained", "graph")
         assert bool(ATOMIC.search(compiled.assembly)) == adds
     plain = compile_ahead(mask, target, kernel_name="key_gradient_kernel", choice=SMALL)
     assert not ATOMIC.search(plain.assembly)

@@ -25,7 +25,8 @@ def checked_sparse(declared: Input, statement: tree.InputStatement, frame: Frame
         return frame.add(WrongSparse(span=statement.span, name=declared.name, hint=hint))
     sides = len(declared.dimensions) - 2
     for number, (dimension, node) in enumerate(zip(declared.dimensions, statement.dimensions, strict=True)):
-        if dimension.kind not in (_SIDES if number >= sides else _IN_FRONT):
+        fits = dimension.kind in (_SIDES if number >= sides else _IN_FRONT)
+        if not fits and not (number < sides and dimension.text == "key_heads"):
             hint = f"`{dimension.text}` cannot stand {'here' if number >= sides else 'in front'}"
             return frame.add(WrongSparse(span=node.span, name=declared.name, hint=hint))
     return declared

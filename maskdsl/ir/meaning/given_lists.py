@@ -16,7 +16,7 @@ from maskdsl.base.errors.calls.sparse_inputs import (
     WrongLists,
 )
 from maskdsl.base.records import dataclass
-from maskdsl.ir.mask import Input
+from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.values.entries import HEAD, entry_codes
 
 Array = NDArray[Any]
@@ -208,9 +208,12 @@ def _by_rows(declared: Input, starts: Array, columns: Array, rows: int) -> tuple
 
 def _wrong_shape(declared: Input, what: str, array: Array, last: int | None, text: str) -> Iterator[Diagnostic]:
     front = declared.dimensions[:-2]
-    expected = [*(each.size for each in front), last]
+    sizes = [
+        (None, 1) if each.size is None else (each.size, 1)[: 1 + (each.kind is DimensionKind.HEADS)] for each in front
+    ]
+    expected = [*sizes, (last,)]
     if len(array.shape) != len(expected) or any(
-        size not in (None, length) for size, length in zip(expected, array.shape, strict=True)
+        None not in fitting and length not in fitting for fitting, length in zip(expected, array.shape, strict=True)
     ):
         sides = f"[{', '.join([*(each.text for each in front), text])}]"
         shape = tuple(array.shape)

@@ -5,7 +5,7 @@ from maskdsl.base.diagnostics import Diagnostic
 
 class WrongSparse(Diagnostic):
     code = "E390"
-    message = "`{name}` is sparse: its dimensions are rows and columns, with `batch` and `heads` in front, if any"
+    message = "`{name}` is sparse: its dimensions are rows and columns, with `batch` and heads in front, if any"
     label = "{hint}"
     help = "for a graph of all tokens write `input {name}: sparse[tokens, tokens]`"
 
