@@ -315,8 +315,10 @@ def inputs_of(call: Call, batch: int) -> dict[str, Tensor]:
     values = synthetic_inputs(given, call.input_seed, batch, DIM)
     if isinstance(about.source, int):
         drawn = draw_program(about.source)
-        shapes = {each.name: shape_of(each, batch, DIM) for each in given.given}
-        inputs = {name: drawn.inputs[name]._replace(shape=shape) for name, shape in shapes.items()}
+        plain = [each for each in given.given if not each.sparse and each.lists is None]  # lists stay as they are drawn
+        shapes = {each.name: shape_of(each, batch, DIM) for each in plain}
+        inputs = {each.name: drawn.inputs[each.name] for each in given.given}
+        inputs |= {name: inputs[name]._replace(shape=shape) for name, shape in shapes.items()}
         values = arrays(replace(drawn, inputs=inputs), call.input_seed)
     found = {name: torch.tensor(x) for name, x in values.items()}
     found = {name: x.to(call.dtype) if x.is_floating_point() else x for name, x in found.items()}

@@ -110,6 +110,13 @@ def test_pooled_keys() -> None:
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
+@pytest.mark.parametrize("cases", [1, pytest.param(6, marks=pytest.mark.long)])
+def test_pools_and_draws(cases: int) -> None:
+    found = interpret(cases, 3, HERE / "pools.attn")
+    assert len(found) == 3
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
 @in_turn(6, 6)
 def test_decoding(part: int) -> None:
     files = [*FILES, *(HERE / f"{name}.attn" for name in ("everything", "inputs", "limits"))]
