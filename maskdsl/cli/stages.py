@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs
 from maskdsl.analysis.tiles.mask_tiles import tiles as find_tiles
 from maskdsl.api import Mask
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.normalization import AllQueriesNeeded
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
 from maskdsl.emit.torch.finish_module import emit_finish
@@ -20,8 +22,10 @@ from maskdsl.emit.torch.tiled_module import emit_tiled
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.mask_printer import print_expression, print_mask
 from maskdsl.ir.meaning.inputs import branch_inputs
+from maskdsl.ir.rewrites.transpose import transposed
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -121,6 +125,28 @@ def _products_text(mask: Mask, inputs: Arrays) -> str:
     return emit_products(make_plan(mask.ir))
 
 
+def _kernel_text(emit: Callable[[KernelPlan], str]) -> Callable[[Mask, Arrays], str]:
+    """The text of a stage of kernels: those of the transposed mask where each key has its softmax."""
+
+    def text(mask: Mask, inputs: Arrays) -> str:
+        if mask.ir.normalize is not Normalize.BY_KEY:
+            return emit(make_plan(mask.ir))
+        return _TRANSPOSED + emit(make_plan(transposed(mask.ir)))
+
+    return text
+
+
+_TRANSPOSED = """# `normalize softmax by k`: queries here are the keys of the pattern, and keys are its queries.
+# The output for values v is the gradient of this module's values along v: see maskdsl/ir/rewrites/transpose.py.
+"""
+
+
+def _decode_text(mask: Mask, inputs: Arrays) -> str:
+    if mask.ir.normalize is Normalize.BY_KEY:
+        raise AttnError(AllQueriesNeeded(pattern=mask.ir.name, span=mask.ir.span))
+    return emit_decode(make_plan(mask.ir))
+
+
 def _flex_text(mask: Mask, inputs: Arrays) -> str:
     return emit_flex(declared_plan(make_plan(mask.ir)))
 
@@ -133,13 +159,13 @@ STAGES: tuple[Stage, ...] = (
     Stage("routing", "code that selects pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),
     Stage("selection", "the same for a GPU", lambda mask, inputs: emit_selection(make_plan(mask.ir)), is_python=True),
     Stage("products", "code that multiplies vectors", _products_text, is_python=True),
-    Stage("reference", "dense torch", lambda mask, inputs: emit_reference(make_plan(mask.ir)), is_python=True),
-    Stage("tiled", "torch over tiles", lambda mask, inputs: emit_tiled(make_plan(mask.ir)), is_python=True),
-    Stage("triton", "the kernel for a GPU", lambda mask, inputs: emit_triton(make_plan(mask.ir)), is_python=True),
+    Stage("reference", "dense torch", _kernel_text(emit_reference), is_python=True),
+    Stage("tiled", "torch over tiles", _kernel_text(emit_tiled), is_python=True),
+    Stage("triton", "the kernel for a GPU", _kernel_text(emit_triton), is_python=True),
     Stage(
         "finish", "sinks and factors of queries", lambda mask, inputs: emit_finish(make_plan(mask.ir)), is_python=True
     ),
     Stage("flex", "functions for FlexAttention", _flex_text, is_python=True),
-    Stage("decode", "the kernel for decoding", lambda mask, inputs: emit_decode(make_plan(mask.ir)), is_python=True),
+    Stage("decode", "the kernel for decoding", _decode_text, is_python=True),
 )
 """All stages, from text to code."""

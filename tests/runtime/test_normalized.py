@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.cli.stages import STAGES
 from tests.support.normalized import CASES, check
 
 
@@ -43,6 +44,33 @@ def test_a_softmax_over_queries_needs_all_of_them(part: str) -> None:
     for attention in (of("softmax by k").compile(), of("softmax by k", bind=False).compile(follow="n")):
         with pytest.raises(maskdsl.AttnError, match=re.escape("E498")):
             WHERE[part](attention)
+
+
+def test_stages_of_a_softmax_over_queries() -> None:
+    """Its kernels are those of the transposed mask, which their text says; there is none for decoding."""
+    mask, texts = of("softmax by k"), {each.name: each.text for each in STAGES}
+    for stage in ("reference", "tiled", "triton"):
+        text = texts[stage](mask, {})
+        assert text.startswith("# `normalize softmax by k`") and "q_i <= k_i" in text
+        assert "k_i <= q_i" in texts[stage](of("softmax by q"), {})
+    with pytest.raises(maskdsl.AttnError, match="E498"):
+        texts["decode"](mask, {})
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("lines", ["score s + k.w normalize softmax by k", "score s * k.w normalize none", "sink q.w"])
+def test_numbers_that_are_not_finite_stay_among_what_attends(lines: str, value: float) -> None:
+    text = f"pattern p(n = 8) {{ space t[n] input w: float[t] attend q // 4 == k // 4 {lines} }}"
+    attention = maskdsl.parse(text)["p"].bind().compile("tiled")
+    for position in range(4):  # q, k, v, w
+        random = torch.Generator().manual_seed(0)
+        leaves = [torch.randn(1, 1, 8, 4, generator=random) for _ in range(3)] + [torch.rand(8, generator=random)]
+        leaves[position][(..., 1, slice(None)) if position < 3 else 1] = value
+        leaves = [x.requires_grad_() for x in leaves]
+        out = attention(*leaves[:3], w=leaves[3])
+        grads = torch.autograd.grad(out.sum(), leaves)
+        assert all(x[..., 4:, :].isfinite().all() for x in (out, *grads[:3])), (lines, position)
+        assert grads[3][4:].isfinite().all()
 
 
 x = torch.randn(1, 1, 9, 4, generator=torch.Generator().manual_seed(0))

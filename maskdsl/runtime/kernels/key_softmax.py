@@ -53,7 +53,8 @@ class KeySoftmaxKernel(Kernel):
             q, keys, values = (self._of_heads(x, q) for x in self._tokens(given, inputs))
             zeros = _zeros(q, q.shape[2], v.shape[3])
             _, sums = self.inner.forward(keys, q, zeros[..., :1], inputs, layout, True)
-            along = Saved(keys, q, zeros, _zeros(q, keys.shape[2], v.shape[3]), sums, values, torch.zeros_like(sums))
+            poison = torch.zeros_like(sums).masked_fill_(sums.isnan() | (sums == torch.inf), torch.nan)
+            along = Saved(keys, q, zeros, _zeros(q, keys.shape[2], v.shape[3]), sums, values, poison)
             with recording():
                 (out,) = self.inner.backward(along, inputs, layout, [False, False, True, *(False for _ in inputs)])
             return out, blank(q, v, wants_lse)[1].zero_()
