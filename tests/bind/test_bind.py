@@ -7,7 +7,7 @@ import pytest
 
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.ir.mask import Axis
+from maskdsl.ir.mask import Axis, PoolBoxes
 from maskdsl.ir.mask_printer import print_expression, print_mask
 
 
@@ -285,7 +285,7 @@ def test_pooled_spaces() -> None:
     assert words.axes == (Axis("words", 3),)
     assert top.axes == (Axis("y", 2), Axis("x", 1))
     assert top.pooling is not None and top.pooling.source.pooling is not None
-    assert (top.pooling.box, top.pooling.source.pooling.box) == ((2, 1), (2, 9))
+    assert (top.pooling.pools, top.pooling.source.pooling.pools) == (PoolBoxes((2, 1)), PoolBoxes((2, 9)))
     assert [space.name for space in mask.ir.keys.given] == ["text", "image"]
     assert (mask.key_length, mask.given_key_length) == (3 + 2 + 10, 10 + 63)
     assert text.root is text

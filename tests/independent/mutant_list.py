@@ -585,7 +585,7 @@ MUTANTS = (
     Mutant(
         "the output is not written",
         STATS,
-        "(queries + read)",
+        "(written + read)",
         "read",
         of("analysis/test_stats", "test_bytes_count_each_row_of_tiles"),
     ),
@@ -628,7 +628,7 @@ MUTANTS = (
     # Heads of a whole
     Mutant(
         "heads are counted from the first here",
-        "maskdsl/bind/expression/names.py",
+        "maskdsl/bind/context/sides.py",
         "    if heads.first:\n",
         "    if not heads.count:\n",
         of("runtime/test_values", "test_heads_are_counted_in_the_whole"),

@@ -8,6 +8,7 @@ import maskdsl
 from maskdsl.ir.expressions import Apply, Coordinate, Expression, Side
 from maskdsl.ir.facts.bounds import Bounder
 from maskdsl.ir.facts.ranges import mask_leaf
+from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.ir.ops import Op
 from maskdsl.testing import inputs_for, patterns
 from tests.support.drawn import examples
@@ -21,7 +22,8 @@ def test_bounds_are_never_wrong(data: st.DataObject) -> None:
     arrays = data.draw(inputs_for(mask.ir))
     block = data.draw(st.sampled_from([1, 3, 8]))
     head = data.draw(st.integers(0, mask.heads - 1))
-    certain, possible = classes(mask.ir, arrays, (block, block), head)
+    known = input_arrays(mask.ir, arrays, relation_inputs(mask.ir))
+    certain, possible = classes(mask.ir, known, (block, block), head)
     dense = mask.dense(head=head, **arrays)
     for row, column in np.ndindex(certain.shape):
         tile = dense[row * block : row * block + block, column * block : column * block + block]

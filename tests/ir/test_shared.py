@@ -56,7 +56,7 @@ def test_passes_look_at_a_shared_node_once():
 @pytest.mark.parametrize("change", [{"input": "y"}, {"indices": (I,)}, {"type": Type.INT}, {"open": True}])
 def test_all_fields_of_a_read_tell_it_from_others(change):
     read = Read("x", (I, Constant(1)), Type.FLOAT)
-    assert {each.name for each in fields(Read)} == {"input", "indices", "type", "open", "span", "shape"}
+    assert {each.name for each in fields(Read)} == {"input", "indices", "type", "open", "span", "shape", "sparse"}
     assert replace(read, **change) != read == replace(read)
     assert pickle.loads(pickle.dumps(replace(read, **change))) == replace(read, **change)
 

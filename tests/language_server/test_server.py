@@ -162,7 +162,7 @@ def test_completion(text):
     assert {"reach = ", "axis = "} <= set(text.complete("near(kernel[0], "))
     assert {"attend", "order", "coord"} <= set(text.complete("\n    order"))
     assert {"other", "dense", "deep"} <= set(text.complete("2 * "))
-    assert set(text.complete("axis: a")) == {"int", "float", "bool", "axis", "axes", "tuple"}
+    assert set(text.complete("axis: a")) == {"int", "float", "bool", "axis", "axes", "tuple", "input", "sparse"}
     assert "other.attn" in text.complete('use "o') and text.complete("## Ha") == {}
     assert "at most" in text.complete("and ")["window"]["documentation"]["value"]
 
