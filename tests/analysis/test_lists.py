@@ -88,6 +88,15 @@ def test_tiles_take_time_of_the_list(relation):
     assert 1000 < tiles.partial_count() < 60_000
 
 
+def test_few_tokens_that_attend_everything_are_listed_too():
+    mask = mask_of("edge[q, k] or q < 2 or k % 40 == 3")
+    inputs = inputs_of(mask, 0.3)
+    arrays = input_arrays(mask.ir, inputs, ())
+    (problem,) = problems(mask.ir, find_head_classes(mask.ir, arrays).different, (8, 8), arrays)
+    assert problem.listed is not None
+    assert (mask.tiles(block=8, **inputs).classes() == classes(mask.dense(**inputs), 8, 8)).all()
+
+
 def test_explanations_name_the_entry():
     mask = mask_of("edge[q, k] and causal")
     text = str(mask.explain(3, 2, edge=np.array([[3], [2]])))

@@ -1,7 +1,8 @@
 """The attending pairs of a relation that lists of entries bound, one by one: in time of the lists, not of tiles.
 
-A relation has a cover if every pair that attends is in one of a few joins: an entry of a sparse input is stored, or two
-columns are equal, as in `edge[q, k] or q == k`. The joins give candidates, on which the relation is evaluated.
+A relation has a cover if every pair that attends is in one of a few joins: an entry of a sparse input is stored, two
+columns are equal, or a token is one of a few, as in `edge[q, k] or q == k or k < 4`. The joins give candidates, on
+which the relation is evaluated.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from maskdsl.analysis.tiles.intervals import Array, Interval, point
 from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Side
-from maskdsl.ir.ops import Op
+from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.values.entries import distinct
 
 _CHUNK = 1 << 18
@@ -26,10 +27,13 @@ _MOST_A_TOKEN = 64
 
 @dataclass(frozen=True)
 class Join:
-    """The pairs in which columns of both sides are the row and the column of an entry; equal, if there is no list."""
+    """The pairs in which columns of both sides are the row and the column of an entry; equal, if there is no list.
 
-    query: int
-    key: int
+    With the column of one side, the pairs of its tokens for which that column, a boolean, is true.
+    """
+
+    query: int | None
+    key: int | None
     entries: BoundedList | None
     is_transposed: bool = False
     """Whether the row of an entry is read from the key."""
@@ -55,7 +59,11 @@ def find_cover(
 def _covered(
     relation: Expression, tables: Mapping[str, Bounded], column: Callable[[Expression], Column | None]
 ) -> Cover | None:
+    join: Join | None
     match relation:
+        case _ if relation.type is Type.BOOL and (alone := column(relation)) is not None:
+            is_query = alone.side is Side.QUERY
+            join = Join(alone.index if is_query else None, None if is_query else alone.index, None)
         case Apply(op=Op.AND, arguments=operands):
             covers = [each for each in (_covered(one, tables, column) for one in operands) if each is not None]
             least = min(covers, key=lambda each: sum(join.entries is None for join in each.joins), default=None)
@@ -124,7 +132,7 @@ def list_pairs(
 
     None if the joins have too many pairs.
     """
-    tokens = [_joined(join, query[join.query], key[join.key]) for join in cover.joins]
+    tokens = [_joined(join, query, key, lengths) for join in cover.joins]
     listed = sum(len(join.entries.entries.columns) for join in cover.joins if join.entries is not None)
     if sum(each.size for each in tokens) > _MOST_A_TOKEN * listed + 2 * sum(lengths):
         return None
@@ -174,7 +182,12 @@ class _JoinedTokens:
         return np.asarray(query * width + key)
 
 
-def _joined(join: Join, query: Array, key: Array) -> _JoinedTokens:
+def _joined(join: Join, queries: tuple[Array, ...], keys: tuple[Array, ...], lengths: tuple[int, int]) -> _JoinedTokens:
+    if join.query is None or join.key is None:
+        orders = _chosen(join.query, queries, lengths[0]), _chosen(join.key, keys, lengths[1])
+        first, counts = np.zeros(1, dtype=np.int64), [np.array([len(each)]) for each in orders]
+        return _JoinedTokens(orders, (first, first), (counts[0], counts[1]))
+    query, key = queries[join.query], keys[join.key]
     if join.entries is None:
         wanted = np.intersect1d(query, key)
         values = wanted, wanted
@@ -189,3 +202,8 @@ def _joined(join: Join, query: Array, key: Array) -> _JoinedTokens:
         firsts.append(np.searchsorted(in_order, each))
         counts.append(np.searchsorted(in_order, each, side="right") - firsts[-1])
     return _JoinedTokens(orders, (firsts[0], firsts[1]), (counts[0], counts[1]))
+
+
+def _chosen(column: int | None, columns: tuple[Array, ...], length: int) -> Array:
+    """The tokens for which a column is true; all without a column."""
+    return np.arange(length) if column is None else np.flatnonzero(columns[column])
