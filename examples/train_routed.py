@@ -44,7 +44,7 @@ pattern window(n, size) {
 pattern moba(n, block, top) {
     space tokens[n]
     coord chunk = i // block
-    route past = topk(top - 1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    route past = topk(top - 1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
     attend causal and same(chunk)
     attend past
 }

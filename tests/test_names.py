@@ -24,11 +24,11 @@ KINDS = {
     "table": "input {0}: float[heads, 6]  attend causal  score max(s, {0}[head, abs(q - k)]) + float(q // 2)",
     "open": "input at: int[t]  input {0}: float[6]  attend causal  score s + {0}[q.at + k.at]",
     "coord": "coord {0} = i // 2 + ilog2(i + 1)  coord d = shuffle(i, 3)  attend q.{0} <= k.{0} and q.d % 3 != k.d % 2",
-    "route": "coord chunk = i // 2  input w: float[heads]  route {0} = topk(1, w[head] * dot(q, mean(k, chunk)))"
+    "route": "coord chunk = i // 2  input w: float[heads]  route {0} = topk(1, w[head] * dot(q, mean(k by chunk)))"
     "  attend {0} or same(chunk)",
-    "routed": "coord {0} = i // 2  input w: float[t]  route r = topk(1, k.w * dot(q, mean(k, {0})))"
+    "routed": "coord {0} = i // 2  input w: float[t]  route r = topk(1, k.w * dot(q, mean(k by {0})))"
     "  attend r or same({0})",
-    "routing": "coord c = i // 2  input {0}: float[heads, 3]  route r = topk(1, {0}[head, k.c] + dot(q, mean(k, c)))"
+    "routing": "coord c = i // 2  input {0}: float[heads, 3]  route r = topk(1, {0}[head, k.c] + dot(q, mean(k by c)))"
     "  attend r or same(c)",
 }
 PYTHON = sorted(

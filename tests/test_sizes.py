@@ -22,7 +22,7 @@ pattern local(n = 8, size = 3) { space t[n] attend causal and backward(size) }
 pattern routed(n = 8) {
     space t[n]
     coord c = i // 2
-    route best = topk(1, dot(q, mean(k, c)))
+    route best = topk(1, dot(q, mean(k by c)))
     attend best and causal
 }
 """

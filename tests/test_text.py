@@ -47,7 +47,7 @@ pattern routed(n = 16) {
     space tokens[n]
     coord chunk = i // 4
     input bias: float[heads]
-    route past = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    route past = topk(1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
     attend causal and (past or same(chunk))
     score s + bias[head]
 }

@@ -95,9 +95,10 @@ def check(paths: tuple[str, ...], heads: Heads, strict: bool, form: str, as_json
 @options.files
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file would change.")
 @click.option("--diff", is_flag=True, help="Write nothing; print what would change.")
-def fmt(paths: tuple[str, ...], check: bool, diff: bool) -> None:
+@click.option("--upgrade", is_flag=True, help="Read files of the first version of the language, and write this one.")
+def fmt(paths: tuple[str, ...], check: bool, diff: bool, upgrade: bool) -> None:
     """Rewrite files in the canonical layout. `-` reads standard input and writes standard output."""
-    raise Exit(commands.check_and_fmt.fmt(paths, check, diff))
+    raise Exit(commands.check_and_fmt.fmt(paths, check, diff, upgrade))
 
 
 @app.command()

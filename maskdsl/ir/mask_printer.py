@@ -147,7 +147,7 @@ def _selector(selector: Selector, score: str) -> str:
         case TopCount(count=count):
             return f"topk({print_expression(count)}, {score})"
         case TopMass(mass=mass, over_head=over_head):
-            return f"topp({print_expression(mass)}, {score}{', over = head' if over_head else ''})"
+            return f"topp({print_expression(mass)}, {score}{', per = head' if over_head else ''})"
         case Above(threshold=threshold):
             return f"above({print_expression(threshold)}, {score})"
         case _:
@@ -158,8 +158,8 @@ def _pool(pool: Pool, letter: str, by: str | None) -> str:
     if pool.kind is None:
         return letter
     among = "" if pool.among is None else f" where {print_expression(pool.among)}"
-    heads = ", key_head" if pool.by_key_head else "" if pool.heads is None else f", {print_expression(pool.heads)}"
-    return f"{pool.kind}({letter}{among}, {by}{heads})"
+    shared = "key_head" if pool.by_key_head else "" if pool.heads is None else print_expression(pool.heads)
+    return f"{pool.kind}({letter}{among} by {by}{f', heads = {shared}' if shared else ''})"
 
 
 def _product(product: VectorProduct) -> str:

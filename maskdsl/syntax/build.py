@@ -5,7 +5,7 @@ A builder gets the span of the rule and the nodes of its children; words of the 
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from maskdsl.base.diagnostics import AttnError
@@ -121,7 +121,9 @@ def _several(span: Span, children: _Children) -> tuple[Any, ...]:
     return tuple(children)
 
 
-BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
+Builders = Mapping[str, Callable[[Span, _Children], Any]]
+
+BUILDERS: Builders = {
     "file": lambda span, children: tree.File(tuple(children), span=span),
     "use": lambda span, children: tree.UseDeclaration(children[0], span=span),
     "macro": _macro,
@@ -164,6 +166,7 @@ BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
     "call": lambda span, children: tree.Call(children[0], children[1] or (), span=span),
     "arguments": _several,
     "argument": _argument,
+    "gathered": lambda span, children: tree.Argument(None, children[0], children[1], span=span),
     "quantifier": _quantifier,
     "range": lambda span, children: tree.HalfOpenRange(*children, span=span),
     "boolean": lambda span, children: tree.Boolean(children[0] == "True", span=span),
@@ -172,3 +175,12 @@ BUILDERS: dict[str, Callable[[Span, _Children], Any]] = {
     "string": _string,
     "name": _name,
 }
+
+
+FIRST_BUILDERS: Builders = {
+    **BUILDERS,
+    "where": lambda span, children: tree.Where(*children, span=span),
+    "conditional": lambda span, children: tree.Conditional(*children, span=span),
+    "binary": lambda span, children: tree.Binary(str(children[1]), children[0], children[2], span=span),
+}
+"""The builders of the first version, in which a `where` ends before `or`, `if` and arrows, without brackets."""

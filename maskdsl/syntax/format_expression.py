@@ -252,6 +252,8 @@ class Expressions:
 
     def argument(self, argument: tree.Argument) -> Document:
         value = self.expression(argument.value)
+        if argument.by is not None:
+            return (value, " by ", self.expression(argument.by))
         return value if argument.name is None else (f"{argument.name.id} = ", value)
 
 

@@ -24,7 +24,7 @@ from maskdsl.base.errors.language.syntax import FileTooLarge, NestingTooDeep, To
 from maskdsl.base.source import Source, Span
 from maskdsl.base.text import FORBIDDEN
 from maskdsl.syntax import tree
-from maskdsl.syntax.build import BUILDERS
+from maskdsl.syntax.build import BUILDERS, Builders
 from maskdsl.syntax.comments import attach_comments, find_comments
 from maskdsl.syntax.mistakes import (
     END,
@@ -43,10 +43,10 @@ MOST_ERRORS = 10
 _STARTS = ["file", "declaration", "statement", "expression"]
 
 
-def parse(source: Source) -> tree.File:
-    """The tree of a whole file. Raises `AttnError` with the mistakes in the text."""
+def parse(source: Source, builders: Builders = BUILDERS) -> tree.File:
+    """The tree of a whole file, by the builders of a version. Raises `AttnError` with the mistakes in the text."""
     words = _words(source)
-    file: tree.File = _node(source, words, "file")
+    file: tree.File = _node(source, words, "file", builders)
     comments = find_comments(source, ((word.start_pos or 0, word.end_pos or 0) for word in words))
     return attach_comments(file, comments)
 
@@ -115,10 +115,10 @@ def _words(source: Source) -> list[Token]:
     return words
 
 
-def _node(source: Source, words: Sequence[Token], start: str) -> Any:
+def _node(source: Source, words: Sequence[Token], start: str, builders: Builders = BUILDERS) -> Any:
     derivation = _derive(words, start)
     if isinstance(derivation, Tree):
-        return _build(source, derivation)
+        return _build(source, derivation, builders)
     raise AttnError(*_mistakes(source, words, *derivation))
 
 
@@ -176,7 +176,7 @@ def _mistakes(source: Source, words: Sequence[Token], at: int, accepted: frozens
     return mistakes
 
 
-def _build(source: Source, derivation: Tree[Token]) -> Any:
+def _build(source: Source, derivation: Tree[Token], builders: Builders) -> Any:
     """Builds the nodes of a derivation from the leaves up."""
     pending: list[Any] = [derivation]
     downward: list[Any] = []
@@ -195,7 +195,7 @@ def _build(source: Source, derivation: Tree[Token]) -> Any:
             continue
         span, first = _span(source, branch), len(built) - len(branch.children)
         try:
-            node = BUILDERS[branch.data](span, built[first:])
+            node = builders[branch.data](span, built[first:])
         except AttnError as error:
             mistakes += error.diagnostics
             node = tree.Name("_", span=span)

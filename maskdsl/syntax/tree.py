@@ -97,8 +97,11 @@ class Conditional(Node):
 
 @dataclass(frozen=True)
 class Argument(Node):
+    """`3`, `axis = y`, or `k by chunk`: a vector of each token, gathered by a coordinate."""
+
     name: Name | None
     value: "Expression"
+    by: "Expression | None" = None
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,8 @@ pattern routed(n = 64, block = 8) {
     coord run = i // block
     input value: float[tokens]
     input offset: float[n]
-    route near = topk(2, dot(q, mean(k, run)))
-    route far = topk(2, dot(mean(q, run), mean(k, run)))
+    route near = topk(2, dot(q, mean(k by run)))
+    route far = topk(2, dot(mean(q by run), mean(k by run)))
     route best = topk(2, k.value)
     route back = topk(2, offset[q - k])
     attend near or far or best or (q >= k and back)

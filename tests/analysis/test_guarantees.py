@@ -131,7 +131,7 @@ def test_what_denies_is_told_from_what_only_adds(attend: str, expected: bool) ->
     text = f"""pattern p(n = 20) {{
         space tokens[n]
         coord chunk = i // 4
-        route past = topk(1, dot(q, mean(k, chunk)))
+        route past = topk(1, dot(q, mean(k by chunk)))
         attend {attend}
     }}"""
     mask = maskdsl.parse(text)["p"].bind(heads=2).ir
@@ -145,7 +145,7 @@ def test_what_denies_is_told_from_what_only_adds(attend: str, expected: bool) ->
 HEADS = """pattern p(n = 24) {
     space tokens[n]
     %s
-    route picked = topk(%s, dot(q, mean(k, chunk)))%s
+    route picked = topk(%s, dot(q, mean(k by chunk)))%s
     attend picked%s
 }"""
 

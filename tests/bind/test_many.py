@@ -19,7 +19,7 @@ LINES = {
     tree.LetStatement: "let l{} = 1",
     tree.InputStatement: "input x{}: int[t]",
     tree.CoordinateStatement: "coord c{} = i",
-    tree.RouteStatement: "route r{} = topk(2, dot(mean(q, g), mean(k, g)))",
+    tree.RouteStatement: "route r{} = topk(2, dot(mean(q by g), mean(k by g)))",
     tree.ScoreStatement: "score s * 0.{}1",
     tree.WeightStatement: "weight 0.{}1",
     tree.SinkStatement: "sink 0.{}1",
@@ -98,7 +98,7 @@ def test_there_is_a_limit_of_statements_of_each_kind(kinds: tuple[type, ...], wh
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage.is_python], ids=lambda stage: stage.name)
 @pytest.mark.parametrize(
     "lines, most",
-    [("score s * 1.5 + q.b * 0.{}1", 100), ("route r{0} = topk(2, dot(mean(q, g), mean(k, g)))", 50)],
+    [("score s * 1.5 + q.b * 0.{}1", 100), ("route r{0} = topk(2, dot(mean(q by g), mean(k by g)))", 50)],
     ids=["scores", "routes"],
 )
 def test_what_is_generated_of_the_most_statements_is_read_by_python(stage: Stage, lines: str, most: int) -> None:

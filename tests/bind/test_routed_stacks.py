@@ -16,7 +16,7 @@ pattern near(n) {
 pattern moba(n, block, top) {
     space tokens[n]
     coord chunk = i // block
-    route picked = topk(top, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    route picked = topk(top, dot(q, mean(k by chunk))) where k.chunk < q.chunk
     attend causal and (picked or same(chunk))
 }
 
@@ -32,7 +32,7 @@ pattern ranked(n) {
     space tokens[n]
     input worth: float[heads, tokens]
     coord place = rank(worth)
-    route best = topk(2, dot(mean(q, chunk), mean(k, chunk)))
+    route best = topk(2, dot(mean(q by chunk), mean(k by chunk)))
     coord chunk = place // 4
     attend best
 }

@@ -30,7 +30,7 @@ pattern routed(n = 64, top = 3) {
     }
 
     branch far for o in 1 .. top {
-        route picked = topk(o, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route picked = topk(o, dot(q, mean(k by chunk))) where k.chunk < q.chunk
         attend picked
     }
 }

@@ -15,7 +15,7 @@ ROUTED = """
 pattern routed(n = 64) {
     space tokens[n]
     coord chunk = i // 8
-    route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk
     attend same(chunk)
     attend past
 }

@@ -50,7 +50,7 @@ def test_a_route_can_be_given_itself(maskdsl, tmp_path):
 def test_the_stages_of_a_routed_pattern(maskdsl):
     ir = maskdsl("emit", MOBA, "--stage", "ir").out
     assert "route past = topk(2, product 0[q, k.chunk]) where k.chunk < q.chunk" in ir
-    assert "product 0 = dot(q, mean(k, chunk))" in ir
+    assert "product 0 = dot(q, mean(k by chunk))" in ir
     routing = maskdsl("emit", MOBA, "--stage", "routing").out
     assert "def find_past(q, k, inputs):" in routing
     compile(routing, "routing", "exec")
@@ -63,7 +63,7 @@ def test_layers_of_a_stack(maskdsl, tmp_path):
         pattern far(n) {
             space tokens[n]
             coord chunk = i // 8
-            route past = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+            route past = topk(1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
             attend causal and (past or same(chunk))
         }
         stack both(n = 64) = near(n) + 2 * far(n)

@@ -175,7 +175,7 @@ def test_layers_of_stacks(maskdsl, file, tmp_path):
         pattern far(n) {
             space tokens[n]
             input chunk: int[tokens]
-            route past = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+            route past = topk(1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
             attend causal and (past or same(chunk))
         }
         stack both(n = 256) = near(n) + 2 * far(n)

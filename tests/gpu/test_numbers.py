@@ -187,7 +187,7 @@ def test_passes_of_rows_that_are_low() -> None:
         space tokens[n]
         input pad: float[batch, tokens]
         coord chunk = i // 8
-        route others = topk(top, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route others = topk(top, dot(q, mean(k by chunk))) where k.chunk < q.chunk
         attend others
         attend causal and same(chunk)
         score s + k.pad

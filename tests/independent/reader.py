@@ -352,6 +352,8 @@ class Reader:
                 self.take(")")
                 return "each", name, value, helper, domain
             arguments.append((key, value))
+            if self.accept("by"):
+                arguments.append(("by", self.expression()))
             self.accept(",")
         return "call", name, tuple(arguments)
 

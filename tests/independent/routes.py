@@ -50,7 +50,7 @@ def scored(program: "Program", name: str) -> str:
             program.give("budget", "int", "heads", (program.heads,))
         chosen = f"topk({count}, {score})"
     elif form < 0.75:
-        over = ", over = head" if program.chance(0.4) and reads_queries else ""
+        over = ", per = head" if program.chance(0.4) and reads_queries else ""
         chosen = f"topp({program.pick('0.3', '0.75', '0.5', '0.0', '1.5')}, {score}{over})"
     else:
         chosen = f"above({program.pick('0.0', '0.4', '(-1.0)')}, {score})"
@@ -81,12 +81,12 @@ def score_of(program: "Program", name: str, q: str, k: str, numbers: tuple[int, 
 
 
 def vector(program: "Program", side: str, group: str) -> str:
-    shared = program.pick("head // 2", "key_head", "head % 2", "0")
+    shared = program.pick("head // 2", "key_head", "head % 2", "0", "all")
     if group == "i":
-        return side if program.chance(0.7) else f"{program.pick('sum', 'mean', 'max')}({side}, i, {shared})"
+        return side if program.chance(0.7) else f"{program.pick('sum', 'mean', 'max')}({side} by i, heads = {shared})"
     kept = side if program.chance(0.75) else f"{side} where {program.pick('i % 2 == 0', f'{group} != 1', 'i > 2')}"
-    heads = f", {shared}" if program.chance(0.25) else ""
-    return f"{program.pick('mean', 'mean', 'max', 'sum', 'root')}({kept}, {group}{heads})"
+    heads = f", heads = {shared}" if program.chance(0.25) else ""
+    return f"{program.pick('mean', 'mean', 'max', 'sum', 'root')}({kept} by {group}{heads})"
 
 
 def candidates(program: "Program", q: str, k: str, reads_queries: bool) -> str:

@@ -133,6 +133,8 @@ def pooled_with(meaning: "Meaning", what: Node, coordinate: str, token: Token, s
 
 def together(meaning: "Meaning", expression: Node, scope: Scope) -> list[int]:
     """The heads at which an expression has the value that it has here."""
+    if expression == ("name", "all"):
+        return [*range(meaning.heads)]
     own = meaning.head
     values = []
     for head in range(meaning.heads):

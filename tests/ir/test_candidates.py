@@ -46,7 +46,7 @@ def test_what_is_denied_is_bounded_the_other_way_round() -> None:
     text = """pattern p(n = 32) {
         space tokens[n]
         coord chunk = i // 8
-        route past = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route past = topk(1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
         attend not past and q.chunk != 1
         attend same(chunk) if past else k == 0
     }"""
@@ -68,7 +68,7 @@ def test_what_is_found_may_say_what_pairs_are_worth(worth: str) -> None:
         input centroids: float[heads, 3, dim]
         coord chunk = i // 8
         route near = nearest(centroids)
-        route past = topk(1, dot(q, mean(k, chunk)))
+        route past = topk(1, dot(q, mean(k by chunk)))
         attend near or past
         {worth}
     }}"""

@@ -39,9 +39,9 @@ BODIES = {
     " attend causal score s - slope[head] * float(q - k) + q.shift weight 1.0 + k.shift ** 2",
     "table": "input gate: bool[heads, 5, 5]"
     " attend causal where gate[head, q // 8 % 5, k // 8 % 5] attend all -> all where q == k",
-    "routed": "coord chunk = i // 8 route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk"
+    "routed": "coord chunk = i // 8 route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk"
     " attend causal and (past or same(chunk))",
-    "mass": "coord chunk = i // 8 route past = topp(0.6, dot(q, mean(k, chunk))) where k.chunk < q.chunk"
+    "mass": "coord chunk = i // 8 route past = topp(0.6, dot(q, mean(k by chunk))) where k.chunk < q.chunk"
     " attend causal and (past or same(chunk))",
 }
 KINDS = ("whole", "ordered", "follow", "chunk", "pages", "padded", "varlen", "state")

@@ -35,7 +35,7 @@ TEXT = """pattern p(n = 40) {
 ROUTED = """pattern p(n = 64) {
     space t[n]
     coord block = i // 16
-    route past = topk(1, dot(q, mean(k, block))) where k.block < q.block
+    route past = topk(1, dot(q, mean(k by block))) where k.block < q.block
     attend causal and (past or same(block))
 }"""
 

@@ -54,12 +54,12 @@ MODULE = maskdsl.parse(
     pattern routed(n = 40) {
         space tokens[n]
         coord chunk = i // 8
-        route best = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route best = topk(1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
 
         branch near { attend causal and same(chunk) }
 
         branch picked for top in 1 .. 3 {
-            route more = topk(top, dot(q, max(k, chunk))) where k.chunk < q.chunk
+            route more = topk(top, dot(q, max(k by chunk))) where k.chunk < q.chunk
             attend causal and more
         }
 
@@ -69,7 +69,7 @@ MODULE = maskdsl.parse(
     pattern plain(n = 40) {
         space tokens[n]
         coord chunk = i // 8
-        route best = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route best = topk(1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
         attend best
     }
     """
@@ -202,7 +202,7 @@ def test_routes_of_several_branches_are_found_once(monkeypatch):
     pattern p(n = 40) {
         space tokens[n]
         coord chunk = i // 8
-        route best = topk(1, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route best = topk(1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
         branch one { attend causal and (best or same(chunk)) }
         branch two { attend best  score 2.0 * s }
         branch near { attend causal and same(chunk) }

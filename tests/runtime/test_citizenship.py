@@ -152,7 +152,7 @@ def test_two_passes_in_transforms() -> None:
         space t[n]
         input bias: float[4]  input place: int[t]
         coord chunk = i // 8
-        route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk
         attend causal and (past or same(chunk))
         score s + bias[k.place]
     }"""

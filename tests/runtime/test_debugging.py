@@ -12,7 +12,7 @@ from maskdsl.runtime.backends.available import usable_backends
 TEXT = """pattern p(n = 24) {
     space tokens[n]
     coord chunk = i // 8
-    route near = topk(1, dot(q, mean(k, chunk))) where k.chunk != q.chunk
+    route near = topk(1, dot(q, mean(k by chunk))) where k.chunk != q.chunk
     attend near
 }"""
 
@@ -62,10 +62,10 @@ def test_inputs_of_scores_and_patterns_of_any_length():
 
 
 @pytest.mark.parametrize("backend", usable_backends())
-@pytest.mark.parametrize("selector", ["topk(2, {})", "topp(0.9, {})", "topp(0.9, {}, over = head)", "above(-5.0, {})"])
+@pytest.mark.parametrize("selector", ["topk(2, {})", "topp(0.9, {})", "topp(0.9, {}, per = head)", "above(-5.0, {})"])
 def test_no_selector_takes_it(selector, backend):
-    route = selector.format("dot(mean(q, chunk), mean(k, chunk))")
-    text = TEXT.replace("topk(1, dot(q, mean(k, chunk)))", route)
+    route = selector.format("dot(mean(q by chunk), mean(k by chunk))")
+    text = TEXT.replace("topk(1, dot(q, mean(k by chunk)))", route)
     mask = maskdsl.parse(text)["p"].bind(heads=4)
     q, k, v = vectors()
     k[:, :, 10] = torch.nan

@@ -59,7 +59,7 @@ def test_rules_of_selection(selector, where, worth, expected):
 
 
 def test_ties_over_a_head_go_to_the_lower_query_group_first():
-    mask = maskdsl.parse(TEXT.format(f"topp(0.5, {WORTH}, over = head)", ""))["p"].bind()
+    mask = maskdsl.parse(TEXT.format(f"topp(0.5, {WORTH}, per = head)", ""))["p"].bind()
     found = with_routes(mask.ir, {"worth": np.zeros((3, 3))}, *np.zeros((2, 1, 1, 22, 4)))["picked"]
     assert found.astype(int).tolist() == [[[[1, 1, 1], [1, 1, 0], [0, 0, 0]]]]
     attention = mask.compile("tiled")
@@ -71,7 +71,7 @@ def test_a_ragged_group_and_one_without_tokens():
     text = """pattern p(n = 9) {
         space tokens[n]
         input chunk: int[tokens]
-        route picked = topk(2, dot(q, mean(k, chunk)))
+        route picked = topk(2, dot(q, mean(k by chunk)))
         attend picked
     }"""
     mask = maskdsl.parse(text)["p"].bind()

@@ -86,7 +86,7 @@ TEXT = """pattern p(n = 24) {
     input chunk: int[tokens]
     coord third = i // 8
     route kept = topk(2, worth[head, k.third])
-    route near = topk(1, dot(mean(q, chunk), mean(k, chunk))) where k.chunk != q.chunk
+    route near = topk(1, dot(mean(q by chunk), mean(k by chunk))) where k.chunk != q.chunk
     attend kept or near
 }"""
 

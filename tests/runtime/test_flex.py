@@ -140,7 +140,7 @@ def test_positions_of_the_ordered_layout():
 
 POOLED = "pattern p(n = 64) { space a[n] space b = mean(a, 8) queries a keys b attend all -> all }"
 SUNK = "pattern p(n = 64) { space a[n] attend causal sink 0.0 }"
-ROUTED = "pattern p(n = 64) { space a[n] coord c = i // 8 route r = topk(2, dot(q, mean(k, c))) attend r }"
+ROUTED = "pattern p(n = 64) { space a[n] coord c = i // 8 route r = topk(2, dot(q, mean(k by c))) attend r }"
 
 
 @pytest.mark.parametrize(("text", "code"), [(POOLED, "E601"), (ROUTED, "E603"), (SUNK, "E496")])

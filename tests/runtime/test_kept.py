@@ -136,7 +136,7 @@ def test_a_routing_state_begun_without_gradients_goes_on() -> None:
     pattern routed(n = 32) {
         space tokens[n]
         coord chunk = i // 4
-        route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk
         attend causal and (past or same(chunk))
     }
     """

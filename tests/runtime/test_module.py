@@ -168,8 +168,8 @@ def test_one_length_or_another() -> None:
         ("attend causal and backward(8) order by i % 2", 8, False),
         ("attend q < k", 0, False),
         ("input d: int[t] attend causal and same(d)", 1, None),
-        ("coord c = i // 4 route r = topk(1, dot(q, mean(k, c))) where k.c < q.c attend r", 19, True),
-        ("coord c = i // 4 route r = topk(1, dot(q, mean(k, c))) where k.c == q.c attend r", 4, False),
+        ("coord c = i // 4 route r = topk(1, dot(q, mean(k by c))) where k.c < q.c attend r", 19, True),
+        ("coord c = i // 4 route r = topk(1, dot(q, mean(k by c))) where k.c == q.c attend r", 4, False),
     ],
 )
 def test_how_far_back(text: str, distance: int, reaches: bool | None) -> None:

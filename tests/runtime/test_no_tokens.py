@@ -9,7 +9,7 @@ import maskdsl
 
 BODIES = {
     "plain": "attend causal",
-    "routed": "coord chunk = i // 4 route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk"
+    "routed": "coord chunk = i // 4 route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk"
     " attend causal and (past or same(chunk))",
     "score": "input tilt: float[batch, t] attend causal score s + k.tilt",
     "order": "input document: int[batch, t] attend causal and same(document) order by document",

@@ -149,7 +149,7 @@ def test_routes_in_two_passes() -> None:
         input g: int[tokens]
         input w: float[4]
         coord chunk = i // 8
-        route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+        route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk
         attend past
         attend causal and same(chunk)
         score s + w[k.g]

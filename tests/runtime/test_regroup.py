@@ -13,7 +13,7 @@ from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.decode.regrouped import chosen_copies, merge_partials, two_passes
 
 HEAD = "pattern p(n = 40) {\n space tokens[n]\n coord chunk = i // 8\n"
-ROUTE = "route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk\n"
+ROUTE = "route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk\n"
 
 
 def mask_of(text: str, heads: int = 2) -> maskdsl.Mask:
@@ -31,9 +31,9 @@ def mask_of(text: str, heads: int = 2) -> maskdsl.Mask:
         (f"{ROUTE} attend causal", False),
         (f"{ROUTE} attend past\n weight 2.0 if past else 0.5", False),
         ("route best = topk(2, dot(q, k))\n attend best", False),
-        ("route near = topk(2, dot(mean(q, chunk), mean(k, chunk)))\n attend near", False),
-        ("route heavy = topp(0.5, dot(q, mean(k, chunk)))\n attend heavy", False),
-        (f"{ROUTE} route first = topk(1, dot(q, max(k, chunk)))\n attend past or first", False),
+        ("route near = topk(2, dot(mean(q by chunk), mean(k by chunk)))\n attend near", False),
+        ("route heavy = topp(0.5, dot(q, mean(k by chunk)))\n attend heavy", False),
+        (f"{ROUTE} route first = topk(1, dot(q, max(k by chunk)))\n attend past or first", False),
     ],
 )
 def test_where_it_serves(text: str, taken: bool) -> None:

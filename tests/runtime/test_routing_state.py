@@ -154,7 +154,7 @@ BLOCKS = """
 pattern blocks(n = 45, top = 3) {
     space tokens[n]
     coord chunk = i // 8
-    route past = topk(top, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    route past = topk(top, dot(q, mean(k by chunk))) where k.chunk < q.chunk
     attend causal and (past or same(chunk))
 }
 """

@@ -36,7 +36,7 @@ pattern regrouped(n = 40) {
     input document: int[batch, tokens]
     coord part = document * 2 + i % 2
     coord chunk = i // 8
-    route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk
     attend causal and (past and q.part == k.part or q - k < 3)
 }
 """

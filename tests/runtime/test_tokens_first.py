@@ -147,7 +147,7 @@ def test_one_graph():
 
 
 def test_routes_and_their_states():
-    text = "space tokens[n = 32] coord c = i // 8 route r = topk(1, dot(q, mean(k, c))) where k.c < q.c"
+    text = "space tokens[n = 32] coord c = i // 8 route r = topk(1, dot(q, mean(k by c))) where k.c < q.c"
     mask = bound(f"{text} attend causal and (r or same(c))", heads=2)
     attention = mask.compile(layout="bnhd")
     q, k, v = torch.randn(3, 1, 32, 2, 8)

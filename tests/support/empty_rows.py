@@ -29,7 +29,7 @@ pattern padded(n, top) {{
     space tokens[n]
     input pad: float[batch, tokens]
     coord chunk = i // 16
-    route others = topk(top, dot(q, mean(k, chunk))) where {candidates}
+    route others = topk(top, dot(q, mean(k by chunk))) where {candidates}
     attend others
     attend {own}
     score s + k.pad

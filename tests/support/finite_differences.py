@@ -15,7 +15,7 @@ pattern gated(n = 21, block = 4, top = 2) {
     space tokens[n]
     input gate: float[batch, heads, blocks, blocks]
     coord chunk = i // block
-    route picked = topk(top, gate[batch, head, q.chunk, k.chunk] + dot(mean(q, chunk), mean(k, chunk)))
+    route picked = topk(top, gate[batch, head, q.chunk, k.chunk] + dot(mean(q by chunk), mean(k by chunk)))
         where k.chunk < q.chunk
     attend causal and (picked or same(chunk))
     weight sigmoid(gate[batch, head, q.chunk, k.chunk])

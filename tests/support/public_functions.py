@@ -26,7 +26,7 @@ def objects() -> list[object]:
     tiles, attention, following = mask.tiles(), mask.compile("tiled"), module["p"].compile()
     found = mask.stats(), stack.stats(), mask.field(), maskdsl.from_dense(np.ones((4, 4), bool))
     state = maskdsl.parse(
-        "pattern r(n = 8) { space t[n] coord c = i // 2 route x = topk(1, dot(q, mean(k, c))) attend x and causal }"
+        "pattern r(n = 8) { space t[n] coord c = i // 2 route x = topk(1, dot(q, mean(k by c))) attend x and causal }"
     )["r"]
     routing = state.bind().compile("tiled").routing_state()
     given = module, module["p"], mask, module.stack("two"), stack, maskdsl.Heads(2)

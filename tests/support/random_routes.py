@@ -3,13 +3,13 @@
 from hypothesis import strategies as st
 
 POOLS = ("mean", "max", "sum", "root")
-QUERIES = ("q", *(f"{kind}(q, chunk)" for kind in POOLS), "mean(q, chunk, head // 2)", "sum(q, i, key_head)")
+QUERIES = ("q", *(f"{kind}(q, chunk)" for kind in POOLS), "mean(q by chunk, heads = head // 2)", "sum(q, i, key_head)")
 KEYS = (
     "k",
     *(f"{kind}(k, chunk)" for kind in POOLS),
     "max(k, chunk, head // 2)",
-    "mean(k where i % 3 == 1, chunk)",
-    "mean(k, document)",
+    "mean(k where i % 3 == 1 by chunk)",
+    "mean(k by document)",
 )
 
 
@@ -32,7 +32,7 @@ def routes(draw: st.DrawFn) -> str:
         selector = draw(
             st.sampled_from(
                 [f"topk({count}, {score})"] * 3
-                + [f"topp(0.4, {score})", f"topp(0.3, {score}, over = head)", f"above(0.25, {score})"]
+                + [f"topp(0.4, {score})", f"topp(0.3, {score}, per = head)", f"above(0.25, {score})"]
             )
         )
         both = "chunk" in key and ("chunk" in query or "i" in query or query == "q")

@@ -14,7 +14,7 @@ pattern pieces(n = 45) {
     space tokens[n]
     input chunk: int[batch, tokens]
     input worth: float[heads, tokens]
-    route past = topk(2, dot(q, max(k where worth > 0.0, chunk)) + dot(q, root(k, chunk, head // 2)))
+    route past = topk(2, dot(q, max(k where worth > 0.0 by chunk)) + dot(q, root(k by chunk, heads = head // 2)))
         where k.chunk < q.chunk
     route some = topp(0.5, dot(q, k)) where not past and k <= q
     attend causal and (same(chunk) or past or some)
@@ -22,7 +22,7 @@ pattern pieces(n = 45) {
 pattern told(n = 45) {
     space tokens[n]
     coord chunk = i // 8
-    route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk
     attend causal and (past or same(chunk))
     weight 2.0 if past else 0.5
     scale 0.2 if past else 0.4
@@ -31,13 +31,13 @@ pattern clustered(n = 45, clusters = 3) {
     space tokens[n]
     input centroids: float[heads, clusters, dim]
     route cluster = nearest(centroids)
-    route best = topk(1, dot(sum(q, i, key_head), mean(k, cluster)))
+    route best = topk(1, dot(sum(q by i, heads = key_head), mean(k by cluster)))
     attend causal and (cluster or best)
 }
 pattern heavy(n = 45, block = 5) {
     space tokens[n]
     coord chunk = i // block
-    route heavy = topp(0.3, dot(mean(q, chunk), mean(k, chunk)), over = head)
+    route heavy = topp(0.3, dot(mean(q by chunk), mean(k by chunk)), per = head)
     attend heavy or same(chunk)
 }
 pattern members(n = 45, size = 11) {
@@ -49,7 +49,7 @@ pattern members(n = 45, size = 11) {
 pattern regions(n = 48, block = 6) {
     space tokens[n]
     coord chunk = i // block
-    route picked = topk(2, dot(mean(q where i % 2 == 0, chunk), mean(k, chunk))) where k.chunk < q.chunk
+    route picked = topk(2, dot(mean(q where i % 2 == 0 by chunk), mean(k by chunk))) where k.chunk < q.chunk
     attend causal and (picked or same(chunk))
 }
 pattern two(m = 20, n = 40) {
@@ -58,7 +58,7 @@ pattern two(m = 20, n = 40) {
     queries a
     keys b
     coord b.chunk = i // 8
-    route best = topk(2, dot(q, mean(k, chunk)))
+    route best = topk(2, dot(q, mean(k by chunk)))
     attend best
 }
 """

@@ -117,7 +117,7 @@ def test_statements() -> None:
     def statement(text: str) -> tree.Statement:
         return parse_statement(Source("<test>", text))
 
-    match statement("route past = topk(3, dot(q, mean(k, chunk))) where k.chunk < q.chunk or q == k"):
+    match statement("route past = topk(3, dot(q, mean(k by chunk))) where k.chunk < q.chunk or q == k"):
         case tree.RouteStatement(tree.Name("past"), tree.Call(), tree.Binary("or")):
             pass
         case other:

@@ -26,9 +26,9 @@ PATTERNS = {
     "coord": "input c: int[t]  coord {0} = c // 2  attend q.{0} == k.{0}  score s + float(q.{0})  order by {0}",
     "decides": "input {0}: bool[heads, 4, 4]  attend {0}[head, q // 5, k // 5]  score s / 2.0",
     "route": "coord {0} = i // 4  input w: float[heads, 5]  attend r"
-    "  route r = topk(1, w[head, k.{0}] + dot(q, mean(k, {0}))) where k.{0} <= q.{0}",
+    "  route r = topk(1, w[head, k.{0}] + dot(q, mean(k by {0}))) where k.{0} <= q.{0}",
     "routing": "input {0}: float[heads, 5]  input c: int[t]  coord d = c % 5  attend r"
-    "  route r = topk(1, {0}[head, k.d] * dot(q, mean(k, d)))",
+    "  route r = topk(1, {0}[head, k.d] * dot(q, mean(k by d)))",
 }
 EMITTERS: tuple[Callable[[KernelPlan], str], ...] = (emit_triton, emit_decode, emit_selection)
 

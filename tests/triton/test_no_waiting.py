@@ -81,7 +81,7 @@ pattern coordinates(n = 256) {
     input document: int[batch, tokens]
     coord part = document % 4 * 2 + i % 2
     coord chunk = i // 64
-    route past = topk(2, dot(q, mean(k, chunk))) where k.chunk < q.chunk
+    route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk
     attend causal and (past and same(part) or same(chunk))
 }
 """)["coordinates"]

@@ -37,8 +37,8 @@ ROUTES = """pattern weighed(n = 16384, block = 64) {
     space tokens[n]
     input document: int[batch, tokens]
     coord chunk = i // block
-    route past = topp(0.9, dot(mean(q, chunk), max(k where i % 2 == 0, chunk))) where k.chunk <= q.chunk
-    route near = above(0.5, dot(q, mean(k, document)))
+    route past = topp(0.9, dot(mean(q by chunk), max(k where i % 2 == 0 by chunk))) where k.chunk <= q.chunk
+    route near = above(0.5, dot(q, mean(k by document)))
     attend causal and (past or near)
 }"""
 

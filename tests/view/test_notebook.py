@@ -23,7 +23,7 @@ pattern packed(n = 256) { space tokens[n] input document: int[tokens] attend sam
 pattern chosen(n = 256) {
     space tokens[n]
     coord chunk = i // 32
-    route past = topk(2, dot(q, mean(k, chunk)))
+    route past = topk(2, dot(q, mean(k by chunk)))
     attend past
 }
 pattern wrong(n = 4) { space tokens[n] attend blocks(n - 4) }

@@ -7,6 +7,7 @@ from typing import assert_never
 from maskdsl.base.errors.language.limits import RangeTooLong
 from maskdsl.base.errors.language.names import NoPairHere, OutsideQuantifier, PythonRange, UnknownFunction, UnknownName
 from maskdsl.base.errors.language.spaces import NotInSequence
+from maskdsl.base.errors.language.syntax import StrayBy
 from maskdsl.base.errors.language.tables import IndexOutOfBounds
 from maskdsl.base.errors.language.types import NotConstant, Overflow, TypeMismatch
 from maskdsl.base.source import Span
@@ -189,6 +190,9 @@ def _conditional(node: tree.Conditional, frame: Frame) -> Value:
 
 def _call(node: tree.Call, frame: Frame) -> Value:
     name = node.function.id
+    stray = next((each.by for each in node.arguments if each.by is not None), None)
+    if stray is not None:
+        return frame.add(StrayBy(span=stray.span))
     if name in FUNCTIONS:
         return call_function(node, frame, elaborate)
     macros = frame.declared.program.macros(node.span.source)

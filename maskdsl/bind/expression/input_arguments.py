@@ -51,8 +51,8 @@ def _renamed(node: Any, names: Mapping[str, str]) -> Any:
             return tuple(_renamed(each, names) for each in node)
         case tree.Name(id=name):
             return replace(node, id=names.get(name, name))
-        case tree.Argument(value=value):
-            return replace(node, value=_renamed(value, names))
+        case tree.Argument(value=value, by=by):
+            return replace(node, value=_renamed(value, names), by=_renamed(by, names))
         case tree.Call(arguments=arguments):
             return replace(node, arguments=_renamed(arguments, names))
         case tree.MacroDeclaration(parameters=parameters, lets=lets, body=body):

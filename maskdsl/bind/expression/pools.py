@@ -3,21 +3,24 @@
 from dataclasses import replace
 
 from maskdsl.base.errors.language import routes as route_errors
+from maskdsl.base.errors.language.syntax import OldForm
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.base.records import dataclass
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, describe
 from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.context.reading import axis_name
 from maskdsl.bind.expression.macros import Elaborate
-from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Read, Side
+from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, Read, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Pool, PoolKind, Product
 from maskdsl.syntax import tree
+from maskdsl.syntax.format_expression import format_expression
+from maskdsl.syntax.upgrade import as_gathered
 
 KINDS = {kind.value: kind for kind in PoolKind}
 _BASES = {side.letter: side for side in PAIR}
-_FORMS = "`{0}`, or `mean({0}, c)`, `max`, `sum` or `root`, with a coordinate `c`,"
+_FORMS = "`{0}`, or `mean({0} by c)`, `max`, `sum` or `root`, with a coordinate `c`,"
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,13 @@ def _pooled(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate
     match node:
         case tree.Name(id=name) if name == base:
             return _Pooled(Pool(None), "i")
-        case tree.Call(function=tree.Name(id=function), arguments=(whose, by, *heads)) if (
-            function in KINDS and len(heads) < 2 and all(each.name is None for each in node.arguments)
-        ):
-            return _pool(
-                KINDS[function], base, (whose.value, by.value, *(each.value for each in heads)), frame, elaborate
-            )
+        case tree.Call(function=tree.Name(id=function), arguments=(whose, *heads)) if function in KINDS:
+            if whose.by is not None and [each.name and each.name.id for each in heads] in ([], ["heads"]):
+                nodes = whose.value, whose.by, *(each.value for each in heads)
+                return _pool(KINDS[function], base, nodes, frame, elaborate)
+            gathered = as_gathered(node)
+            if gathered is not None:
+                return frame.add(OldForm(span=node.span, text=format_expression(gathered)))
     return frame.add(route_errors.WrongPool(span=node.span, forms=_FORMS.format(base)))
 
 
@@ -83,9 +87,11 @@ def _pool(
     for node in heads:
         if isinstance(node, tree.Name) and node.id == "key_head":
             return _Pooled(replace(pool, by_key_head=True), group)
+        if isinstance(node, tree.Name) and node.id == "all":
+            return _Pooled(replace(pool, heads=Constant(0)), group)
         value = elaborate(node, replace(frame, statement=StatementKind.HEAD))
         if not isinstance(value, Term) or value.type is not Type.INT:
-            return _mistaken(value, node, "an integer computed from `head`, or `key_head`,", frame)
+            return _mistaken(value, node, "an integer computed from `head`, `key_head` or `all`", frame)
         if reads(value.expression).inputs:
             what, reason = "which heads are pooled together", "this depends on an input"
             return frame.add(NotConstant(span=node.span, what=what, reason=reason))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskdsl.base.errors.language import routes as route_errors
+from maskdsl.base.errors.language.syntax import OldForm, StrayBy
 from maskdsl.base.errors.language.types import TypeMismatch
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, describe
@@ -42,7 +43,7 @@ from maskdsl.syntax import tree
 
 SELECTORS = {
     "topk": ("count", "score"),
-    "topp": ("mass", "score", "over"),
+    "topp": ("mass", "score", "per"),
     "above": ("threshold", "score"),
     "nearest": ("centroids",),
     "balanced": ("size", "centroids"),
@@ -50,7 +51,7 @@ SELECTORS = {
 }
 _WORD = 31
 """Clusters that one 32-bit integer can hold a bit for, without the sign."""
-_OPTIONAL = frozenset({"over"})
+_OPTIONAL = frozenset({"per"})
 _ALONE = Constant(0)
 """The group number on a side where all tokens are one group."""
 
@@ -67,7 +68,7 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
     elif call.function.id == "draw":
         new = drawn(statement, call, frame, elaborate)
     else:
-        given = match_arguments(frame, call, SELECTORS[call.function.id], _OPTIONAL)
+        given = _arguments(call, frame)
         match call.function.id:
             case _ if given is None:
                 pass
@@ -78,6 +79,18 @@ def with_route(statement: tree.RouteStatement, frame: Frame, elaborate: Elaborat
             case _:
                 new = _selected(statement, given, frame, elaborate)
     return replace(declared, bad_names=declared.bad_names | {name}) if isinstance(new, Bad) else new
+
+
+def _arguments(call: tree.Call, frame: Frame) -> dict[str, tree.Expression] | None:
+    """The arguments of a selector by name; None, with a report, if any is wrong."""
+    for each in call.arguments:
+        if each.by is not None:
+            frame.add(StrayBy(span=each.by.span))
+            return None
+        if call.function.id == "topp" and each.name is not None and each.name.id == "over":
+            frame.add(OldForm(span=each.span, text=f"per = {each.value.span.text}"))
+            return None
+    return match_arguments(frame, call, SELECTORS[call.function.id], _OPTIONAL)
 
 
 # Selection by score
@@ -143,10 +156,10 @@ def _selector(
         return TopCount(value.expression)
     if first == "threshold":
         return Above(value.expression)
-    over = given.get("over")
-    if over is not None and not (isinstance(over, tree.Name) and over.id == "head"):
-        return frame.add(route_errors.WrongScope(span=over.span))
-    return TopMass(value.expression, over is not None)
+    per = given.get("per")
+    if per is not None and not (isinstance(per, tree.Name) and per.id == "head"):
+        return frame.add(route_errors.WrongScope(span=per.span))
+    return TopMass(value.expression, per is not None)
 
 
 _Number = str | Expression

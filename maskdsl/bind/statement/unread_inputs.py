@@ -41,8 +41,8 @@ def _names(value: object) -> Iterator[str]:
                 yield from _names(each)
         case tree.Name(id=name):
             yield name
-        case tree.Argument(value=inner):
-            yield from _names(inner)
+        case tree.Argument(value=inner, by=by):
+            yield from _names((inner, by))
         case tree.InputStatement(dimensions=inner):
             yield from _names(inner)
         case _ if is_dataclass(value) and isinstance(value, tree.Node):

@@ -23,9 +23,11 @@ from maskdsl.cli.request.attn_files import attn_files
 from maskdsl.cli.request.named_files import named_file
 from maskdsl.cli.written_files import writing
 from maskdsl.ir.heads import Heads
+from maskdsl.syntax.build import FIRST_BUILDERS
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import LARGEST_TEXT, parse
 from maskdsl.syntax.program import load_program, read_source, source_of
+from maskdsl.syntax.upgrade import upgraded
 
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -139,14 +141,17 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def fmt(paths: Sequence[str], check: bool, diff: bool) -> int:
-    """Formats files. Returns 1 if `check` is set and a file would change, 2 if one cannot be parsed."""
+def fmt(paths: Sequence[str], check: bool, diff: bool, upgrade: bool) -> int:
+    """Formats files, with `upgrade` files of the language's first version.
+
+    Returns 1 if `check` is set and a file would change, 2 if one cannot be parsed.
+    """
     changed, broken = 0, False
     files = attn_files(paths)
     for path in files:
         try:
             source = _read_standard_input() if path == "-" else read_source(Path(path), path)
-            text = format_file(parse(source))
+            text = format_file(upgraded(parse(source, FIRST_BUILDERS)) if upgrade else parse(source))
             changed += text != source.text
             _finish(source, path, text, check, diff)
         except AttnError as error:

@@ -18,7 +18,7 @@ STATEMENTS = {
     "input": "input document: int[tokens]\n\nA tensor that a call gives by name.",
     "coord": "coord tile = y // 8\n\nA new coordinate of each token, computed from its others.",
     "let": "let name = expression\n\nA name for an expression.",
-    "route": "route past = topk(3, dot(q, mean(k, chunk))) where k.chunk < q.chunk\n\nA relation that the queries "
+    "route": "route past = topk(3, dot(q, mean(k by chunk))) where k.chunk < q.chunk\n\nA relation that the queries "
     "and keys of a call decide.",
     "attend": "attend relation\n\nPairs of a query and a key that attend. Several lines are joined by `or`.",
     "require": "require relation\n\nOf the pairs that the `attend` lines allow, only these attend.",
@@ -75,13 +75,13 @@ FUNCTIONS = {
     "len": "len(axis)\n\nThe length of an axis, of the sequence (`i`), or the entries of a tuple.",
     "same": "same(a, b, ...)\n\nThese coordinates of the query and of the key are equal.",
     "rank": "rank(key, ...)\n\nIn `coord`: the rank of a token among the tokens of its space, sorted by these keys.",
-    "dot": "dot(q, mean(k, c))\n\nIn a route: the dot product of two vectors, each of a token or pooled from a group.",
+    "dot": "dot(q, mean(k by c))\n\nIn a route: the dot product of two vectors, each of a token or of a group.",
 }
 
 QUANTIFIERS = {
     "any": "any(condition for j in 0 .. 8)\n\nIt holds for at least one.",
     "all": "all(condition for j in 0 .. 8)\n\nIt holds for each.",
-    "sum": "sum(x for j in 0 .. 8)\n\nThe sum of all. In a route, `sum(k, c)` adds up a group of vectors.",
+    "sum": "sum(x for j in 0 .. 8)\n\nThe sum of all. In a route, `sum(k by c)` adds up a group of vectors.",
 }
 
 SELECTORS = {
@@ -94,8 +94,8 @@ SELECTORS = {
 }
 
 _POOLINGS = {
-    "mean": "mean(k, c)\n\nThe mean of a group of vectors; of a box of tokens in `space coarse = mean(image, (4, 4))`.",
-    "root": "root(q, c)\n\nThe sum of a group of vectors over the square root of their number.",
+    "mean": "mean(k by c)\n\nThe mean of a group; of a box of tokens in `space coarse = mean(image, (4, 4))`.",
+    "root": "root(q by c)\n\nThe sum of a group of vectors over the square root of their number.",
 }
 
 TYPES = {

@@ -28,7 +28,7 @@ class WrongPool(Diagnostic):
 class WrongScope(Diagnostic):
     code = "E283"
     message = "the mass is taken in each query group, or in a whole head"
-    label = "only `over = head` can be written here"
+    label = "only `per = head` can be written here"
 
 
 class MixedGroups(Diagnostic):

@@ -254,3 +254,18 @@ class BracketsInWhere(Diagnostic):
     side: str
     inside: str
     outside: str
+
+
+class OldForm(Diagnostic):
+    code = "E258"
+    message = "the first version of the language wrote this; now it is `{text}`"
+    label = "an old form"
+    help = "run `maskdsl fmt --upgrade FILE`, which rewrites the file"
+
+    text: str
+
+
+class StrayBy(Diagnostic):
+    code = "E259"
+    message = "`by` gathers vectors of a route, as in `mean(k by chunk)`"
+    label = "nothing is gathered here"
