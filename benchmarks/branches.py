@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,8 +122,15 @@ def measured(n: int, heads: int = 4, dim: int = 64, times: int = 12) -> dict[str
     return found
 
 
-if __name__ == "__main__":
-    quick = "--quick" in sys.argv
+def main(quick: bool) -> None:
+    """Measures, prints, and keeps what is printed in `results/branches.json` unless it is `quick`."""
     torch.set_num_threads(1)
     lengths = [256] if quick else [1024, 2048]
-    print(json.dumps({"torch": torch.__version__, "runs": [measured(n, times=2 if quick else 12) for n in lengths]}))
+    found = {"torch": torch.__version__, "runs": [measured(n, times=2 if quick else 12) for n in lengths]}
+    if not quick:
+        (Path(__file__).parent / "results" / "branches.json").write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main("--quick" in sys.argv)

@@ -288,3 +288,34 @@ def test_no_pattern_for_a_layer():
     model.set_attn_implementation("local_only")
     with pytest.raises(maskdsl.AttnError, match="E613"):
         model(drawn(1, 9))
+
+
+def test_branches_whose_sum_is_the_models_own():
+    """Whole, padded on the left, and with a cache."""
+    torch.manual_seed(0)
+    made, _, _ = llama()
+    made.eval()
+    text = """
+    pattern halves(n) {
+        space tokens[n]
+        branch most { attend causal  weight 0.75 }
+        branch rest { attend causal  score s + 0.5  weight 0.25 }
+    }
+    """
+    integration.register("own_pattern", maskdsl.parse(text)["halves"])
+    ids = torch.randint(1, 64, (2, 9))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    results = []
+    for name in ("own_pattern", "sdpa"):
+        made.set_attn_implementation(name)
+        with torch.no_grad():
+            whole, padded = made(ids).logits, made(ids, attention_mask=mask).logits[0, 4:]
+        results.append((whole, padded, made.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=False)))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    attention = integration._attention_forward
+    layer = made.model.layers[0].self_attn
+    q, k = torch.randn(2, 4, 9, 8), torch.randn(2, 2, 9, 8)
+    with pytest.raises(maskdsl.AttnError, match="E615"):
+        attention(integration.REGISTERED["own_pattern"], layer, q, k, k, None, s_aux=torch.zeros(4))

@@ -201,3 +201,32 @@ def test_formatting(client):
     assert text.ask("formatting", options=options) is None
     text.change(OTHER)
     assert text.ask("formatting", options=options) == []
+
+
+BRANCHES = """
+pattern p(n = 16, w = 3) {
+    space tokens[n]
+    input gate: float[heads]
+    let wide = w + 1
+    branch near for o in 0 .. 2 {
+        let size = 2 * wide + 1 + o
+        route picked = topk(1, dot(q, k)) where k <= q
+        attend window(size) and picked
+        weight gate[head]
+    }
+    branch far { attend causal }
+}
+"""
+
+
+def test_branches(client):
+    text = client.open(BRANCHES, "branches.attn")
+    assert "9" in text.hover("size)", 1) and "let size" in text.hover("size)", 1)
+    assert "One attention of several" in text.hover("branch far", 1)
+    for piece, behind, line in (("+ o", 2, 5), ("and picked", 5, 7), ("wide + 1", 1, 4)):
+        assert text.ask("definition", piece, behind)["range"]["start"]["line"] == line
+    assert {"size", "picked", "wide", "gate"} <= {*text.complete("window(")}
+    assert "size" not in text.complete("far { attend ")
+    (pattern,) = text.ask("documentSymbol")
+    names = {each["name"]: [inner["name"] for inner in each["children"]] for each in pattern["children"]}
+    assert names["near"] == ["size", "picked"] and names["far"] == []
