@@ -7,6 +7,7 @@ A subexpression that occurs twice, or that would make a line too long, becomes a
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import isfinite
 
 from maskdsl.emit.plan import identifier, unused
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read, children
@@ -35,6 +36,11 @@ INFIX = {
 
 _MOST_OPERANDS = 64
 """Operands of an `and` or `or` that are printed without grouping them."""
+
+
+def literal(value: float) -> str:
+    """A number as Python writes it: an infinity has no literal there."""
+    return repr(value) if isfinite(value) else f'float("{value}")'
 
 
 class Printer(ABC):

@@ -470,6 +470,8 @@ class Meaning:
         if route is not None:
             assert scope.q is not None and scope.k is not None
             return self.selected(route, scope.q, scope.k)
+        if name == "inf":
+            return math.inf
         macro = self.macro(name)
         assert macro is not None, name
         return self.expand(macro, (), scope)

@@ -468,7 +468,7 @@ class Program:
                 f"min({a}, {b})",
                 f"max({a}, {self.pick('0.0', b)})",
                 f"abs({a})",
-                f"clamp({a}, -1.0, 1.5)",
+                f"clamp({a}, -1.0, {self.pick('1.5', 'inf')})",
                 f"({a} if {self.boolean(None, None, 1)} else {b})",
                 f"(log({a}) if {a} > 0.0 else {b})",
                 f"({b} / ({a}) if ({a}) * ({a}) > 0.25 else {b})",

@@ -120,6 +120,7 @@ AWKWARD = [
     "abs(q - 2 * k) * 2 ** 55 > 2 ** 59 + 1",
     "max(q * 2 ** 54, k * 2 ** 53) == q * 2 ** 54",
     "ilog2(q * 2 ** 55 + 1) == ilog2(k * 2 ** 55)",
+    "max(float(q - k), -inf) < (inf if q % 3 == 0 else 2.0)",
     "ilog2(q - 20) > ilog2(k - 3) or is_power_of_two(q - k)",
     "is_power_of_two(q * 2 ** 50 - k)",
     "share_bit(q - 30, k * 5)",

@@ -1,7 +1,7 @@
 """Applies operators to typed terms: promotion, type errors, static ranges, constant folding, limits of size."""
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, isinf
 
 import numpy as np
 
@@ -86,7 +86,8 @@ def _fold(frame: Frame, span: Span, node: Apply) -> Term | Bad:
     operands = [each for each in node.arguments if isinstance(each, Constant)]
     with np.errstate(all="ignore"):
         value = apply_operator(node.op, *map(constant_array, operands)).item()
-    if not isfinite(value):
+    is_meant = value == value and any(isinf(each.value) for each in operands)
+    if not isfinite(value) and not is_meant:
         return frame.add(NotFinite(span=span, value=value))
     return constant(value, span)
 

@@ -1,6 +1,7 @@
 """Resolves bare names: coordinates in `coord` and `order`, reserved words, parameters, `let`s, routes and macros."""
 
 from dataclasses import replace
+from math import inf
 
 from maskdsl.base.errors.language.names import (
     HeadDimHere,
@@ -74,6 +75,8 @@ def resolve_name(node: tree.Name, frame: Frame, elaborate: Elaborate) -> Value:
     scalar = frame.declared.input(name)
     if scalar is not None and not scalar.dimensions:
         return make(frame, span, Read(name, (), scalar.type, span=span), ())
+    if name == "inf":
+        return constant(inf, span)
     if name in frame.declared.routes and frame.statement in (StatementKind.PAIR, StatementKind.VALUE):
         return route_relation(name, span, frame)
     macro = frame.declared.program.macros(span.source).get(name)

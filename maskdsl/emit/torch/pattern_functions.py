@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from maskdsl.emit.plan import HELPERS, KernelPlan
 from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.torch_printer import TorchPrinter
 from maskdsl.ir.expressions import (
     PAIR,
@@ -118,7 +119,7 @@ def function_of_pairs(plan: KernelPlan, name: str, text: str, expressions: tuple
 def return_pairs(printer: TorchPrinter, expression: Expression) -> None:
     if isinstance(expression, Constant):
         dtype = "" if expression.type is Type.BOOL else ", dtype=s.dtype"
-        printer.lines.append(f"return torch.tensor({expression.value!r}{dtype})")
+        printer.lines.append(f"return torch.tensor({literal(expression.value)}{dtype})")
     else:
         printer.result(expression)
 

@@ -11,6 +11,7 @@ from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan, identifier
 from maskdsl.emit.route_text import amongs, product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.pattern_functions import coordinate_function, helpers_of, separated
 from maskdsl.emit.torch.pooling_function import fact_lines, number_functions, pooling_helpers
 from maskdsl.emit.torch.torch_printer import TorchPrinter
@@ -161,7 +162,7 @@ class RouteFunctions:
             taken=parameters,
         )
         if isinstance(expression, Constant):
-            printer.lines.append(f"return torch.tensor({expression.value!r})")
+            printer.lines.append(f"return torch.tensor({literal(expression.value)})")
         else:
             printer.result(expression)
         return [f"def {name}({', '.join([*parameters, '**_'])}):", *(f"    {line}" for line in printer.lines)]
@@ -227,7 +228,7 @@ class RouteFunctions:
         return self.printed(f"{self.name[5:]}_{side.letter}_among_{number}", expression, texts)
 
     def selection(self, route: Route, chosen: Expression, stem: str) -> Iterator[list[str]]:
-        value = repr(chosen.value) if isinstance(chosen, Constant) else f"{stem}_chosen(**values)"
+        value = literal(chosen.value) if isinstance(chosen, Constant) else f"{stem}_chosen(**values)"
         match route.selector:
             case TopCount():
                 choose, whole = f"best(s, {value})", False

@@ -5,11 +5,11 @@ float64.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from math import inf
+from math import inf, isfinite
 from typing import assert_never
 
 from maskdsl.emit.plan import unused
-from maskdsl.emit.statement_printer import AND, ATOM, COMPARISON, INFIX, SUM, UNARY, Printer
+from maskdsl.emit.statement_printer import AND, ATOM, COMPARISON, INFIX, SUM, UNARY, Printer, literal
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
 from maskdsl.ir.mask import Sequence
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
@@ -130,8 +130,8 @@ class TorchPrinter(Printer):
 
 def _constant(value: int | float | bool) -> tuple[str, int]:
     match value:
-        case float() if value != value or value in (float("inf"), float("-inf")):
-            return f'float("{value}")', ATOM
+        case float() if not isfinite(value):
+            return literal(value), ATOM
         case bool():
             return repr(value), ATOM
         case _:

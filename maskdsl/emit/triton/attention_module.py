@@ -9,6 +9,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
+from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.pattern_functions import helper, helpers_of, separated
 from maskdsl.emit.torch.pooling_function import pooling_functions
 from maskdsl.emit.triton.backward_body import GradientBody
@@ -112,7 +113,7 @@ class Surroundings:
             case None:
                 return "dim**-0.5"
             case Constant(value=value):
-                return repr(value)
+                return literal(value)
             case _:
                 return "1.0"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from maskdsl.emit.plan import unused
 from maskdsl.emit.skeleton import read_skeleton
-from maskdsl.emit.statement_printer import ATOM, COMPARISON, INFIX, OR, PRODUCT, SUM, UNARY, Printer
+from maskdsl.emit.statement_printer import ATOM, COMPARISON, INFIX, OR, PRODUCT, SUM, UNARY, Printer, literal
 from maskdsl.emit.torch.pattern_functions import helper
 from maskdsl.ir.expressions import (
     Apply,
@@ -116,7 +116,7 @@ class TritonPrinter(Printer):
             case bool():
                 return repr(value), ATOM
             case float() if not isfinite(value):
-                return f'float("{value}")', ATOM
+                return literal(value), ATOM
             case int() if value not in INT32:
                 return f"tl.full([], {value}, tl.int64)", ATOM
             case _:

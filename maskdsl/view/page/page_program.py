@@ -51,8 +51,10 @@ class Code:
 
     def instruction(self, expression: Expression) -> Instruction:
         match expression:
+            case Constant(value=float(value)):
+                return {"op": "constant", "value": repr(value).replace("inf", "Infinity")}
             case Constant(value=value):
-                return {"op": "constant", "value": repr(value if isinstance(value, float) else int(value))}
+                return {"op": "constant", "value": repr(int(value))}
             case Coordinate(side=side, name=name):
                 return {"op": "coordinate", "side": side.value, "name": name}
             case InSpace(side=side, space=name):
