@@ -127,6 +127,22 @@ def test_results_and_gradients(name: str, backend: str) -> None:
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("declared", ["coord image.g = image // 4", "coord g = image // 4", "coord g = i // 4"])
+def test_pooled_tokens_that_stand_in_no_sequence_have_coordinates(declared: str) -> None:
+    text = f"space text[5] space image[16] {declared} space groups = mean(image by g, 4) queries text keys groups"
+    attention = maskdsl.parse(f"pattern p() {{ {text} attend all -> all }}")["p"].bind().compile("reference")
+    q, k, v = torch.randn(1, 1, 5, 4), *torch.randn(2, 1, 1, 16, 4)
+    pooled = [x.unflatten(2, (4, 4)).mean(dim=3) for x in (k, v)]
+    expected = torch.nn.functional.scaled_dot_product_attention(q, *pooled)
+    torch.testing.assert_close(attention(q, k, v), expected)
+
+
+def test_coordinates_of_pools_that_are_pooled() -> None:
+    text = "space image[16] space fine = mean(image, 2) coord fine.g = fine // 2 space coarse = mean(fine by g, 4)"
+    mask = maskdsl.parse(f"pattern p() {{ {text} queries image keys coarse attend all -> all }}")["p"].bind()
+    assert mask.dense().shape == (16, 4)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_short_ones(n: int) -> None:
     cluster = torch.arange(n).expand(2, -1) % 2

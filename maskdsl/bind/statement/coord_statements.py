@@ -75,6 +75,8 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
     """The declarations in which all tokens that can compute the coordinate have it."""
     declared, name = frame.declared, statement.name.id
     bad = replace(declared, bad_names=declared.bad_names | {name})
+    if _is_of_pooled_tokens(statement, declared):
+        return declared
     if not _may_declare(statement, frame):
         return bad
     match statement.value:
@@ -82,6 +84,8 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
             ranked = _with_rank(statement, call, frame, elaborate)
             return bad if ranked is None else ranked
     attempts = list(_attempts(statement.space, (statement.value,), frame, elaborate))
+    if all(errors for *_, errors in attempts) and _groups_pooled_tokens(name, declared):
+        return declared
     chosen = _applicable(attempts, statement.space is not None, frame)
     if chosen is None:
         return bad
@@ -102,6 +106,18 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
             return bad
         declared = updated(declared, side, before.with_coordinate(definition, {(name, space.name): value.range}))
     return declared
+
+
+def _is_of_pooled_tokens(statement: tree.CoordinateStatement, declared: Declared) -> bool:
+    """Whether it names a space that others are pooled from and that stands in no sequence: no pair reads its tokens."""
+    named, spaces = statement.space, {*declared.spaces()}
+    return named is not None and any(each.name == named.id and each not in spaces for each in declared.sources())
+
+
+def _groups_pooled_tokens(name: str, declared: Declared) -> bool:
+    """Whether tokens are pooled by a coordinate of this name, or by one that is computed from it."""
+    every = (groups.tokens for space in declared.spaces() for _, groups in space.groupings)
+    return any(tokens.has(tokens.spaces[0], name) for tokens in every)
 
 
 def _with_rank(
