@@ -28,6 +28,8 @@ class InputLines:
         inner = self.table_dimensions(world)
         world = replace(world, tables=(*world.tables, DrawnTable(name, kind, (*outer, *inner))))
         texts = [*outer, *("tokens" if not world.cross and isinstance(each, str) else str(each) for each in inner)]
+        if kind == "bool" and len(inner) == 2 and self.count % 2:
+            kind = "sparse"  # read as a table of booleans is
         return f"input {name}: {kind}" + f"[{', '.join(texts)}]" * bool(texts), world
 
     def coordinate(self, name: str, kind: str, outer: list[str], world: DrawnWorld) -> tuple[str, DrawnWorld]:
