@@ -23,6 +23,7 @@ from maskdsl.bind.expression.names import OF_CALLS
 from maskdsl.bind.expression.table_inputs import declare
 from maskdsl.bind.statement.branch_statements import BranchPattern, branch_patterns
 from maskdsl.bind.statement.coord_statements import auto_spaces, with_coordinate, with_given, with_hidden, with_order
+from maskdsl.bind.statement.empty_spaces import without_empty_spaces
 from maskdsl.bind.statement.macro_names import macro_mistakes
 from maskdsl.bind.statement.made_inputs import made_inputs
 from maskdsl.bind.statement.normalization import bound_normalization, by_what_they_read, of_query
@@ -84,9 +85,10 @@ def bind(
     `order` replaces the pattern's order: the text after the word `order`, several joined by `; `, or `"declared"`.
     `together` counts the work of all patterns that are bound for the same answer. Raises `AttnError` with all mistakes.
     """
-    declaration = find_pattern(program, pattern)
     report = Report(work=WorkSpent(together=together or Together()))
     whole = checked_heads(heads, report)
+    written = find_pattern(program, pattern)
+    declaration = _with_tokens(program, written, values, whole)
     parameters, names, frame = _opened(program, declaration, values, whole, report)
     unknown_axes(parameters, declaration, frame)
     orders = order_statements(declaration, order)
@@ -100,6 +102,8 @@ def bind(
     if "key_heads" in frame.declared.of_call and whole.key_heads is None:
         whole = replace(whole, key_heads=whole.whole)
     here = None if whole == Heads(whole.whole) else whole
+    if declaration is not written:
+        mask = replace(mask, unread=(*mask.unread, *(_inputs_of(written) - _inputs_of(declaration))))
     mask = replace(mask.throughout(lambda each: replace(each, parameters=shown, whole=here)), cautions=cautions)
     verify(mask)
     return mask
@@ -112,8 +116,10 @@ def frame_at(
 
     Raises `AttnError` if lengths are wrong. All other errors are in the frame's report.
     """
-    declaration, report = find_pattern(program, pattern), Report()
-    _, names, frame = _opened(program, declaration, values, checked_heads(heads, report), report)
+    report = Report()
+    whole = checked_heads(heads, report)
+    declaration = _with_tokens(program, find_pattern(program, pattern), values, whole)
+    _, names, frame = _opened(program, declaration, values, whole, report)
     for each in branch_patterns(declaration, replace(frame, names=names.last)) if branch else ():
         if branch in (each.name, each.statement.name.id):
             declaration, names = each.declaration, names.of(each.declaration)
@@ -129,10 +135,35 @@ def branches_of(
     declaration, report = find_pattern(program, pattern), Report()
     if not any(isinstance(each, tree.BranchStatement) for each in declaration.statements):
         return ()
-    _, names, frame = _opened(program, declaration, values, checked_heads(heads, report), report)
+    whole = checked_heads(heads, report)
+    declaration = _with_tokens(program, declaration, values, whole)
+    _, names, frame = _opened(program, declaration, values, whole, report)
     branches = branch_patterns(declaration, replace(frame, names=names.last))
     report.check()
     return branches
+
+
+def _with_tokens(
+    program: Program, declaration: tree.PatternDeclaration, values: Mapping[str, object], heads: Heads
+) -> tree.PatternDeclaration:
+    """The pattern without its empty spaces, as far as their lengths are right; wrong ones are reported later."""
+    nothing = SideDeclared(Sequence(()))
+    trial = Report(is_trial=True)
+    start = Frame(Declared(program, heads, nothing, nothing), trial, StatementKind.CONSTANT, {})
+    if not any(isinstance(each, tree.SequenceStatement) for each in declaration.statements):
+        return declaration
+    names = Names(declaration, replace(start, names=parameter_names(declaration, values, start, elaborate)))
+
+    def length(statement: tree.Statement, node: tree.Expression) -> int | None:
+        value = elaborate(node, names.at(statement, start))
+        known = value.constant if isinstance(value, Term) and value.type is Type.INT else None
+        return None if known is None else int(known)
+
+    return without_empty_spaces(declaration, length)
+
+
+def _inputs_of(declaration: tree.PatternDeclaration) -> set[str]:
+    return {each.name.id for each in declaration.statements if isinstance(each, tree.InputStatement)}
 
 
 def _opened(

@@ -1,0 +1,101 @@
+"""Takes spaces without tokens out of a pattern: lines about them say nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from maskdsl.syntax import tree
+
+_Lengths = Mapping[str, Mapping[str, int]]
+"""The lengths of the axes of the spaces that are empty."""
+
+
+def without_empty_spaces(
+    declaration: tree.PatternDeclaration, length: Callable[[tree.Statement, tree.Expression], int | None]
+) -> tree.PatternDeclaration:
+    """The pattern without the spaces that are empty, and without the lines about them alone.
+
+    `length` gives the length of an axis of a space, if it is known. A sequence that would be empty keeps its spaces.
+    """
+    empty: dict[str, dict[str, int]] = {}
+    for each in declaration.statements:
+        match each:
+            case tree.SpaceStatement(name=name, axes=axes):
+                known = {(axis.name or name).id: length(each, axis.length) for axis in axes}
+                lengths = {axis: number for axis, number in known.items() if number is not None}
+                if 0 in lengths.values() and len(lengths) == len(known):
+                    empty[name.id] = lengths
+            case tree.PooledSpaceStatement(name=name, source=source) if source.id in empty:
+                lengths = empty[source.id]
+                empty[name.id] = {name.id if axis == source.id else axis: 0 for axis in lengths}
+    sequences = [each for each in declaration.statements if isinstance(each, tree.SequenceStatement)]
+    if not empty or not sequences or any(all(each.id in empty for each in one.spaces) for one in sequences):
+        return declaration
+    statements = [_statement(each, empty) for each in declaration.statements if not _is_about(each, empty)]
+    return replace(declaration, statements=tuple(statements))
+
+
+def _is_about(statement: tree.Statement, empty: _Lengths) -> bool:
+    """Whether a statement is about an empty space alone."""
+    match statement:
+        case tree.SpaceStatement(name=name) | tree.PooledSpaceStatement(name=name):
+            return name.id in empty
+        case (
+            tree.CoordinateStatement(space=tree.Name(id=space))
+            | tree.OrderStatement(space=tree.Name(id=space))
+            | tree.AutoOrderStatement(space=tree.Name(id=space))
+        ):
+            return space in empty
+        case tree.InputStatement(dimensions=dimensions):
+            return any(isinstance(each, tree.Name) and each.id in empty for each in dimensions)
+        case _:
+            return False
+
+
+def _statement(node: tree.Statement, empty: _Lengths) -> tree.Statement:
+    if isinstance(node, tree.SequenceStatement):
+        return replace(node, spaces=tuple(each for each in node.spaces if each.id not in empty))
+    changed: tree.Statement = _rewritten(node, empty)
+    return changed
+
+
+def _rewritten(node: Any, empty: _Lengths) -> Any:
+    """A node in which no token is in an empty space."""
+    match node:
+        case tuple():
+            return tuple(_rewritten(each, empty) for each in node)
+        case tree.Arrow(query=query, key=key) if query.id in empty or key.id in empty:
+            return tree.Boolean(False, span=node.span)
+        case tree.Call(function=tree.Name(id="len"), arguments=(tree.Argument(value=axis),)) if (
+            length := _length(axis, empty)
+        ) is not None:
+            return tree.Integer(length, span=node.span)
+        case tree.Node():
+            changed = {each.name: _rewritten(getattr(node, each.name), empty) for each in fields(node)}
+            return _decided(replace(node, **changed))
+        case _:
+            return node
+
+
+def _length(axis: tree.Expression, empty: _Lengths) -> int | None:
+    """The length of an axis of an empty space; None for another expression."""
+    match axis:
+        case tree.Name(id=name) if name in empty:
+            return empty[name].get(name)
+        case tree.Attribute(base=tree.Name(id=space), name=tree.Name(id=name)) if space in empty:
+            return empty[space].get(name)
+        case _:
+            return None
+
+
+def _decided(node: tree.Node) -> tree.Node:
+    """The node, without the operands that an arrow to an empty space excludes: they may read what no token has."""
+    match node:
+        case tree.Where(relation=tree.Boolean(value=False) as never):
+            return never
+        case tree.Binary(operator="and", left=tree.Boolean(value=False) as never):
+            return never
+        case tree.Conditional(condition=tree.Boolean(value=False), otherwise=otherwise):
+            return otherwise
+        case _:
+            return node
