@@ -64,6 +64,45 @@ def rows(table, indices, windows, dtype):
     return torch.where(inside[(...,) + (None,) * (result.dim() - 3)], result, torch.nan)
 
 
+def of_groups(x, numbers, count, kind, among=None, shared=None):
+    """The pooled vector of the group of each token, [batch, heads, tokens, dim]; zeros for tokens without one.
+
+    `numbers` are the groups of tokens, [batch or 1, heads or 1, tokens] or fewer axes, of which those in [0, count)
+    exist. `among`, bool likewise, says which tokens are pooled; heads of equal `shared` are pooled together.
+    """
+    batch, heads, tokens, dim = x.shape
+    numbers = numbers.expand(batch, heads, tokens)
+    exists = (numbers >= 0) & (numbers < count)
+    members = exists if among is None else exists & among
+    index = torch.where(members, numbers, count).unsqueeze(-1)
+    sizes = x.new_zeros(batch, heads, count + 1, 1).scatter_add(2, index, x.new_ones(batch, heads, tokens, 1))
+    index = index.expand(-1, -1, -1, dim)
+    if kind == "max":
+        pooled = x.new_full((batch, heads, count + 1, dim), -torch.inf).scatter_reduce(2, index, x, "amax")
+    else:
+        pooled = x.new_zeros(batch, heads, count + 1, dim).scatter_add(2, index, x)
+    if shared is not None:
+        alike = [[other for other, number in enumerate(shared) if number == pool] for pool in shared]
+        stacked = [torch.stack([pooled[:, head] for head in pool]) for pool in alike]
+        pooled = torch.stack([each.amax(dim=0) if kind == "max" else each.sum(dim=0) for each in stacked], dim=1)
+        sizes = torch.stack([sum(sizes[:, head] for head in pool) for pool in alike], dim=1)
+    if kind in ("mean", "root"):
+        pooled = pooled / (sizes if kind == "mean" else sizes.sqrt()).clamp(min=1)
+    pooled = pooled.masked_fill(sizes == 0, 0)
+    pooled = torch.cat([pooled[:, :, :count], pooled.new_zeros(batch, heads, 1, dim)], dim=2)
+    return pooled.gather(2, torch.where(exists, numbers, count).unsqueeze(-1).expand(-1, -1, -1, dim))
+
+
+def shared_by(heads, key_heads):
+    """The key head of each query head."""
+    return [head * key_heads // heads for head in range(heads)]
+
+
+def numbers_of(values, heads):
+    """A number for each head."""
+    return torch.as_tensor(values).flatten().expand(heads).tolist()
+
+
 def times(vector, factor):
     """The vector of every token times its factor."""
     factor = torch.as_tensor(factor, device=vector.device, dtype=vector.dtype)

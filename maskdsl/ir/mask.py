@@ -18,6 +18,7 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Rewrite, Route, Routed
 from maskdsl.ir.values.token_vectors import (
+    OfGroup,
     PairProduct,
     TableRow,
     ValueTerm,
@@ -549,6 +550,12 @@ class MaskIR:
         values = [] if self.key_value is None else [self.key_value]
         values += [each.vector for each in self.values]
         return (*chain.from_iterable((*tables, *((each.query, each.key) for each in self.pairs))), *values)
+
+    @property
+    def pooled_vectors(self) -> tuple[OfGroup, ...]:
+        """The pools of tokens among these vectors and what they are computed from."""
+        leaves = chain.from_iterable(map(vector_leaves, self.vectors))
+        return tuple(dict.fromkeys(each for each in leaves if isinstance(each, OfGroup)))
 
     @property
     def rows(self) -> tuple[TableRow, ...]:

@@ -139,10 +139,17 @@ pattern pooled(n = 9, size = 3) {
     sink 0.5
     value v * 2.0
 }
+pattern gathered(n = 11, size = 4) {
+    space tokens[n]
+    coord c = i // size - 1
+    attend causal
+    score dot(mean(q by c), k) + dot(q, max(k where i % 2 == 0 by c)) + s * 0.5
+    score s + dot(root(k by c, heads = key_head), k) + dot(sum(q by c, heads = all), mean(q by i)) * 0.1
+}
 """
 
 
-@pytest.mark.parametrize("name", ["sigmoids", "by_key", "branched", "pooled"])
+@pytest.mark.parametrize("name", ["sigmoids", "by_key", "branched", "pooled", "gathered"])
 def test_vectors_go_with_everything_else(name: str) -> None:
     """Other normalizations, branches, pools, sinks: against the plain meaning, with gradients in float64."""
     verdict = verify(maskdsl.parse(MIXED)[name], cases=3, seed=2)
@@ -156,6 +163,13 @@ def test_dropped_pairs_add_no_vector(backend: str) -> None:
     ones, plain = maskdsl.parse(text)["p"], maskdsl.parse("pattern p(n = 20) { space tokens[n] attend causal }")["p"]
     out = ones.bind(heads=2).compile(backend)(q, k, v, t=torch.ones(2, 4), dropout_p=0.4, seed=3)
     torch.testing.assert_close(out, plain.bind(heads=2).compile(backend)(q, k, v + 1, dropout_p=0.4, seed=3))
+
+
+def test_pools_need_all_tokens() -> None:
+    attention = maskdsl.parse(MIXED)["gathered"].bind(n=11).compile()
+    q, k, v = (torch.randn(1, 1, 11, 4) for _ in range(3))
+    with pytest.raises(AttnError, match="E380"):
+        attention(q[:, :, 4:6], k, v, query_start=4)
 
 
 def test_windows_have_the_entries_that_pairs_read() -> None:

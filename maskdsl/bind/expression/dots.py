@@ -11,13 +11,15 @@ from maskdsl.bind.context.sides import head_number, side_of
 from maskdsl.bind.context.terms import operate, promoted
 from maskdsl.bind.context.vector_values import VectorTerm, VectorValue, added, differ, gathered, sides_of
 from maskdsl.bind.expression.macros import Elaborate
+from maskdsl.bind.expression.pools import KINDS, pooled_by
 from maskdsl.bind.expression.table_inputs import read_row
-from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, Head, Read, Side
+from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, Head, Read, Side, of_side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import Dimension, DimensionKind
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
+    OfGroup,
     OfToken,
     OfValue,
     PairProduct,
@@ -88,6 +90,8 @@ def vector(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> VectorV
             return _scaled(vector(left, frame, elaborate), inverse, frame, node.span)
         case tree.Conditional():
             return _conditional(node, frame, elaborate)
+        case tree.Call() if _is_pool(node) and frame.statement is StatementKind.SCORE:
+            return _of_group(node, frame, elaborate)
         case tree.Call(function=tree.Name(id="max" | "min" | "abs")) if _is_vector(node, frame):
             return _elementwise(node, frame, elaborate)
     value = elaborate(node, frame)
@@ -114,9 +118,31 @@ def _is_vector(node: tree.Expression, frame: Frame) -> bool:
         case tree.Conditional(then=left, otherwise=right):
             return _is_vector(left, frame) or _is_vector(right, frame)
         case tree.Call(function=tree.Name(id=function), arguments=arguments):
+            if _is_pool(node):
+                return True
             return function in _ELEMENTWISE and any(_is_vector(each.value, frame) for each in arguments)
         case _:
             return False
+
+
+def _is_pool(node: tree.Expression) -> bool:
+    """Whether an expression is a pool of vectors: `mean(q by c)`."""
+    if not isinstance(node, tree.Call) or node.function.id not in KINDS:
+        return False
+    return bool(node.arguments) and node.arguments[0].by is not None
+
+
+def _of_group(call: tree.Call, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
+    """The pooled vector of the group of a token."""
+    whose = call.arguments[0].value
+    whose = whose.relation if isinstance(whose, tree.Where) else whose
+    base = "k" if isinstance(whose, tree.Name) and whose.id == "k" else "q"
+    pooled = pooled_by(call, base, frame, elaborate)
+    if isinstance(pooled, Bad):
+        return BAD
+    side = Side.KEY if base == "k" else Side.QUERY
+    pool = pooled.pool if pooled.pool.among is None else replace(pooled.pool, among=of_side(pooled.pool.among, side))
+    return _single(OfGroup(side, pool, pooled.by, frame.sequence(side).length), _HEAD_DIM)
 
 
 def _conditional(node: tree.Conditional, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:

@@ -39,7 +39,7 @@ def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     plain = [argument.value for argument in call.arguments if argument.name is None]
     if len(plain) != len(call.arguments) or len(plain) != len(sides):
         return frame.add(route_errors.WrongPool(span=call.span, forms="`dot(Q, K)`"))
-    query, key = (_pooled(node, base, frame, elaborate) for node, base in zip(plain, sides, strict=True))
+    query, key = (pooled_by(node, base, frame, elaborate) for node, base in zip(plain, sides, strict=True))
     if isinstance(query, Bad) or isinstance(key, Bad):
         return BAD
     products = frame.declared.products
@@ -50,7 +50,7 @@ def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     return Term(Read(name, groups, Type.FLOAT, span=call.span), size=3, depth=2)
 
 
-def _pooled(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate) -> _Pooled | Bad:
+def pooled_by(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate) -> _Pooled | Bad:
     match node:
         case tree.Name(id=name) if name == base:
             return _Pooled(Pool(None), "i")

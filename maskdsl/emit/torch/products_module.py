@@ -9,7 +9,7 @@ from maskdsl.emit.skeleton import fill, read_skeleton
 from maskdsl.emit.statement_printer import COMPARISON
 from maskdsl.emit.torch.pattern_functions import coordinate_calls, coordinate_function, pair_parameters, with_helpers
 from maskdsl.emit.torch.torch_printer import TorchPrinter
-from maskdsl.ir.expressions import Constant, Expression, Side
+from maskdsl.ir.expressions import Constant, Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import OPERATORS, Op
 from maskdsl.ir.values.token_vectors import (
@@ -56,7 +56,7 @@ class _ProductWriter:
             inputs=plan.input_identifiers,
             sequences=mask.sequences,
             relation=True,
-            taken=["q", "k", "v", "dtype", "tables", *self.parameters],
+            taken=["q", "k", "v", "dtype", "key_heads", "tables", *self.parameters],
         )
 
     @property
@@ -78,6 +78,8 @@ class _ProductWriter:
     def function(self) -> list[str]:
         """The lines of `products`."""
         mask, names, lines = self.plan.mask, self.plan.input_identifiers, self.printer.lines
+        if any(each.pool.by_key_head for each in mask.pooled_vectors):
+            lines.append("key_heads = k.shape[1]")
         lines += [
             "q, k, v = q.to(dtype), of_heads(k, q.shape[1]).to(dtype), of_heads(v, q.shape[1]).to(dtype)",
             "tables = {}",
@@ -146,9 +148,21 @@ class _ProductWriter:
             case Elementwise():
                 return self.elementwise(vector), "elements"
             case OfGroup():
-                raise AssertionError("scores pool no vectors")
+                return self.pooled(vector), "pooled"
             case _:
                 assert_never(vector)
+
+    def pooled(self, group: OfGroup) -> str:
+        """The text of the pooled vector of each token's group."""
+        letter, pool = group.side.letter, group.pool
+        texts = [letter, self.value(Coordinate(group.side, group.by)), str(group.count), f'"{pool.kind}"']
+        if pool.among is not None:
+            texts.append(f"among={self.value(pool.among)}")
+        if pool.by_key_head:
+            texts.append("shared=shared_by(q.shape[1], key_heads)")
+        elif pool.heads is not None:
+            texts.append(f"shared=numbers_of({self.value(pool.heads)}, q.shape[1])")
+        return f"of_groups({', '.join(texts)})"
 
     def elementwise(self, vector: Elementwise) -> str:
         """The text of a function of elements. The derivative beside a constant is that of `clamp`."""

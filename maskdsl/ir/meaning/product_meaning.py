@@ -1,6 +1,7 @@
 """Reference semantics of products of vectors on NumPy arrays: the oracle for what computes them faster."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
@@ -11,6 +12,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.numpy_operators import apply_operator, evaluate
 from maskdsl.ir.ops import Array
+from maskdsl.ir.routes import PoolKind
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
     Multiple,
@@ -117,9 +119,34 @@ class HeadVectors:
                 )
                 return np.asarray(apply_operator(op, *values))
             case OfGroup():
-                raise AssertionError("scores pool no vectors")
+                return self.pooled(vector)
             case _:
                 assert_never(vector)
+
+    def pooled(self, group: OfGroup) -> Array:
+        """[tokens, dim]: the pooled vector of the group of each token; zeros where it has none."""
+        numbers = self.coordinates(group.side).values(group.by)
+        among = np.ones(len(numbers), dtype=bool)
+        if group.pool.among is not None:
+            among = np.broadcast_to(self.evaluate(group.pool.among, group.side), numbers.shape)
+        heads = [replace(self, head=head).of_token(group.side) for head in self.heads_of(group)]
+        result = np.zeros((len(numbers), heads[0].shape[-1]))
+        for number in np.unique(numbers[numbers >= 0]):
+            members = np.concatenate([each[among & (numbers == number)] for each in heads])
+            if len(members):
+                result[numbers == number] = _pooled(group.pool.kind, members)
+        return result
+
+    def heads_of(self, group: OfGroup) -> list[int]:
+        """The heads that are pooled together with this one."""
+        count, pool = self.q.shape[1], group.pool
+        if pool.by_key_head:
+            numbers = [head * self.k.shape[1] // count for head in range(count)]
+        elif pool.heads is not None:
+            numbers = [int(replace(self, head=head).evaluate(pool.heads, None)) for head in range(count)]
+        else:
+            return [self.head]
+        return [head for head in range(count) if numbers[head] == numbers[self.head]]
 
     def of_token(self, side: Side) -> Array:
         """[tokens, dim]: the given vectors."""
@@ -166,3 +193,16 @@ class HeadVectors:
     def coordinates(self, side: Side) -> Coordinates:
         """The coordinates of one side's tokens."""
         return Coordinates(self.mask, self.mask.sequences[side], self.inputs, self.batch, self.head)
+
+
+def _pooled(kind: PoolKind | None, members: Array) -> Array:
+    """[dim]: what vectors [members, dim] become."""
+    match kind:
+        case PoolKind.MAX:
+            return np.asarray(members.max(axis=0))
+        case PoolKind.MEAN:
+            return np.asarray(members.mean(axis=0))
+        case PoolKind.ROOT:
+            return np.asarray(members.sum(axis=0) / np.sqrt(len(members)))
+        case _:
+            return np.asarray(members.sum(axis=0))

@@ -129,8 +129,10 @@ def vector_expressions(vector: Vector) -> Iterator[Expression]:
             pass
         case TableRow(indices=indices):
             yield from (each for each in indices if not isinstance(each, Window))
-        case OfGroup(side=side, by=by):
+        case OfGroup(side=side, by=by, pool=pool):
             yield Coordinate(side, by)
+            yield from () if pool.among is None else (pool.among,)
+            yield from () if pool.heads is None else (pool.heads,)
         case Multiple(factor=factor):
             yield factor
         case Sum():

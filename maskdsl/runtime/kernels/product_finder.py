@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.selection import PooledInPart
 from maskdsl.base.errors.calls.vectors import VectorLength
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.products_module import emit_products
@@ -57,9 +58,12 @@ class ProductFinder:
         """The products of q [batch, heads, queries, dim], and k and v [batch, key heads, keys, dim] with pooled keys.
 
         `inputs` are those known before, by declared name. `positions`, int64 [batch, queries], are declared ones; None
-        for all queries. Keys are the first ones of the pattern. Raises `VectorLength`.
+        for all queries. Keys are the first ones of the pattern. Raises `VectorLength`, and
+        `PooledInPart` where some of the tokens are pooled.
         """
         names, mask = self.plan.input_identifiers, self.plan.mask
+        if positions is not None and mask.pooled_vectors:
+            raise AttnError(PooledInPart(pattern=mask.name, span=mask.span))
         _check_lengths(mask, q.shape[-1], v.shape[-1])
         values = {names[each.name]: as_value(each, inputs[each.name]) for each in mask.unmultiplied}
         values |= self.curves(q.device)

@@ -38,6 +38,15 @@ class LaidOutProducts(Diagnostic):
     pattern: str
 
 
+class PooledInPart(Diagnostic):
+    code = "E380"
+    message = "the score of `{pattern}` pools vectors of tokens, and the call has some of the tokens only"
+    label = "this pattern"
+    help = "give all queries and keys in one call, without `query_start` and `key_lengths`, and not packed"
+
+    pattern: str
+
+
 class AbsentQueries(Diagnostic):
     code = "E453"
     message = "the route `{route}` of `{pattern}` needs queries that are not in this call"
