@@ -185,7 +185,10 @@ class _Binder:
                     frame.add(each.with_notes(Note("in this layer", call.span)))
                 return None
             if not mask.is_layer:
-                frame.add(stacks.CrossAttentionLayer(span=call.span, pattern=name))
+                kind, reason = "cross-attention", "its queries and keys are different tokens"
+                if mask.queries.is_pooled:
+                    kind, reason = "attention of pools", "its output has rows for pools, and its input has none"
+                frame.add(stacks.CrossAttentionLayer(span=call.span, pattern=name, kind=kind, reason=reason))
                 return None
             self.called[key] = self.masks.setdefault((name, mask.parameters), mask)
         return self.called[key]

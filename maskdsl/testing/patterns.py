@@ -157,15 +157,8 @@ class _DrawnPattern:
         return DrawnSpace(name, tuple(axes))
 
     def draw_pooled(self, name: str, source: DrawnSpace) -> DrawnSpace:
-        """A space of boxes of the source, some larger than the source, or of groups, some without tokens."""
+        """A space of boxes of the source; some boxes are larger than the source."""
         kind = choose(self.draw, ("mean", "max", "min"))
-        if self.draw(st.integers(0, 2)) == 0:
-            count, axis = self.draw(st.integers(1, 6)), choose(self.draw, source.names)
-            computed = f"coord {source.name}.of_{name} = {axis} % {count + 1} - 1"
-            given = f"input of_{name}: int[{choose(self.draw, ('', 'batch, '))}{source.name}]"
-            self.lines += [f"space {name} = {kind}({source.name} by of_{name}, {count})"]
-            self.lines += [choose(self.draw, (computed, given))]
-            return DrawnSpace(name, ((name, count),))
         if self.draw(st.booleans()):
             sides = [self.draw(st.integers(1, 9))] * len(source.axes)
             box = str(sides[0])

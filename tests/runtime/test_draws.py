@@ -146,3 +146,10 @@ def test_costs_what_is_drawn() -> None:
     MODULE["bigbird"].bind(n=2**19, block=64)
     MODULE["near"].bind(n=2**14)
     assert time.process_time() - began < 10
+
+
+def test_explanations_say_what_was_drawn() -> None:
+    mask = MODULE["bigbird"].bind(heads=1)
+    drawn = next(k for k in range(96) if mask.dense()[40, k] and k // 8 not in (0, 4, 5, 6, 11))
+    text = str(mask.explain(40, drawn))
+    assert "drawn: group 5 of `b` selected groups" in text and f"the key is in group {drawn // 8}" in text, text

@@ -317,3 +317,21 @@ def test_mistakes(code: str, call: Any) -> None:
     with pytest.raises(AttnError) as raised:
         call(attention, [torch.randn(1, 1, 19, 4) for _ in "qkv"], torch.tensor(ROWS[2:3]))
     assert [each.code for each in raised.value.diagnostics][:1] == [code], str(raised.value)
+
+
+def test_explanations_say_which_pool_has_no_tokens() -> None:
+    """Whatever the other side has of the same name."""
+    text = """
+    pattern p(n = 8) {
+        space t[n]
+        input c: int[t]
+        space g = mean(t by c, 4)
+        queries g ++ t
+        keys t ++ g
+        attend t -> g where k.last <= q.t
+        score s + float(q.last) if g -> all else s
+    }"""
+    explanation = maskdsl.parse(text)["p"].bind().explain(4, 8 + 3, c=torch.arange(8) % 3)
+    assert explanation.verdict == "query 4 does not attend key 11: <text>:5 forbids it"
+    assert "the pool of the key has no tokens" in str(explanation)
+    assert str(maskdsl.parse(text)["p"].bind().explain(11, 8, c=torch.arange(8) % 3)).endswith("allows it")

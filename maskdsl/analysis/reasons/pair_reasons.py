@@ -4,7 +4,7 @@ The conditions of a line are those of its text, bound again one by one, so that 
 is one condition, whose keys along an axis are listed, and not what it expands to.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -38,6 +38,7 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.route_candidates import CandidateBounds
+from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import MaskIR, Sequence, Space
 from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.meaning.coordinates import Coordinates
@@ -106,7 +107,8 @@ def _coordinates(pair: Pairs, sequence: Sequence, position: int) -> dict[str, in
     read = reads(*(clause.relation for clause in (*mask.attend, *mask.require)))
     needed = {each.name for each in read.coordinates}
     for definition in sequence.coordinates:
-        if definition.name in needed and any(name == space.name for name, _ in definition.sources):
+        known_here = trace(sequence, [Coordinate(Side.TOKEN, definition.name)]).inputs <= pair.inputs.keys()
+        if known_here and definition.name in needed and any(name == space.name for name, _ in definition.sources):
             values[definition.name] = known.values(definition.name)[position].item()
     return values
 
@@ -144,6 +146,15 @@ class _LineReasons:
             line, value = self.line("require", require, known, asked)
             asked, known = asked and line.reason.holds, assuming(known, value)
             yield line
+        yield from self.without_tokens({each.span for each in requires})
+
+    def without_tokens(self, written: Container[Span]) -> Iterator[LineReason]:
+        """Yields the lines of pools that forbid the pair as they have no tokens: what no `require` line says."""
+        for clause in self.pair.mask.require:
+            if clause.span is not None and clause.span not in written and not self.holds(clause.relation, True):
+                side = next(each.side for each in reads(clause.relation).coordinates)
+                reason = Reason(on_one_line(clause.span), False, f"the pool of the {side} has no tokens")
+                yield LineReason(line_of(clause.span), "require", reason)
 
     def line(
         self, kind: str, statement: tree.AttendStatement | tree.RequireStatement, frame: Frame, asked: bool

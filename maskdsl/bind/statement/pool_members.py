@@ -118,16 +118,15 @@ def _position(cell: Sequence[Expression], lengths: tuple[int, ...]) -> Expressio
 
 
 def without_unread(declared: Declared, expressions: Iterable[Expression]) -> Declared:
-    """The declarations without the facts about pools that neither `expressions` nor other statements read."""
+    """The declarations without the facts about pools that neither `expressions` nor other statements read of a side."""
     every = [*expressions, *(each for routed in declared.routed for each in route_expressions(routed))]
-    for side in sides_of(declared):
-        sequence = declared.side(side).sequence
-        every += [*sequence.computed, *sequence.sort_keys]
-        every += [each for route in declared.routed if isinstance(route, Route) for each in route.over_token(side)]
-    unread = declared.facts.difference(each.name for each in reads(*every).coordinates)
     gone = set[str]()
     for side in sides_of(declared):
-        before = declared.side(side)
+        before, sides = declared.side(side), (Side.QUERY, Side.KEY) if declared.self_attention else (side,)
+        groups = [each for route in declared.routed if isinstance(route, Route) for each in route.over_token(side)]
+        of_tokens = [*before.sequence.computed, *before.sequence.sort_keys, *groups]
+        read = (each.name for each in reads(*every, *of_tokens).coordinates if each.side in (*sides, Side.TOKEN))
+        unread = declared.facts.difference(read)
         kept = tuple(each for each in before.sequence.coordinates if each.name not in unread)
         dropped = (each for each in before.sequence.coordinates if each.name in unread)
         gone |= {source.input for each in dropped for _, source in each.sources if isinstance(source, Given)}

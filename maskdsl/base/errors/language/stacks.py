@@ -64,10 +64,12 @@ class DifferentLengths(Diagnostic):
 
 class CrossAttentionLayer(Diagnostic):
     code = "E267"
-    message = "`{pattern}` is cross-attention, which cannot be a layer of a stack"
-    label = "its queries and keys are different tokens"
+    message = "`{pattern}` is {kind}, which cannot be a layer of a stack"
+    label = "{reason}"
 
     pattern: str
+    kind: str
+    reason: str
 
 
 class DifferentInputs(Diagnostic):
