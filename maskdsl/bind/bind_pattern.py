@@ -23,7 +23,7 @@ from maskdsl.bind.expression.names import OF_CALLS
 from maskdsl.bind.expression.table_inputs import declare
 from maskdsl.bind.statement.branch_statements import BranchPattern, branch_patterns
 from maskdsl.bind.statement.coord_statements import auto_spaces, with_coordinate, with_given, with_hidden, with_order
-from maskdsl.bind.statement.empty_spaces import without_empty_spaces
+from maskdsl.bind.statement.empty_spaces import inputs_left_out, without_empty_spaces
 from maskdsl.bind.statement.macro_names import macro_mistakes
 from maskdsl.bind.statement.made_inputs import made_inputs
 from maskdsl.bind.statement.normalization import bound_normalization, by_what_they_read, of_query
@@ -88,7 +88,7 @@ def bind(
     report = Report(work=WorkSpent(together=together or Together()))
     whole = checked_heads(heads, report)
     written = find_pattern(program, pattern)
-    declaration = _with_tokens(program, written, values, whole)
+    declaration = with_tokens(program, written, values, whole)
     parameters, names, frame = _opened(program, declaration, values, whole, report)
     unknown_axes(parameters, declaration, frame)
     orders = order_statements(declaration, order)
@@ -103,7 +103,7 @@ def bind(
         whole = replace(whole, key_heads=whole.whole)
     here = None if whole == Heads(whole.whole) else whole
     if declaration is not written:
-        mask = replace(mask, unread=(*mask.unread, *(_inputs_of(written) - _inputs_of(declaration))))
+        mask = replace(mask, unread=(*mask.unread, *inputs_left_out(written, declaration)))
     mask = replace(mask.throughout(lambda each: replace(each, parameters=shown, whole=here)), cautions=cautions)
     verify(mask)
     return mask
@@ -118,7 +118,7 @@ def frame_at(
     """
     report = Report()
     whole = checked_heads(heads, report)
-    declaration = _with_tokens(program, find_pattern(program, pattern), values, whole)
+    declaration = with_tokens(program, find_pattern(program, pattern), values, whole)
     _, names, frame = _opened(program, declaration, values, whole, report)
     for each in branch_patterns(declaration, replace(frame, names=names.last)) if branch else ():
         if branch in (each.name, each.statement.name.id):
@@ -136,14 +136,14 @@ def branches_of(
     if not any(isinstance(each, tree.BranchStatement) for each in declaration.statements):
         return ()
     whole = checked_heads(heads, report)
-    declaration = _with_tokens(program, declaration, values, whole)
+    declaration = with_tokens(program, declaration, values, whole)
     _, names, frame = _opened(program, declaration, values, whole, report)
     branches = branch_patterns(declaration, replace(frame, names=names.last))
     report.check()
     return branches
 
 
-def _with_tokens(
+def with_tokens(
     program: Program, declaration: tree.PatternDeclaration, values: Mapping[str, object], heads: Heads
 ) -> tree.PatternDeclaration:
     """The pattern without its empty spaces, as far as their lengths are right; wrong ones are reported later."""
@@ -160,10 +160,6 @@ def _with_tokens(
         return None if known is None else int(known)
 
     return without_empty_spaces(declaration, length)
-
-
-def _inputs_of(declaration: tree.PatternDeclaration) -> set[str]:
-    return {each.name.id for each in declaration.statements if isinstance(each, tree.InputStatement)}
 
 
 def _opened(

@@ -12,9 +12,10 @@ from torch import Tensor
 from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.errors.language.patterns import FollowedBranches
-from maskdsl.bind.bind_pattern import branches_of, order_statements
+from maskdsl.bind.bind_pattern import branches_of, order_statements, with_tokens
 from maskdsl.bind.expression.sparse_inputs import SPARSE
 from maskdsl.bind.statement.branch_statements import BranchPattern
+from maskdsl.bind.statement.empty_spaces import inputs_left_out
 from maskdsl.bind.statement.made_inputs import declared_at_any_length, made_inputs
 from maskdsl.bind.statement.unread_inputs import names_called, unread_inputs
 from maskdsl.emit.plan import make_plan
@@ -84,7 +85,9 @@ class Following:
         """The names that a call of the pattern takes, or of one of its branches as a pattern of its own."""
         orders = order_statements(self.program.patterns[self.pattern], self.order)
         orders = tuple(each for each in orders if isinstance(each, OrderStatement | AutoOrderStatement))
-        unread = unread_inputs(declaration, orders)
+        known = {**dict.fromkeys(self.follow, _SOME_LENGTH), **dict(self.values)}
+        written, declaration = declaration, with_tokens(self.program, declaration, known, self.heads)
+        unread = unread_inputs(declaration, orders) + inputs_left_out(written, declaration)
         declared = (each for each in declaration.statements if isinstance(each, InputStatement))
         read = {each.name.id: each for each in declared if each.name.id not in unread}
         inputs = {name: each.span for name, each in read.items()}

@@ -41,6 +41,16 @@ def test_lines_about_an_empty_space_say_nothing() -> None:
     assert maskdsl.parse(without_pool(GUIDED))["guided"].bind(words=3).query_length == 19
 
 
+def test_lengths_that_follow_tensors_leave_out_inputs_of_empty_spaces() -> None:
+    text = """pattern p(n, words = 0) { space text[words] space image[n] tokens text ++ image  input depth: float[text]
+    attend all -> image  score s + (q.depth if text -> image else 0.0) }"""
+    attention = maskdsl.parse(text)["p"].compile(follow="n")
+    q, k, v = torch.randn(3, 1, 1, 7, 8).unbind()
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    for given in ({}, {"depth": torch.empty(0)}):
+        torch.testing.assert_close(attention(q, k, v, **given), expected)
+
+
 def test_pools_of_an_empty_space_are_empty() -> None:
     text = """pattern p(words = 0) { space text[words] space image[9] space coarse = mean(text, 2)
     queries image keys image ++ coarse  attend all -> image  attend all -> coarse where k.coarse < 3 }"""

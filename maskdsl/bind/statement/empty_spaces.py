@@ -35,6 +35,13 @@ def without_empty_spaces(
     return replace(declaration, statements=tuple(statements))
 
 
+def inputs_left_out(written: tree.PatternDeclaration, present: tree.PatternDeclaration) -> tuple[str, ...]:
+    """The inputs of a pattern that are of its empty spaces alone."""
+    kept = {each.name.id for each in present.statements if isinstance(each, tree.InputStatement)}
+    every = (each.name.id for each in written.statements if isinstance(each, tree.InputStatement))
+    return tuple(name for name in every if name not in kept)
+
+
 def _is_about(statement: tree.Statement, empty: _Lengths) -> bool:
     """Whether a statement is about an empty space alone."""
     match statement:
