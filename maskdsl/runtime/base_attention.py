@@ -26,6 +26,7 @@ from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode.decode_call import attend
 from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
 from maskdsl.runtime.decode.regrouped import two_passes
+from maskdsl.runtime.kernels.product_finder import queries_at_once
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
@@ -392,7 +393,7 @@ class BaseAttention(nn.Module):
             check_reads(self._compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
         if self._signature.multiplies:
-            return attend_multiplied(q, k, v, inputs, self._handle)
+            return self._multiplied(q, k, v, inputs)
         # While torch.compile traces lengths that follow the tensors, no mask is bound yet: then there is one pass.
         if self._signature.is_routed and (isinstance(self._compiled, Bound) or not is_compiling()):
             compiled = self._compiled.bound(q.shape[2], k.shape[2])
@@ -407,6 +408,20 @@ class BaseAttention(nn.Module):
                 return results
         out, lse = ATTENTION(q, k, v, inputs, self._handle, layout, options.wants_lse)
         return out, lse
+
+    def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """A call whose products are computed before it: in chunks of queries, if there are many."""
+        step = None
+        if not is_compiling() and not any(map(is_mapped, (q, k, v, *inputs))):
+            step = queries_at_once(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q)
+        if step is None:
+            return attend_multiplied(q, k, v, inputs, self._handle)
+        chunks = (
+            attend(self._handle, chunk, k, v, inputs, call_positions(chunk, number * step, None, None, None))
+            for number, chunk in enumerate(torch.split(q, step, dim=2))
+        )
+        outs, lses = zip(*chunks, strict=True)
+        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
     @overload
     def varlen(

@@ -6,7 +6,10 @@ import torch
 import maskdsl
 from maskdsl.api.verify import verify
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.runtime import base_attention
 from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.decode import decode_call
+from maskdsl.runtime.kernels import product_finder
 from tests.support.dot_checks import bound, check_chunks, check_gradients, check_meaning, check_packed
 from tests.support.dot_patterns import CASES
 
@@ -163,6 +166,22 @@ def test_dropped_pairs_add_no_vector(backend: str) -> None:
     ones, plain = maskdsl.parse(text)["p"], maskdsl.parse("pattern p(n = 20) { space tokens[n] attend causal }")["p"]
     out = ones.bind(heads=2).compile(backend)(q, k, v, t=torch.ones(2, 4), dropout_p=0.4, seed=3)
     torch.testing.assert_close(out, plain.bind(heads=2).compile(backend)(q, k, v + 1, dropout_p=0.4, seed=3))
+
+
+@pytest.mark.parametrize("name", ["transformer_xl", "shaw_values"])
+def test_many_products_are_computed_in_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they take memory linear in n; results and gradients are the same."""
+    monkeypatch.setattr(product_finder, "MOST_PRODUCTS", 64)
+    monkeypatch.setattr(product_finder, "_FEWEST_QUERIES", 16)
+    calls: list[int] = []
+
+    def counted(handle: str, q: torch.Tensor, *others: object) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(q.shape[2])
+        return decode_call.attend(handle, q, *others)
+
+    monkeypatch.setattr(base_attention, "attend", counted)
+    check_gradients(name, "tiled")
+    assert calls == [16, 16, 5]
 
 
 def test_pools_need_all_tokens() -> None:

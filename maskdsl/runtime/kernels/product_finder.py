@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from types import ModuleType
 from typing import NamedTuple
 
@@ -13,11 +14,32 @@ from maskdsl.base.errors.calls.selection import PooledInPart
 from maskdsl.base.errors.calls.vectors import VectorLength
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.products_module import emit_products
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import DimensionKind, MaskIR, Normalize
 from maskdsl.ir.values.token_vectors import TableRow, Vector, vector_leaves
 from maskdsl.runtime.base.call_cache import CallStates, Curves, curves_of
 from maskdsl.runtime.base.input_tensors import as_value
 from maskdsl.runtime.base.module_cache import load_module
+
+MOST_PRODUCTS = 2**27
+"""The most products of queries with entries of tables that a call computes at once: 512 MiB of float32."""
+_FEWEST_QUERIES = 128
+
+
+def queries_at_once(mask: MaskIR, q: Tensor) -> int | None:
+    """How many queries a call takes at a time, so that products take memory linear in n; None for all of them.
+
+    What needs all queries takes all: routes, pools, and other normalizations than by query.
+    """
+    windows = [each.windows for each in mask.products if each.per is Side.QUERY] + [
+        each.windows for each in mask.values
+    ]
+    entries = sum(prod(each.count for each in of_product) for of_product in windows)
+    needs_all = mask.routed or mask.pooled_vectors or mask.keys.is_pooled or mask.queries.is_pooled
+    a_query = q.shape[0] * q.shape[1] * entries
+    if needs_all or mask.normalize is not Normalize.BY_QUERY or a_query * q.shape[2] <= MOST_PRODUCTS:
+        return None
+    return max(_FEWEST_QUERIES, MOST_PRODUCTS // 4 // a_query)
 
 
 class Products(NamedTuple):
