@@ -7,7 +7,7 @@ import torch
 
 import maskdsl
 from maskdsl.cli.stages import STAGES
-from tests.support.normalized import CASES, check
+from tests.support.normalized import CASES, assert_no_gradient_of_nothing, check
 
 
 @pytest.mark.parametrize("backend", ["tiled", "reference"])
@@ -71,6 +71,12 @@ def test_numbers_that_are_not_finite_stay_among_what_attends(lines: str, value: 
         grads = torch.autograd.grad(out.sum(), leaves)
         assert all(x[..., 4:, :].isfinite().all() for x in (out, *grads[:3])), (lines, position)
         assert grads[3][4:].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("normalize", ["none", "softmax by k"])
+def test_queries_without_keys_send_no_gradient(normalize: str, backend: str) -> None:
+    assert_no_gradient_of_nothing(normalize, backend)
 
 
 x = torch.randn(1, 1, 9, 4, generator=torch.Generator().manual_seed(0))

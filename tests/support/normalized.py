@@ -122,6 +122,18 @@ def _close(what: str, found: Tensor, expected: Tensor, room: float) -> None:
     torch.testing.assert_close(found / size, expected / size, rtol=0, atol=room, msg=lambda text: f"{what}: {text}")
 
 
+def assert_no_gradient_of_nothing(normalize: str, backend: str) -> None:
+    """Whatever gradient arrives for the output of a query without keys."""
+    text = f"pattern p(n = 9) {{ space t[n] attend causal and q != 3 normalize {normalize} }}"
+    leaves = [torch.randn(1, 1, 9, 16, generator=torch.Generator().manual_seed(n)).requires_grad_() for n in range(3)]
+    out = maskdsl.parse(text)["p"].bind().compile(backend)(*leaves)
+    toward = torch.ones_like(out)
+    expected = torch.autograd.grad(out, leaves, toward, retain_graph=True)
+    toward[:, :, 3] = torch.nan
+    for found, wanted in zip(torch.autograd.grad(out, leaves, toward), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
 # The oracles
 
 

@@ -9,11 +9,12 @@ import sys
 import torch
 
 from tests.support import dropout
-from tests.support.normalized import CASES, check
+from tests.support.normalized import CASES, assert_no_gradient_of_nothing, check
 
 OWN = ("ReLU",)
 
 if __name__ == "__main__":
+    assert_no_gradient_of_nothing("none", "triton")
     whole = sys.argv[1:] == ["whole"]
     for name in CASES if whole else OWN:
         check(CASES[name], "triton")

@@ -11,6 +11,7 @@ from maskdsl.ir.rewrites.branches import derivatives_are_finite
 _COUNTED = "p = p * torch.where(attends & (p != 0), weights, 0)"
 _COUNTED_ALONE = "p = p * torch.where(attends & ((p != 0) | weights.isfinite()), weights, 0)"
 """Without a softmax the derivative by a probability of 0 is the weight."""
+_RESULTS_ALONE = "out = (p @ v).masked_fill(~attends.any(dim=-1, keepdim=True), 0)"
 
 
 def emit_reference(plan: KernelPlan) -> str:
@@ -41,6 +42,6 @@ def emit_reference(plan: KernelPlan) -> str:
             "score": score,
             "softmax": None if softmax else ["p = s.masked_fill(~attends, 0)"],
             "weight": weight if mask.weight is not None else [],
-            "results": None if softmax else ["return (p @ v).to(q.dtype), p.new_zeros(p.shape[:3])"],
+            "results": None if softmax else [_RESULTS_ALONE, "return out.to(q.dtype), p.new_zeros(p.shape[:3])"],
         },
     )

@@ -5,21 +5,28 @@ from maskdsl.ir.mask import Normalize
 
 _FORWARD = {
     "lowest": [],
-    "softmax_start": [],
-    "full_softmax": ["p = s"],
+    "softmax_start": ["l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
+    "full_softmax": ["p = s", "l_i += 1.0"],
     "full_rescale": [],
-    "partial_softmax": ["p = tl.where(attends, s, 0.0)"],
+    "partial_softmax": ["p = tl.where(attends, s, 0.0)", "l_i += tl.max(tl.where(attends, 1.0, 0.0), 1)"],
     "partial_rescale": [],
-    "softmax_end": ["lse_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
+    "softmax_end": [
+        "# In place of a log-sum-exp: 0, and minus infinity for a query without keys, which has no gradient.",
+        'lse_i = tl.where(l_i > 0, 0.0, float("-inf"))',
+    ],
 }
 _DECODE = {
-    **{name: lines for name, lines in _FORWARD.items() if not name.startswith("full")},
+    "lowest": [],
+    "softmax_start": [],
+    "partial_softmax": ["p = tl.where(attends, s, 0.0)"],
+    "partial_rescale": [],
     "softmax_end": [],
     "lse": [],
     "merge_kernel": [],
     "merge": ["if splits > 1:", "    out = partial_out.sum(dim=0).to(q.dtype)", "lse.zero_()"],
 }
 _BACKWARD = {
+    "kernel_lse": ["kernel_lse, dropped = lse, lse == -torch.inf"],
     "query_full_probability": ["p = s"],
     "query_full_slope": [],
     "query_partial_probability": ["p = tl.where(attends, s, 0.0)"],
