@@ -230,8 +230,8 @@ def _inputs(mask: Mask, case: Case) -> dict[str, Array]:
     random = np.random.default_rng(case.seed)
     if random.random() < 0.5:
         return inputs
-    lists = {each.name for each in mask.inputs if each.sparse}
-    return {name: value if name in lists else random.permuted(value) for name, value in inputs.items()}
+    fixed = {each.name for each in mask.inputs if each.sparse or not each.dimensions}
+    return {name: value if name in fixed else random.permuted(value) for name, value in inputs.items()}
 
 
 # Comparing

@@ -160,6 +160,17 @@ def test_shards_take_the_key_heads_of_the_whole() -> None:
     torch.testing.assert_close(shard(q[:, 4:], k[:, 2:], v[:, 2:], **inputs), whole[:, 4:])
 
 
+def test_inputs_by_key_head_decide_tiles() -> None:
+    mask = bound("input worth: float[key_heads, tokens]  attend causal and k.worth > 0.0", key_heads=2)
+    worth = torch.randn(2, N)
+    attends = (BACK >= 0) & (worth.repeat_interleave(2, 0)[:, None] > 0)
+    q, k, v = vectors(2)
+    for backend in BACKENDS:
+        found = mask.compile(backend)(q, k, v, worth=worth)
+        torch.testing.assert_close(found, softmax(q, k, v, attends, lambda s: s))
+    assert mask.stats(worth=worth).total.attended == int(attends.sum())
+
+
 def test_a_wrong_number_of_key_heads_is_told() -> None:
     mask = bound("input worth: float[key_heads, tokens]  attend causal  score s + k.worth", key_heads=2)
     with pytest.raises(maskdsl.AttnError, match=r"E412.*\(4, 23\).*key_heads = 2"):

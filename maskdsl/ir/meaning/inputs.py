@@ -141,7 +141,7 @@ def unfit(
     """
     expected = [sizes.get(each.kind, each.given_size) for each in declared.held]
     one = [
-        1 if each.kind in _SPREADING and length == 1 else size
+        length if each.kind in _SPREADING and length in (1, each.size) else size
         for each, size, length in zip(declared.held, expected, shape, strict=False)
     ]
     if not _fits(shape, [*one, *expected[len(one) :]]):

@@ -1,6 +1,7 @@
 """From the tensors that callers give to those that a mask reads, with gradients: sides of size 1, key heads, `dim`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ def _whole(declared: Input, x: Tensor, batch: int, lengths: Mapping[str, int]) -
     for axis, side in enumerate(declared.held):
         if side.shared > 1 and shape[axis] != 1:
             if shape[axis] != side.given_size:
-                raise AttnError(*unfit(declared, tuple(x.shape), declared.type, "", {}))
+                sides = tuple(replace(each, size=each.given_size, shared=1) for each in declared.dimensions)
+                raise AttnError(*unfit(replace(declared, dimensions=sides), tuple(x.shape), declared.type, "", {}))
             x = x.repeat_interleave(side.shared, dim=axis)
             shape[axis] *= side.shared
         elif shape[axis] == 1 and side.kind is DimensionKind.BATCH:

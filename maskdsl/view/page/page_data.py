@@ -8,6 +8,7 @@ from maskdsl.base.errors.commands.page import PageTooLarge
 from maskdsl.base.records import dataclass
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import batch_entries, whole_arrays
 from maskdsl.ir.ops import Array
 from maskdsl.syntax.tree import PatternDeclaration
 from maskdsl.view import units
@@ -46,6 +47,7 @@ def page_data(subject: Subject) -> dict[str, Any]:
     mask, blobs = subject.masks[0], Blobs()
     masks = subject.masks if subject.fixed else usual_orders(mask)
     layouts = measure(masks, subject.blocks or usual_blocks(mask), subject.inputs)
+    inputs = whole_arrays(mask, subject.inputs, batch_entries(mask, subject.inputs))
     classes = _chosen(classes_of_heads(layouts), subject.heads)
     heads = [members[0] for members in classes]
     data = {
@@ -62,8 +64,8 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "total": total_name(mask.heads, layouts[0][0].figures.batch),
         "layers": subject.layers,
         "source": source(subject.declaration),
-        **pairs_data(subject.declaration, mask, subject.inputs, classes, blobs),
-        "orders": orders_data(layouts, heads, subject.inputs, blobs),
+        **pairs_data(subject.declaration, mask, inputs, classes, blobs),
+        "orders": orders_data(layouts, heads, inputs, blobs),
         "blobs": blobs.list,
     }
     if blobs.size > LARGEST_PAGE:
