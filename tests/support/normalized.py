@@ -182,6 +182,13 @@ def affine_factor(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor) -> Results:
     return times_values(s.softmax(dim=-1) * alpha[..., None], v), s.logsumexp(dim=-1)
 
 
+def affine(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, beta: Tensor) -> Results:
+    """Affine-Scaled attention: alpha of a query times its softmax, plus beta of all values that it attends."""
+    attends = causal(q.shape[2])
+    p = scores(q, k).masked_fill(~attends, -torch.inf).softmax(dim=-1) * alpha[..., None]
+    return times_values(p + beta[..., None] * attends, v), None
+
+
 SIZE, OVERLAP, SIDE = 4, 2, 8
 """Of HAT: a window of queries, how far a window of keys reaches beyond it, and the image."""
 
@@ -283,6 +290,14 @@ CASES = {
         "pattern p(n) { space tokens[n] input alpha: float[batch, heads, tokens] attend causal weight q.alpha }",
         affine_factor,
         {"alpha": (2, 4, 21)},
+    ),
+    "affine": Normalized(
+        "pattern p(n) { space tokens[n]"
+        " input alpha: float[batch, heads, tokens] input beta: float[batch, heads, tokens]"
+        " branch scaled { attend causal weight q.alpha } branch added { attend causal score 1.0 normalize none"
+        " weight q.beta } }",
+        affine,
+        {"alpha": (2, 4, 21), "beta": (2, 4, 21)},
     ),
     "HAT": Normalized(
         "pattern p(h = 8, w = 8, size = 4, overlap = 2) { space image[y = h, x = w]"
