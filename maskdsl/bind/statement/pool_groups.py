@@ -89,6 +89,8 @@ def _coordinate(node: tree.Expression, source: ir.Space, frame: Frame, alone: "A
     nearest = frame.nearest(node.id, alone.frame.declared.queries.coordinate_names())
     hint = f"declare it: `input {node.id}: int[{source.name}]` if calls give it, else `coord {node.id} = ...`"
     hint = hint if nearest is None else f"did you mean `{nearest}`?"
+    routes = (each.name.id for each in alone.declaration.statements if isinstance(each, tree.RouteStatement))
+    hint = "it is a route, which is found after pools are made" if node.id in routes else hint
     return frame.add(NoPoolCoordinate(span=node.span, source=source.name, what=f"`{node.id}`", hint=hint))
 
 
