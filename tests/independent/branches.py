@@ -51,7 +51,7 @@ def add_lines(program: "Program") -> None:
     if program.groups and program.chance(0.4):
         group = program.random.choice(list(program.groups))
         kind = program.pick("mean", "max", "sum")
-        keys = "k" if group == "i" else f"{kind}(k, {group})"
+        keys = "k" if group == "i" else f"{kind}(k by {group})"
         program.lines.append(f"route picked = topk({program.pick('1', '2', *program.constants)}, dot(q, {keys}))")
         program.routes.append("picked")
     begin = len(program.lines)
