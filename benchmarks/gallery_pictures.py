@@ -48,7 +48,7 @@ def draw(masks: Sequence[Mask], inputs: Mapping[str, Array]) -> Drawing:
     mask = masks[0]
     scale = fit((mask.query_length, mask.key_length), (CELLS, CELLS))
     maps = [tiles(each.ir, scale.block, inputs) for each in masks]
-    classes = list(head_classes(maps[0], range(mask.heads)).values())[:MOST_PANELS]
+    classes = list(head_classes(maps[0].class_of_head, range(mask.heads)).values())[:MOST_PANELS]
     panels = [
         [colour_numbers(count_cells(each.tile_map(members[0]), each.key_blocks, scale.tiles)) for members in classes]
         for each in maps

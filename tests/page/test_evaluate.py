@@ -11,7 +11,7 @@ import maskdsl
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.ir.facts.route_candidates import most
 from maskdsl.ir.meaning.evaluate import Pairs
-from maskdsl.ir.meaning.inputs import relation_inputs
+from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op, Type
@@ -197,3 +197,25 @@ def test_what_is_bound_can_be_wide():
         if "wide" in each
     ]
     assert {each["op"] for each in wide} == {"constant", "multiply"}
+
+
+LISTS = """
+pattern drawn(n = 37) {
+    space tokens[n]
+    input edge: sparse[tokens, tokens]
+    input kind: int[edge]
+    input chosen: sparse[heads, 5, 5]
+    attend edge[q, k] and kind[q, k] > 0
+    attend not edge[k, q] and chosen[head, q // 8, k // 8]
+}
+"""
+
+
+def test_lists(evaluate):
+    mask = maskdsl.parse(LISTS)["drawn"].bind(heads=3)
+    random = np.random.default_rng(0)
+    pairs = np.array(np.nonzero(random.random((37, 37)) < 0.2))[:, ::-1]
+    starts = np.broadcast_to(np.arange(6) * 3, (3, 6))
+    columns = random.integers(-1, 5, (3, 15))
+    given = {"edge": pairs, "kind": random.integers(-1, 2, pairs.shape[1]), "chosen": (starts, columns)}
+    compare(evaluate, mask.pattern.declaration, mask.ir, input_arrays(mask.ir, given, ()))
