@@ -14,7 +14,7 @@ from maskdsl.analysis.reach.arrival import NEVER
 from maskdsl.analysis.reach.components import Components, components_of_graph
 from maskdsl.analysis.reach.hops import estimate_runs, find_layer
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.ir.meaning.pooling import all_tokens
+from maskdsl.ir.meaning.pooling import PoolMeaning
 from tests.support.drawn import examples
 
 PATTERNS = """
@@ -63,7 +63,7 @@ def relations(stack):
     own = np.eye(stack.length, dtype=bool)
     found = []
     for mask in stack.layers:
-        made_of = own if mask.ir.self_attention else all_tokens(mask.ir.keys, own.astype(float)) > 0
+        made_of = own if mask.ir.self_attention else PoolMeaning(mask.ir, {}).all_tokens(mask.ir.keys, own.astype(float)) > 0
         found.append(np.logical_or.reduce([own, *(mask.dense(head) @ made_of for head in range(mask.heads))]))
     return found
 

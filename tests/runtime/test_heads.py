@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.analysis.tiles.mask_tiles import tiles_with_pairs
 from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.backends.tiled_backend import Schedules
 from maskdsl.runtime.backends.triton_backend import column_runs, runs
@@ -27,15 +28,15 @@ CASES = [
 @pytest.mark.parametrize(("file", "pattern", "values", "different"), CASES, ids=[case[1] for case in CASES])
 def test_nothing_is_kept_twice(file: str, pattern: str, values: dict[str, int], different: int) -> None:
     """Many heads have the maps, the lists for kernels and the schedules that as many heads have as there are rules."""
-    few, many = (
-        maskdsl.load(EXAMPLES / f"{file}.attn")[pattern].bind(**values, heads=heads).tiles((16, 16))
+    (few, _), (many, pairs) = (
+        tiles_with_pairs(maskdsl.load(EXAMPLES / f"{file}.attn")[pattern].bind(**values, heads=heads).ir, (16, 16))
         for heads in (different, 4 * different)
     )
     assert len(many.head_classes) == len(set(many.class_of_head.ravel().tolist())) == different
     assert all(one == other for one, other in zip(few.head_classes, many.head_classes, strict=True))
     for lists in (runs, column_runs):
         assert all(map(torch.equal, lists(few, CPU)[1:], lists(many, CPU)[1:]))
-    schedules = Schedules(many)
+    schedules = Schedules(many, pairs)
     assert len(schedules.groups) == different
     work, _ = schedules.work(2, 4 * different, 4 * different)
     assert [groups for groups, _ in work] == list(schedules.groups)

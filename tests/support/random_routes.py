@@ -3,11 +3,11 @@
 from hypothesis import strategies as st
 
 POOLS = ("mean", "max", "sum", "root")
-QUERIES = ("q", *(f"{kind}(q, chunk)" for kind in POOLS), "mean(q by chunk, heads = head // 2)", "sum(q, i, key_head)")
+QUERIES = ("q", *(f"{kind}(q by chunk)" for kind in POOLS), "mean(q by chunk, heads = head // 2)", "sum(q by i, heads = key_head)")
 KEYS = (
     "k",
-    *(f"{kind}(k, chunk)" for kind in POOLS),
-    "max(k, chunk, head // 2)",
+    *(f"{kind}(k by chunk)" for kind in POOLS),
+    "max(k by chunk, heads = head // 2)",
     "mean(k where i % 3 == 1 by chunk)",
     "mean(k by document)",
 )
