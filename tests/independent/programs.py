@@ -14,6 +14,7 @@ from tests.independent.declarations import add_names, add_stack
 from tests.independent.lists import Edges, add_lists, pairs
 from tests.independent.routes import add_routes
 from tests.independent.sinks import add_sinks
+from tests.independent.value_vectors import add_values
 
 SPACES = ("text", "image", "clip")
 AXES = {"text": ("text",), "image": ("y", "x"), "clip": ("t", "u", "w")}
@@ -519,6 +520,7 @@ def draw(seed: int) -> Drawn:
         program.add_relations()
         program.add_scores()
         add_sinks(program)
+        add_values(program)
     program.add_order()
     add_stack(program)
     return Drawn(text_of(program), heads, key_heads, program.batch, program.inputs, program.values, program.files)

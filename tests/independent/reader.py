@@ -190,7 +190,7 @@ class Reader:
                 name = self.name()
                 self.take("=")
                 return "let", name, self.expression()
-            case "attend" | "require" | "score" | "scale" | "weight" | "sink" as which:
+            case "attend" | "require" | "score" | "scale" | "weight" | "sink" | "value" as which:
                 return which, self.expression()
             case "normalize":
                 return "normalize", self.name(), self.name() if self.accept("by") else None

@@ -12,6 +12,7 @@ from tests.independent.programs import Drawn, arrays
 from tests.independent.reader import read
 from tests.independent.selection import needs_others
 from tests.independent.tokens import Token
+from tests.independent.value_vectors import Row, moved, rows
 
 DIM = 4
 LARGEST = 1e290
@@ -20,12 +21,13 @@ LARGEST = 1e290
 
 @dataclass(frozen=True)
 class PairNumbers:
-    """The final score of a pair, the product that it comes from, the weight, and the inputs that were read."""
+    """The final score of a pair, its product, its weight, the inputs that were read, and vectors added to the value."""
 
     score: Number
     dot: Number
     weight: object
     leaves: dict[tuple[str, tuple[int, ...]], Number]
+    rows: list[Row]
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,11 @@ class Truth:
                 lse[batch, head, row] = highest + np.log(shares.sum())
                 shares /= shares.sum()
                 p, rest = np.split(shares, [len(columns)])
-                out[batch, head, row] = (p * weights) @ values[columns]
+                given = [moved(self.inputs, values[n], pair.rows) for n, pair in zip(columns, pairs, strict=True)]
+                attended = np.reshape(given, (len(columns), DIM))
+                out[batch, head, row] = (p * weights) @ attended
                 outer, outer_lse = grad_out[batch, head, row], grad_lse[batch, head, row]
-                along = values[columns] @ outer
+                along = attended @ outer
                 slopes = p * (along * weights - outer @ out[batch, head, row] + outer_lse)
                 for position, (column, pair) in enumerate(zip(columns, pairs, strict=True)):
                     spread(value_backs[column], p[position] * weights[position] * outer, found["v"][batch, shared])
@@ -139,6 +143,8 @@ class Truth:
                     slope = through.get(pair.dot, 0.0) * slopes[position]
                     spread(query_backs[row], slope * keys[column], found["q"][batch, head])
                     spread(key_backs[column], slope * queries[row], found["k"][batch, shared])
+                    for name, at, factor in pair.rows:
+                        found[name][at] += factor * p[position] * weights[position] * outer
                     by_weight = pair.weight.gradients() if isinstance(pair.weight, Number) else {}
                     for (name, index), leaf in pair.leaves.items():
                         found[name][index] += through.get(leaf, 0.0) * slopes[position]
@@ -165,7 +171,7 @@ class Truth:
         leaves: dict[tuple[str, tuple[int, ...]], Number] = {}
         self.meaning.leaves = leaves
         score, dot = self.meaning.score(query, key, float(q @ k), DIM)
-        return PairNumbers(score, dot, self.meaning.weight(query, key), leaves)
+        return PairNumbers(score, dot, self.meaning.weight(query, key), leaves, rows(self.meaning, query, key))
 
     def sinks(self, query: Token) -> "list[SinkNumbers]":
         leaves: dict[tuple[str, tuple[int, ...]], Number] = {}
