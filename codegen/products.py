@@ -113,7 +113,8 @@ def times(vector, factor):
 def with_rows(out, masses, rows):
     """The output [batch, heads, queries, dim] and, for every query, the sum of rows by their masses.
 
-    `masses` are [batch, heads, queries, entries of windows]. A row that is not finite counts where it has mass.
+    `masses` are [batch, heads, queries, entries of windows]. A row that is not finite counts where it has mass. Queries
+    without mass send no gradient, whatever they get.
     """
     rows = rows.flatten(3, -2) if rows.dim() > 4 else rows.unsqueeze(3)
     masses = masses.flatten(3) if masses.dim() > 3 else masses.unsqueeze(-1)
@@ -125,7 +126,8 @@ def with_rows(out, masses, rows):
     else:
         total = masses * clean[:, :, :, 0]
         poisoned = (masses != 0) & broken
-    return (out + total.masked_fill(poisoned != 0, torch.nan)).to(out.dtype)
+    added = out + total.masked_fill(poisoned != 0, torch.nan)
+    return torch.where((masses != 0).any(dim=-1, keepdim=True), added, out).to(out.dtype)
 
 
 def of_heads(k, heads):
