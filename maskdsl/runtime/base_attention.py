@@ -41,6 +41,8 @@ from maskdsl.runtime.varlen import attend_packed
 
 _NOT_GIVEN: Any = None
 """The default of required arguments, so that a missing one is a declared error: graphs cannot trace `takes`."""
+_NO_DROPOUT = 0
+"""The default of `dropout_p`, no float: with `dynamic=True` torch.compile traces calls twice for a default float."""
 
 
 _HELD = ("_handle", "_signature", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
@@ -210,7 +212,7 @@ class BaseAttention(nn.Module):
         page_table: Tensor | None = None,
         page_size: int | None = None,
         routing_state: RoutingState | None = None,
-        dropout_p: float = 0.0,
+        dropout_p: float = _NO_DROPOUT,
         seed: int | Tensor | None = None,
         debug: bool = False,
         **inputs: Any,
@@ -480,7 +482,7 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = None,
         *,
         query_start: Tensor | None = None,
-        dropout_p: float = 0.0,
+        dropout_p: float = _NO_DROPOUT,
         seed: int | Tensor | None = None,
         return_lse: bool = False,
         **inputs: Any,
