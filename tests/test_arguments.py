@@ -63,6 +63,13 @@ CALLS = {
     "bad ends alone": (lambda a: a.varlen(PACKED, PACKED, PACKED, [0, 9]), "E440(?!.*cu_seqlens_k)"),
     "ends of two axes alone": (lambda a: a.varlen(PACKED, PACKED, PACKED, [[0, 8]]), "E439(?!.*cu_seqlens_k)"),
     "routing state": (lambda a: a(X, X, X, routing_state=3), "E460.*`routing_state` is 3"),
+    "dropout": (lambda a: a(X, X, X, dropout_p=np.zeros(2)), "E499.*`dropout_p`"),
+    "a flag for dropout": (lambda a: a(X, X, X, dropout_p=False), "E499.*`dropout_p` is False"),
+    "a seed alone": (lambda a: a(X, X, X, seed="7"), "E499.*`seed`"),
+    "dropout of sequences": (lambda a: a.varlen(PACKED, PACKED, PACKED, [0, 8], dropout_p=torch.ones(2)), "E499"),
+    "no axes of heads": (lambda a: a(X[0, 0], X[0, 0], X[0, 0], query_start=0), "E401.*`q`.*`k`.*`v`"),
+    "a table of one axis": (lambda a: a(X, X, X, page_table=[0]), r"E432.*`page_table` has the shape \(1,\)"),
+    "a table of no axis": (lambda a: a(X, X, X, page_table=0), "E432.*`page_table`"),
     "starts": (lambda a: a.varlen(PACKED, PACKED, PACKED, [0, 8], query_start=object()), "E415"),
 }
 

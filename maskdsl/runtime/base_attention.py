@@ -20,7 +20,7 @@ from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
-from maskdsl.runtime.base.validate import arguments, check_options, check_sums, integers_of
+from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
 from maskdsl.runtime.debugging import check_reads, check_scores
 from maskdsl.runtime.decode.decode_call import attend
@@ -32,7 +32,7 @@ from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
-from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, dropout_inputs
+from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, dropout_inputs, drops
 from maskdsl.runtime.torch_ops.finish_op import finished
 from maskdsl.runtime.torch_ops.hold_op import held_inputs, lengths_of_longest
 from maskdsl.runtime.torch_ops.product_op import attend_multiplied
@@ -253,7 +253,7 @@ class BaseAttention(nn.Module):
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
-        if dropout_p != 0:
+        if not (type(dropout_p) is float and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named: dict[str, Any] = {**inputs, "return_lse": return_lse, "layout": layout, "debug": debug}
             named |= {"query_start": query_start, "key_lengths": key_lengths, "routing_state": routing_state}
             named |= {"page_table": page_table, "page_size": page_size}
@@ -264,6 +264,8 @@ class BaseAttention(nn.Module):
         check_sums(self._signatures, return_lse)
         if self._tokens_first is not None:
             q, k, v = self._tokens_first.heads_first(q, k, v, layout)
+        if not (q.dim() == k.dim() == v.dim() == 4):
+            check_tensors(q, k, v, layout)
         query_start = 0 if query_start is None and routing_state is not None else query_start
         positions = None
         if not (query_start is None and key_lengths is None and page_table is None and page_size is None):
@@ -496,7 +498,7 @@ class BaseAttention(nn.Module):
         the first), or begin at `query_start`, integers [sequences]. Returns the output [all queries, heads, head dim of
         v]; `return_lse` adds the log-sum-exp [heads, all queries]. Raises `AttnError` for arguments that do not fit.
         """
-        if dropout_p != 0:
+        if not (type(dropout_p) is float and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
             return self._dropped("varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named)
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)

@@ -63,7 +63,8 @@ def relations(stack):
     own = np.eye(stack.length, dtype=bool)
     found = []
     for mask in stack.layers:
-        made_of = own if mask.ir.self_attention else PoolMeaning(mask.ir, {}).all_tokens(mask.ir.keys, own.astype(float)) > 0
+        keys = PoolMeaning(mask.ir, {}).all_tokens(mask.ir.keys, own.astype(float))
+        made_of = own if mask.ir.self_attention else keys > 0
         found.append(np.logical_or.reduce([own, *(mask.dense(head) @ made_of for head in range(mask.heads))]))
     return found
 

@@ -3,7 +3,12 @@
 from hypothesis import strategies as st
 
 POOLS = ("mean", "max", "sum", "root")
-QUERIES = ("q", *(f"{kind}(q by chunk)" for kind in POOLS), "mean(q by chunk, heads = head // 2)", "sum(q by i, heads = key_head)")
+QUERIES = (
+    "q",
+    *(f"{kind}(q by chunk)" for kind in POOLS),
+    "mean(q by chunk, heads = head // 2)",
+    "sum(q by i, heads = key_head)",
+)
 KEYS = (
     "k",
     *(f"{kind}(k by chunk)" for kind in POOLS),

@@ -44,12 +44,17 @@ class CallPositions(NamedTuple):
 def call_positions(
     q: Tensor, query_start: object, key_lengths: object, page_table: object, page_size: int | None
 ) -> CallPositions:
-    """The positions that the arguments of a call give; arrays and lists become tensors. Shapes are checked later."""
+    """The positions that the arguments of a call give; arrays and lists become tensors.
+
+    A page table has two axes here, which say how many keys there is room for; other shapes are checked later.
+    """
     start = integers("query_start", 0 if query_start is None else query_start, q.device)
     lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
     if lengths is not None and not lengths.dim():  # one number for all batch entries
         lengths = lengths.expand(q.shape[:1])
     table = None if page_table is None else integers("page_table", page_table, q.device)
+    if table is not None and table.dim() != 2:
+        raise AttnError(NotOneAnEntry(name="page_table", found=tuple(table.shape), batch=q.shape[0]))
     return CallPositions(start, lengths, table, None if page_size is None else fitting("page_size", page_size, INDEX))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,24 +61,31 @@ class DroppedMask:
         return self
 
 
-def dropout_inputs(dropout_p: float, seed: int | Tensor | None, device: torch.device) -> dict[str, Tensor]:
-    """The inputs of a call that drops pairs, by name. Raises `WrongDropout`."""
+def drops(dropout_p: object, seed: object) -> bool:
+    """Whether a call with these arguments drops pairs. Raises `WrongDropout` for those of other kinds."""
     if isinstance(dropout_p, bool) or not isinstance(dropout_p, int | float) or not 0 <= dropout_p < 1:
         raise AttnError(WrongDropout(what="dropout_p", found=shown(dropout_p), expected="a float from 0, below 1"))
-    words = _seed(seed, device)
+    match seed:
+        case Tensor():
+            fits = seed.dtype in INTEGER_TYPES and seed.dim() == 0
+        case None:
+            fits = dropout_p == 0
+        case _:
+            fits = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not fits:
+        raise AttnError(WrongDropout(what="seed", found=shown(seed), expected="an integer, beside `dropout_p`"))
+    return dropout_p != 0
+
+
+def dropout_inputs(dropout_p: float, seed: int | Tensor | None, device: torch.device) -> dict[str, Tensor]:
+    """The inputs of a call that drops pairs, by name, from what `drops` allows."""
+    assert seed is not None
+    if not isinstance(seed, Tensor):
+        seed = torch.full((), (seed + _WORDS // 2) % _WORDS - _WORDS // 2, dtype=torch.int64, device=device)
+    words = seed.to(device, torch.int64)
     below = min(ceil(dropout_p * 2**31), 2**31 - 1) - 1
     return {
-        SEED: (words.to(torch.int64) + _WORDS // 2).remainder(_WORDS).sub(_WORDS // 2).to(torch.int32),
+        SEED: (words + _WORDS // 2).remainder(_WORDS).sub(_WORDS // 2).to(torch.int32),
         BELOW: torch.full((), below, dtype=torch.int32, device=device),
         FACTOR: torch.full((), 1 / (1 - dropout_p), dtype=torch.float64, device=device),
     }
-
-
-def _seed(seed: int | Tensor | None, device: torch.device) -> Tensor:
-    match seed:
-        case Tensor() if seed.dtype in INTEGER_TYPES and seed.dim() == 0:
-            return seed.to(device)
-        case int() if not isinstance(seed, bool):
-            return torch.full((), (seed + _WORDS // 2) % _WORDS - _WORDS // 2, dtype=torch.int64, device=device)
-        case _:
-            raise AttnError(WrongDropout(what="seed", found=shown(seed), expected="an integer, beside `dropout_p`"))
