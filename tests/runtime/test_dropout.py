@@ -57,6 +57,39 @@ def test_graphs_and_seeds() -> None:
     assert torch.equal(attention(x, x, x, dropout_p=0.0, seed=1), attention(x, x, x))
 
 
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("follow", [(), ("n",)])
+def test_inputs_that_change(follow: tuple[str, ...], backend: str) -> None:
+    """Sides of size 1, inputs by key head and the head dimension, beside the same numbers in full."""
+    random = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, heads, 9, 4, dtype=torch.float64, generator=random) for heads in (4, 2, 2))
+    worth, rate = (torch.rand(shape, dtype=torch.float64, generator=random) for shape in ((1, 9), (2, 9)))
+    inputs_of = "input worth: float[batch, t]  input rate: float[{0}, keys]"
+    text = f"pattern p(n = 9) {{{{ space t[n]  {inputs_of}  attend causal  {{1}} }}}}"
+    texts = (
+        text.format("key_heads", "score s * k.worth / dim + k.rate"),
+        text.format("heads", "score s * k.worth / 4 + k.rate"),
+    )
+    given = (
+        {"worth": worth, "rate": rate},
+        {"worth": worth.expand(2, 9), "rate": rate.repeat_interleave(2, dim=0)},
+    )
+    packed = [x.transpose(1, 2).flatten(0, 1) for x in (q, k, v)]
+    results = []
+    for each, inputs in zip(texts, given, strict=True):
+        pattern = maskdsl.parse(each)["p"]
+        attention = pattern.compile(backend, follow=follow, heads=4, key_heads=2) if follow else None
+        attention = attention or pattern.bind(heads=4, key_heads=2).compile(backend)
+        how = {**inputs, "dropout_p": RATE, "seed": SEED}
+        whole = attention(q, k, v, **how)
+        last = attention(q[:, :, 5:], k, v, query_start=5, **how)
+        results.append((whole, last, attention.varlen(*packed, torch.tensor([0, 9, 18]), **how)))
+    torch.testing.assert_close(*results)
+    whole, last, parts = results[0]
+    torch.testing.assert_close(last, whole[:, :, 5:])
+    torch.testing.assert_close(parts.unflatten(0, (2, 9)).transpose(1, 2), whole)
+
+
 WRONG = {
     "a rate of 1": {"dropout_p": 1.0, "seed": 0},
     "a rate below 0": {"dropout_p": -0.1, "seed": 0},

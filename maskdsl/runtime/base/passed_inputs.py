@@ -19,12 +19,15 @@ def passed(
 ) -> list[Tensor]:
     """The inputs of the mask before routes are found. `lengths` are those of token dimensions without a size, by text.
 
+    The inputs of dropout follow those that callers give, and stay as they are.
+
     Raises `AttnError` if an input by key head has another number of them.
     """
     if not signature.changes_inputs and all(1 not in x.shape for x in inputs):
         return inputs
     names = [each.name for each in signature.declared]
-    whole = [_whole(*each, batch, lengths) for each in zip(signature.declared, inputs, strict=True)]
+    given, dropout = inputs[: len(names)], inputs[len(names) :]
+    whole = [_whole(*each, batch, lengths) for each in zip(signature.declared, given, strict=True)] + dropout
     for source in signature.made:
         whole.append(_number(head_dim, inputs) if source is None else whole[names.index(source)])
     return whole
