@@ -300,22 +300,14 @@ def test_pyramid_reads_each_block_at_its_level(n: int, block: int, levels: int) 
         for at, size in ((at, 2**each) for each in range(levels) for at in range(0, n, 2**each)):
             if 2.0 ** level[head, query // block, at // block] == size:
                 tokens = slice(at, min(at + size, n))
-                keys, held = mean_by_halves(k[0, head, tokens]), mean_by_halves(v[0, head, tokens])
-                scores.append(q[0, head, query] @ keys / 8**0.5 + np.log(min(size, n - at)))
-                values.append(held)
+                scores.append(q[0, head, query] @ k[0, head, tokens].mean(0) / 8**0.5 + np.log(min(size, n - at)))
+                values.append(v[0, head, tokens].mean(0))
         if not scores:
             assert lse[0, head, query] == -torch.inf and not out[0, head, query].any()
             continue
         stacked = torch.stack(scores)
         torch.testing.assert_close(lse[0, head, query], stacked.logsumexp(0))
         torch.testing.assert_close(out[0, head, query], stacked.softmax(0) @ torch.stack(values))
-
-
-def mean_by_halves(x: torch.Tensor) -> torch.Tensor:
-    """The mean of means of means of two, as levels are pooled from each other; a last one alone stands for itself."""
-    while len(x) > 1:
-        x = torch.stack([x[at : at + 2].mean(0) for at in range(0, len(x), 2)])
-    return x[0]
 
 
 def test_every_example_binds_at_its_defaults_and_is_documented() -> None:
