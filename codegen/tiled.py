@@ -250,7 +250,7 @@ def backward(problem, out, lse, grad_out, grad_lse, gradients):
     problem.overflows = bool(empty.any())
     if problem.overflows:  # rows without keys have no gradient, even if theirs is NaN
         grad_out, grad_lse = grad_out.masked_fill(empty, 0), grad_lse.masked_fill(empty, 0)
-    delta = (grad_out * out).sum(dim=-1, keepdim=True, dtype=problem.dtype) - grad_lse
+    delta = (grad_out.to(problem.dtype) * out).sum(dim=-1, keepdim=True) - grad_lse
     problem.poisoned = not is_finite(problem.q, problem.k, problem.v, delta)
     norms = normalizers(problem, lse, empty)
     if problem.poisoned:  # a gradient that is not finite makes NaN of its row: 0 * inf would reach masked pairs

@@ -137,7 +137,7 @@ def _can_be_waited_for(x: Tensor) -> bool:
 def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Merges partial results (out [batch, heads, queries, dim], lse [batch, heads, queries]) over disjoint keys.
 
-    Any of them may be of no keys.
+    Any of them may be of no keys. Sums and their gradients are computed in float32 at least, and rounded once.
     """
     lse = torch.stack([each for _, each in partials])
     m_i = lse.detach().amax(dim=0).clamp(min=torch.finfo(lse.dtype).min)
@@ -145,10 +145,11 @@ def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, T
     l_i = weights.sum(dim=0)
     empty = l_i == 0
     l_i = l_i.masked_fill(empty, 1)
-    out, shares = torch.zeros_like(partials[0][0]), (weights / l_i).unsqueeze(-1)
+    first, shares = partials[0][0], (weights / l_i).unsqueeze(-1)
+    out = torch.zeros_like(first, dtype=torch.promote_types(first.dtype, torch.float32))
     for (each, _), share in zip(partials, shares.to(out.dtype), strict=True):
         out = torch.addcmul(out, each, share)
-    return out, (l_i.log() + m_i).masked_fill(empty, -torch.inf)
+    return out.to(first.dtype), (l_i.log() + m_i).masked_fill(empty, -torch.inf)
 
 
 _KEPT: WeakKeyDictionary[Bound, Regrouped | None] = WeakKeyDictionary()
