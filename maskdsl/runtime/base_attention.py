@@ -58,7 +58,8 @@ class _Options(NamedTuple):
     positions: CallPositions | None
     """None for a call with all queries."""
     state: RoutingState | None
-    routes: SharedRoutes
+    routes: SharedRoutes | None
+    """None for a pattern without branches, which finds its routes itself."""
 
 
 def _sum(outs: list[Tensor]) -> Tensor:
@@ -253,7 +254,7 @@ class BaseAttention(nn.Module):
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
-        if not (type(dropout_p) is float and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
+        if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named: dict[str, Any] = {**inputs, "return_lse": return_lse, "layout": layout, "debug": debug}
             named |= {"query_start": query_start, "key_lengths": key_lengths, "routing_state": routing_state}
             named |= {"page_table": page_table, "page_size": page_size}
@@ -261,7 +262,8 @@ class BaseAttention(nn.Module):
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
         tensors = given
         axes: tuple[int, ...] = q.shape[1:-2]
-        check_sums(self._signatures, return_lse)
+        if return_lse:
+            check_sums(self._signatures)
         if self._tokens_first is not None:
             q, k, v = self._tokens_first.heads_first(q, k, v, layout)
         if not (q.dim() == k.dim() == v.dim() == 4):
@@ -277,8 +279,13 @@ class BaseAttention(nn.Module):
         if self._signature.sparse:
             lengths = q.shape[2], k.shape[2] if positions is None else room(k, positions)
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
-        options = _Options(layout, return_lse, debug, positions, routing_state, SharedRoutes())
-        out, lses = self._added(q, k, v, tensors, options)
+        routes = SharedRoutes() if self._summands else None
+        options = _Options(layout, return_lse, debug, positions, routing_state, routes)
+        if self._summands:
+            out, lses = self._added(q, k, v, tensors, options)
+        else:
+            out, lse = self._attended(q, k, v, tensors, options)
+            lses = [lse]
         if self._tokens_first is not None:
             axes = self._pooled_axes(axes, k, out) if self._signature.pools_queries else axes
             out = with_tokens_first(out, axes)
@@ -301,9 +308,6 @@ class BaseAttention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
     ) -> tuple[Tensor, list[Tensor]]:
         """The output, the sum of those of all summands, and the log-sum-exp of each summand."""
-        if not self._summands:
-            out, lse = self._attended(q, k, v, inputs, options)
-            return out, [lse]
         states = self._states(options.state)
         results = [
             summand._attended(q, k, v, [inputs[each] for each in wanted], options._replace(state=state))
@@ -335,18 +339,22 @@ class BaseAttention(nn.Module):
         positions, state = options.positions, options.state
         if positions is not None and self._signature.normalize is Normalize.BY_KEY:
             raise AttnError(AllQueriesNeeded(pattern=self._signature.pattern, span=self._signature.span))
-        given = inputs = self._passed(q, k, inputs, positions is None)
+        if inputs or self._signature.changes_inputs:
+            inputs = self._passed(q, k, inputs, positions is None)
+        given = inputs
         if positions is None:
-            wants_lse = options.wants_lse or self._signature.may_finish
-            results = self._whole(q, k, v, inputs, options._replace(wants_lse=wants_lse))
+            results = self._whole(q, k, v, inputs, options)
+            if not self._signature.may_finish:
+                return results
             return finished(self._compiled, results, given, (q.shape[2], k.shape[2]), options.layout)
-        if state is None:
-            lengths = q.shape[2], room(k, positions)
-            find = partial(with_partial_routed, self._compiled, q, k, inputs, positions)
-            inputs = options.routes.with_routed(self._compiled, lengths, inputs, find)
-        elif self._signature.is_routed:
+        if self._signature.is_routed and state is not None:
             inputs = [*inputs, *state._find(self._handle, q, k, inputs, positions)]
+        elif self._signature.is_routed:
+            find = partial(with_partial_routed, self._compiled, q, k, inputs, positions)
+            inputs = self._routed((q.shape[2], room(k, positions)), inputs, options, find)
         results = attend(self._handle, q, k, v, inputs, positions)
+        if not self._signature.may_finish:
+            return results
         lengths = q.shape[2], room(k, positions)
         return finished(self._compiled, results, given, lengths, starts=[positions.query_starts])
 
@@ -381,6 +389,14 @@ class BaseAttention(nn.Module):
         lengths = {"tokens": q.shape[2], "queries": q.shape[2], "keys": k.shape[2]} if is_whole else NO_LENGTHS
         return passed(self._signature, inputs, q.shape[0], q.shape[3], lengths)
 
+    def _routed(
+        self, lengths: tuple[int, int], inputs: list[Tensor], options: "_Options", find: Callable[[], list[Tensor]]
+    ) -> list[Tensor]:
+        """All inputs: the given ones, then the routed ones, which `find` gives or another branch has found."""
+        if options.routes is None:
+            return find()
+        return options.routes.with_routed(self._compiled, lengths, inputs, find)
+
     def _whole(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
     ) -> tuple[Tensor, Tensor]:
@@ -390,7 +406,7 @@ class BaseAttention(nn.Module):
             if layout != "declared":
                 raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
             find = partial(with_routed, self._compiled, q, k, inputs)
-            inputs = options.routes.with_routed(self._compiled, (q.shape[2], k.shape[2]), inputs, find)
+            inputs = self._routed((q.shape[2], k.shape[2]), inputs, options, find)
         if self._signature.multiplies and layout != "declared":
             raise AttnError(LaidOutProducts(pattern=self._signature.pattern, span=self._signature.span))
         if options.debug:
@@ -410,7 +426,8 @@ class BaseAttention(nn.Module):
             results = None if passes is None else passes.attend(q, k, v, inputs)
             if results is not None:
                 return results
-        out, lse = ATTENTION(q, k, v, inputs, self._handle, layout, options.wants_lse)
+        wants_lse = options.wants_lse or self._signature.may_finish
+        out, lse = ATTENTION(q, k, v, inputs, self._handle, layout, wants_lse)
         return out, lse
 
     def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -498,12 +515,13 @@ class BaseAttention(nn.Module):
         the first), or begin at `query_start`, integers [sequences]. Returns the output [all queries, heads, head dim of
         v]; `return_lse` adds the log-sum-exp [heads, all queries]. Raises `AttnError` for arguments that do not fit.
         """
-        if not (type(dropout_p) is float and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
+        if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
             return self._dropped("varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named)
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         check_options("declared", return_lse=return_lse)
-        check_sums(self._signatures, return_lse)
+        if return_lse:
+            check_sums(self._signatures)
         cu_seqlens_q = integers_of("cu_seqlens_q", cu_seqlens_q, q.device)
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if query_start is not None:

@@ -23,8 +23,12 @@ def passed(
 
     Raises `AttnError` if an input by key head has another number of them.
     """
-    if not signature.changes_inputs and all(1 not in x.shape for x in inputs):
-        return inputs
+    if not signature.changes_inputs:
+        whole = [*inputs]
+        for number, declared in enumerate(signature.declared):  # no comprehension: every call would pay its frame
+            if 1 in inputs[number].shape:
+                whole[number] = _whole(declared, inputs[number], batch, lengths)
+        return whole
     names = [each.name for each in signature.declared]
     given, dropout = inputs[: len(names)], inputs[len(names) :]
     whole = [_whole(*each, batch, lengths) for each in zip(signature.declared, given, strict=True)] + dropout

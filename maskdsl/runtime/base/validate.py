@@ -94,11 +94,11 @@ def arguments(
     assert isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
     if not given and not signature.inputs:
         return q, k, v, []
-    tensors = {
-        name: lists[name] if name in lists else as_tensor(given[name], q.device)
-        for name in signature.inputs
-        if name in given
-    }
+    tensors: dict[str, Any] = {}
+    for name in signature.inputs:  # a loop: every call pays for the frame of a comprehension
+        if name in given:
+            x = given[name]
+            tensors[name] = x if isinstance(x, Tensor) or name in lists else as_tensor(x, q.device)
     inputs = [x for x in tensors.values() if x is not None]
     if len(inputs) < len(signature.inputs) or len(given) > len(signature.inputs):
         raise AttnError(*misnamed(signature, given, tensors))
@@ -142,9 +142,9 @@ def check_options(layout: object, **flags: object) -> None:
             raise AttnError(WrongArgument(name=name, found=shown(flag), expected="True or False"))
 
 
-def check_sums(signatures: Iterable[Signature], return_lse: bool) -> None:
-    """Raises `NoSums` if a log-sum-exp is wanted of a pattern, or of branches, without a softmax by query."""
-    for each in signatures if return_lse else ():
+def check_sums(signatures: Iterable[Signature]) -> None:
+    """Raises `NoSums` for a pattern, or branches, without a softmax by query, of which no log-sum-exp can be given."""
+    for each in signatures:
         if each.normalize is not Normalize.BY_QUERY:
             raise AttnError(NoSums(pattern=each.pattern, normalize=each.normalize, span=each.span))
 
