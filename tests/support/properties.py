@@ -12,8 +12,8 @@ from maskdsl import parse as load_text
 from maskdsl.analysis.counts.stats import stats
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
 from maskdsl.analysis.tiles.intervals import Interval, point
+from maskdsl.analysis.tiles.list_bounds import Bounded, bounded
 from maskdsl.analysis.tiles.mask_tiles import tiles
-from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.base.source import Source
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Score, Side, walk
@@ -105,7 +105,7 @@ def check_intervals(case: Case, seed: int) -> None:
     random = np.random.default_rng(seed)
     batch, head = int(random.integers(case.batch)), int(random.integers(case.mask.heads))
     nodes = {node: None for each in expressions(case.mask) for node in walk(each) if not reads_score(node)}
-    tables = {node.input: BoundedTable.of(case.inputs[node.input]) for node in nodes if isinstance(node, Read)}
+    tables = {node.input: bounded(node, case.inputs[node.input]) for node in nodes if isinstance(node, Read)}
     lengths = case.mask.queries.length, case.mask.keys.length
     q, k = (np.unique(random.integers(length, size=random.integers(1, 6))) for length in lengths)
     pairs = Pairs(case.mask, q[:, None], k[None, :], head, batch, case.inputs)
@@ -127,7 +127,7 @@ def reads_score(expression) -> bool:
     return any(isinstance(node, Score) for node in walk(expression))
 
 
-def bounds_of(expression, pairs: Pairs, tables: dict[str, BoundedTable]) -> Interval:
+def bounds_of(expression, pairs: Pairs, tables: dict[str, Bounded]) -> Interval:
     """The expression's interval where every leaf is the interval of its values."""
     leaves = {}
 

@@ -139,7 +139,7 @@ def test_tiles_found_by_arithmetic() -> None:
     assert {name for name, source in sources.items() if "class Tiles" in source} == {"clipped", "some_queries"}
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [5, pytest.param(25, marks=pytest.mark.long)])
 def test_tiles_found_by_kernels(count: int) -> None:
     """None is missed, full ones are full; where lists hold all runs of a row, few are partial without need."""
     found: dict[str, list[int]] = json.loads(last_line("triton.tiles", count))
@@ -147,7 +147,7 @@ def test_tiles_found_by_kernels(count: int) -> None:
     assert share["packed"] == share["few"] == share["all"] == 0
     assert 0 < share["every second"] < 0.2  # more runs than that
     assert all(each < 0.2 for each in share.values())
-    assert found["drawn"][0] > 30 * count
+    assert found["drawn"][0] > 200 * count
 
 
 def test_orders_that_inputs_decide() -> None:
