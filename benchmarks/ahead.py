@@ -24,7 +24,8 @@ from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.declared.inputs import DimensionKind, Input
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.runtime.backends.triton_backend import precision
 from maskdsl.runtime.backends.tuning import failures

@@ -8,7 +8,7 @@ from typing import Any
 from gallery_pictures import HEADS, LEGEND
 
 from maskdsl.api import Pattern
-from maskdsl.ir.mask import Space
+from maskdsl.ir.declared.sequences import Space
 from maskdsl.view.terminal.show import first_sentence
 from maskdsl.view.units import count, duration, numbers, percent, times
 

@@ -8,7 +8,8 @@ from gpu_patterns import Entry, Inputs, Size
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import Pairs, attend
 

@@ -6,7 +6,7 @@ import pytest
 
 import maskdsl
 from maskdsl.api.verify import verify
-from maskdsl.ir.mask import DimensionKind
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.meaning.inputs import input_arrays
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 

@@ -36,9 +36,10 @@ from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import NotCompiled, OutsideMap
 from maskdsl.base.errors.language.composition import ValueClash, WrongOperand
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.facts.route_candidates import unscored
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs

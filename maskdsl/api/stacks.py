@@ -30,8 +30,8 @@ from maskdsl.base.arguments import (
 from maskdsl.base.diagnostics import warn
 from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import Input
 from maskdsl.ir.stack import StackIR
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import StackDeclaration

@@ -20,7 +20,7 @@ from maskdsl.base.errors.commands.command import TooLongToVerify
 from maskdsl.base.libraries import missing
 from maskdsl.base.records import dataclass
 from maskdsl.bind.context.call_arguments import parameter_kind
-from maskdsl.ir.mask import Sequence as TokenSequence
+from maskdsl.ir.declared.sequences import Sequence as TokenSequence
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import attention, dense
 from maskdsl.ir.meaning.inputs import relation_inputs

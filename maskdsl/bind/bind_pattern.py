@@ -43,11 +43,12 @@ from maskdsl.bind.statement.score_products import product_input, with_products
 from maskdsl.bind.statement.spaces import declare_pooled_space, declare_sequences, declare_space
 from maskdsl.bind.statement.unread_inputs import unread_inputs
 from maskdsl.bind.statement.value_statements import bound_values
+from maskdsl.ir.declared.sequences import Sequence, Space
 from maskdsl.ir.expressions import FALSE, TRUE, Expression, apply
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.invariants import verify
-from maskdsl.ir.mask import Clause, MaskIR, Sequence, Space
+from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.meaning.idle_routes import without_idle_routes
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.rewrites.branch_union import with_branches

@@ -18,8 +18,10 @@ from maskdsl.bind.expression.elaborate import chain, elaborate, integers
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.macros import EXPECTED
 from maskdsl.bind.statement.parameters import constant_value, parameter_names, plain
+from maskdsl.ir.declared.inputs import Input
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import Input, MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Type
 from maskdsl.ir.stack import StackIR
 from maskdsl.syntax import tree

@@ -10,10 +10,12 @@ from functools import cached_property
 from maskdsl.analysis.cost.tile_table import TileWork
 from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Given, Sequence, Space
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import Reads, reads, reads_lists
 from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace
-from maskdsl.ir.mask import DimensionKind, Given, MaskIR, Sequence, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import for_some_queries

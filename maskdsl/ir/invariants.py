@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import assert_never
 
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import Along, Computed, Given, PoolBoxes, PoolGroups, Sequence, Shuffled, Space
 from maskdsl.ir.expressions import (
     PAIR,
     Apply,
@@ -17,20 +19,7 @@ from maskdsl.ir.expressions import (
     Side,
     walk,
 )
-from maskdsl.ir.mask import (
-    Along,
-    Computed,
-    Dimension,
-    DimensionKind,
-    Given,
-    Input,
-    MaskIR,
-    PoolBoxes,
-    PoolGroups,
-    Sequence,
-    Shuffled,
-    Space,
-)
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.routes import GROUP, Balanced, Draw, Nearest, Pools, Product, Rank, Route, Routed
 from maskdsl.ir.values.token_vectors import (

@@ -5,6 +5,19 @@ from collections.abc import Sequence as Ordered
 from typing import assert_never
 
 from maskdsl.base.source import Source, Span
+from maskdsl.ir.declared.inputs import Input, said
+from maskdsl.ir.declared.sequences import (
+    Along,
+    Computed,
+    CoordinateDefinition,
+    CoordinateSource,
+    Given,
+    PoolBoxes,
+    PoolGroups,
+    Sequence,
+    Shuffled,
+    Space,
+)
 from maskdsl.ir.expressions import (
     TRUE,
     Apply,
@@ -18,22 +31,7 @@ from maskdsl.ir.expressions import (
     Score,
     Side,
 )
-from maskdsl.ir.mask import (
-    Along,
-    Computed,
-    CoordinateDefinition,
-    CoordinateSource,
-    Given,
-    Input,
-    MaskIR,
-    Normalize,
-    PoolBoxes,
-    PoolGroups,
-    Sequence,
-    Shuffled,
-    Space,
-    said,
-)
+from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 from maskdsl.ir.routes import (
     Above,

@@ -5,7 +5,8 @@ from dataclasses import field
 from maskdsl.base.diagnostics import Caution
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
-from maskdsl.ir.mask import Input, MaskIR
+from maskdsl.ir.declared.inputs import Input
+from maskdsl.ir.mask import MaskIR
 
 
 @dataclass(frozen=True)

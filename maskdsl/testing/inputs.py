@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import Apply, Coordinate, Expression, Read, Score
 from maskdsl.ir.facts.trace import pair_trace
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.meaning.synthetic_inputs import entries_of, made_up_list, shape_of
 from maskdsl.ir.ops import Op, Type

@@ -9,8 +9,9 @@ import numpy as np
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import ALL, Region
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 
 _LONGEST = 9

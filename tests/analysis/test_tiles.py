@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.ir.declared.sequences import Axis, Computed, CoordinateDefinition, Sequence, Space
 from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Side, apply
-from maskdsl.ir.mask import Axis, Computed, CoordinateDefinition, Sequence, Space
 from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.ir.ops import Op, Type
 from tests.analysis.relations import dense_classes

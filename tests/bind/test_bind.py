@@ -7,7 +7,7 @@ import pytest
 
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.ir.mask import Axis, PoolBoxes
+from maskdsl.ir.declared.sequences import Axis, PoolBoxes
 from maskdsl.ir.mask_printer import print_expression, print_mask
 
 

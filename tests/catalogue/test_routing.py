@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.mask import MaskIR
 from tests.catalogue import routing_oracles as rules
 from tests.support.routing_examples import BATCH, CASES, DIM, EXAMPLES, HEADS, KEY_HEADS, tensors
 

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.ir.expressions import FALSE, TRUE, Batch, Constant, Coordinate, Head, InSpace, Read, Side, apply
-from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import (
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import (
     Along,
     Axis,
     Computed,
     CoordinateDefinition,
     CurveKind,
-    DimensionKind,
     Sequence,
     Shuffled,
     Space,
 )
+from maskdsl.ir.expressions import FALSE, TRUE, Batch, Constant, Coordinate, Head, InSpace, Read, Side, apply
+from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.meaning.coordinates import Coordinates, shuffle
 from maskdsl.ir.meaning.curves import curve_positions
 from maskdsl.ir.meaning.evaluate import allowed, dense

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Head, InSpace, Read, Score, Side, apply
 from maskdsl.ir.facts.reads import Reads, reads
 from maskdsl.ir.facts.trace import pair_trace, token_trace, trace
-from maskdsl.ir.mask import DimensionKind
 from maskdsl.ir.ops import Op, Type
 
 SOURCES = Path(maskdsl.__file__).parent

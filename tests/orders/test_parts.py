@@ -15,8 +15,8 @@ from maskdsl.analysis.orders.layouts import laid_out, token
 from maskdsl.analysis.orders.order_hints import find_hints, without_inputs
 from maskdsl.analysis.orders.order_trials import nearest, spread, taken
 from maskdsl.analysis.tiles.block_map import Runs
+from maskdsl.ir.declared.sequences import Axis, Space
 from maskdsl.ir.expressions import Constant, Head, substitute, walk
-from maskdsl.ir.mask import Axis, Space
 from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import dense

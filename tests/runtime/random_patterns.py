@@ -8,7 +8,7 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.api import Mask
-from maskdsl.ir.mask import DimensionKind
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.ops import Type
 
 

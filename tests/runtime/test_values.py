@@ -3,7 +3,7 @@
 import torch
 
 import maskdsl
-from maskdsl.ir.mask import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 

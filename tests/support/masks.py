@@ -2,19 +2,10 @@
 
 from collections.abc import Iterable
 
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import Axis, CoordinateDefinition, Given, Sequence, Space
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Side, apply
-from maskdsl.ir.mask import (
-    Axis,
-    Clause,
-    CoordinateDefinition,
-    Dimension,
-    DimensionKind,
-    Given,
-    Input,
-    MaskIR,
-    Sequence,
-    Space,
-)
+from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.ops import Op, Type
 
 

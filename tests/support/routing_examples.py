@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.declared.inputs import DimensionKind, Input
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Type
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"

@@ -18,7 +18,7 @@ import maskdsl
 from maskdsl.api.verify import Case, prepared
 from maskdsl.emit.plan import make_plan
 from maskdsl.emit.triton.selection.selection_module import emit_selection
-from maskdsl.ir.mask import DimensionKind
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.kernels.route_finder import RouteFinder

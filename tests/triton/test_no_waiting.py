@@ -13,7 +13,7 @@ from torch import Tensor
 import maskdsl
 from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.ir.mask import DimensionKind
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.runtime.backends import triton_backend
 from maskdsl.runtime.base.call import Saved
 from maskdsl.runtime.compiled_mask import Bound

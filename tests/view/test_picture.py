@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.ir.declared.sequences import Axis, Sequence, Space
 from maskdsl.ir.expressions import Head, apply
-from maskdsl.ir.mask import Axis, Sequence, Space
 from maskdsl.ir.ops import Op
 from maskdsl.view.cells import fit
 from maskdsl.view.head_figures import Counted

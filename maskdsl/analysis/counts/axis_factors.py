@@ -6,9 +6,10 @@ the product of its numbers of rows and columns.
 
 from dataclasses import replace
 
+from maskdsl.ir.declared.sequences import Sequence, Space
 from maskdsl.ir.expressions import TRUE, Apply, Expression, Side, apply
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import MaskIR, Sequence, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 
 

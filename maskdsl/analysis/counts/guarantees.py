@@ -18,11 +18,12 @@ import numpy as np
 from maskdsl.analysis.counts.key_counts import GroupSums, KeyCounts, SingleKeys
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, Side, apply
 from maskdsl.ir.facts.reads import elements, reads
 from maskdsl.ir.facts.route_candidates import CandidateBounds, least, monotone, most, with_all
 from maskdsl.ir.facts.trace import pair_trace, trace
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Above, Balanced, OfInputs, Route, TopCount, TopMass, selector_argument

@@ -13,8 +13,9 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import Given
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.mask import Given, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.routes import Balanced, Nearest, OfInputs, Route
 

@@ -12,6 +12,8 @@ from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.analysis.tiles.list_bounds import Bounded, bounded
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Along, Computed, CoordinateSource, Given, Sequence, Shuffled, Space
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -29,7 +31,7 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import Along, Computed, CoordinateSource, DimensionKind, Given, MaskIR, Sequence, Shuffled, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import GROUP

@@ -14,7 +14,8 @@ from maskdsl.analysis.indices.in_bounds import (
 from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.base.errors.calls.inputs import InputReadOutside
-from maskdsl.ir.mask import MaskIR, said
+from maskdsl.ir.declared.inputs import said
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays
 
 BUDGET = 1 << 18

@@ -16,12 +16,14 @@ from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.language.tables import ReadOutside
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import said
+from maskdsl.ir.declared.sequences import Computed, Sequence, Space
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Side, apply, rebuild
 from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, Range, expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.table_reads import GuardedRead, TableReads, is_inside, leaves
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import Computed, MaskIR, Sequence, Space, said
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import Rank, Route, selector_argument
 from maskdsl.ir.simplify import simplify

@@ -6,9 +6,10 @@ from dataclasses import replace
 from maskdsl.analysis.indices.axis_expressions import AxisExpressions
 from maskdsl.analysis.indices.pair_search import BUDGET, PairSearch
 from maskdsl.analysis.indices.witness import TooFine
+from maskdsl.ir.declared.inputs import Dimension
 from maskdsl.ir.expressions import Constant, Expression, Read, Side, apply, rebuild
 from maskdsl.ir.facts.ranges import Range
-from maskdsl.ir.mask import Dimension, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.values.token_vectors import TableRow, ValueTerm, Vector, VectorProduct, Window, mapped_rows

@@ -10,9 +10,9 @@ from maskdsl.analysis.indices.axis_expressions import AxisExpressions
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
 from maskdsl.analysis.tiles.intervals import Array, point
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import Space
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side
 from maskdsl.ir.facts.route_candidates import bounded
-from maskdsl.ir.mask import Space
 
 Cell = tuple[int, ...]
 MOST_SAMPLED = 8

@@ -5,8 +5,8 @@ from itertools import permutations
 
 from maskdsl.analysis.orders.layouts import Candidate, Keys, curve, quotient, token
 from maskdsl.analysis.orders.order_hints import OrderHints
+from maskdsl.ir.declared.sequences import CurveKind, Space
 from maskdsl.ir.expressions import Constant, apply
-from maskdsl.ir.mask import CurveKind, Space
 from maskdsl.ir.ops import Op
 
 SIMPLE = frozenset({"declared", "written", "axes", "coordinates"})

@@ -13,8 +13,10 @@ from maskdsl.analysis.orders.layouts import Layout, laid_out, spaces_of, token
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.mask_tiles import tiles, tiles_with_pairs
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import CoordinateDefinition, Given
 from maskdsl.ir.facts.reads import reads_lists
-from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Type
 
 _MOST_TOKENS = 1 << 14

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import Along, CoordinateDefinition, CurveKind, Sequence, Space
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Side, apply
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Along, CoordinateDefinition, CurveKind, MaskIR, Sequence, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.ops import Op, Type
 

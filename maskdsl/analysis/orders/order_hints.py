@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from maskdsl.analysis.orders.layouts import token
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import Sequence, Space
 from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
@@ -23,7 +24,7 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import pair_trace
-from maskdsl.ir.mask import MaskIR, Sequence, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import COMPARISONS, Op, Type
 from maskdsl.ir.simplify import head_classes, simplify
 

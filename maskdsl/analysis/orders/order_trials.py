@@ -27,8 +27,9 @@ from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.analysis.tiles.separation import Separation, separate
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 
 _GOLDEN = 0.6180339887498949

@@ -9,8 +9,9 @@ from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.analysis.tiles.head_classes import LaidOutTokens
 from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Leaf
-from maskdsl.ir.mask import MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.numpy_operators import evaluate
 

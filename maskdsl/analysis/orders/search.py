@@ -17,7 +17,8 @@ from maskdsl.analysis.orders.order_hints import OrderHints, find_hints
 from maskdsl.analysis.orders.order_trials import OrderTrial, OrderTrials
 from maskdsl.analysis.tiles.block_map import Array, BlockMap
 from maskdsl.base.records import dataclass
-from maskdsl.ir.mask import MaskIR, Space
+from maskdsl.ir.declared.sequences import Space
+from maskdsl.ir.mask import MaskIR
 
 _GLANCE = 12
 """Rows of tiles that are sampled at a first glance at a candidate."""

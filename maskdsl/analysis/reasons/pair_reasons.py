@@ -22,6 +22,7 @@ from maskdsl.bind.context.bound_values import Term, Value
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.expression.elaborate import chain, elaborate
+from maskdsl.ir.declared.sequences import Sequence, Space
 from maskdsl.ir.expressions import (
     TRUE,
     Apply,
@@ -39,7 +40,7 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.route_candidates import CandidateBounds
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import MaskIR, Sequence, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import Pairs

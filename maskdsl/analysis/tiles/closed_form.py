@@ -12,10 +12,11 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import Computed, Sequence
 from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Head, Side, apply, rebuild, size
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import dependencies
-from maskdsl.ir.mask import Computed, MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 
 if TYPE_CHECKING:

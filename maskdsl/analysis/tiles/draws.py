@@ -11,19 +11,11 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs, ranges
 from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import Axis, CoordinateDefinition, Given, Sequence, Space
 from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, Head, InSpace, Side, substitute
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import (
-    Axis,
-    CoordinateDefinition,
-    Dimension,
-    DimensionKind,
-    Given,
-    Input,
-    MaskIR,
-    Sequence,
-    Space,
-)
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.draw_meaning import DrawOfHead, heads_of, held_draws
 from maskdsl.ir.routes import Draw, DrawnLists
 from maskdsl.ir.values.drawing import permuted, positions_of

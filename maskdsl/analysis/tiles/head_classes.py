@@ -20,6 +20,8 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls import analysis as errors
 from maskdsl.base.progress import begin
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import (
     Batch,
     Constant,
@@ -32,7 +34,7 @@ from maskdsl.ir.expressions import (
     substitute,
 )
 from maskdsl.ir.facts.trace import tile_trace, token_trace
-from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import batch_entries
 from maskdsl.ir.ops import Op

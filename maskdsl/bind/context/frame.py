@@ -9,10 +9,11 @@ from maskdsl.base.diagnostics import Caution, Diagnostic, Note
 from maskdsl.base.records import dataclass
 from maskdsl.bind.context.bound_values import Bad, Value
 from maskdsl.bind.context.report import MOST_NOTES, Report
+from maskdsl.ir.declared.inputs import Input
+from maskdsl.ir.declared.sequences import Along, CoordinateDefinition, Sequence, Shuffled, Space
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import Along, CoordinateDefinition, Input, Sequence, Shuffled, Space
 from maskdsl.ir.routes import Product, Routed
 from maskdsl.ir.values.token_vectors import PairProduct, VectorProduct
 from maskdsl.syntax.program import Program

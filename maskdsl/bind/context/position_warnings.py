@@ -4,8 +4,8 @@ from maskdsl.base.errors.language.warnings import UnlikePositions
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import Term, Value
 from maskdsl.bind.context.frame import PAIRS, Frame, Pair
+from maskdsl.ir.declared.sequences import Sequence, Space
 from maskdsl.ir.expressions import Coordinate, Side
-from maskdsl.ir.mask import Sequence, Space
 
 
 def warn_of_positions(frame: Frame, span: Span, *operands: Value) -> None:

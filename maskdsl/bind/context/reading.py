@@ -15,10 +15,11 @@ from maskdsl.base.errors.language.types import NotConstant
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, constant
 from maskdsl.bind.context.frame import Declared, Frame, SideDeclared
+from maskdsl.ir.declared.sequences import Along, CurveKind, Shuffled, Space
 from maskdsl.ir.expressions import Constant, Coordinate, Side
 from maskdsl.ir.facts.ranges import INT32, Range
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import Along, CurveKind, MaskIR, Shuffled, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from maskdsl.base.records import dataclass
 from maskdsl.bind.context.bound_values import Term
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind
 from maskdsl.ir.expressions import PAIR, Expression, Side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Dimension, DimensionKind
 from maskdsl.ir.values.token_vectors import (
     Multiple,
     OfGroup,

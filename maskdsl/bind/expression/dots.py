@@ -13,9 +13,9 @@ from maskdsl.bind.context.vector_values import VectorTerm, VectorValue, added, d
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.pools import KINDS, pooled_by
 from maskdsl.bind.expression.table_inputs import read_row
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind
 from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, Head, Read, Side, of_side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Dimension, DimensionKind
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.values.token_vectors import (
     Elementwise,

@@ -15,8 +15,8 @@ from maskdsl.bind.context.terms import operate
 from maskdsl.bind.expression.dots import score_dot
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.pools import dot
+from maskdsl.ir.declared.sequences import Along, Shuffled
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.mask import Along, Shuffled
 from maskdsl.ir.ops import CALLED, OPERATORS, Op, Type
 from maskdsl.syntax import tree
 

@@ -22,9 +22,9 @@ from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.head_numbers import key_head, key_heads
 from maskdsl.bind.expression.macros import Elaborate, expand
 from maskdsl.bind.expression.routed_names import route_relation
+from maskdsl.ir.declared.inputs import HEAD_DIM, HEAD_DIMS
 from maskdsl.ir.expressions import Batch, Read, Score, Side
 from maskdsl.ir.facts.ranges import Range
-from maskdsl.ir.mask import HEAD_DIM, HEAD_DIMS
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 

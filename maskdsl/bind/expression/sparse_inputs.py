@@ -6,9 +6,9 @@ from maskdsl.base.errors.language.sparse_inputs import ListOfTokens, WrongNumber
 from maskdsl.bind.context.bound_values import Bad, Term, constant
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.terms import make, operate
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import Read
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.syntax import tree
 

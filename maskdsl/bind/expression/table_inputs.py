@@ -24,9 +24,9 @@ from maskdsl.bind.expression.sparse_inputs import (
     is_stored,
     number_of_entry,
 )
+from maskdsl.ir.declared.inputs import INDEXED, Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Read, Side
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import INDEXED, Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.values.token_vectors import TableRow
 from maskdsl.syntax import tree

@@ -13,22 +13,20 @@ from maskdsl.bind.context.reading import draft, unknown_space
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.names import RESERVED
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
-from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Side
-from maskdsl.ir.facts.ranges import Range
-from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import (
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import (
     Along,
     Computed,
     CoordinateDefinition,
     CoordinateSource,
-    Dimension,
-    DimensionKind,
     Given,
-    Input,
     Sequence,
     Shuffled,
     Space,
 )
+from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Side
+from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Rank
 from maskdsl.syntax import tree

@@ -15,10 +15,10 @@ from maskdsl.bind.context.frame import Declared, Frame, ListRoute, StatementKind
 from maskdsl.bind.context.reading import draft
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.table_inputs import heads_dimension
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import PAIR, TRUE, Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import pair_trace, trace
-from maskdsl.ir.mask import Dimension, DimensionKind, Input
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Draw, Grouping

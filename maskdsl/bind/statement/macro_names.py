@@ -5,8 +5,8 @@ from maskdsl.bind.context.frame import Declared, Frame, SideDeclared, StatementK
 from maskdsl.bind.context.report import Report
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.statement.parameters import check_name, check_number
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import Sequence
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program
 

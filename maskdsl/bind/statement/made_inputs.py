@@ -6,8 +6,8 @@ By the text alone, so that a pattern whose lengths are not known yet has the sam
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 
+from maskdsl.ir.declared.inputs import HEAD_DIM, HEAD_DIMS, INDEXED, Dimension, DimensionKind, Input
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import HEAD_DIM, HEAD_DIMS, INDEXED, Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 from maskdsl.syntax.program import Program

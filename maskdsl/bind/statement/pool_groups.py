@@ -21,9 +21,11 @@ from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.context.reading import draft
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.statement.coord_statements import with_hidden
-from maskdsl.ir import mask as ir
+from maskdsl.ir.declared import sequences as ir
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import Coordinate, Side
 from maskdsl.ir.facts.trace import Trace, dependencies, trace
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.pooling import pool_number
 from maskdsl.ir.ops import Type
@@ -104,14 +106,14 @@ def _declares(span: Span | None, declaration: tree.PatternDeclaration, name: str
     )
 
 
-def _unfit(sequence: ir.Sequence, name: str, needs: Trace, mask: ir.MaskIR, routed: Container[str]) -> str | None:
+def _unfit(sequence: ir.Sequence, name: str, needs: Trace, mask: MaskIR, routed: Container[str]) -> str | None:
     """Why tokens cannot be pooled by a coordinate that they have; None if they can."""
     definition = sequence.definition(name)
     if definition is not None and definition.type is not Type.INT:
         return f"it is a {definition.type}, and numbers of pools are integers"
     if any(each in routed for each in needs.inputs):
         return "it is a rank, which is found after pools are made"
-    if ir.DimensionKind.HEADS in needs.varies(mask):
+    if DimensionKind.HEADS in needs.varies(mask):
         return "it differs between heads, and a pool is the same for all of them"
     return None
 
@@ -158,7 +160,7 @@ def _differences(groups: ir.PoolGroups, declared: Declared) -> Iterator[str]:
     (source,), needs = groups.tokens.spaces, trace(groups.tokens, [Coordinate(Side.TOKEN, groups.by)])
     for given in declared.inputs:
         if given.name in needs.given:
-            texts = [each.text for each in given.dimensions if each.kind is ir.DimensionKind.TOKENS]
+            texts = [each.text for each in given.dimensions if each.kind is DimensionKind.TOKENS]
             of = {"keys": declared.keys}.get(texts[0], declared.queries).sequence
             if texts[0] != source.name and of.spaces != (source,):
                 yield f"`{given.name}` is no input of these tokens alone: declare it with the dimension `{source.name}`"

@@ -13,22 +13,13 @@ from maskdsl.bind.context.frame import Declared
 from maskdsl.bind.context.reading import draft
 from maskdsl.bind.expression.table_inputs import BATCH
 from maskdsl.bind.statement.coord_statements import sides_of, updated
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import Computed, CoordinateDefinition, CoordinateSource, Given, PoolBoxes, Space
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Side, apply
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import pooling_trace
-from maskdsl.ir.mask import (
-    Clause,
-    Computed,
-    CoordinateDefinition,
-    CoordinateSource,
-    Dimension,
-    DimensionKind,
-    Given,
-    Input,
-    PoolBoxes,
-    Space,
-)
+from maskdsl.ir.mask import Clause
 from maskdsl.ir.meaning.pooling import PoolMeaning
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import PoolFact, Pools, Route, route_expressions

@@ -21,6 +21,8 @@ from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
 from maskdsl.bind.statement.coord_statements import updated
 from maskdsl.bind.statement.draw_statements import drawn
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import CoordinateDefinition, Given, Sequence
 from maskdsl.ir.expressions import (
     PAIR,
     TRUE,
@@ -35,7 +37,6 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.facts.ranges import INT32, Range
 from maskdsl.ir.facts.reads import elements, reads
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import GROUP, Above, Balanced, Grouping, Nearest, Route, Routed, Selector, TopCount, TopMass

@@ -12,6 +12,7 @@ from maskdsl.base.errors.language.tables import SeparateProducts
 from maskdsl.base.records import dataclass
 from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
+from maskdsl.ir.declared.inputs import HEAD_DIM, Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import (
     Apply,
     Constant,
@@ -25,7 +26,6 @@ from maskdsl.ir.expressions import (
     walk,
 )
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import HEAD_DIM, Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.values.token_vectors import PLAIN, Multiple, OfToken, PairProduct, Sum, Vector, VectorProduct

@@ -14,7 +14,7 @@ from maskdsl.bind.context.reading import unknown_space
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.names import RESERVED
 from maskdsl.bind.statement.pool_groups import Alone, declare_groups
-from maskdsl.ir import mask as ir
+from maskdsl.ir.declared import sequences as ir
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
 

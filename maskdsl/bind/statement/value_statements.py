@@ -12,9 +12,9 @@ from maskdsl.bind.context.vector_values import VectorTerm, VectorValue, added, s
 from maskdsl.bind.expression.dots import vector, windowed
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import PAIR, Constant, Read, Side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Dimension, DimensionKind, Input
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.values.token_vectors import Multiple, OfValue, TableRow, ValueTerm, Vector, vector_leaves

@@ -16,9 +16,9 @@ from maskdsl.cli.consoles import output
 from maskdsl.cli.request.masks import Request, order_text, read_block, read_heads, read_request
 from maskdsl.cli.request.routed_masks import ResolvedMasks, resolve_masks
 from maskdsl.cli.waiting import working
+from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.syntax import tree
 from maskdsl.view.terminal.explain import Explained, explained

@@ -17,9 +17,10 @@ from maskdsl.base.records import dataclass
 from maskdsl.cli.consoles import note
 from maskdsl.cli.request.masks import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
 from maskdsl.cli.request.tensor_files import read_tensors
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.facts.route_candidates import least, most, selects, unscored
 from maskdsl.ir.facts.trace import tile_trace
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
 from maskdsl.ir.meaning.nan_scores import nan_scores
 from maskdsl.ir.meaning.route_meaning import with_routes

@@ -12,6 +12,8 @@ from maskdsl.emit.plan import HELPERS, KernelPlan
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.torch_printer import TorchPrinter
+from maskdsl.ir.declared.sequences import Along, Computed, CoordinateSource, Given, Shuffled, Space
+from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.expressions import (
     PAIR,
     Constant,
@@ -19,8 +21,6 @@ from maskdsl.ir.expressions import (
     in_space,
 )
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Along, Computed, CoordinateSource, Given, Shuffled, Space
-from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.branches import guard_branches
 

@@ -9,8 +9,8 @@ from typing import assert_never
 from maskdsl.emit.plan import KernelPlan, identifier, source_kind
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch.pattern_functions import coordinate_function, helper
+from maskdsl.ir.declared.sequences import PoolBoxes, PoolGroups, Pooling, Sequence, Space
 from maskdsl.ir.facts.trace import pooling_trace
-from maskdsl.ir.mask import PoolBoxes, PoolGroups, Pooling, Sequence, Space
 from maskdsl.ir.routes import PoolFact
 
 _HELPERS = ("in_boxes", "BoxPools", "GroupPools", "pooled", "pool_numbers")

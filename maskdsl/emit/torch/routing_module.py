@@ -15,6 +15,8 @@ from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.pattern_functions import coordinate_function, helpers_of, separated
 from maskdsl.emit.torch.pooling_function import fact_lines, number_functions, pooling_helpers
 from maskdsl.emit.torch.torch_printer import TorchPrinter
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import (
     PAIR,
     Constant,
@@ -23,7 +25,6 @@ from maskdsl.ir.expressions import (
     in_space,
 )
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import DimensionKind, Sequence
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.routes import (
     GROUP,

@@ -10,8 +10,8 @@ from typing import assert_never
 
 from maskdsl.emit.plan import unused
 from maskdsl.emit.statement_printer import AND, ATOM, COMPARISON, INFIX, SUM, UNARY, Printer, literal
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
-from maskdsl.ir.mask import Sequence
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}

@@ -21,8 +21,9 @@ from maskdsl.emit.triton.tile_finder import TileBody
 from maskdsl.emit.triton.tile_loops import Loops, wrapped_tuple
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import kernel_helpers
+from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import Constant, Side
-from maskdsl.ir.mask import Input, Normalize
+from maskdsl.ir.mask import Normalize
 
 _LOG2_E = "1.4426950408889634"
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from maskdsl.base.records import dataclass
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter
+from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import Coordinate, Head, InSpace, Leaf, Side, apply
 from maskdsl.ir.facts.bounds import Bounds
 from maskdsl.ir.facts.ranges import Range
-from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 
 _POSITION, HEAD = "its position", "its head"

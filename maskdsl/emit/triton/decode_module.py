@@ -11,11 +11,11 @@ from maskdsl.emit.triton.block_bounds import HEAD, BoundNames, ends
 from maskdsl.emit.triton.forward_body import Body
 from maskdsl.emit.triton.tile_loops import Ends
 from maskdsl.emit.triton.unnormalized import decode_holes
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import TRUE, Coordinate, Head, Leaf, Side
 from maskdsl.ir.facts.bounds import ANYTHING, Bounder, Bounds
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import DimensionKind
 from maskdsl.ir.ops import Type
 
 _EXTREMES = (("low", "min"), ("high", "max"))

@@ -6,7 +6,8 @@ from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.pattern_functions import coordinate_function
 from maskdsl.emit.triton.tile_loops import wrapped_tuple
-from maskdsl.ir.mask import Computed, CoordinateDefinition, DimensionKind, Sequence
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Computed, CoordinateDefinition, Sequence
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from functools import cached_property
 
 from maskdsl.base.records import dataclass
 from maskdsl.emit.triton.token_coordinates import KernelNames
+from maskdsl.ir.declared.sequences import Given
 from maskdsl.ir.expressions import Coordinate, Read, Side, walk
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Given
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.derive import derivative
 

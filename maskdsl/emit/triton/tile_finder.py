@@ -9,12 +9,12 @@ from maskdsl.emit.triton.block_bounds import BoundNames, ends, positions
 from maskdsl.emit.triton.forward_body import MaybeHoles
 from maskdsl.emit.triton.tile_loops import wrapped_tuple
 from maskdsl.emit.triton.token_coordinates import KernelNames, sizes_and_strides
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import PAIR, TRUE, Constant, Coordinate, Expression, Leaf, Side
 from maskdsl.ir.facts.bounds import Bounder, Bounds
 from maskdsl.ir.facts.boxes import Boxes, Counts
 from maskdsl.ir.facts.ranges import expression_range
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import DimensionKind, Input
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Route, TopCount
 

@@ -11,6 +11,8 @@ from maskdsl.emit.plan import OF_PYTHON, KernelPlan, unused
 from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.torch.pattern_functions import coordinate_function
 from maskdsl.emit.triton.triton_printer import HELPERS
+from maskdsl.ir.declared.inputs import Input
+from maskdsl.ir.declared.sequences import Computed, CoordinateDefinition, CoordinateSource, Sequence
 from maskdsl.ir.expressions import (
     PAIR,
     Coordinate,
@@ -22,7 +24,6 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Computed, CoordinateDefinition, CoordinateSource, Input, Sequence
 from maskdsl.ir.ops import Type
 
 _SKELETONS = ("forward", "backward", "device_tiles", "decode", "triton_functions")

@@ -12,10 +12,11 @@ from itertools import product
 from math import prod
 
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Read, Side, apply
 from maskdsl.ir.facts.bounds import Bounds
 from maskdsl.ir.facts.ranges import INT32, Range
-from maskdsl.ir.mask import Dimension, DimensionKind, Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 
 _MOST_AXES = 3

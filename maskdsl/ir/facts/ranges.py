@@ -8,6 +8,7 @@ from functools import reduce
 from itertools import product
 from typing import NamedTuple, assert_never
 
+from maskdsl.ir.declared.sequences import Along, Computed, Given, Sequence, Shuffled, Space
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -22,7 +23,7 @@ from maskdsl.ir.expressions import (
     Side,
     folded,
 )
-from maskdsl.ir.mask import Along, Computed, Given, MaskIR, Sequence, Shuffled, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 
 

@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
@@ -20,7 +21,7 @@ from maskdsl.ir.expressions import (
     substitute,
 )
 from maskdsl.ir.facts.trace import pair_trace, trace
-from maskdsl.ir.mask import Clause, MaskIR, Sequence
+from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import GROUP, OfInputs, Route
 from maskdsl.ir.simplify import simplify

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import FALSE, Apply, Constant, Expression, Leaf, Read, apply, children
 from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, Range, expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 
 _UNINDEXED = frozenset({DimensionKind.BATCH, DimensionKind.DIM, DimensionKind.FREE})

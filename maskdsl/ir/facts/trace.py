@@ -6,9 +6,11 @@ from functools import cached_property
 from typing import assert_never
 
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Along, Computed, Given, PoolGroups, Sequence, Shuffled, Space
 from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import Reads, reads
-from maskdsl.ir.mask import Along, Computed, DimensionKind, Given, MaskIR, PoolGroups, Sequence, Shuffled, Space
+from maskdsl.ir.mask import MaskIR
 
 
 @dataclass(frozen=True)

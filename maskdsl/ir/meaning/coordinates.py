@@ -7,20 +7,11 @@ from typing import assert_never
 import numpy as np
 
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind
+from maskdsl.ir.declared.sequences import Along, Computed, CoordinateSource, Given, Sequence, Shuffled, Space
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score
 from maskdsl.ir.facts.trace import dependencies
-from maskdsl.ir.mask import (
-    Along,
-    Computed,
-    CoordinateSource,
-    Dimension,
-    DimensionKind,
-    Given,
-    MaskIR,
-    Sequence,
-    Shuffled,
-    Space,
-)
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.curves import curve_positions
 from maskdsl.ir.numpy_operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array, Type

@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.ir.mask import CurveKind
+from maskdsl.ir.declared.sequences import CurveKind
 
 Array = NDArray[np.int64]
 

@@ -14,6 +14,7 @@ import numpy as np
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import TableRead
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import said
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -27,7 +28,7 @@ from maskdsl.ir.expressions import (
     Side,
     children,
 )
-from maskdsl.ir.mask import MaskIR, said
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import batch_entries, branch_inputs, whole_arrays
 from maskdsl.ir.meaning.pooling import all_tokens

@@ -16,7 +16,7 @@ from maskdsl.base.errors.calls.sparse_inputs import (
     WrongLists,
 )
 from maskdsl.base.records import dataclass
-from maskdsl.ir.mask import DimensionKind, Input
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.values.entries import HEAD, entry_codes
 
 Array = NDArray[Any]

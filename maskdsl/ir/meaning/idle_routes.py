@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import Coordinate, Side
 from maskdsl.ir.facts.trace import pair_trace, trace
-from maskdsl.ir.mask import MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import inputs_of_route
 
 

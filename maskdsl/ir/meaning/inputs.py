@@ -11,9 +11,10 @@ from maskdsl.base.errors.calls.inputs import InputRange, InputShape, InputType, 
 from maskdsl.base.errors.calls.selection import MissingVectors
 from maskdsl.base.habits import ARGUMENTS
 from maskdsl.base.source import Span
+from maskdsl.ir.declared.inputs import HEAD_DIM, DimensionKind, Input
 from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.facts.trace import pair_trace, pooling_trace, tile_trace, trace
-from maskdsl.ir.mask import HEAD_DIM, DimensionKind, Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Balanced, Draw, Nearest, Pools, Rank, Route, Routed, route_expressions

@@ -8,8 +8,9 @@ import numpy as np
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.pools import PoolNumber
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import PoolBoxes, PoolGroups, PoolingKind, Sequence, Space
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.mask import MaskIR, PoolBoxes, PoolGroups, PoolingKind, Sequence, Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Array
 from maskdsl.ir.routes import PoolFact

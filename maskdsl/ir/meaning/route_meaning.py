@@ -11,8 +11,9 @@ import numpy as np
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import GroupRange
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score, Side
-from maskdsl.ir.mask import DimensionKind, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.draw_meaning import drawn
 from maskdsl.ir.meaning.inputs import batch_entries, whole_arrays

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.declared.inputs import DimensionKind, Input
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import hold
 from maskdsl.ir.ops import Type
 from maskdsl.ir.values.entries import HEAD

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from maskdsl.ir.declared.sequences import Given, Space
+from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Expression, InSpace, Side, apply, substitute
 from maskdsl.ir.facts.trace import pair_trace
-from maskdsl.ir.mask import Given, MaskIR, Space
-from maskdsl.ir.mask import Sequence as Tokens
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Route
 from maskdsl.ir.simplify import simplify

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
+from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.expressions import FALSE, Constant, Expression, Read, apply, rebuild
 from maskdsl.ir.mask import Clause, MaskIR, Normalize
-from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Product, Route, Routed
 from maskdsl.ir.simplify import simplify

@@ -12,21 +12,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import Axis, CoordinateDefinition, Given, Sequence, Space
 from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, InSpace, Side, apply, rebuild
 from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.facts.reads import Reads, reads
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import (
-    Axis,
-    CoordinateDefinition,
-    Dimension,
-    DimensionKind,
-    Given,
-    Input,
-    MaskIR,
-    Sequence,
-    Space,
-)
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
 

@@ -5,8 +5,9 @@ What differs from call to call is in three inputs, so that one mask serves all r
 
 from dataclasses import replace
 
+from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import PAIR, Batch, Constant, Coordinate, Expression, Head, Read, apply
-from maskdsl.ir.mask import Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 
 SEED, BELOW, FACTOR = "dropout seed", "dropout below", "dropout factor"

@@ -8,6 +8,8 @@ tiles are full again. The two results are merged by their log-sum-exp. MoBA's ke
 from dataclasses import replace
 
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.sequences import CoordinateDefinition, Given
 from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
@@ -21,7 +23,7 @@ from maskdsl.ir.expressions import (
     rebuild,
 )
 from maskdsl.ir.facts.reads import elements, reads
-from maskdsl.ir.mask import CoordinateDefinition, Dimension, DimensionKind, Given, Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.rewrites.chunk import Gathered, Leaf
 from maskdsl.ir.routes import Route, TopCount

@@ -6,8 +6,9 @@ of the call's first query, which is an input.
 
 from dataclasses import replace
 
+from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Read, Side, apply, rebuild
-from maskdsl.ir.mask import Dimension, DimensionKind, Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.rewrites.product_inputs import with_given_products
 from maskdsl.ir.routes import Route

@@ -7,8 +7,9 @@ gradients follow from that attention too: `runtime/kernels/key_softmax.py`.
 
 from dataclasses import replace
 
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Side, rebuild
-from maskdsl.ir.mask import MaskIR, Normalize, Sequence
+from maskdsl.ir.mask import MaskIR, Normalize
 
 _OTHER = {Side.QUERY: Side.KEY, Side.KEY: Side.QUERY}
 

@@ -14,7 +14,8 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoHeadDim, UnknownLayout
 from maskdsl.emit.plan import KernelPlan, declared_plan
 from maskdsl.emit.torch.flex_module import emit_flex
-from maskdsl.ir.mask import HEAD_DIM, DimensionKind, MaskIR
+from maskdsl.ir.declared.inputs import HEAD_DIM, DimensionKind
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.runtime.base.call_cache import CallState, as_array
 from maskdsl.runtime.base.input_tensors import as_value

@@ -15,7 +15,8 @@ from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.listed_pairs import ListedPairs
 from maskdsl.analysis.tiles.mask_tiles import tiles_with_pairs
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.ir.mask import DimensionKind, Sequence
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.permute import Move, moves

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import pad
 
-from maskdsl.ir.mask import DimensionKind, Input
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.ops import Type
 
 

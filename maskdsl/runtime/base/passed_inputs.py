@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.ir.mask import DimensionKind, Input
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.meaning.inputs import unfit
 from maskdsl.runtime.base.validate import Signature
 

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.emit.torch.token_module import emit_tokens
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Given
 from maskdsl.ir.expressions import Coordinate
-from maskdsl.ir.mask import DimensionKind, Given, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.numpy_operators import DTYPES
 from maskdsl.ir.ops import Array

@@ -24,8 +24,9 @@ from maskdsl.base.errors.language import heads
 from maskdsl.base.errors.language.heads import Distributed
 from maskdsl.base.source import Span
 from maskdsl.emit.plan import KernelPlan
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.facts.ranges import INT32
-from maskdsl.ir.mask import DimensionKind, Input, Normalize
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.meaning import vectors
 from maskdsl.ir.meaning.inputs import beyond_32_bits, unfit, unknown_input
 from maskdsl.ir.ops import Type

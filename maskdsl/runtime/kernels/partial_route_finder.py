@@ -10,8 +10,9 @@ from torch import Tensor
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.emit.plan import KernelPlan
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Draw, OfInputs, Route
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.input_tensors import as_given, as_value

@@ -14,8 +14,9 @@ from maskdsl.base.errors.calls.selection import PooledInPart
 from maskdsl.base.errors.calls.vectors import VectorLength
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.products_module import emit_products
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.mask import DimensionKind, MaskIR, Normalize
+from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.values.token_vectors import TableRow, Vector, vector_leaves
 from maskdsl.runtime.base.call_cache import CallStates, Curves, curves_of
 from maskdsl.runtime.base.input_tensors import as_value

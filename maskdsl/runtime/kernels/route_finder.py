@@ -14,7 +14,8 @@ from maskdsl.base.errors.calls.inputs import GroupRange
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.routing_module import emit_routing
 from maskdsl.emit.triton.selection.selection_module import emit_selection
-from maskdsl.ir.mask import DimensionKind, Input, MaskIR
+from maskdsl.ir.declared.inputs import DimensionKind, Input
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.pooling import pool_number
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Draw, DrawnLists

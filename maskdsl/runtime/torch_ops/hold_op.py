@@ -17,7 +17,8 @@ from torch.compiler import is_compiling
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sparse_inputs import NumbersOfNoList
-from maskdsl.ir.mask import Input, MaskIR
+from maskdsl.ir.declared.inputs import Input
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import hold
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.validate import Signature

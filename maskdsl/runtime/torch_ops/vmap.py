@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from maskdsl.ir.mask import DimensionKind
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.runtime.compiled_mask import find
 
 

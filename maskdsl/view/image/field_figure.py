@@ -7,7 +7,7 @@ import numpy as np
 from maskdsl.analysis.reach.arrival import Arrival
 from maskdsl.analysis.reach.receptive_field import Field
 from maskdsl.analysis.tiles.block_map import Array
-from maskdsl.ir.mask import Sequence
+from maskdsl.ir.declared.sequences import Sequence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

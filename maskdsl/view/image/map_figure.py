@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.base.records import dataclass
+from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.mask import Sequence as Tokens
 from maskdsl.view import units
 from maskdsl.view.cells import Scale, count_cells, fit
 from maskdsl.view.head_figures import Counted

@@ -7,7 +7,8 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.records import dataclass
-from maskdsl.ir.mask import MaskIR, Space
+from maskdsl.ir.declared.sequences import Space
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.evaluate import allowed
 from maskdsl.view import units
 from maskdsl.view.image.figure import Key, Panel, compose, mask_title

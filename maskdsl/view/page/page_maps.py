@@ -22,8 +22,9 @@ from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.page import MapTooLarge
 from maskdsl.base.records import dataclass
-from maskdsl.ir.mask import CurveKind, MaskIR
-from maskdsl.ir.mask import Sequence as Tokens
+from maskdsl.ir.declared.sequences import CurveKind
+from maskdsl.ir.declared.sequences import Sequence as Tokens
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.ir.ops import Array

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import Coordinate, Side
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.mask import DimensionKind, MaskIR, Sequence
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Array
 from maskdsl.view.page.blobs import Blobs

@@ -15,7 +15,7 @@ from maskdsl.analysis.reach.arrival import Arrival, reached
 from maskdsl.analysis.reach.connections import Connections
 from maskdsl.analysis.reach.receptive_field import Field
 from maskdsl.base.records import dataclass
-from maskdsl.ir.mask import Sequence as TokenSequence
+from maskdsl.ir.declared.sequences import Sequence as TokenSequence
 from maskdsl.view import units
 from maskdsl.view.palette import DARK, characters, has_colour
 

@@ -12,9 +12,9 @@ from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton.forward_body import Body, MaybeHoles
 from maskdsl.emit.triton.selection.route_names import AXES, EXISTS, FIRSTS, RouteNames, product_name, vector_names
 from maskdsl.emit.triton.tile_loops import wrapped_tuple
+from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Input
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Above, Route, TopCount, TopMass, selector_argument
 

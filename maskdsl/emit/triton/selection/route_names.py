@@ -8,9 +8,9 @@ from maskdsl.emit.plan import identifier
 from maskdsl.emit.route_text import product_leaves
 from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.triton.token_coordinates import CoordinateTable, KernelNames
+from maskdsl.ir.declared.sequences import Computed, Sequence
 from maskdsl.ir.expressions import PAIR, Apply, Constant, Coordinate, Leaf, Side
 from maskdsl.ir.facts.ranges import Range
-from maskdsl.ir.mask import Computed, Sequence
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import GROUP, Route
 
