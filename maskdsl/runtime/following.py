@@ -12,8 +12,9 @@ from torch import Tensor
 from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.errors.language.patterns import FollowedBranches
-from maskdsl.bind.bind_pattern import branches_of, order_statements, with_tokens
+from maskdsl.bind.bind_pattern import branches_of, order_statements
 from maskdsl.bind.expression.sparse_inputs import SPARSE
+from maskdsl.bind.opened_pattern import with_tokens
 from maskdsl.bind.statement.branch_statements import BranchPattern
 from maskdsl.bind.statement.empty_spaces import inputs_left_out
 from maskdsl.bind.statement.made_inputs import declared_at_any_length, made_inputs

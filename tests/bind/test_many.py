@@ -9,7 +9,7 @@ import pytest
 
 import maskdsl
 from maskdsl.bind import bind
-from maskdsl.bind.bind_pattern import MOST_STATEMENTS
+from maskdsl.bind.opened_pattern import MOST_STATEMENTS
 from maskdsl.cli.stages import STAGES, Stage
 from maskdsl.syntax import tree
 

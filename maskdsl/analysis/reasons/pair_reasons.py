@@ -17,11 +17,12 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.base.text import printable
-from maskdsl.bind.bind_pattern import Names, frame_at
+from maskdsl.bind.bind_pattern import frame_at
 from maskdsl.bind.context.bound_values import Term, Value
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.expression.elaborate import chain, elaborate
+from maskdsl.bind.visible_names import Names
 from maskdsl.ir.declared.sequences import Sequence, Space
 from maskdsl.ir.expressions import (
     TRUE,
