@@ -1,43 +1,30 @@
 """The base of both attention modules: argument handling of a call. Computation is behind torch's operators."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 
 from maskdsl.base.arguments import LayoutName, TensorLayout
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
-from maskdsl.base.errors.calls.normalization import AllQueriesNeeded, WrongDropout
-from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute, OtherState, PartDebugged
+from maskdsl.base.errors.calls.normalization import WrongDropout
+from maskdsl.base.errors.calls.selection import OtherState, PartDebugged
 from maskdsl.base.source import Span
 from maskdsl.ir.mask import Normalize
-from maskdsl.runtime.base.kept import in_no_mode
-from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
-from maskdsl.runtime.debugging import check_reads, check_scores
-from maskdsl.runtime.decode.decode_call import attend
-from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
-from maskdsl.runtime.decode.regrouped import two_passes
-from maskdsl.runtime.kernels.product_finder import queries_at_once
+from maskdsl.runtime.calls.summand import CallOptions, Summand
+from maskdsl.runtime.compiled_mask import CompiledMask, register
+from maskdsl.runtime.decode.paging import call_positions, room
 from maskdsl.runtime.routing.branched_state import BranchedState
-from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
-from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, dropout_inputs, drops
-from maskdsl.runtime.torch_ops.finish_op import finished
 from maskdsl.runtime.torch_ops.hold_op import held_inputs, lengths_of_longest
-from maskdsl.runtime.torch_ops.product_op import attend_multiplied
-from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
-from maskdsl.runtime.varlen import attend_packed
 
 _NOT_GIVEN: Any = None
 """The default of required arguments, so that a missing one is a declared error: graphs cannot trace `takes`."""
@@ -45,21 +32,8 @@ _NO_DROPOUT = 0
 """The default of `dropout_p`, no float: with `dynamic=True` torch.compile traces calls twice for a default float."""
 
 
-_HELD = ("_handle", "_signature", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
+_HELD = ("_handle", "_signature", "_single", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
 """The attributes that are made anew from the compiled mask."""
-
-
-class _Options(NamedTuple):
-    """The options of a call, the same for all summands of a pattern with branches."""
-
-    layout: str
-    wants_lse: bool
-    debug: bool
-    positions: CallPositions | None
-    """None for a call with all queries."""
-    state: RoutingState | None
-    routes: SharedRoutes | None
-    """None for a pattern without branches, which finds its routes itself."""
 
 
 def _sum(outs: list[Tensor]) -> Tensor:
@@ -96,19 +70,20 @@ class BaseAttention(nn.Module):
         self._compiled = register(compiled)
         self._handle = compiled.handle
         self._signature = compiled.signature
-        summands, inputs = compiled.summands, tuple(compiled.signature.inputs)
-        attentions = [BaseAttention(each) for each in summands.masks]
-        self._summands = tuple((each, tuple(map(inputs.index, each.inputs))) for each in attentions)
-        """The attentions that add up, and the numbers of the inputs that each takes; none without branches."""
-        self._signatures = tuple(each._signature for each in attentions) or (self._signature,)
+        self._single = Summand(compiled)
+        branches, inputs = compiled.summands, tuple(compiled.signature.inputs)
+        summands = [Summand(each) for each in branches.masks]
+        self._summands = tuple((each, tuple(map(inputs.index, each.signature.inputs))) for each in summands)
+        """What adds up, and the numbers of the inputs that each takes; none without branches."""
+        self._signatures = tuple(each.signature for each in summands) or (self._signature,)
         """Of each of them, or of the only one."""
-        self._of_branch = summands.of_branch
+        self._of_branch = branches.of_branch
+        self._branches = branches.names
         drops = isinstance(compiled, DroppedMask)
         self._dropping: tuple[BaseAttention, ...] = (
             () if drops else (BaseAttention(DroppedMask(compiled), self._tokens_first),)
         )
         """The attention that computes calls with dropout."""
-        self._branches = summands.names
 
     @property
     def name(self) -> str:
@@ -280,11 +255,11 @@ class BaseAttention(nn.Module):
             lengths = q.shape[2], k.shape[2] if positions is None else room(k, positions)
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
         routes = SharedRoutes() if self._summands else None
-        options = _Options(layout, return_lse, debug, positions, routing_state, routes)
+        options = CallOptions(layout, return_lse, debug, positions, routing_state, routes)
         if self._summands:
             out, lses = self._added(q, k, v, tensors, options)
         else:
-            out, lse = self._attended(q, k, v, tensors, options)
+            out, lse = self._single.attended(q, k, v, tensors, options)
             lses = [lse]
         if self._tokens_first is not None:
             axes = self._pooled_axes(axes, k, out) if self._signature.pools_queries else axes
@@ -305,12 +280,12 @@ class BaseAttention(nn.Module):
         return results
 
     def _added(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
     ) -> tuple[Tensor, list[Tensor]]:
         """The output, the sum of those of all summands, and the log-sum-exp of each summand."""
         states = self._states(options.state)
         results = [
-            summand._attended(q, k, v, [inputs[each] for each in wanted], options._replace(state=state))
+            summand.attended(q, k, v, [inputs[each] for each in wanted], options._replace(state=state))
             for (summand, wanted), state in zip(self._summands, states, strict=True)
         ]
         return _sum([out for out, _ in results]), [lse for _, lse in results]
@@ -332,117 +307,10 @@ class BaseAttention(nn.Module):
         """The output and the log-sum-exp of the results of all summands."""
         return _sum([out for out, _ in results]), self._of_branches([lse for _, lse in results], dim)
 
-    def _attended(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
-    ) -> tuple[Tensor, Tensor]:
-        """The output and the log-sum-exp of a pattern without branches, or of one summand of another."""
-        positions, state = options.positions, options.state
-        if positions is not None and self._signature.normalize is Normalize.BY_KEY:
-            raise AttnError(AllQueriesNeeded(pattern=self._signature.pattern, span=self._signature.span))
-        if inputs or self._signature.changes_inputs:
-            inputs = self._passed(q, k, inputs, positions is None)
-        given = inputs
-        if positions is None:
-            results = self._whole(q, k, v, inputs, options)
-            if not self._signature.may_finish:
-                return results
-            return finished(self._compiled, results, given, (q.shape[2], k.shape[2]), options.layout)
-        if self._signature.is_routed and state is not None:
-            inputs = [*inputs, *state._find(self._handle, q, k, inputs, positions)]
-        elif self._signature.is_routed:
-            find = partial(with_partial_routed, self._compiled, q, k, inputs, positions)
-            inputs = self._routed((q.shape[2], room(k, positions)), inputs, options, find)
-        results = attend(self._handle, q, k, v, inputs, positions)
-        if not self._signature.may_finish:
-            return results
-        lengths = q.shape[2], room(k, positions)
-        return finished(self._compiled, results, given, lengths, starts=[positions.query_starts])
-
-    def _packed(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        ends_q: Tensor,
-        ends_k: Tensor,
-        starts: Tensor | None,
-        given: list[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """As `_attended`, for packed sequences: see `varlen`."""
-        if self._signature.normalize is Normalize.BY_KEY and (starts is not None or ends_k is not ends_q):
-            raise AttnError(AllQueriesNeeded(pattern=self._signature.pattern, span=self._signature.span))
-        if q.dim():
-            given = passed(self._signature, given, len(ends_q) - 1, q.shape[-1])
-        results = attend_packed(self._handle, q, k, v, given, ends_q, ends_k, starts)
-        out, lse = finished(self._compiled, results, given, (q.shape[0], k.shape[0]), starts=[ends_q, ends_k, starts])
-        return out[0].transpose(0, 1), lse[0]
-
     def _pooled_axes(self, axes: tuple[int, ...], k: Tensor, out: Tensor) -> tuple[int, ...]:
         """The axes of the results where queries with these axes are pooled: those of a single pooled space."""
         spaces = self._compiled.bound(prod(axes), k.shape[2]).plan.mask.queries.spaces if len(axes) > 1 else ()
         return spaces[0].lengths if len(spaces) == 1 else (out.shape[2],)
-
-    def _passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], is_whole: bool) -> list[Tensor]:
-        """The inputs of the mask before routes are found. Malformed q and k are found later."""
-        if q.dim() != 4 or k.dim() != 4:
-            return inputs
-        lengths = {"tokens": q.shape[2], "queries": q.shape[2], "keys": k.shape[2]} if is_whole else NO_LENGTHS
-        return passed(self._signature, inputs, q.shape[0], q.shape[3], lengths)
-
-    def _routed(
-        self, lengths: tuple[int, int], inputs: list[Tensor], options: "_Options", find: Callable[[], list[Tensor]]
-    ) -> list[Tensor]:
-        """All inputs: the given ones, then the routed ones, which `find` gives or another branch has found."""
-        if options.routes is None:
-            return find()
-        return options.routes.with_routed(self._compiled, lengths, inputs, find)
-
-    def _whole(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: "_Options"
-    ) -> tuple[Tensor, Tensor]:
-        """A call with all queries, from the given inputs."""
-        layout = options.layout
-        if self._signature.is_routed:
-            if layout != "declared":
-                raise AttnError(LaidOutRoute(pattern=self._signature.pattern, span=self._signature.span))
-            find = partial(with_routed, self._compiled, q, k, inputs)
-            inputs = self._routed((q.shape[2], k.shape[2]), inputs, options, find)
-        if self._signature.multiplies and layout != "declared":
-            raise AttnError(LaidOutProducts(pattern=self._signature.pattern, span=self._signature.span))
-        if options.debug:
-            check_reads(self._compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
-            check_scores(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
-        if self._signature.multiplies:
-            return self._multiplied(q, k, v, inputs)
-        # While torch.compile traces lengths that follow the tensors, no mask is bound yet: then there is one pass.
-        if self._signature.is_routed and (isinstance(self._compiled, Bound) or not is_compiling()):
-            compiled = self._compiled.bound(q.shape[2], k.shape[2])
-            passes = two_passes(compiled)
-            if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):
-                passes = None  # under vmap the host cannot read values, on which two passes depend
-            if passes is not None and not is_compiling():
-                with in_no_mode():
-                    compiled.open_reads.check([*map(unwrapped, inputs)], q.shape[0])
-            results = None if passes is None else passes.attend(q, k, v, inputs)
-            if results is not None:
-                return results
-        wants_lse = options.wants_lse or self._signature.may_finish
-        out, lse = ATTENTION(q, k, v, inputs, self._handle, layout, wants_lse)
-        return out, lse
-
-    def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """A call whose products are computed before it: in chunks of queries, if there are many."""
-        step = None
-        if not is_compiling() and not any(map(is_mapped, (q, k, v, *inputs))):
-            step = queries_at_once(self._compiled.bound(q.shape[2], k.shape[2]).plan.mask, q)
-        if step is None:
-            return attend_multiplied(q, k, v, inputs, self._handle)
-        chunks = (
-            attend(self._handle, chunk, k, v, inputs, call_positions(chunk, number * step, None, None, None))
-            for number, chunk in enumerate(torch.split(q, step, dim=2))
-        )
-        outs, lses = zip(*chunks, strict=True)
-        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
     @overload
     def varlen(
@@ -531,9 +399,9 @@ class BaseAttention(nn.Module):
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
         call = q, k, v, cu_seqlens_q, ends, query_start
         if not self._summands:
-            out, lse = self._packed(*call, tensors)
+            out, lse = self._single.packed(*call, tensors)
         else:
-            results = [each._packed(*call, [tensors[n] for n in wanted]) for each, wanted in self._summands]
+            results = [each.packed(*call, [tensors[n] for n in wanted]) for each, wanted in self._summands]
             out, lse = self._sum_of(results, dim=0)
         return (out, lse) if return_lse else out
 

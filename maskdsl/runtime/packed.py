@@ -45,7 +45,8 @@ def packed_attention(
     if errors:
         raise AttnError(*errors)
     if attention._summands:
-        each_given = ((each, {name: inputs[name] for name in each.inputs}) for each, _ in attention._summands)
+        summands = [BaseAttention(each.compiled) for each, _ in attention._summands]
+        each_given = ((each, {name: inputs[name] for name in each.inputs}) for each in summands)
         return attention._sum_of(
             [packed_attention(each, q, k, v, starts, **given) for each, given in each_given], dim=1
         )

@@ -6,8 +6,8 @@ import torch
 import maskdsl
 from maskdsl.api.verify import verify
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.runtime import base_attention
 from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.calls import summand
 from maskdsl.runtime.decode import decode_call
 from maskdsl.runtime.kernels import product_finder
 from tests.support.dot_checks import bound, check_chunks, check_gradients, check_meaning, check_packed
@@ -179,7 +179,7 @@ def test_many_products_are_computed_in_chunks(name: str, monkeypatch: pytest.Mon
         calls.append(q.shape[2])
         return decode_call.attend(handle, q, *others)
 
-    monkeypatch.setattr(base_attention, "attend", counted)
+    monkeypatch.setattr(summand, "attend", counted)
     check_gradients(name, "tiled")
     assert calls == [16, 16, 5]
 

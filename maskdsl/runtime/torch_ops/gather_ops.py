@@ -1,7 +1,7 @@
 """Makes operators that gather tokens, such as pages, and run attention over them, as one node of a graph.
 
 A backward pass gathers again under autograd and continues from the saved output: attention is not computed again. Used
-by `runtime/decode/decode_call.py` and `runtime/varlen.py`.
+by `runtime/decode/decode_call.py` and `runtime/calls/varlen.py`.
 """
 
 from collections.abc import Callable, Sequence

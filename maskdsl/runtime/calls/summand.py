@@ -1,0 +1,159 @@
+"""`Summand`: the attention of one mask, in calls whose arguments are known to fit."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.normalization import AllQueriesNeeded
+from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute
+from maskdsl.ir.mask import Normalize
+from maskdsl.runtime.base.kept import in_no_mode
+from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
+from maskdsl.runtime.calls.debugging import check_reads, check_scores
+from maskdsl.runtime.calls.varlen import attend_packed
+from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
+from maskdsl.runtime.decode.decode_call import attend
+from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
+from maskdsl.runtime.decode.regrouped import two_passes
+from maskdsl.runtime.kernels.product_finder import queries_at_once
+from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
+from maskdsl.runtime.routing.routing_state import RoutingState
+from maskdsl.runtime.routing.shared_routes import SharedRoutes
+from maskdsl.runtime.torch_ops.attention_op import ATTENTION
+from maskdsl.runtime.torch_ops.finish_op import finished
+from maskdsl.runtime.torch_ops.product_op import attend_multiplied
+from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
+
+
+class CallOptions(NamedTuple):
+    """The options of a call, the same for all summands of a pattern with branches."""
+
+    layout: str
+    wants_lse: bool
+    debug: bool
+    positions: CallPositions | None
+    """None for a call with all queries."""
+    state: RoutingState | None
+    routes: SharedRoutes | None
+    """None for a pattern without branches, which finds its routes itself."""
+
+
+class Summand:
+    """The attention of a pattern without branches, or of some branches of another, as one mask computes it."""
+
+    def __init__(self, compiled: CompiledMask) -> None:
+        self.compiled = register(compiled)
+        self.handle = compiled.handle
+        self.signature = compiled.signature
+
+    def attended(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
+    ) -> tuple[Tensor, Tensor]:
+        """The output and the log-sum-exp of a pattern without branches, or of one summand of another."""
+        positions, state = options.positions, options.state
+        if positions is not None and self.signature.normalize is Normalize.BY_KEY:
+            raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
+        if inputs or self.signature.changes_inputs:
+            inputs = self._passed(q, k, inputs, positions is None)
+        given = inputs
+        if positions is None:
+            results = self._whole(q, k, v, inputs, options)
+            if not self.signature.may_finish:
+                return results
+            return finished(self.compiled, results, given, (q.shape[2], k.shape[2]), options.layout)
+        if self.signature.is_routed and state is not None:
+            inputs = [*inputs, *state._find(self.handle, q, k, inputs, positions)]
+        elif self.signature.is_routed:
+            find = partial(with_partial_routed, self.compiled, q, k, inputs, positions)
+            inputs = self._routed((q.shape[2], room(k, positions)), inputs, options, find)
+        results = attend(self.handle, q, k, v, inputs, positions)
+        if not self.signature.may_finish:
+            return results
+        lengths = q.shape[2], room(k, positions)
+        return finished(self.compiled, results, given, lengths, starts=[positions.query_starts])
+
+    def packed(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        ends_q: Tensor,
+        ends_k: Tensor,
+        starts: Tensor | None,
+        given: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """As `attended`, for packed sequences: see `varlen`."""
+        if self.signature.normalize is Normalize.BY_KEY and (starts is not None or ends_k is not ends_q):
+            raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
+        if q.dim():
+            given = passed(self.signature, given, len(ends_q) - 1, q.shape[-1])
+        results = attend_packed(self.handle, q, k, v, given, ends_q, ends_k, starts)
+        out, lse = finished(self.compiled, results, given, (q.shape[0], k.shape[0]), starts=[ends_q, ends_k, starts])
+        return out[0].transpose(0, 1), lse[0]
+
+    def _passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], is_whole: bool) -> list[Tensor]:
+        """The inputs of the mask before routes are found. Malformed q and k are found later."""
+        if q.dim() != 4 or k.dim() != 4:
+            return inputs
+        lengths = {"tokens": q.shape[2], "queries": q.shape[2], "keys": k.shape[2]} if is_whole else NO_LENGTHS
+        return passed(self.signature, inputs, q.shape[0], q.shape[3], lengths)
+
+    def _routed(
+        self, lengths: tuple[int, int], inputs: list[Tensor], options: CallOptions, find: Callable[[], list[Tensor]]
+    ) -> list[Tensor]:
+        """All inputs: the given ones, then the routed ones, which `find` gives or another branch has found."""
+        if options.routes is None:
+            return find()
+        return options.routes.with_routed(self.compiled, lengths, inputs, find)
+
+    def _whole(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
+    ) -> tuple[Tensor, Tensor]:
+        """A call with all queries, from the given inputs."""
+        layout = options.layout
+        if self.signature.is_routed:
+            if layout != "declared":
+                raise AttnError(LaidOutRoute(pattern=self.signature.pattern, span=self.signature.span))
+            find = partial(with_routed, self.compiled, q, k, inputs)
+            inputs = self._routed((q.shape[2], k.shape[2]), inputs, options, find)
+        if self.signature.multiplies and layout != "declared":
+            raise AttnError(LaidOutProducts(pattern=self.signature.pattern, span=self.signature.span))
+        if options.debug:
+            check_reads(self.compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
+            check_scores(self.compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
+        if self.signature.multiplies:
+            return self._multiplied(q, k, v, inputs)
+        # While torch.compile traces lengths that follow the tensors, no mask is bound yet: then there is one pass.
+        if self.signature.is_routed and (isinstance(self.compiled, Bound) or not is_compiling()):
+            compiled = self.compiled.bound(q.shape[2], k.shape[2])
+            passes = two_passes(compiled)
+            if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):
+                passes = None  # under vmap the host cannot read values, on which two passes depend
+            if passes is not None and not is_compiling():
+                with in_no_mode():
+                    compiled.open_reads.check([*map(unwrapped, inputs)], q.shape[0])
+            results = None if passes is None else passes.attend(q, k, v, inputs)
+            if results is not None:
+                return results
+        wants_lse = options.wants_lse or self.signature.may_finish
+        out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, wants_lse)
+        return out, lse
+
+    def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """A call whose products are computed before it: in chunks of queries, if there are many."""
+        step = None
+        if not is_compiling() and not any(map(is_mapped, (q, k, v, *inputs))):
+            step = queries_at_once(self.compiled.bound(q.shape[2], k.shape[2]).plan.mask, q)
+        if step is None:
+            return attend_multiplied(q, k, v, inputs, self.handle)
+        chunks = (
+            attend(self.handle, chunk, k, v, inputs, call_positions(chunk, number * step, None, None, None))
+            for number, chunk in enumerate(torch.split(q, step, dim=2))
+        )
+        outs, lses = zip(*chunks, strict=True)
+        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
