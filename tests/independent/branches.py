@@ -1,12 +1,9 @@
 """Random branches: blocks of lines in a pattern, one or several by a number, beside lines that all of them share."""
 
 from random import Random
-from typing import TYPE_CHECKING
 
+from tests.independent.programs import Program
 from tests.independent.sinks import add_sinks
-
-if TYPE_CHECKING:
-    from tests.independent.programs import Program
 
 SHARE = 0.2
 """Of programs that have branches."""
@@ -17,7 +14,7 @@ def has_branches(seed: int) -> bool:
     return Random(f"{seed} has branches").random() < SHARE
 
 
-def add_branches(program: "Program") -> None:
+def add_branches(program: Program) -> None:
     """In place of relations and scores."""
     if program.chance(0.3):
         program.lines.append(f"require {program.relation(1)}")
@@ -36,14 +33,14 @@ def add_branches(program: "Program") -> None:
         program.routes[:], program.constants[:], program.truths[:] = shared
 
 
-def add_shared_scores(program: "Program") -> None:
+def add_shared_scores(program: Program) -> None:
     program.scoring = True
     if program.chance(0.3):
         program.lines.append(f"score s + {program.real(1, True)}")
     program.scoring = False
 
 
-def add_lines(program: "Program") -> None:
+def add_lines(program: Program) -> None:
     """The lines of a branch, with a route and a name of its own."""
     if program.chance(0.3):
         program.lines.append(f"let near_by = {program.boolean(None, None, 1)}")

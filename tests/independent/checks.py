@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 import maskdsl
+from tests.independent.drawing import Drawn
 from tests.independent.held import held
 from tests.independent.layers import layers_of
 from tests.independent.meaning import Meaning
-from tests.independent.programs import Drawn
 from tests.independent.truth import Truth
 
 ROOM = 1e-8

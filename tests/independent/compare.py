@@ -27,7 +27,7 @@ from tests.independent.checks import (
     check_tiles,
     loaded,
 )
-from tests.independent.programs import Drawn, draw
+from tests.independent.drawing import Drawn, draw
 from tests.independent.selection import Unclear
 from tests.independent.truth import truth_of
 from tests.support.records import add, commit

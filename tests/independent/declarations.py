@@ -1,9 +1,6 @@
 """What random programs declare around a pattern's lines: parameters, macros, `let`s, files and stacks."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tests.independent.programs import Program
+from tests.independent.programs import Program
 
 MACROS = {
     "mixed": "def mixed(a, b = 2) = a * 2 - b if a > b else min(a, b)",
@@ -16,7 +13,7 @@ MACROS = {
 }
 
 
-def add_names(program: "Program") -> None:
+def add_names(program: Program) -> None:
     add_parameters(program)
     if program.chance(0.3):
         add_macros(program)
@@ -28,7 +25,7 @@ def add_names(program: "Program") -> None:
         program.truths.append("apart")
 
 
-def add_parameters(program: "Program") -> None:
+def add_parameters(program: Program) -> None:
     random = program.random
     if program.chance(0.2):
         program.parameters.append(program.pick("count = 3", "count: int = 2"))
@@ -59,7 +56,7 @@ def add_parameters(program: "Program") -> None:
             program.values["along"] = random.choice(program.axes(*spaces))
 
 
-def add_macros(program: "Program") -> None:
+def add_macros(program: Program) -> None:
     """Here, or in a file that is used. `powers` hides that of the standard library."""
     program.macros = {*program.random.sample(list(MACROS), 3), "near"}
     texts = [MACROS[name].format(program.random.randint(0, 3)) for name in MACROS if name in program.macros]
@@ -70,7 +67,7 @@ def add_macros(program: "Program") -> None:
         program.above += texts
 
 
-def add_stack(program: "Program") -> None:
+def add_stack(program: Program) -> None:
     """Layers of the pattern, and of those of the standard library."""
     if program.crosses or not program.chance(0.15):
         return

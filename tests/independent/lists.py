@@ -1,12 +1,11 @@
 """Sparse inputs of random programs, as pairs, and numbers of their entries: what is drawn, and what is read."""
 
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from tests.independent.programs import Program
+from tests.independent.programs import Program
 
 SHARE = 0.12
 
@@ -19,7 +18,7 @@ class Edges(NamedTuple):
     count: int
 
 
-def add_lists(program: "Program", seed: int) -> None:
+def add_lists(program: Program, seed: int) -> None:
     """Drawn apart, so that they change no other program: a graph, and often numbers of its edges."""
     random = Random(f"{seed} has lists")
     if random.random() >= SHARE:

@@ -14,7 +14,7 @@ import maskdsl
 from maskdsl.base.source import Source
 from maskdsl.syntax import tree
 from maskdsl.syntax.parse import parse
-from tests.independent.programs import draw
+from tests.independent.drawing import draw
 
 ROOT = Path(__file__).parents[2]
 WORD = re.compile(r'"[^"\n]*"|\w+|\*\*|//|\.\.|->|\+\+|[<>=!]=|[^\w\s]|\s+')

@@ -1,20 +1,10 @@
-"""Random programs as texts, line by line, and tensors for them. A seed is a program: nothing else is drawn from.
-
-What the language has and is not drawn: `coverage.py` lists it, with the reason.
-"""
+"""A random program while it is drawn, line by line: what its expressions, coordinates, relations and scores may be."""
 
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
 import numpy as np
-
-from tests.independent.branches import add_branches, has_branches
-from tests.independent.declarations import add_names, add_stack
-from tests.independent.lists import Edges, add_lists, pairs
-from tests.independent.routes import add_routes
-from tests.independent.sinks import add_sinks
-from tests.independent.value_vectors import add_values
 
 SPACES = ("text", "image", "clip")
 AXES = {"text": ("text",), "image": ("y", "x"), "clip": ("t", "u", "w")}
@@ -27,21 +17,6 @@ class Declared(NamedTuple):
     kind: str
     shape: tuple[int, ...]
     below: int | None = None
-
-
-@dataclass
-class Drawn:
-    """A program and the shapes of its inputs."""
-
-    text: str
-    heads: int
-    key_heads: int
-    batch: int
-    inputs: dict[str, Declared]
-    values: dict[str, object] = field(default_factory=dict)
-    """Of the parameters that are not left to their defaults."""
-    files: dict[str, str] = field(default_factory=dict)
-    """What the text uses."""
 
 
 @dataclass
@@ -500,65 +475,3 @@ class Program:
         lines = [f"order {space} by {self.random.choice(keys)}"] * 4
         lines += [f"order {space} auto", "order auto", "order by i % 3", "order by -i // 2"]
         self.lines.append(self.random.choice(lines))
-
-
-def draw(seed: int) -> Drawn:
-    """The program of a seed."""
-    random = Random(seed)
-    heads = random.choice([1, 1, 2, 2, 4])
-    program = Program(random, heads, batch=random.choice([1, 1, 2]))
-    key_heads = random.choice([n for n in (1, 2, 4) if heads % n == 0 and n <= heads])
-    program.declare()
-    add_names(program)
-    program.add_inputs()
-    add_lists(program, seed)
-    program.add_coords()
-    add_routes(program)
-    if has_branches(seed):
-        add_branches(program)
-    else:
-        program.add_relations()
-        program.add_scores()
-        add_sinks(program)
-        add_values(program)
-    program.add_order()
-    add_stack(program)
-    return Drawn(text_of(program), heads, key_heads, program.batch, program.inputs, program.values, program.files)
-
-
-def text_of(program: Program) -> str:
-    body = "\n".join(f"    {line}" for line in program.lines)
-    pattern = f"pattern drawn({', '.join(program.parameters)}) {{\n{body}\n}}"
-    return "\n".join([*program.above, pattern, *program.below]) + "\n"
-
-
-def arrays(drawn: Drawn, seed: int) -> dict[str, np.ndarray]:
-    """An array for every input. Floats are sometimes minus infinity, or the least that there is; integers extreme."""
-    random = np.random.default_rng(seed)
-    found: dict[str, np.ndarray] = {}
-    for name, (kind, shape, below) in drawn.inputs.items():
-        match kind:
-            case "sparse":
-                assert isinstance(shape, Edges)
-                found[name] = pairs(shape, below is not None, random)
-            case "int" if below is not None:
-                low = -2 if name.startswith("of_") else 0  # tokens in no pool
-                found[name] = random.integers(low, below, shape)
-            case "int":
-                found[name] = random.integers(-3, 6, shape)
-                if random.random() < 0.1:
-                    found[name][random.random(shape) < 0.2] = random.choice([-WORDS - 1, WORDS])
-            case "bool":
-                found[name] = random.random(shape) < 0.6
-            case "float":
-                found[name] = random.normal(size=shape)
-                if name == "worth" and random.random() < 0.3:
-                    found[name][random.random(shape) < 0.4] = random.choice([-np.inf, np.finfo(np.float64).min])
-                if name in ("worth", "bias", "slope") and random.random() < 0.1:
-                    row = random.integers(shape[0]) if len(shape) > 1 else slice(None)
-                    found[name][row] = random.choice([-np.inf, np.finfo(np.float64).min])
-                if name.startswith(("gate", "far", "rows")) and random.random() < 0.2:
-                    found[name][random.random(shape) < 0.2] = random.choice([-np.inf, np.inf, np.nan])
-                if random.random() < 0.15:
-                    found[name] = np.round(found[name])  # so that there are ties
-    return found

@@ -1,16 +1,13 @@
 """Random routes: selectors, scores of pooled, filtered and head-shared vectors, gates and tables, candidates."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tests.independent.programs import Program
+from tests.independent.programs import Program
 
 DIM = 4
 NUMBERS = {"part"}
 """Inputs that number groups."""
 
 
-def add_routes(program: "Program") -> None:
+def add_routes(program: Program) -> None:
     if not program.chance(0.25):
         return
     add_groups(program)
@@ -21,7 +18,7 @@ def add_routes(program: "Program") -> None:
         program.routes.append(name)
 
 
-def add_groups(program: "Program") -> None:
+def add_groups(program: Program) -> None:
     """Coordinates that all tokens have, whose numbers begin at 0."""
     size = program.random.randint(1, 5)
     program.lines.append(f"coord chunk = i // {size}")
@@ -38,7 +35,7 @@ def add_groups(program: "Program") -> None:
         program.groups["part"] = lengths
 
 
-def scored(program: "Program", name: str) -> str:
+def scored(program: Program, name: str) -> str:
     q, k = (program.random.choice(list(program.groups)) for _ in "qk")
     numbers = program.groups[q][0], program.groups[k][1]
     score = score_of(program, name, q, k, numbers)
@@ -59,7 +56,7 @@ def scored(program: "Program", name: str) -> str:
     return f"{chosen} where {candidates(program, q, k, reads_queries)}"
 
 
-def score_of(program: "Program", name: str, q: str, k: str, numbers: tuple[int, int]) -> str:
+def score_of(program: Program, name: str, q: str, k: str, numbers: tuple[int, int]) -> str:
     product = f"dot({vector(program, 'q', q)}, {vector(program, 'k', k)})"
     halves = [f"sum({side} where i % 2 == {turn}, {c})" for side, turn, c in (("q", "r", q), ("k", "1 - r", k))]
     forms = [product] * 4 + [f"sum(dot({', '.join(halves)}) for r in 0 .. 2)"]
@@ -80,7 +77,7 @@ def score_of(program: "Program", name: str, q: str, k: str, numbers: tuple[int, 
     return program.random.choice(forms)
 
 
-def vector(program: "Program", side: str, group: str) -> str:
+def vector(program: Program, side: str, group: str) -> str:
     shared = program.pick("head // 2", "key_head", "head % 2", "0", "all")
     if group == "i":
         return side if program.chance(0.7) else f"{program.pick('sum', 'mean', 'max')}({side} by i, heads = {shared})"
@@ -89,7 +86,7 @@ def vector(program: "Program", side: str, group: str) -> str:
     return f"{program.pick('mean', 'mean', 'max', 'sum', 'root')}({kept} by {group}{heads})"
 
 
-def candidates(program: "Program", q: str, k: str, reads_queries: bool) -> str:
+def candidates(program: Program, q: str, k: str, reads_queries: bool) -> str:
     """Of coordinates that the groups have."""
     key = "k" if k == "i" else f"k.{k}"
     forms = [f"{key} % 2 == 0", f"{key} > 0", f"{key} != head"]
@@ -101,7 +98,7 @@ def candidates(program: "Program", q: str, k: str, reads_queries: bool) -> str:
     return program.random.choice(forms)
 
 
-def by_draw(program: "Program", name: str) -> str:
+def by_draw(program: Program, name: str) -> str:
     """Groups drawn at random: of coordinates that no input decides."""
     known = [each for each in program.groups if each != "part"]
     q, k = program.random.choice(known), program.random.choice(known)
@@ -111,7 +108,7 @@ def by_draw(program: "Program", name: str) -> str:
     return call if program.chance(0.2) else f"{call} where {candidates(program, q, k, True)}"
 
 
-def by_centroids(program: "Program", name: str) -> str:
+def by_centroids(program: Program, name: str) -> str:
     rows = program.random.randint(1, 4)
     given = f"rows_{name}"
     nearest = program.chance(0.5)
@@ -123,7 +120,7 @@ def by_centroids(program: "Program", name: str) -> str:
     return f"nearest({given})"
 
 
-def by_distance(program: "Program", name: str) -> str:
+def by_distance(program: Program, name: str) -> str:
     """Entries of a table, which are read where the key is not behind the query."""
     if program.crosses:
         return scored(program, name)

@@ -1,13 +1,11 @@
 """Random lines of `sink` and `normalize`, drawn from the text so far: they change nothing else of a program."""
 
 from random import Random
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tests.independent.programs import Program
+from tests.independent.programs import Program
 
 
-def add_sinks(program: "Program") -> None:
+def add_sinks(program: Program) -> None:
     random = Random("\n".join(program.lines))
     if random.random() < 0.75:
         return

@@ -7,8 +7,8 @@ from pathlib import Path
 import lark
 
 from maskdsl.view.language_server import words
+from tests.independent.drawing import draw
 from tests.independent.meaning import STANDARD
-from tests.independent.programs import draw
 from tests.independent.reader import Reader
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.independent.checks import Differs
 from tests.independent.compare import campaign, check
-from tests.independent.programs import draw
+from tests.independent.drawing import draw
 from tests.independent.truth import truth_of
 
 FIRST, PIECE = 1_000_000, 12
@@ -35,7 +35,7 @@ def test_what_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_seed_is_the_same_program_in_every_process() -> None:
     """Whatever order Python's sets have there."""
     code = (
-        "from tests.independent.hostile import text_of; from tests.independent.programs import draw; "
+        "from tests.independent.hostile import text_of; from tests.independent.drawing import draw; "
         "print([draw(seed) for seed in range(60)], [text_of(seed, 2000) for seed in range(15)])"
     )
     found = {

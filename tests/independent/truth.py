@@ -6,9 +6,9 @@ from functools import cached_property
 import numpy as np
 
 from tests.independent.derivatives import Number, plain
+from tests.independent.drawing import Drawn, arrays
 from tests.independent.meaning import Meaning
 from tests.independent.pooling import pooled, spread, vectors
-from tests.independent.programs import Drawn, arrays
 from tests.independent.reader import read
 from tests.independent.selection import needs_others
 from tests.independent.tokens import Token

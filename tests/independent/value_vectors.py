@@ -1,23 +1,20 @@
 """Vectors of tables that `value` lines add to the values of pairs: what is drawn, and what it means."""
 
 from random import Random
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tests.independent.derivatives import plain
+from tests.independent.meaning import Meaning
+from tests.independent.programs import Program
 from tests.independent.reader import Node
 from tests.independent.tokens import Token
-
-if TYPE_CHECKING:
-    from tests.independent.meaning import Meaning
-    from tests.independent.programs import Program
 
 Row = tuple[str, tuple[int, ...], float]
 """An input, the indices of a vector in it, and its factor."""
 
 
-def add_values(program: "Program") -> None:
+def add_values(program: Program) -> None:
     """Drawn from the text so far, so that they change nothing else of a program."""
     random = Random("values\n" + "\n".join(program.lines))
     if random.random() < 0.85:
@@ -32,7 +29,7 @@ def add_values(program: "Program") -> None:
     program.lines.append(f"value v + {vector}")
 
 
-def rows(meaning: "Meaning", q: Token, k: Token) -> list[Row]:
+def rows(meaning: Meaning, q: Token, k: Token) -> list[Row]:
     """What is added to the value of a pair."""
     found: list[Row] = []
     for each in meaning.pattern.statements:
@@ -43,7 +40,7 @@ def rows(meaning: "Meaning", q: Token, k: Token) -> list[Row]:
     return found
 
 
-def _rows(meaning: "Meaning", node: Node, line: Node, q: Token, k: Token) -> list[Row]:
+def _rows(meaning: Meaning, node: Node, line: Node, q: Token, k: Token) -> list[Row]:
     scope = meaning.pair(q, k, line)
     match node:
         case ("if", condition, vector, _):

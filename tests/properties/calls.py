@@ -18,8 +18,8 @@ import maskdsl.runtime.compile  # what `compile` imports when it is called
 from maskdsl.api.verify import draw as draw_case
 from maskdsl.ir.meaning.synthetic_inputs import shape_of, synthetic_inputs
 from tests.independent.compare import loaded
-from tests.independent.programs import arrays
-from tests.independent.programs import draw as draw_program
+from tests.independent.drawing import arrays
+from tests.independent.drawing import draw as draw_program
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.attn"))
 LENGTH = 40
