@@ -19,6 +19,8 @@ HEAD = """# Gallery
 Every pattern of [examples](../examples) at the largest setting of its paper or of its users, with {heads} heads.
 `make gallery` writes this page.
 
+- *Compared with* says what tests hold the pattern against: a port of the paper's released code, the module of an
+  installed library, or the paper's text alone where no code is public.
 - *Density* is the share of all pairs that attend, *blocks* that of tiles of 128 x 128 tokens that are not empty, and
   *bound* how much faster than dense attention these tiles can be. All three are exact.
 - *Best order* is the order of tokens in which the forward kernel should take the least time, with the blocks that are
@@ -34,6 +36,13 @@ In pictures queries go down, keys to the right. ![Colours from light grey over y
 blue](gallery/{legend}) From left to right: an empty cell, partial ones with few to most of their pairs, a full one.
 Values of inputs that decide the tiles, such as the document of each token, are made up.
 """
+COMPARISONS = {
+    "Released code": "released code",
+    "Library": "a library's module",
+    "No public code": "the paper's text",
+    "By definition": "its definition",
+}
+"""What tests compare a pattern with: how its documentation begins that line, and what the table says."""
 GROUPS = {"language": "Language", "routing": "Routing", "video": "Video", "vision": "Vision"}
 
 
@@ -45,20 +54,21 @@ def page(record: Result, patterns: Mapping[str, Pattern]) -> str:
     parts = [HEAD.format(heads=heads, legend=LEGEND, **facts)]
     for group, keys in groupby(results, key=lambda key: key.split("/")[0]):
         own = {key: results[key] for key in keys}
-        parts.append("\n".join([f"## {GROUPS[group]}", "", *table(own), ""]))
+        parts.append("\n".join([f"## {GROUPS[group]}", "", *table(own, patterns), ""]))
         parts += ["\n".join(section(key, result, patterns)) for key, result in own.items()]
     return "\n".join(parts)
 
 
-def table(results: Mapping[str, Result]) -> Iterator[str]:
+def table(results: Mapping[str, Result], patterns: Mapping[str, Pattern]) -> Iterator[str]:
     """One line for each pattern of a group."""
-    yield "| pattern | tokens | density | blocks | bound | blocks in best order | predicted | found in |"
-    yield "| --- | --: | --: | --: | --: | --: | --: | --: |"
+    yield "| pattern | compared with | tokens | density | blocks | bound | blocks in best order | predicted | found in |"
+    yield "| --- | --- | --: | --: | --: | --: | --: | --: | --: |"
     for key, result in results.items():
         own, best = result["own"], result["best"]
         predicted = [times(each["speedup"]) for each in (own, best) if each]
         cells = [
             f"[{title(key)}](#{anchor(key)})",
+            COMPARISONS.get(compared(patterns[key].doc).partition(":")[0].rstrip("."), ""),
             lengths(result),
             percent(own["density"]),
             percent(own["block_density"]),
@@ -75,6 +85,8 @@ def section(key: str, result: Result, patterns: Mapping[str, Pattern]) -> Iterat
     file = f"examples/{key.split(':')[0]}.attn"
     yield from (f"### {title(key)}", "", f"[{file}](../{file}): {first_sentence(patterns[key].doc)}", "")
     yield from (source(key, patterns), "")
+    if told := compared(patterns[key].doc):
+        yield from (told, "")
     yield f"`{result['call']}`, {lengths(result)} tokens; exact tiles in {duration(result['seconds'])}."
     if result.get("selects"):
         yield "Pairs are found in queries and keys: all that may be selected is shown."
@@ -149,6 +161,12 @@ def source(key: str, patterns: Mapping[str, Pattern]) -> str:
     return (
         f"Source: see `{other.name}`, in the same file." if other else "Source: none; it is an example of the language."
     )
+
+
+def compared(doc: str) -> str:
+    """The line that says what tests compare the pattern with, or nothing: `Released code: repository, file, commit.`"""
+    found = re.search(rf"^({'|'.join(COMPARISONS)})\b.*$", doc, re.MULTILINE)
+    return found.group() if found else ""
 
 
 def named_source(doc: str) -> str:

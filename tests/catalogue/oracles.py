@@ -147,16 +147,6 @@ def maxvit_grid(h: int, w: int, size: int) -> Rule:
     )
 
 
-def cswin(heads: int, h: int, w: int, stripe: int) -> Rule:
-    positions = cells(h, w)
-
-    def allowed(head: int, q: int, k: int) -> bool:
-        axis = 0 if head < heads // 2 else 1
-        return positions[q][axis] // stripe == positions[k][axis] // stripe
-
-    return allowed
-
-
 def clear(text: int, h: int, w: int, radius: int) -> Rule:
     positions = cells(h, w)
 

@@ -213,14 +213,6 @@ def test_one_proxy_is_drawn_for_each_window(seed: int) -> None:
     np.testing.assert_array_equal(among, proxies[:, None] & proxies)
 
 
-@pytest.mark.parametrize("head", range(5))
-def test_cswin_splits_its_heads(head: int) -> None:
-    mask = maskdsl.load(EXAMPLES / "vision/cswin.attn")["cswin"].bind(h=8, w=9, stripe=3, heads=5)
-    allowed = oracles.cswin(5, h=8, w=9, stripe=3)
-    expected = [[allowed(head, q, k) for k in range(72)] for q in range(72)]
-    np.testing.assert_array_equal(mask.dense(head=head), expected)
-
-
 def test_bigbird_has_its_parts() -> None:
     """All but the random blocks is a rule; those are at most `random_blocks` further key blocks a query block."""
     mask = maskdsl.load(EXAMPLES / "language/bigbird.attn")["bigbird"].bind(n=150, block=8, random_blocks=2)

@@ -1,0 +1,90 @@
+"""Holds patterns of the examples against what their sources compute.
+
+A source is a function in `tests/catalogue/sources`, ported from released code, or a call of a library's own module. The
+first line of its docstring stands in the example as well (`Released code: ...`), and a test holds the two together.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import maskdsl
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A pattern of the catalogue at one setting."""
+
+    file: str
+    """`vision/cswin`, below `examples` and without its ending."""
+    pattern: str
+    values: Mapping[str, Any]
+    """Its parameters."""
+    source: Callable[..., Any]
+    heads: int = 1
+    key_heads: int | None = None
+    """As many as heads, if None."""
+
+    def bound(self) -> maskdsl.Mask:
+        pattern = maskdsl.load(EXAMPLES / f"{self.file}.attn")[self.pattern]
+        return pattern.bind(heads=self.heads, key_heads=self.key_heads or self.heads, **self.values)
+
+    @property
+    def named(self) -> str:
+        """The first line of its docstring: `Released code: repository, file, commit.`"""
+        assert self.source.__doc__ is not None
+        return self.source.__doc__.splitlines()[0]
+
+    def __str__(self) -> str:
+        return f"{self.pattern}-{'-'.join(map(str, self.values.values()))}"
+
+
+@dataclass(frozen=True)
+class Attends(Row):
+    """A relation. `source(heads, **values, **inputs)` gives it as bools [heads, queries, keys], or [queries, keys]."""
+
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Every pair of every head."""
+        mask = self.bound()
+        dense = [mask.dense(head=head, **self.inputs) for head in range(self.heads)]
+        expected = np.asarray(self.source(self.heads, **self.values, **self.inputs))
+        np.testing.assert_array_equal(np.stack(dense), np.broadcast_to(expected, (self.heads, *expected.shape[-2:])))
+
+
+@dataclass(frozen=True)
+class Computes(Row):
+    """An attention. `source(q, k, v, **inputs)` gives its output in float64, [batch, heads, queries, dim]."""
+
+    inputs: Mapping[str, tuple[int, ...] | Tensor] = field(default_factory=dict)
+    """Shapes of random floats, that get gradients; or tensors of integers and bools."""
+    batch: int = 2
+    dim: int = 8
+
+    def check(self, backend: str) -> None:
+        """The output, and the gradients of q, k, v and of all inputs of floats."""
+        mask = self.bound()
+        generator = torch.Generator().manual_seed(3)
+
+        def leaf(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+        q = leaf(self.batch, self.heads, mask.query_length, self.dim)
+        k, v = (leaf(self.batch, self.key_heads or self.heads, mask.key_length, self.dim) for _ in "kv")
+        inputs = {name: each if isinstance(each, Tensor) else leaf(*each) for name, each in self.inputs.items()}
+        leaves = {"q": q, "k": k, "v": v} | {name: each for name, each in inputs.items() if each.requires_grad}
+        results = []
+        for compute in (mask.compile(backend), self.source):
+            out = compute(q, k, v, **inputs)
+            grads = torch.autograd.grad(out.sin().sum(), [*leaves.values()], allow_unused=True, materialize_grads=True)
+            results.append((out, *grads))
+        for name, found, wanted in zip(("out", *leaves), *results, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-9, rtol=1e-9, msg=lambda told, name=name: f"{name}: {told}")

@@ -1,0 +1,34 @@
+"""The examples against their sources."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+import pytest
+
+import maskdsl
+from benchmarks.gallery_page import compared
+from tests.catalogue import sources
+from tests.catalogue.compared import EXAMPLES, Attends, Computes, Row
+
+ROWS: list[Row] = [
+    row for module in iter_modules(sources.__path__) for row in import_module(f"{sources.__name__}.{module.name}").ROWS
+]
+ATTENDS = [row for row in ROWS if isinstance(row, Attends)]
+COMPUTES = [row for row in ROWS if isinstance(row, Computes)]
+
+
+@pytest.mark.parametrize("row", ATTENDS, ids=str)
+def test_pairs(row: Attends) -> None:
+    row.check()
+
+
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.mark.parametrize("row", COMPUTES, ids=str)
+def test_outputs_and_gradients(row: Computes, backend: str) -> None:
+    row.check(backend)
+
+
+@pytest.mark.parametrize("row", {(row.file, row.pattern): row for row in ROWS}.values(), ids=str)
+def test_examples_name_what_they_are_compared_with(row: Row) -> None:
+    pattern = maskdsl.load(EXAMPLES / f"{row.file}.attn")[row.pattern]
+    assert compared(pattern.doc) == row.named
