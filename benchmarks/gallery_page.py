@@ -61,7 +61,7 @@ def page(record: Result, patterns: Mapping[str, Pattern]) -> str:
 
 def table(results: Mapping[str, Result], patterns: Mapping[str, Pattern]) -> Iterator[str]:
     """One line for each pattern of a group."""
-    yield "| pattern | compared with | tokens | density | blocks | bound | blocks in best order | predicted | found in |"
+    yield "| pattern | compared with | tokens | density | blocks | bound | best order | predicted | found in |"
     yield "| --- | --- | --: | --: | --: | --: | --: | --: | --: |"
     for key, result in results.items():
         own, best = result["own"], result["best"]
