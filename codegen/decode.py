@@ -148,6 +148,8 @@ def decode_kernel(
             # end
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    # hole: query_values
+    # end
     # hole: softmax_end
     empty = l_i == 0
     result = result / tl.where(empty, 1.0, l_i)[:, None]

@@ -195,6 +195,8 @@ def forward_kernel(
             # end
             result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
+    # hole: query_values
+    # end
     # hole: softmax_end
     # A query without keys, or with scores of -inf only, gets out = 0 and lse = -inf.
     empty = l_i == 0

@@ -6,7 +6,7 @@ from threading import Lock
 
 import torch
 
-from maskdsl.codegen.tiled import block
+from maskdsl.codegen.tiled import attended, block
 
 
 def read(table, *indices):
@@ -217,24 +217,40 @@ def add_to_table(indices, gradient, grad):
     gradient.view(-1).index_add_(0, indices.reshape(-1), grad.reshape(-1).to(gradient.dtype))
 
 
-def with_sinks(out, lse, sinks):
-    """The output [batch, heads, queries, dim] and log-sum-exp [batch, heads, queries] of keys and sinks together.
+def with_sinks(out, m_i, l_i, sinks):
+    """The output, in place, m_i and l_i of keys and sinks, from those of the keys. A sink is a key of value zero.
 
-    `sinks` are scores that broadcast to `lse`. Scores of minus infinity send no gradient.
+    All tensors but the output are [..., queries, 1]. A query with neither has m_i = -inf and l_i = 1.
     """
-    scores = torch.stack([lse, *(torch.zeros_like(lse) + sink for sink in sinks)])
-    m_i = scores.detach().amax(dim=0).clamp(min=torch.finfo(lse.dtype).min)
-    p = torch.where(scores == -torch.inf, 0, torch.exp(scores - m_i))
-    l_i = p.sum(dim=0)
+    new_m = torch.stack([m_i, *sinks]).amax(dim=0).clamp_(min=torch.finfo(m_i.dtype).min)
+    old = l_i * (m_i - new_m).exp_()
+    l_i = old + sum((sink - new_m).exp_() for sink in sinks)
     empty = l_i == 0
-    l_i = l_i.masked_fill(empty, 1)
-    out = (out * (p[0] / l_i).unsqueeze(-1)).to(out.dtype)
-    return out, (l_i.log() + m_i).masked_fill(empty, -torch.inf)
+    l_i = l_i.masked_fill_(empty, 1)
+    return out.mul_(old / l_i), new_m.masked_fill_(empty, -torch.inf), l_i
+
+
+def sink_gradient(sink, norms, delta):
+    """The gradient of the score of a sink. The `norms` are subtracted from scores, so that p = exp(s)."""
+    for norm in norms:
+        sink = sink - norm
+    return sink.exp() * -delta
 
 
 def scaled_output(out, factor):
-    """The output by factors that broadcast to [batch, heads, queries]: zeros stay zero if theirs are not finite."""
-    factor = factor.unsqueeze(-1)
+    """The output times the factors [..., queries, 1]: zeros stay zero if theirs are not finite."""
     if factor.device.type == "cpu" and bool(factor.isfinite().all()):
-        return (out * factor).to(out.dtype)
-    return (out * torch.where((out == 0) & ~factor.isfinite(), 0, factor)).to(out.dtype)
+        return out * factor
+    return out * torch.where((out == 0) & ~factor.isfinite(), 0, factor)
+
+
+def unscaled(problem, out, grad_out, factor):
+    """The output before its factor, the gradient of that, and the gradient of the factor."""
+    grad_out, size = grad_out.to(problem.dtype), factor.abs()
+    if bool((size >= 2**-6).logical_and_(size <= 2**6).all()):
+        out = out / factor
+    else:  # the output has lost digits that the quotient would need
+        out, _, _ = attended(problem, True)
+    # Queries without keys have no gradient, even if theirs is NaN.
+    products = (grad_out * out).masked_fill_(out == 0, 0)
+    return out, grad_out * factor, products.sum(dim=-1, keepdim=True)

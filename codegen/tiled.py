@@ -149,10 +149,20 @@ def block(s, limits, columns, value):
 
 def forward(problem, wants_lse):
     """Output [units, heads, tokens, dim] and log-sum-exp [units, heads, tokens, 1]; None if it was not computed."""
-    problem.poisoned = problem.overflows = not is_finite(problem.q, problem.k, problem.v)
     # hole: wants_sums
     wants_sums = wants_lse
     # end
+    out, m_i, l_i = attended(problem, wants_sums)
+    # hole: factor
+    # end
+    # hole: lse
+    return out, None if m_i is None else m_i + l_i.log()
+    # end
+
+
+def attended(problem, wants_sums):
+    """The results of `run_forward`, also of q, k and v that are not finite."""
+    problem.poisoned = problem.overflows = not is_finite(problem.q, problem.k, problem.v)
     out, m_i, l_i = run_forward(problem, problem.clean(problem.v), wants_sums)
     if not CHANGES_SCORES and not problem.overflows and not is_finite(out):  # finite factors, infinite products
         problem.overflows = True
@@ -162,9 +172,7 @@ def forward(problem, wants_lse):
         numbers = torch.arange(1, problem.v.shape[2] + 1, dtype=problem.dtype, device=out.device)
         poison = problem.v.isfinite().logical_not() * numbers.sqrt()[:, None]
         out.masked_fill_(run_forward(problem, poison, wants_sums)[0] != 0, torch.nan)
-    # hole: lse
-    return out, None if m_i is None else m_i + l_i.log()
-    # end
+    return out, m_i, l_i
 
 
 def is_finite(*tensors):
@@ -184,6 +192,8 @@ def run_forward(problem, v, wants_sums):
         tiles = (tile for group, pairs in rows for tile in tiles_of(group, pairs, problem.heads))
         problem.for_each(lambda tile: forward_tile(problem, tile, v, out, m_i, l_i), tiles)
     # hole: gathered_forward
+    # end
+    # hole: sinks
     # end
     return out, m_i, l_i
 
@@ -256,6 +266,8 @@ def backward(problem, out, lse, grad_out, grad_lse, gradients):
     if problem.poisoned:  # a gradient that is not finite makes NaN of its row: 0 * inf would reach masked pairs
         norms[0].masked_fill_(grad_out.isfinite().all(dim=-1, keepdim=True).logical_not_(), torch.nan)
         grad_out = problem.clean(grad_out)
+    # end
+    # hole: sink_gradients
     # end
     grads = tuple(x.new_zeros(x.shape, dtype=problem.dtype) for x in (problem.q, problem.k, problem.v))
 
@@ -374,6 +386,8 @@ def attention(q, k, v, inputs, work, masks, heads, for_each, layout=(None, None)
     positions in laid-out order, None for the same order.
     """
     problem = problem_of(q, k, v, inputs, work, masks, heads, for_each, layout)
+    # hole: query_values
+    # end
     out, lse = forward(problem, wants_lse)
     return out.to(q.dtype).view(*q.shape[:3], -1), None if lse is None else lse.view(q.shape[:3])
 
@@ -396,12 +410,18 @@ def gradients(
         sources[source][name] = value.detach().contiguous()
         grad_floats[source, name] = value.new_zeros(value.shape, dtype=torch.promote_types(value.dtype, torch.float32))
     results = [units(x, heads) for x in (out, lse.unsqueeze(-1), grad_out, grad_lse.unsqueeze(-1))]
+    # hole: query_values
+    # end
+    # hole: unscaled
+    # end
     grads = backward(problem, *results, grad_floats)
     grads = [grad.to(x.dtype).reshape(x.shape) for grad, x in zip(grads, (q, k, v), strict=True)]
     grad_inputs = [torch.zeros_like(leaf) for leaf in leaves.values()]
     if floats:  # through coordinates back to the inputs that they are computed from
         ends = [grad.to(value.dtype) for grad, value in zip(grad_floats.values(), floats.values(), strict=True)]
         grad_inputs = torch.autograd.grad([*floats.values()], [*leaves.values()], ends, materialize_grads=True)
+    # hole: query_gradients
+    # end
     return *grads, dict(zip(leaves, grad_inputs, strict=True))
 
 

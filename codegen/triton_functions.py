@@ -32,6 +32,11 @@ def token_sums(ds, positions, shape, start):
     return ds[..., start : start + shape[-1]].sum_to_size(shape)
 
 
+def sink_share(sink, lse):
+    """The probabilities of a sink, which are 0 where its score is minus infinity."""
+    return torch.exp(sink - lse).masked_fill_(sink == -torch.inf, 0)
+
+
 def fixed_point(tensor, bounds):
     """Zeroed int64 accumulators for the gradient of a table, and the power of two that contributions are scaled by.
 
@@ -81,6 +86,14 @@ def online_softmax_step_exactly(s, m_i, UNIT: tl.constexpr):
     """`online_softmax_step` for scores of any size: one more operation a pair, but no unit per row in registers."""
     new = tl.maximum(m_i, tl.max(s, 1))
     return tl.exp2((s - new[:, None]) * UNIT), tl.exp2((m_i - new) * UNIT), new
+
+
+@triton.jit
+def join_sink(sink, m_i, l_i, UNIT):
+    """l_i of keys and a sink, a key of value zero whose score is in units of s; the rescale factor; and new m_i."""
+    new = tl.maximum(m_i, sink)
+    rescale = tl.exp2((m_i - new) * UNIT)
+    return l_i * rescale + tl.exp2((sink - new) * UNIT), rescale, new
 
 
 @triton.jit

@@ -13,7 +13,6 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.normalization import AllQueriesNeeded
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
-from maskdsl.emit.torch.finish_module import emit_finish
 from maskdsl.emit.torch.flex_module import emit_flex
 from maskdsl.emit.torch.products_module import emit_products
 from maskdsl.emit.torch.reference_module import emit_reference
@@ -162,9 +161,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("reference", "dense torch", _kernel_text(emit_reference), is_python=True),
     Stage("tiled", "torch over tiles", _kernel_text(emit_tiled), is_python=True),
     Stage("triton", "the kernel for a GPU", _kernel_text(emit_triton), is_python=True),
-    Stage(
-        "finish", "sinks and factors of queries", lambda mask, inputs: emit_finish(make_plan(mask.ir)), is_python=True
-    ),
     Stage("flex", "functions for FlexAttention", _flex_text, is_python=True),
     Stage("decode", "the kernel for decoding", _decode_text, is_python=True),
 )

@@ -15,6 +15,4 @@ def header(plan: KernelPlan, backend: str, text: str) -> list[str]:
         if sequence.is_pooled:
             what = {Side.QUERY: "Queries", Side.KEY: "Keys and values", Side.TOKEN: "Queries, keys and values"}[kind]
             lines += ["", f"{what} go through `with_pooled_{kind.plural}` before they are laid out and attended."]
-    if mask.query_values and backend != "finish":
-        lines += ["", "What follows in each query, sinks and factors, is another module: the stage `finish`."]
     return docstring(lines)

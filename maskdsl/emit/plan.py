@@ -62,9 +62,14 @@ class KernelPlan:
         return self.mask.pair_expressions
 
     @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """These, and those that are evaluated for a query: sinks and the factor."""
+        return self.mask.expressions
+
+    @property
     def reads(self) -> Reads:
-        """What pairs read."""
-        return reads(*self.pair_expressions)
+        """What pairs and queries read."""
+        return reads(*self.expressions)
 
     @cached_property
     def work(self) -> TileWork:
@@ -98,7 +103,7 @@ class KernelPlan:
     @cached_property
     def table_names(self) -> tuple[str, ...]:
         """The names of the inputs that pairs or coordinates read by index, in declared order."""
-        read = pair_trace(self.mask, self.pair_expressions).reads.inputs
+        read = pair_trace(self.mask, self.expressions).reads.inputs
         return tuple(each.name for each in self.mask.named(read))
 
     @cached_property
@@ -161,7 +166,7 @@ class KernelPlan:
     @cached_property
     def coordinates_read_inputs(self) -> bool:
         """Whether the coordinates that pairs read depend on inputs; otherwise their tables serve all calls."""
-        return bool(token_trace(self.mask, self.pair_expressions).inputs)
+        return bool(token_trace(self.mask, self.expressions).inputs)
 
     @cached_property
     def order_reads_inputs(self) -> bool:
@@ -172,11 +177,8 @@ class KernelPlan:
         """The coordinates along curves and shuffles that calls need: (kind of token, its sequence, their names)."""
         sorted_by = self.order_keys if self.order_reads_inputs else ()
         others = self.route_names.union(reads(*sorted_by).names(Side.TOKEN))
-        of_queries = frozenset(reads(*self.mask.query_values).names(Side.QUERY))
-        queries = self.mask.kind(Side.QUERY)
         curves: list[tuple[str, Sequence, tuple[str, ...]]] = [
-            (kind, each, dependencies(each, others | self.names_of(kind) | (of_queries if kind is queries else set())))
-            for kind, each in self.mask.kinds.items()
+            (kind, each, dependencies(each, others | self.names_of(kind))) for kind, each in self.mask.kinds.items()
         ]
         curves += [
             (source_kind(space), groups.tokens, dependencies(groups.tokens, [groups.by]))
@@ -218,13 +220,13 @@ class KernelPlan:
         """Whether the plan serves any number of heads: bound with one, and nothing depends on the head."""
         by_head = any(each.kind is DimensionKind.HEADS for declared in self.mask.inputs for each in declared.dimensions)
         is_plain = self.mask.heads == 1 and self.mask.whole is None
-        return is_plain and not by_head and not pair_trace(self.mask, self.pair_expressions).reads.head
+        return is_plain and not by_head and not pair_trace(self.mask, self.expressions).reads.head
 
     @cached_property
     def reads_batch(self) -> bool:
         """Whether anything depends on the index of the batch entry, other than through inputs."""
         values = (value for sequence in self.mask.sequences.values() for value in sequence.computed)
-        return reads(*self.pair_expressions, *self.order_keys, *values).batch
+        return reads(*self.expressions, *self.order_keys, *values).batch
 
 
 def make_plan(

@@ -132,6 +132,11 @@ class MaskIR:
         return (*self.sinks, *(() if self.factor is None else (self.factor,)))
 
     @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """All expressions that kernels evaluate: those over a pair, and those over the query alone."""
+        return *self.pair_expressions, *self.query_values
+
+    @property
     def has_sums(self) -> bool:
         """Whether a query has a log-sum-exp: the logarithm of what its exponentials are divided by."""
         return self.normalize is Normalize.BY_QUERY

@@ -39,7 +39,6 @@ from maskdsl.runtime.base.validate import (
     check_values,
 )
 from maskdsl.runtime.kernels.dispatch import Forward, Kernel
-from maskdsl.runtime.kernels.finisher import Finisher
 from maskdsl.runtime.kernels.key_softmax import KeySoftmaxKernel
 from maskdsl.runtime.kernels.open_reads import OpenReads
 from maskdsl.runtime.kernels.partial_route_finder import PartialRouteFinder
@@ -120,7 +119,6 @@ class Bound:
                 if one.sparse
             },
             bool(mask.routed),
-            bool(mask.query_values),
             mask.multiplies,
             mask.queries.is_pooled,
             mask.normalize,
@@ -228,11 +226,6 @@ class Bound:
     def split_kernel(self) -> SplitKernel:
         """The kernel for partial calls on backends that decode."""
         return SplitKernel.of(self.plan)
-
-    @cached_property
-    def finisher(self) -> Finisher:
-        """What follows attention: sinks and factors."""
-        return Finisher(self.plan)
 
     @cached_property
     def dense_kernel(self) -> Kernel:

@@ -39,10 +39,8 @@ from maskdsl.syntax.tree import (
     PooledSpaceStatement,
     RouteStatement,
     SequenceStatement,
-    SinkStatement,
     Statement,
     ValueStatement,
-    WeightStatement,
 )
 
 _SOME_LENGTH = 64
@@ -98,12 +96,11 @@ class Following:
             if each.type.id == SPARSE
         }
         is_routed = any(map(_is_computed, declaration.statements))
-        finishes = any(isinstance(each, SinkStatement | WeightStatement) for each in declaration.statements)
         multiplies, pools_queries = "dot" in names_called(self.program, declaration), _pools_queries(declaration)
         names = self.pattern, declaration.span, inputs, unread, sparse
         normalize = _normalization(declaration)
         multiplies |= any(isinstance(each, ValueStatement) for each in declaration.statements)
-        named = Signature(*names, is_routed, finishes, multiplies, pools_queries, normalize)
+        named = Signature(*names, is_routed, multiplies, pools_queries, normalize)
         given = tuple(declared_at_any_length(each, declaration, self.heads) for each in read.values())
         return named.making(given, made_inputs(self.program, declaration, given))
 

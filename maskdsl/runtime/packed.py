@@ -86,10 +86,9 @@ def _with_lse(attention: BaseAttention, call: Callable[..., Any], like: Tensor) 
 
 
 def _direct(handle: str, q: Tensor, k: Tensor, starts: Tensor) -> bool:
-    """Whether a call is just one of `maskdsl::attention`: all queries, one text per entry, no routes or sinks."""
+    """Whether a call is just one of `maskdsl::attention`: all queries, one text per entry, no routes."""
     compiled = find(handle)
-    mask = compiled.bound(q.shape[2], k.shape[2]).plan.mask
-    whole = mask.queries.given_length == q.shape[2] and not mask.query_values
+    whole = compiled.bound(q.shape[2], k.shape[2]).plan.mask.queries.given_length == q.shape[2]
     return whole and not compiled.signature.is_routed and not bool(starts[:, 1:].any())
 
 

@@ -7,6 +7,7 @@ import torch
 
 import maskdsl
 from maskdsl.cli.stages import STAGES
+from tests.support.finishing import check_large_sums, check_rounded_once
 from tests.support.normalized import CASES, assert_no_gradient_of_nothing, check
 
 
@@ -85,3 +86,14 @@ x = torch.randn(1, 1, 9, 4, generator=torch.Generator().manual_seed(0))
 def of(normalize: str, bind: bool = True):
     pattern = maskdsl.parse(f"pattern p(n = 9) {{ space t[n] attend causal normalize {normalize} }}")["p"]
     return pattern.bind() if bind else pattern
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_outputs_are_rounded_once(backend: str, dtype: torch.dtype) -> None:
+    check_rounded_once(backend, dtype)
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_sinks_beside_large_scores(backend: str) -> None:
+    check_large_sums(backend)

@@ -9,12 +9,16 @@ import sys
 import torch
 
 from tests.support import dropout
+from tests.support.finishing import check_large_sums, check_rounded_once
 from tests.support.normalized import CASES, assert_no_gradient_of_nothing, check
 
-OWN = ("ReLU",)
+OWN = ("ReLU", "two sinks", "affine")
 
 if __name__ == "__main__":
     assert_no_gradient_of_nothing("none", "triton")
+    check_large_sums("triton")
+    for dtype in (torch.float16, torch.bfloat16):
+        check_rounded_once("triton", dtype)
     whole = sys.argv[1:] == ["whole"]
     for name in CASES if whole else OWN:
         check(CASES[name], "triton")

@@ -11,6 +11,7 @@ from maskdsl.emit.torch.pattern_functions import (
     pattern_functions,
 )
 from maskdsl.emit.torch.pooling_function import pooling_functions
+from maskdsl.emit.torch.query_functions import GUARDS, query_functions
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
@@ -62,22 +63,56 @@ def emit_tiled(plan: KernelPlan) -> str:
     pattern = [f"MASK_READS = {{{mask_reads}}}" if mask_reads else "MASK_READS = set()"]
     pattern += [f"CHANGES_SCORES = {bool(plan.mask.scores) or plan.mask.scale is not None}", "", ""]
     softmax = plan.mask.normalize is not Normalize.NONE
+    helpers = [*(_helpers(plan) if _adjusts(plan) else ()), *_query_helpers(plan)]
     holes: dict[str, list[str] | None] = {
         **{name: None if softmax else lines for name, lines in _UNNORMALIZED.items()},
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
         "imports": _imports(plan),
         "tiles": [*definitions("tiles"), "", ""],
-        "pattern": [*pattern, *pattern_functions(plan, pooling_functions(plan)), "", ""],
+        "pattern": [*pattern, *pattern_functions(plan, [*pooling_functions(plan), *query_functions(plan)]), "", ""],
         "coordinates": coordinate_calls(plan),
         "scale": _SCALE if plan.mask.scale is None else ["scale = 1"],
-        "leaves": [*helper_lines(_helpers(plan)), "", ""] if _adjusts(plan) else [],
+        "leaves": [*helper_lines(helpers), "", ""] if helpers else [],
         "gathered": [*_gathered_lines(plan), "", ""] if plan.tiles_read_lists else [],
         "gathered_forward": _GATHERED_FORWARD if plan.tiles_read_lists else [],
         "gathered_backward": _GATHERED_BACKWARD if plan.tiles_read_lists else [],
         **_forward_holes(plan),
         **_backward_holes(plan),
+        **_query_holes(plan),
     }
     return fill(read_skeleton("tiled"), holes)
+
+
+def _query_helpers(plan: KernelPlan) -> tuple[str, ...]:
+    """The helpers that apply sinks and the factor."""
+    sinks = ("with_sinks", "sink_gradient") if plan.mask.sinks else ()
+    factor = ("scaled_output", "unscaled") if plan.mask.factor is not None else ()
+    return (*(GUARDS if plan.mask.query_values else ()), *sinks, *factor)
+
+
+def _query_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
+    """The holes of sinks and the factor, whose values are per query, [units, heads, tokens, 1]."""
+    sinks, has_factor = len(plan.mask.sinks), plan.mask.factor is not None
+    values, factor, grads = f"problem.query_values[:{sinks}]", "problem.query_values[-1]", list[str]()
+    grads += ["*problem.sink_grads"] if sinks else []
+    grads += ["factor_grad"] if has_factor else []
+    every = "[units(each.unsqueeze(-1), heads) for each in query_values(q, inputs, layout[0])]"
+    sink_grads = f"problem.sink_grads = [sink_gradient(each, norms, delta) for each in {values}]"
+    unscaled = f"results[0], results[2], factor_grad = unscaled(problem, results[0], results[2], {factor})"
+    gradients = [
+        f"grads_of_queries = [each.view(q.shape[:3]) for each in ({', '.join(grads)},)]",
+        "of_queries = query_gradients(q, inputs, layout[0], wanted, grads_of_queries)",
+        "grad_inputs = [of_queries.get(name, 0) + grad for name, grad in zip(leaves, grad_inputs, strict=True)]",
+    ]
+    return {
+        **({"wants_sums": ["wants_sums = True"]} if sinks else {}),
+        "query_values": [f"problem.query_values = {every}"] if grads else [],
+        "sinks": [f"out, m_i, l_i = with_sinks(out, m_i, l_i, {values})"] if sinks else [],
+        "factor": [f"out = scaled_output(out, {factor})"] if has_factor else [],
+        "sink_gradients": [sink_grads] if sinks else [],
+        "unscaled": [unscaled] if has_factor else [],
+        "query_gradients": gradients if grads else [],
+    }
 
 
 def _gathered_lines(plan: KernelPlan) -> list[str]:

@@ -12,10 +12,11 @@ from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.pattern_functions import helper, helpers_of, separated
 from maskdsl.emit.torch.pooling_function import pooling_functions
+from maskdsl.emit.torch.query_functions import GUARDS, query_functions
 from maskdsl.emit.triton.backward_body import GradientBody
 from maskdsl.emit.triton.device_orders import Orders
 from maskdsl.emit.triton.forward_body import Holes, constant_unit, scores_may_be_large
-from maskdsl.emit.triton.gradient_sums import GradientSums
+from maskdsl.emit.triton.gradient_sums import GradientSums, QueryEnds
 from maskdsl.emit.triton.input_gradients import Leaves
 from maskdsl.emit.triton.tile_finder import TileBody
 from maskdsl.emit.triton.tile_loops import Loops, wrapped_tuple
@@ -89,7 +90,9 @@ class Surroundings:
         values = {**{name: name for name in pointers}, **numbers}
         parameters = [f"{name}," for name in values]
         correction = ["correction"] if scores_may_be_large(self.plan) else []
-        queries, keys = [*correction, *sums.query_parameters()], [*correction, *sums.key_parameters()]
+        ends = QueryEnds(self.plan)
+        queries = [*correction, *sums.query_parameters(), *ends.query_parameters()]
+        keys = [*correction, *sums.key_parameters(), *ends.key_parameters()]
         return {
             "forward": self.gradient_functions(sums.leaves),
             "query_parameters": [*parameters, *(f"{name}," for name in queries)],
@@ -97,13 +100,14 @@ class Surroundings:
             "prepare": [
                 *(f"{name} = torch.zeros_like(kernel_lse)" for name in correction),
                 *self.preparation(),
+                *ends.before_queries(),
                 *sums.before_queries(),
             ],
             "arguments": wrapped_tuple("arguments = ", list(values.values())),
             "query_arguments": [f"{name}={name}," for name in queries],
             "between": sums.between(),
             "key_arguments": [f"{name}={name}," for name in keys],
-            "results": sums.results(),
+            "results": _results([*sums.results(), *ends.results()]),
             "unit": [f'"UNIT": {self.unit()},'],
             "scale": [f'"SCALE": {self.scale()},'],
         }
@@ -141,8 +145,9 @@ class Surroundings:
         orders = Orders(self.plan).functions() if self.laid_out else []
         functions = [*self.names.functions(), *orders]
         text, pooling = read_skeleton("triton_functions"), pooling_functions(self.plan)
+        of_queries = query_functions(self.plan) if self.laid_out else []
         definitions = [
-            *helpers_of([*functions, *pooling]),
+            *helpers_of([*functions, *pooling, *of_queries]),
             *functions,
             *([helper(text, "token_table")] if self.names.functions() else []),
             *([self.table_function()] if self.names.tables else []),
@@ -152,6 +157,8 @@ class Surroundings:
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
             *kernel_helpers(self.kernel),
             *pooling,
+            *([helper(read_skeleton("functions"), name) for name in GUARDS] if of_queries else []),
+            *of_queries,
         ]
         return [*separated(definitions), "", ""] if definitions else []
 
@@ -178,6 +185,8 @@ class Surroundings:
         text, used = read_skeleton("triton_functions"), list[list[str]]()
         if any(leaves.of_tokens(*Side)):
             used.append(helper(text, "token_sums"))
+        if self.plan.mask.sinks:
+            used.append(helper(text, "sink_share"))
         if leaves.tables:
             used += [helper(text, "fixed_point"), ["@triton.jit", *helper(text, "add_to_table")]]
         return [*separated(used), "", ""] if used else []
@@ -196,6 +205,13 @@ class Surroundings:
         if scale is not None:
             return f"{scale!r} * {_LOG2_E}"
         return _LOG2_E if scores_may_be_large(self.plan) else f"dim**-0.5 * {_LOG2_E}"
+
+
+def _results(lines: list[str]) -> list[str]:
+    """The return of the generated `gradients`, behind statements that fill the dict of the gradients of inputs."""
+    if not lines:
+        return ["return grad_q, grad_k, grad_v, {}"]
+    return ["grad_inputs = {}", *lines, "return grad_q, grad_k, grad_v, grad_inputs"]
 
 
 def _wrapped(line: str, items: list[str]) -> list[str]:

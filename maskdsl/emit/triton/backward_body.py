@@ -21,7 +21,6 @@ from maskdsl.ir.rewrites.derive import ONE, derivative
 
 _EXACTLY = {
     "kernel_lse": ["kernel_lse, dropped = lse, lse == -torch.inf"],
-    "query_sum": ["l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"],
     "query_full_probability": ["p = tl.exp2((s - lse_i[:, None]) * UNIT)", "l_i += tl.sum(p, 1)"],
     "query_partial_probability": [
         'p = tl.exp2((tl.where(attends, s, float("-inf")) - lse_i[:, None]) * UNIT)',
@@ -42,6 +41,9 @@ _EXACTLY = {
     ],
 }
 """Probabilities from scores of any size: the comment at the top of `codegen/backward.py` says how."""
+_FACTOR = "factor_i = tl.load(factors + query_offset + query_positions)"
+_BY_FACTOR = ("factor_sum += tl.sum(p * ds, 1)", "ds *= factor_i[:, None]")
+_TIMES_FACTOR = ("ds *= factor_i[None, :]", "weighted *= factor_i[None, :]")
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,31 @@ class GradientBody(Body):
         exactly = scores_may_be_large(self.plan)
         holes: MaybeHoles = {name: lines if exactly else None for name, lines in _EXACTLY.items()}
         plain = backward_holes(self.plan)
+        sums = {"query_sum": self.sum_lines()}
         if self.plan.mask.normalize is Normalize.NONE:
-            return {**holes, **plain}
-        return {**plain, **holes}
+            return {**holes, **plain, **sums}
+        return {**plain, **holes, **sums}
+
+    def sum_lines(self) -> list[str]:
+        """Statements that start the sums of a query: of its probabilities, and of what its factor contributes."""
+        lines = []
+        if scores_may_be_large(self.plan):
+            start = "tl.load(sink_sums + query_offset + query_positions)"
+            lines.append(f"l_i = {start if self.plan.mask.sinks else 'tl.zeros([QUERY_BLOCK], dtype=WIDE)'}")
+        if self.has_factor:
+            lines += [_FACTOR, "factor_sum = tl.zeros([QUERY_BLOCK], dtype=WIDE)"]
+        return lines
+
+    @property
+    def has_factor(self) -> bool:
+        """Whether the output of a query has a factor."""
+        return self.plan.mask.factor is not None
+
+    def factor_sums(self) -> list[str]:
+        """A statement that stores the gradients of factors."""
+        total = "factor_sum / l_i" if scores_may_be_large(self.plan) else "factor_sum"
+        store = f"tl.store(factors_grad + query_offset + queries, {total}, mask=queries < query_length)"
+        return [store] if self.has_factor else []
 
     @cached_property
     def masks_derivatives(self) -> bool:
@@ -104,6 +128,7 @@ class GradientBody(Body):
                 *self.masked_pairs("="),
                 *weight,
                 *(["ds *= weights"] if weight else []),
+                *(_BY_FACTOR if self.has_factor else ()),
                 *contributions.ds_bound(),
             ],
             "query_full_ds": [
@@ -116,13 +141,14 @@ class GradientBody(Body):
                 *self.masked_pairs("&="),
                 *weight,
                 *([f"ds = {attending('ds * weights')}"] if weight else []),
+                *(_BY_FACTOR if self.has_factor else ()),
                 *contributions.ds_bound(),
             ],
             "query_partial_ds": [
                 *contributions.query_contributions("attends"),
                 *([f"ds = {attending(chained)}"] if factors else []),
             ],
-            "query_sums": contributions.query_ends(),
+            "query_sums": [*contributions.query_ends(), *self.factor_sums()],
         }
 
     def key_holes(self) -> Holes:
@@ -137,8 +163,10 @@ class GradientBody(Body):
             "key_full_score": [*self.coordinate_lines(query, self.changes(), HEAD_TABLE), *derivatives.lines],
             "key_full_weight": [
                 *self.masked_pairs("="),
+                *([_FACTOR] if self.has_factor else []),
                 *weight,
                 *(["ds *= weights", "weighted = p * weights"] if weight else []),
+                *(_TIMES_FACTOR if self.has_factor else ()),
             ],
             "key_full_ds": [
                 *contributions.key_contributions(self.full_mask),
@@ -148,9 +176,11 @@ class GradientBody(Body):
             "key_predicate": self.relation_lines(),
             "key_partial_weight": [
                 *self.masked_pairs("&="),
+                *([_FACTOR] if self.has_factor else []),
                 *weight,
                 *([f"ds = {attending('ds * weights')}"] if weight else []),
                 *([f"weighted = {attending('p * weights')}"] if weight else []),
+                *(_TIMES_FACTOR if self.has_factor else ()),
             ],
             "key_partial_ds": [
                 *contributions.key_contributions("attends"),
@@ -218,10 +248,11 @@ class GradientBody(Body):
         else:
             printer.assign("weights", weight)
             printer.lines.append(self.counted_weights())
+        scales = [f"factor_i{self.axes[Side.QUERY]}"] if self.has_factor else []
         for leaf in self.leaves.every:
             by_leaf = derivative(weight, leaf.node)
             if by_leaf is not None:
-                factors = ["p", "ds", _factor_text(printer, f"{leaf.text}_weight_derivative", by_leaf)]
+                factors = ["p", "ds", _factor_text(printer, f"{leaf.text}_weight_derivative", by_leaf), *scales]
                 printer.lines.append(f"{leaf.text}_weight_term = {' * '.join(each for each in factors if each)}")
         return printer.lines
 

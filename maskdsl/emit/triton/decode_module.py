@@ -38,7 +38,7 @@ class _DecodeBody(Body):
     """The code of a pattern where a tile's rows belong to several heads: `head` and `wide_head` hold one a row."""
 
     def decode_holes(self) -> dict[str, list[str] | None]:
-        everything = self.plan.pair_expressions
+        everything = self.plan.expressions
         weight = self.weight_lines()
         possible = [] if self.is_closed else self.possible_lines()
         live = self.live_lines() if self.is_closed else []
@@ -47,6 +47,7 @@ class _DecodeBody(Body):
             "predicate": self.relation_lines(),
             "score": self.score_lines(),
             "weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
+            "query_values": self.query_value_lines("ROW_BLOCK"),
         }
         queries = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
         keys = self.coordinate_lines(Side.KEY, everything)
@@ -78,6 +79,10 @@ class _DecodeBody(Body):
             ],
             **pairs,
         }
+
+    def counted_sink(self, score: str) -> str:
+        """The first of the programs that share keys has the sinks."""
+        return f'tl.where(split == 0, {score}, float("-inf"))'
 
     def table_lines(self) -> list[str]:
         return [f"{table.text} += wide_batch * {table.text}_batch_stride" for table in self.names.tables]

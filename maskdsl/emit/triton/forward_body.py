@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from maskdsl.base.records import dataclass
-from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.plan import KernelPlan, unused
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import KEYS_BY_QUERIES, POSITIONS, QUERIES_BY_KEYS, TritonPrinter
 from maskdsl.emit.triton.unnormalized import forward_holes
@@ -48,12 +48,13 @@ class Body:
         return {
             **forward_holes(self.plan),
             **(_EXACTLY if scores_may_be_large(self.plan) else {}),
-            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.pair_expressions)],
+            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.expressions)],
             "full_score": [*self.coordinate_lines(Side.KEY, self.changes()), *score],
             "full_weight": weight,
             "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
             "predicate": self.relation_lines(),
             "partial_weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
+            "query_values": self.query_value_lines("QUERY_BLOCK"),
         }
 
     def changes(self) -> list[Expression]:
@@ -150,6 +151,28 @@ class Body:
             return printer.lines
         printer.assign("weights", weight)
         return [*printer.lines, "p = tl.where(p == 0, 0.0, p * weights)"]
+
+    def query_value_lines(self, block: str) -> list[str]:
+        """Statements that add sinks to l_i, and multiply the output, which l_i will divide, by the factor."""
+        mask, printer = self.plan.mask, self.printer(relation=False)
+        printer.lines += [f"s = tl.zeros([{block}, 1], dtype=WIDE)"] if mask.query_values else []
+        for sink in mask.sinks:
+            name = unused("sink", printer.taken)
+            printer.assign(name, sink)
+            printer.lines += [
+                f"sink_i = {self.counted_sink(f'tl.sum(s + {name}, 1)')} * (1.4426950408889634 / UNIT)",
+                "l_i, rescale, m_i = join_sink(sink_i, m_i, l_i, UNIT)",
+                "result *= rescale[:, None]",
+            ]
+        if mask.factor is not None:
+            name = unused("factor", printer.taken)
+            printer.assign(name, mask.factor)
+            printer.lines.append(f"result = tl.where(result == 0, 0.0, result * {name})")
+        return printer.lines
+
+    def counted_sink(self, score: str) -> str:
+        """The score of a sink in this program."""
+        return score
 
 
 def constant_unit(plan: KernelPlan) -> float | None:

@@ -1,6 +1,11 @@
-"""The statements of the generated `gradients` for float inputs, around its two kernels: see `input_gradients.py`."""
+"""The statements of the generated `gradients` around its two kernels, for what pairs and queries read.
+
+`input_gradients.py` says how kernels sum contributions of pairs; sinks and the factor have a gradient a query.
+"""
 
 from maskdsl.base.records import dataclass
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.triton.forward_body import scores_may_be_large
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
 from maskdsl.ir.expressions import Coordinate, Side
 
@@ -51,10 +56,8 @@ class GradientSums:
         return lines
 
     def results(self) -> list[str]:
-        """Statements from sums to the gradients of inputs, and the return."""
-        if not self.leaves.every:
-            return ["return grad_q, grad_k, grad_v, {}"]
-        lines = ["grad_inputs = {}"]
+        """Statements from sums to the gradients of inputs, in `grad_inputs`."""
+        lines = []
         for name, text in self.leaves.tables.items():
             gradient = f"({text}_sums.double() / {text}_scale).to({self.leaves.names.inputs[name]}.dtype)"
             lines += [f"if {self.wanted(name)}:", f'    grad_inputs["{self.identifier(name)}"] = {gradient}']
@@ -65,7 +68,7 @@ class GradientSums:
             lines.append(f"if {self.wanted(name)}:")
             lines += [f"    grad = {terms[0]}", *(f"    grad = grad + {each}" for each in terms[1:])]
             lines.append(f"    {target} = grad.to({values}.dtype)")
-        return [*lines, "return grad_q, grad_k, grad_v, grad_inputs"]
+        return lines
 
     def token_sums(self, leaf: Leaf) -> str:
         """The gradient of a per-token input through the tokens of one side."""
@@ -78,3 +81,55 @@ class GradientSums:
         start = next((offset for space, offset in pairs if space.name in texts), 0)
         shape = f'inputs["{self.identifier(leaf.input)}"].shape'
         return f"token_sums({leaf.text}_grad, layout[{int(leaf.node.side is Side.KEY)}], {shape}, {start})"
+
+
+@dataclass(frozen=True)
+class QueryEnds:
+    """Kernel arguments for sinks and the factor, and the statements that make and read them."""
+
+    plan: KernelPlan
+
+    @property
+    def has_factor(self) -> bool:
+        """Whether the output of a query has a factor."""
+        return self.plan.mask.factor is not None
+
+    @property
+    def exactly(self) -> bool:
+        """Whether the dQ kernel sums probabilities, those of sinks included."""
+        return bool(self.plan.mask.sinks) and scores_may_be_large(self.plan)
+
+    def query_parameters(self) -> list[str]:
+        """The arguments of the dQ kernel."""
+        return ["sink_sums"] * self.exactly + ["factors", "factors_grad"] * self.has_factor
+
+    def key_parameters(self) -> list[str]:
+        """The arguments of the dK, dV kernel."""
+        return ["factors"] * self.has_factor
+
+    def before_queries(self) -> list[str]:
+        """Statements that compute what the kernels read."""
+        if not self.plan.mask.query_values:
+            return []
+        targets = ["*sinks"] * bool(self.plan.mask.sinks) + ["factors"] * self.has_factor
+        lines = [f"{', '.join(targets)}{',' * (len(targets) == 1)} = query_values(q, inputs, layout[0])"]
+        if self.plan.mask.sinks:
+            lines.append("shares = [sink_share(each, lse) for each in sinks]")
+        if self.exactly:
+            lines.append("sink_sums = sum(shares).contiguous()")
+        if self.has_factor:
+            lines += ["factors = factors.contiguous()", "factors_grad = torch.empty_like(factors)"]
+        return lines
+
+    def results(self) -> list[str]:
+        """Statements that add the gradients of what sinks and the factor read to `grad_inputs`."""
+        if not self.plan.mask.query_values:
+            return []
+        share = "each * torch.exp2(-correction[..., :query_length])" if self.exactly else "each"
+        ends = [f"*(-delta * {share} for each in shares)"] * bool(self.plan.mask.sinks)
+        ends += ["factors_grad"] * self.has_factor
+        return [
+            f"of_queries = query_gradients(q, inputs, layout[0], wanted, [{', '.join(ends)}]) if wanted else {{}}",
+            "for name, grad in of_queries.items():",
+            "    grad_inputs[name] = grad_inputs[name] + grad if name in grad_inputs else grad",
+        ]

@@ -29,6 +29,7 @@ from maskdsl.ir.ops import Type
 _SKELETONS = ("forward", "backward", "device_tiles", "decode", "triton_functions")
 _CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 _GENERATED = {
+    *("sinks", "sink_i", "sink_sums", "factors", "factors_grad", "factor_i", "factor_sum", "shares", "of_queries"),
     *("token_tables", "weights", "contribution", "ds_bound", "real_keys", "grad", "grad_inputs"),
     *("full_start", "full_end", "first_query", "last_query", "first_key", "last_key", "head_low", "head_high"),
 }
@@ -185,7 +186,7 @@ class KernelNames:
         """The integer arguments of the kernel for axes and spaces, and the values that `attention` passes."""
         numbers: dict[str, str] = {}
         for side in PAIR:
-            for name in self.needed(side, self.plan.pair_expressions):
+            for name in self.needed(side, self.plan.expressions):
                 if self.axis(side, name) is not None:
                     numbers |= self.axis_numbers(side, name)
             for space in self.spaces(side):
@@ -212,7 +213,7 @@ class KernelNames:
     def tables(self) -> tuple[CoordinateTable, ...]:
         tables: dict[tuple[str, str], CoordinateTable] = {}
         for side in PAIR:
-            for name in self.needed(side, self.plan.pair_expressions):
+            for name in self.needed(side, self.plan.expressions):
                 if name not in self.arithmetic[side]:
                     kind = self.kind(side)
                     text = unused(f"{kind}_{self.plan.identifiers[name]}", {*self.taken, *self.numbers})

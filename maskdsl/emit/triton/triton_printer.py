@@ -35,8 +35,8 @@ from maskdsl.ir.ops import COMPARISONS, OPERATORS, TRITON_HELPERS, Op, Type
 from maskdsl.ir.values.fixed_random import WORD, random_state
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-HELPERS = ("find_entry", "inside", "power", "mix", *TRITON_HELPERS)
-"""Functions of `codegen/triton_functions.py` that expressions call."""
+HELPERS = ("join_sink", "find_entry", "inside", "power", "mix", *TRITON_HELPERS)
+"""Functions of `codegen/triton_functions.py` that kernels call."""
 _LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for bases -1, 0 and 1, where the exponent's parity decides."""
 _ONE_BY_ONE = " + tl.zeros([1, 1], tl.int32)"

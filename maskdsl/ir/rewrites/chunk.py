@@ -80,15 +80,13 @@ class Gathered(ABC):
             attend=(),
             require=(),
             relation=simplify(apply(Op.AND, moved.relation, self.condition)),
-            factor=None,
-            sinks=(),
             routed=self.whole.routed,
         )
 
     @cached_property
     def reads(self) -> Reads:
-        """What the whole mask's expressions over pairs read."""
-        return reads(*self.whole.pair_expressions)
+        """What the whole mask's expressions read."""
+        return reads(*self.whole.expressions)
 
     @cached_property
     def leaves(self) -> tuple[Leaf, ...]:

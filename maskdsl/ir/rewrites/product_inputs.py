@@ -10,15 +10,12 @@ from maskdsl.ir.values.token_vectors import ValueTerm
 
 
 def with_given_products(mask: MaskIR) -> MaskIR:
-    """The mask with products and the results of routes as given inputs, without the inputs that vectors alone read.
-
-    Its sinks and its factor follow in the mask itself.
-    """
-    read = pair_trace(mask, mask.pair_expressions, ordered=True).inputs | pooling_trace(mask.groupings).inputs
+    """The mask with products and the results of routes as given inputs, without the inputs that vectors alone read."""
+    read = pair_trace(mask, mask.expressions, ordered=True).inputs | pooling_trace(mask.groupings).inputs
     inputs = tuple(each for each in mask.inputs if each.is_coordinate or each.name in read)
     # Keys may come with as many heads as queries.
     whole = None if mask.whole is None else replace(mask.whole, key_heads=None)
-    plain = replace(mask, whole=whole, factor=None, sinks=(), key_value=None, values=())
+    plain = replace(mask, whole=whole, key_value=None, values=())
     return replace(plain, inputs=inputs, routed=(), products=(), pairs=())
 
 

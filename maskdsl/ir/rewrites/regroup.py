@@ -62,7 +62,8 @@ class Regrouping:
         queries = replace(mask.queries, coordinates=(*mask.queries.coordinates, definition))
         dimensions = (_HEADS, mask.heads, "heads"), (_TOKENS, mask.queries.length, "queries")
         given = Input(CHOSEN_GROUP, Type.INT, tuple(Dimension(*each) for each in dimensions))
-        return replace(mask, queries=queries, inputs=(*mask.inputs, given), self_attention=False)
+        # The fixed pairs have the sinks. A factor of the output is one of both results.
+        return replace(mask, queries=queries, inputs=(*mask.inputs, given), self_attention=False, sinks=())
 
     def if_selected(self, value: Constant) -> Expression:
         """The relation if every group is selected (TRUE) or none is (FALSE)."""
@@ -76,8 +77,7 @@ class Regrouping:
 def _without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
     """The mask with a relation that does not read `route`; the results of other routes become given inputs."""
     inputs = tuple(each for each in mask.inputs if each.name != route.name)
-    plain = replace(mask, factor=None, sinks=())  # these follow the sum of both passes
-    return replace(plain, relation=relation, attend=(), require=(), inputs=inputs, routed=())
+    return replace(mask, relation=relation, attend=(), require=(), inputs=inputs, routed=())
 
 
 def regrouping(mask: MaskIR) -> Regrouping | None:
@@ -93,7 +93,8 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
     match route.selector:
         case TopCount(count=Constant(value=int(count))) if count >= 1 and _only_adds(mask.relation, route):
             copies = min(count, route.keys.count)
-            return Regrouping(mask, route, copies) if copies <= _MOST_COPIES else None
+            made = Regrouping(mask, route, copies)
+            return None if copies > _MOST_COPIES or (mask.sinks and made.fixed is None) else made
         case _:
             return None
 

@@ -8,23 +8,26 @@ gradients follow from that attention too: `runtime/kernels/key_softmax.py`.
 from dataclasses import replace
 
 from maskdsl.ir.declared.sequences import Sequence
-from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Side, rebuild
+from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Side, apply, rebuild
 from maskdsl.ir.mask import MaskIR, Normalize
+from maskdsl.ir.ops import Op
 
 _OTHER = {Side.QUERY: Side.KEY, Side.KEY: Side.QUERY}
 
 
 def transposed(mask: MaskIR) -> MaskIR:
-    """The mask of the pairs (k, q), with a softmax for each of its queries, and without a factor of the others.
+    """The mask of the pairs (k, q), with a softmax for each of its queries. A factor of the others is one of weights.
 
     Results of routes become given inputs, and pooled tokens are given.
     """
-    moved = replace(mask, routed=()).mapped(lambda expression: rebuild(expression, _other_side))
+    factors = [each for each in (mask.weight, mask.factor) if each is not None]
+    weight = apply(Op.MULTIPLY, *factors) if len(factors) == 2 else (*factors, None)[0]
+    plain = replace(mask, routed=(), weight=weight, factor=None)
+    moved = plain.mapped(lambda expression: rebuild(expression, _other_side))
     return replace(
         moved,
         queries=_given(mask.keys),
         keys=_given(mask.queries),
-        factor=None,
         normalize=Normalize.BY_QUERY,
     )
 

@@ -1,23 +1,9 @@
 """Where the tokens of packed sequences are: the sequence of each, and its position there."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from maskdsl.ir.mask import MaskIR
-
-
-def packed_queries(mask: MaskIR, positions: Sequence[Tensor | None], count: int) -> tuple[Tensor, Tensor]:
-    """The sequence of each of `count` packed queries, and its position there: integers [queries], both clamped.
-
-    `positions` are `cu_seqlens_q`, `cu_seqlens_k` and `query_start`.
-    """
-    cu_seqlens_q, cu_seqlens_k, query_start = positions
-    assert cu_seqlens_q is not None and cu_seqlens_k is not None
-    starts = first_queries(mask, cu_seqlens_q, cu_seqlens_k, query_start)
-    entry, position, _ = packed_tokens(cu_seqlens_q.long(), starts, count, mask.queries.length)
-    return entry, position
 
 
 def first_queries(mask: MaskIR, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, query_start: Tensor | None) -> Tensor:

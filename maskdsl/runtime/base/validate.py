@@ -58,8 +58,6 @@ class Signature:
     """The sparse inputs among them."""
     is_routed: bool = False
     """Whether more inputs may be computed before attention: routes, nearest centroids, ranks, facts about pools."""
-    may_finish: bool = False
-    """Whether sinks or factors may follow attention; lengths that are not bound yet decide factors."""
     multiplies: bool = False
     """Whether scores may read products of vectors, which are computed before attention."""
     pools_queries: bool = False

@@ -25,7 +25,6 @@ from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
-from maskdsl.runtime.torch_ops.finish_op import finished
 from maskdsl.runtime.torch_ops.product_op import attend_multiplied
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 
@@ -60,22 +59,14 @@ class Summand:
             raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
         if inputs or self.signature.changes_inputs:
             inputs = self._passed(q, k, inputs, positions is None)
-        given = inputs
         if positions is None:
-            results = self._whole(q, k, v, inputs, options)
-            if not self.signature.may_finish:
-                return results
-            return finished(self.compiled, results, given, (q.shape[2], k.shape[2]), options.layout)
+            return self._whole(q, k, v, inputs, options)
         if self.signature.is_routed and state is not None:
             inputs = [*inputs, *state._find(self.handle, q, k, inputs, positions)]
         elif self.signature.is_routed:
             find = partial(with_partial_routed, self.compiled, q, k, inputs, positions)
             inputs = self._routed((q.shape[2], room(k, positions)), inputs, options, find)
-        results = attend(self.handle, q, k, v, inputs, positions)
-        if not self.signature.may_finish:
-            return results
-        lengths = q.shape[2], room(k, positions)
-        return finished(self.compiled, results, given, lengths, starts=[positions.query_starts])
+        return attend(self.handle, q, k, v, inputs, positions)
 
     def packed(
         self,
@@ -92,8 +83,7 @@ class Summand:
             raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
         if q.dim():
             given = passed(self.signature, given, len(ends_q) - 1, q.shape[-1])
-        results = attend_packed(self.handle, q, k, v, given, ends_q, ends_k, starts)
-        out, lse = finished(self.compiled, results, given, (q.shape[0], k.shape[0]), starts=[ends_q, ends_k, starts])
+        out, lse = attend_packed(self.handle, q, k, v, given, ends_q, ends_k, starts)
         return out[0].transpose(0, 1), lse[0]
 
     def _passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], is_whole: bool) -> list[Tensor]:
@@ -140,8 +130,7 @@ class Summand:
             results = None if passes is None else passes.attend(q, k, v, inputs)
             if results is not None:
                 return results
-        wants_lse = options.wants_lse or self.signature.may_finish
-        out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, wants_lse)
+        out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, options.wants_lse)
         return out, lse
 
     def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from maskdsl.runtime.decode.paging import (
     with_pooled,
 )
 from maskdsl.runtime.decode.regrouped import two_passes
-from maskdsl.runtime.kernels.dispatch import blank, nothing
+from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.kernels.open_reads import CallTokens
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY, autocast, needs_recording
 from maskdsl.runtime.torch_ops.gather_ops import Attend, attention, define, entry_by_entry
@@ -82,7 +82,9 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
     compiled = _ready(handle, q, k, v, inputs, positions)
     check_whole(compiled.signature.pattern, compiled.signature.span)
     if 0 in (q.shape[0], q.shape[2], room(k, positions)):
-        return nothing(q, v, True)
+        first = positions.query_starts.long().expand(len(q))[:, None, None]
+        rows = (first + torch.arange(q.shape[2], device=q.device)).clamp(0, compiled.plan.mask.queries.length - 1)
+        return compiled.kernel(q, v).without_keys(q, v, inputs, True, rows)
     if compiled.plan.mask.multiplies:
         call = multiplied(compiled, q, k, v, inputs, positions)
         results = _decoded(call.compiled, call.q, call.k, call.v, call.inputs, call.positions)

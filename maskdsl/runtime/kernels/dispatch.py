@@ -51,7 +51,7 @@ class Kernel:
     def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> "Forward":
         """A function for this call, and for all calls that differ from it only in the values and strides of q, k, v."""
         if _is_empty(q, k):
-            return lambda q, k, v: nothing(q, v, wants_lse, self.rows(q))
+            return lambda q, k, v: self.without_keys(q, v, inputs, wants_lse, self.positions(q, inputs, layout))
         call = self.call(inputs, q, wants_lse)
         return _PreparedCall(self, call, self.moves(call, q, k, layout), None if wants_lse else _lse_type(q)).forward
 
@@ -61,11 +61,15 @@ class Kernel:
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of q, k, v and the inputs, of those that `needs` marks, in this order."""
-        needed = [x for x, need in zip((saved.q, saved.k, saved.v, *inputs), needs, strict=True) if need]
-        if _is_empty(saved.q, saved.k):
-            return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in needed]
         declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
         wanted = [self.plan.input_identifiers[each.name] for each in declared]
+        if _is_empty(saved.q, saved.k):
+            named = self.gradients_without_keys(saved, inputs, layout, wanted)
+            needed = [x for x, need in zip((saved.q, saved.k, saved.v, *inputs), needs, strict=True) if need]
+            zeros = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in needed]
+            first = len(zeros) - len(wanted)
+            others = zip(declared, wanted, zeros[first:], strict=True)
+            return [*zeros[:first], *(as_given(one, named[name]) if name in named else x for one, name, x in others)]
         call = self.call(inputs, saved.q, wants_lse=True)
         leaves = [x.detach().requires_grad_(self.pools(side)) for side, x in zip(_SIDES, saved[:3], strict=True)]
         with torch.enable_grad():
@@ -80,6 +84,45 @@ class Kernel:
         grads = [grad for grad, need in zip(grads, needs, strict=False) if need]
         grads += [as_given(each, gradients.values[name]) for each, name in zip(declared, wanted, strict=True)]
         return [grad.contiguous() for grad in grads]
+
+    def positions(self, q: Tensor, inputs: Sequence[Tensor], layout: str) -> Tensor | None:
+        """The declared positions of queries in the caller's layout; None for declared order."""
+        if layout == "declared" or not (self.plan.order_keys and self.plan.mask.sinks):
+            return None
+        positions, _ = self.call(inputs, q, wants_lse=True).layout
+        return positions
+
+    def without_keys(
+        self, q: Tensor, v: Tensor, inputs: Sequence[Tensor], wants_lse: bool, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The results of `forward` where there are no keys: zeros, and the log-sum-exp of sinks.
+
+        `positions` are the declared ones of the queries; None for all of them in declared order.
+        """
+        out, lse = nothing(q, v, wants_lse, self.rows(q))
+        if lse.numel() and self.plan.mask.sinks:
+            lse = torch.stack(self.sinks(out, inputs, positions)).logsumexp(dim=0)
+        return out, lse
+
+    def sinks(self, out: Tensor, inputs: Sequence[Tensor], positions: Tensor | None) -> list[Tensor]:
+        """The scores of the sinks of queries, each [batch, heads, queries]."""
+        values: list[Tensor] = self.module.query_values(out, self.values(inputs, out.device), positions)
+        return values[: len(self.plan.mask.sinks)]
+
+    def gradients_without_keys(
+        self, saved: Saved, inputs: Sequence[Tensor], layout: str, wanted: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """The gradients of the `wanted` inputs, by identifier, through the log-sum-exp of sinks."""
+        if not (self.plan.mask.sinks and saved.lse.numel()):
+            return {}
+        positions = self.positions(saved.q, inputs, layout)
+        empty = saved.lse == -torch.inf
+        sinks = self.sinks(saved.out, inputs, positions)
+        grads = [saved.grad_lse * (sink - saved.lse).exp().masked_fill(empty, 0) for sink in sinks]
+        grads += [torch.zeros_like(saved.lse)] * (self.plan.mask.factor is not None)
+        values = self.values(inputs, saved.q.device)
+        named: dict[str, Tensor] = self.module.query_gradients(saved.out, values, positions, wanted, grads)
+        return named
 
     def pools(self, side: Side) -> bool:
         """Whether the pattern pools tokens of a side."""
