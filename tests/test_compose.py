@@ -320,3 +320,17 @@ def test_colliding_names(data):
             left, right = (whole[operands.index(each)] for each in (first, second))
             np.testing.assert_array_equal(dense(masks[0], values), left & right)
             np.testing.assert_array_equal(dense(masks[1], values), left | right)
+
+
+def test_soft_caps() -> None:
+    """A last line, also behind other scores and in every branch; of a mask with its values."""
+    text = "pattern p(n, slope = 0.5) { space t[n] attend causal score s - slope * (q - k) }"
+    pattern = maskdsl.parse(text)["p"]
+    capped = maskdsl.parse(text.replace("(q - k) }", "(q - k) score 3 * tanh(s / 3) }"))["p"]
+    q, k, v = torch.randn(3, 1, 2, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = capped.bind(n=9, slope=0.25).compile()(q, k, v)
+    found = [pattern.soft_capped(3).bind(n=9, slope=0.25), pattern.bind(n=9, slope=0.25).soft_capped(3.0)]
+    for mask in found:
+        torch.testing.assert_close(mask.compile()(q, k, v), expected, rtol=0, atol=0)
+    with pytest.raises(maskdsl.AttnError, match=r"E460[\s\S]*above 0"):
+        pattern.soft_capped(0)

@@ -22,6 +22,7 @@ from maskdsl.base.arguments import (
     HEAD_DIM,
     HEADS,
     INDEX,
+    POSITIVE,
     TENSORS,
     TEXT,
     TEXTS,
@@ -47,7 +48,7 @@ from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.routed_inputs import find_in_mask
 from maskdsl.ir.routes import OfInputs
 from maskdsl.ir.stack import StackIR
-from maskdsl.syntax.compose import ComposedPattern, complement, intersection, standalone, union
+from maskdsl.syntax.compose import ComposedPattern, complement, intersection, soft_capped, standalone, union
 from maskdsl.syntax.program import Program, program_from_text
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
@@ -155,6 +156,14 @@ class Pattern(Displayed):
     def text(self) -> str:
         """The pattern as an `.attn` text of its own, with the macros that it calls."""
         return standalone(self._operand)
+
+    @takes(cap=POSITIVE)
+    def soft_capped(self, cap: float) -> Pattern:
+        """The pattern with one more line, `score cap * tanh(s / cap)`: final scores stay between `-cap` and `cap`.
+
+        Raises `AttnError` unless `cap` is a positive number.
+        """
+        return _composed(lambda operand: soft_capped(operand, cap), self._operand)
 
     @property
     def _operand(self) -> ComposedPattern:
@@ -384,6 +393,14 @@ class Mask(Displayed):
     def __invert__(self) -> Mask:
         """The mask that attends what this one does not. Scores change as they do in this one."""
         return self._composed(complement)
+
+    @takes(cap=POSITIVE)
+    def soft_capped(self, cap: float) -> Mask:
+        """The mask with one more line, `score cap * tanh(s / cap)`: that of `Pattern.soft_capped`, at these values.
+
+        An order that `with_order` or `bind` gave is left out. Raises `AttnError` unless `cap` is a positive number.
+        """
+        return self._composed(lambda operand: soft_capped(operand, cap))
 
     @property
     def _operand(self) -> ComposedPattern:

@@ -21,7 +21,7 @@ from maskdsl import AttnError, BackendName, Heads
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.base.libraries import missing
 from maskdsl.integrations.layers import Choice, Layer, LayerPatterns, rescaled
-from maskdsl.integrations.padding import present_keys
+from maskdsl.integrations.padding import present_keys, without_padding
 from maskdsl.integrations.positions import as_pages
 
 try:
@@ -152,7 +152,7 @@ class _PatternProcessor:
                 paging = {"query_start": 0, "page_table": torch.where(present, index, -1)}
                 key, value = as_pages(key), as_pages(value)
         out: Tensor = attention(query, key, value, **paging, **self.inputs)
-        return out
+        return without_padding(out, attn_mask) if attn_mask is not None and paging else out
 
 
 def _wrapped(

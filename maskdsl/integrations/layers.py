@@ -32,8 +32,8 @@ class Layer:
 Compiled = Attention | FollowingAttention
 OneChoice = Pattern | Mask | Compiled
 Choice = OneChoice | Mapping[str | int, OneChoice | None] | Callable[..., OneChoice | None]
-"""A pattern for all layers; or a mapping from numbers, types or roles of layers to patterns; or a function of a `Layer`
-(or of its number and type) to a pattern. None leaves a layer to the model."""
+"""A pattern for all layers; or a mapping from numbers, types or roles of layers to patterns; or a function that returns
+a pattern, of a `Layer`, of its number and type, or of number, type and role. None leaves a layer to the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +50,10 @@ class LayerPatterns:
     backend: BackendName = "auto"
     masks: str = "refuse"
     """What to do with a mask of the model: "refuse" it, or "pattern", which vouches that the pattern covers it."""
-    _compiled: dict[tuple[Layer, Heads], Compiled | None] = field(default_factory=dict, repr=False, init=False)
-    """The attentions, by layer and heads."""
+    _compiled: dict[tuple[Layer, Heads, float | None], Compiled | None] = field(
+        default_factory=dict, repr=False, init=False
+    )
+    """The attentions, by layer, heads and soft cap."""
 
     def check(self) -> None:
         """Raises `AttnError` for everything that is wrong before there is a model."""
@@ -74,7 +76,7 @@ class LayerPatterns:
         """Whether the choice may differ between an encoder and a decoder."""
         if isinstance(self.choice, Mapping):
             return "encoder" in self.choice
-        return not isinstance(self.choice, OneChoice) and _takes_layer(self.choice)
+        return not isinstance(self.choice, OneChoice) and _count_of_parameters(self.choice) != 2
 
     def of(self, layer: Layer) -> OneChoice | None:
         """The choice for a layer; None leaves it to the model. Raises `NoPatternForLayer` if a mapping has no entry.
@@ -86,9 +88,13 @@ class LayerPatterns:
             return self._entry(self.choice, layer)
         if isinstance(self.choice, OneChoice):
             return None if layer.role == "cross" else self.choice
-        if _takes_layer(self.choice):
-            return self.choice(layer)
-        return None if layer.role == "cross" else self.choice(layer.number, layer.kind)
+        match _count_of_parameters(self.choice):
+            case 1:
+                return self.choice(layer)
+            case 3:
+                return self.choice(layer.number, layer.kind, layer.role)
+            case _:
+                return None if layer.role == "cross" else self.choice(layer.number, layer.kind)
 
     def _entry(self, choice: Mapping[str | int, OneChoice | None], layer: Layer) -> OneChoice | None:
         keys: tuple[str | int | None, ...]
@@ -112,13 +118,26 @@ class LayerPatterns:
         except AttnError:
             return False
 
-    def attention(self, layer: Layer, heads: Heads) -> Compiled | None:
-        """The attention of a layer, cached; None if the layer is left to the model. Raises `AttnError`."""
-        key = layer, heads
+    def attention(self, layer: Layer, heads: Heads, soft_cap: float | None = None) -> Compiled | None:
+        """The attention of a layer, cached; None if the layer is left to the model. Raises `AttnError`.
+
+        With a `soft_cap`, that of a model, scores are `soft_cap * tanh(s / soft_cap)`. A pattern with `score` lines of
+        its own stays as it is, and so does a pattern that is compiled already.
+        """
+        key = layer, heads, soft_cap
         if key not in self._compiled:
             chosen = self.of(layer)
-            self._compiled[key] = None if chosen is None else self.compile(chosen, heads)
+            compiled = None if chosen is None else self.compile(chosen, heads)
+            if soft_cap is not None and isinstance(chosen, Pattern | Mask):
+                assert compiled is not None
+                compiled = compiled if compiled.changes_scores else self.compile(chosen.soft_capped(soft_cap), heads)
+            self._compiled[key] = compiled
         return self._compiled[key]
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The names of the inputs of all attentions so far."""
+        return frozenset(name for each in self._compiled.values() if each is not None for name in each.inputs)
 
     def compile(self, chosen: OneChoice, heads: Heads) -> Compiled:
         """The attention of a pattern for these heads; a mask has its own. Raises `NotAPattern` for anything else."""
@@ -148,11 +167,11 @@ class LayerPatterns:
         return {name: value for name, value in self.parameters.items() if name in names}
 
 
-def _takes_layer(choose: Callable[..., object]) -> bool:
-    """Whether a function takes one argument, a `Layer`; otherwise it takes a number and a type."""
+def _count_of_parameters(choose: Callable[..., object]) -> int:
+    """How many arguments a function has to be given: a `Layer`; number and type; or number, type and role."""
     kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     given = signature(choose).parameters.values()
-    return sum(each.kind in kinds and each.default is Parameter.empty for each in given) == 1
+    return sum(each.kind in kinds and each.default is Parameter.empty for each in given)
 
 
 def rescaled(query: Tensor, scale: float) -> Tensor:

@@ -31,11 +31,17 @@ class Positions(NamedTuple):
     """[batch, queries]: the query slots that are tokens, in order, then the others."""
     start: Tensor
     """[batch]: the position of the first query."""
+    dropped: Tensor
+    """[batch]: the number of slots before the first one of the keys, which a cache has dropped."""
 
     def pages(self, keys: int) -> Tensor:
         """The page table [batch, tokens] into pages of one key, made by `as_pages` from `keys` slots per entry."""
         first = keys * torch.arange(len(self.slots), device=self.slots.device)[:, None]
         return torch.where(self.slots < 0, -1, self.slots + first)
+
+    def of_batch(self) -> Tensor:
+        """[batch, tokens]: the slot of each token among all slots of the batch, dropped ones included; 0 for absent."""
+        return torch.where(self.slots < 0, 0, self.slots + self.dropped[:, None])
 
 
 class MaskContent(NamedTuple):
@@ -77,7 +83,8 @@ def positions_of(
     table.scatter_(1, torch.where(given, token, room), (index - key_offset).expand(batch, -1))
     is_query = exists[:, query_offset + index[:queries]]
     order = torch.argsort(is_query.logical_not().int(), dim=-1, stable=True)
-    return Positions(table[:, :room], order, (exists & (index < query_offset)).sum(-1))
+    start = (exists & (index < query_offset)).sum(-1)
+    return Positions(table[:, :room], order, start, torch.full_like(start, key_offset))
 
 
 def pack_mask(queries: int, content: MaskContent, device: torch.device | str) -> Tensor:
@@ -88,9 +95,10 @@ def pack_mask(queries: int, content: MaskContent, device: torch.device | str) ->
     """
     rows: list[Tensor]
     match content:
-        case MaskContent(positions=Positions(slots, order, start)):
+        case MaskContent(positions=Positions(slots, order, start, dropped)):
             room = slots.shape[1]
-            rows = [slots, pad(order, (0, room - queries)), start[:, None].expand(-1, room)]
+            numbers = (each[:, None].expand(-1, room) for each in (start, dropped))
+            rows = [slots, pad(order, (0, room - queries)), *numbers]
         case MaskContent(texts=Tensor() as texts):
             rows = [texts]
         case _:
@@ -118,7 +126,7 @@ def unpack_mask(tensor: Tensor | None, queries: int, keys: int) -> MaskContent |
     model_mask = rows[:, None, first:, :keys] != 0 if rows.shape[1] > first else None
     if tensor.dtype == torch.int32:
         return MaskContent(None, rows[:, 0, :queries] != 0, model_mask, model_mask is not None)
-    positions = Positions(rows[:, 0], rows[:, 1, :queries], rows[:, 2, 0])
+    positions = Positions(rows[:, 0], rows[:, 1, :queries], rows[:, 2, 0], rows[:, 3, 0])
     return MaskContent(positions, None, model_mask, model_mask is not None)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from maskdsl import Attention, AttnError, BackendName, packed_attention
 from maskdsl.base.errors.calls import libraries as errors
@@ -21,6 +22,7 @@ from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, 
 from maskdsl.integrations.padding import present_keys
 from maskdsl.integrations.positions import MaskContent, Positions, as_pages, positions_of, unpack_mask
 from maskdsl.integrations.shards import heads_here
+from maskdsl.integrations.slot_inputs import BIAS, inputs_of_tokens
 
 try:
     from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -37,12 +39,14 @@ _CURES = {
     "dropout": "set the attention dropout of the configuration to 0",
     "s_aux": "add `sink s_aux[head]` to the pattern, with an `input s_aux: float[heads]`",
     "softcap": "add `score {value} * tanh(s / {value})` to the pattern",
-    "position_bias": "add it in the pattern, as an `input position_bias` that `score` reads",
+    BIAS: "declare `input position_bias: float[batch, heads, tokens, tokens]`, and add it in `score`",
     "indices": "the keys that its indexer selects are a route of a pattern; or leave the model to its own attention",
     "block_indices": "the blocks that its indexer selects are a route of a pattern; or leave the model to its own",
 }
 """Arguments of some models that a pattern does not compute, and the help for them."""
 _SINKS = "a pattern with branches has several sums, and the model's sinks are of one: say them in the branches"
+_RESERVED = "|", "flash"
+"""What names may not hold: transformers takes them for kernels of its own."""
 _EAGER = ("softcap", "s_aux")
 """Arguments that torch's own attention ignores."""
 
@@ -60,14 +64,16 @@ def register(
 
     `pattern` is a `Mask` or a `Pattern` for all layers; or a mapping from types of layers ("sliding_attention",
     "full_attention", as in `config.layer_types`), numbers or roles ("self", "encoder", "cross"); or a function of a
-    `Layer`, or of number and type. None leaves a layer to the model, and so is cross-attention unless it is named. A
-    `Pattern` is bound for the layer's heads and the lengths of each call, which are its parameters `follow`, with these
-    `parameters`; a `Mask` has its length and heads. The pattern's inputs are given by name when the model is called.
+    `Layer`, of number and type, or of number, type and role. None leaves a layer to the model, and so is
+    cross-attention unless it is named. A `Pattern` is bound for the layer's heads and the lengths of each call, which
+    are its parameters `follow`, with these `parameters`; a `Mask` has its length and heads. The pattern's inputs are
+    given by name when the model is called.
 
     A mask of the model that holds more than padding and packed texts is refused, unless `masks="pattern"` vouches that
     the pattern covers all of it, packed texts included. Raises `AttnError`.
     """
-    if (name in AttentionInterface() and name not in REGISTERED) or name == "eager" or {"/", "|"} & {*name}:
+    taken = name == "eager" or (name in AttentionInterface() and name not in REGISTERED)
+    if taken or any(each in name for each in _RESERVED):
         raise AttnError(errors.TakenName(name=name, library="transformers"))
     patterns = LayerPatterns(name, pattern, parameters, follow, backend, masks)
     patterns.check()
@@ -91,7 +97,8 @@ def _attention_forward(
     `attention_mask` is a tensor of `pack_mask`, or the mask that the model's caller gives.
     """
     layer = layer_of(module)
-    attention = patterns.attention(layer, heads_here(module, query.shape[1], key.shape[1]))
+    heads = heads_here(module, query.shape[1], key.shape[1])
+    attention = patterns.attention(layer, heads, others.get("softcap"))
     content = unpack_mask(attention_mask, query.shape[2], key.shape[2])
     if attention is None:
         model_mask = attention_mask if content is None else _model_mask(patterns, content)
@@ -99,8 +106,12 @@ def _attention_forward(
     if content is None:
         assert attention_mask is not None
         content = _content_of(patterns, layer, attention_mask, query, key)
+    if content.positions is None and others.get("cu_seq_lens_q") is not None and patterns.masks != "pattern":
+        content = MaskContent(texts=_texts_from(others["cu_seq_lens_q"], query))
     _check_others(patterns, attention, others)
     inputs = {name: others[name] for name in attention.inputs if name in others}
+    if layer.role != "cross":
+        inputs = inputs_of_tokens(attention, inputs, key.shape[2], content.positions)
     if scaling is not None:
         query = rescaled(query, scaling)
     out, lse = _attend(attention, layer, query, key, value, content, inputs)
@@ -128,6 +139,14 @@ def _called(attention: Compiled, q: Tensor, k: Tensor, v: Tensor, **named: Any) 
         out, lse = attention(q, k, v, return_lse=True, **named)
         return out, lse
     return attention(q, k, v, **named), q.new_empty(0)
+
+
+def _texts_from(ends: Tensor, query: Tensor) -> Tensor:
+    """The first tokens of texts, bool [batch, queries], from the lengths so far of packed texts, int [texts + 1]."""
+    count = query.shape[0] * query.shape[2]
+    starts = torch.zeros(count + 1, dtype=torch.bool, device=query.device)
+    starts[ends.long()] = True
+    return starts[:count].view(query.shape[0], -1)
 
 
 def _content_of(patterns: LayerPatterns, layer: Layer, mask: Tensor, query: Tensor, key: Tensor) -> MaskContent:
@@ -193,7 +212,8 @@ def _first_query(attention: Compiled, query: Tensor, key: Tensor) -> int | None:
 def _across(positions: Positions) -> Positions:
     """The positions for cross-attention: every query slot is a token of its own sequence, from 0."""
     order = torch.arange(positions.order.shape[1], device=positions.order.device)
-    return Positions(positions.slots, order.expand_as(positions.order), torch.zeros_like(positions.start))
+    order = order.expand_as(positions.order)
+    return positions._replace(order=order, start=torch.zeros_like(positions.start))
 
 
 def _in_positions(
@@ -219,6 +239,8 @@ def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str
         is_covered = name in attention.inputs or (name == "softcap" and attention.changes_scores)
         is_covered |= name == "s_aux" and attention.has_lse
         if value is None or (name == "dropout" and not value) or is_covered:
+            continue
+        if name == BIAS and not is_compiling() and not bool(value.any()):  # as in cross-attention of T5
             continue
         cure = cure.replace("{value}", str(value))
         raise AttnError(errors.AskedMore(name=patterns.name, argument=name, cure=cure))

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, wraps
 from inspect import getsource
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 
 from maskdsl import AttnError, Heads
 from maskdsl.base.errors.calls import libraries as errors
@@ -40,16 +40,19 @@ def layer_of(module: nn.Module) -> Layer:
     number = getattr(module, "layer_idx", None)
     kinds = getattr(getattr(module, "config", None), "layer_types", None)
     kind = None if number is None or kinds is None or number >= len(kinds) else kinds[number]
-    return Layer(number, kind, getattr(module, _ROLE, None) or _role_of(type(module).__name__, module))
+    return Layer(number, kind, getattr(module, _ROLE, None) or _role_of(type(module).__name__, module, module))
 
 
-def _role_of(name: str, module: nn.Module) -> Role:
-    """The role by the module's name in the model. `is_causal` is not enough: some decoders do not set it."""
+def _role_of(name: str, module: nn.Module, owner: nn.Module) -> Role:
+    """The role by the module's name in the model. `is_causal` is not enough: some decoders do not set it.
+
+    Others, as CLIP's of texts, have attention that is not causal by itself; their `owner` tells it so in each call.
+    """
     last = name.lower().rsplit(".", 2)[-2:]
     if getattr(module, "is_cross_attention", False) or any(_CROSS.search(each) for each in last):
         return "cross"
     causal = getattr(module, "is_causal", True) or not _DECODERS.isdisjoint(name.lower().split("."))
-    return "self" if causal else "encoder"
+    return "self" if causal or _tells_causal(kind_of(owner)) else "encoder"
 
 
 def _check(model: PreTrainedModel) -> None:
@@ -63,11 +66,14 @@ def _check(model: PreTrainedModel) -> None:
             raise AttnError(errors.NoInterface(name=patterns.name, model=type(owner).__name__, part=f", in `{name}`"))
         if _READS.search(_text_of(kind_of(module))):
             raise AttnError(errors.ReadsMask(name=patterns.name, model=type(owner).__name__, part=name))
-        role = _role_of(name, module)
+        role = _role_of(name, module, owner)
         setattr(module, _ROLE, role)
         heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
+        cap = getattr(module, "attn_logit_softcapping", None)
         with suppress(AttnError):  # submodels are checked before roles are final; a real error is raised at the call
-            patterns.attention(layer_of(module), Heads(heads or 1))  # compiles now: graphs of `torch.compile` cannot
+            patterns.attention(
+                layer_of(module), Heads(heads or 1), cap
+            )  # compiles now: graphs of `torch.compile` cannot
         roles.setdefault(patterns.name, set()).add(role)
     for name, roles_told in roles.items():
         if {"self", "encoder"} <= roles_told and not REGISTERED[name].tells_roles:
@@ -116,6 +122,15 @@ def _asks(kind: Any) -> bool:
 
 
 @cache
+def _tells_causal(kind: Any) -> bool:
+    """Whether a class calls its layers with `is_causal=True`."""
+    try:
+        return "is_causal=True" in getsource(kind.forward)
+    except (OSError, TypeError):  # no source file
+        return False
+
+
+@cache
 def _has_scores(kind: Any) -> bool:
     """Whether a class of a model is an attention with its own softmax."""
     if kind.__module__.startswith("torch."):  # such as `nn.MultiheadAttention`, which pools images
@@ -136,8 +151,12 @@ def _text_of(kind: Any) -> str:
 
 
 def _watch() -> None:
-    """Wraps methods of `PreTrainedModel` so that models are checked when they are made or set to an implementation."""
+    """Wraps methods of the library: models are checked when they are made or set to an implementation."""
     PreTrainedModel.get_correct_attn_implementation = _checked_asking(PreTrainedModel.get_correct_attn_implementation)
+    PreTrainedModel._check_and_adjust_attn_implementation = _without_hub(
+        PreTrainedModel._check_and_adjust_attn_implementation
+    )
+    GenerationMixin._validate_model_kwargs = _with_inputs(GenerationMixin._validate_model_kwargs)
     PreTrainedModel.post_init = _checked_after(PreTrainedModel.post_init)
     PreTrainedModel.set_attn_implementation = _checked_setting(PreTrainedModel.set_attn_implementation)
 
@@ -152,6 +171,31 @@ def _checked_asking(asking: Callable[..., str]) -> Callable[..., str]:
         return asking(self, requested_attention, *arguments, **named)
 
     return checked
+
+
+def _without_hub(adjusting: Callable[..., str]) -> Callable[..., str]:
+    """Wraps the check of a name: those of patterns are no kernels to be loaded, even if they look like `owner/name`."""
+
+    @wraps(adjusting)
+    def adjusted(self: PreTrainedModel, attn_implementation: str | None, *arguments: Any, **named: Any) -> str:
+        if attn_implementation in REGISTERED:
+            return str(self.get_correct_attn_implementation(attn_implementation))
+        return adjusting(self, attn_implementation, *arguments, **named)
+
+    return adjusted
+
+
+def _with_inputs(validating: Callable[..., None]) -> Callable[..., None]:
+    """Wraps the check of the arguments of `generate`: inputs of the model's patterns are no mistakes."""
+
+    @wraps(validating)
+    def validated(self: PreTrainedModel, model_kwargs: dict[str, Any]) -> None:
+        owners = {owner for _, _, owner in _modules_with_owners(self)}
+        used = (REGISTERED.get(getattr(each.config, "_attn_implementation", None) or "") for each in owners)
+        names = {name for each in used if each is not None for name in each.inputs}
+        validating(self, {name: value for name, value in model_kwargs.items() if name not in names})
+
+    return validated
 
 
 def _checked_after(post_init: Callable[..., None]) -> Callable[..., None]:
@@ -174,6 +218,7 @@ def _checked_setting(setting: Callable[..., None]) -> Callable[..., None]:
         models = [each for each in self.modules() if isinstance(each, PreTrainedModel)]
         before = [(each.config, each.config._attn_implementation) for each in models]
         setting(self, attn_implementation, *arguments, **named)
+        _set_copies(self, models)
         try:
             if not isinstance(attn_implementation, Mapping) and attn_implementation in REGISTERED:
                 for each in models:
@@ -188,6 +233,18 @@ def _checked_setting(setting: Callable[..., None]) -> Callable[..., None]:
             raise
 
     return checked
+
+
+def _set_copies(model: PreTrainedModel, submodels: Sequence[PreTrainedModel]) -> None:
+    """Sets submodels with a copy of the model's configuration, as encoders of T5 have: the library takes them for set.
+
+    Only from and to a registered pattern.
+    """
+    for each in submodels:
+        new, old = model.config._attn_implementation, each.config._attn_implementation
+        is_copy = type(each.config) is type(model.config) and _can_ask(kind_of(each))
+        if is_copy and not REGISTERED.keys().isdisjoint((new, old)):
+            each.config._attn_implementation_internal = new
 
 
 _watch()

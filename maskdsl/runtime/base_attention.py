@@ -14,6 +14,7 @@ from maskdsl.base.errors.calls.lengths import ChunkLayout
 from maskdsl.base.errors.calls.normalization import WrongDropout
 from maskdsl.base.errors.calls.selection import OtherState, PartDebugged
 from maskdsl.base.source import Span
+from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
@@ -94,6 +95,11 @@ class BaseAttention(nn.Module):
     def inputs(self) -> tuple[str, ...]:
         """The names of the inputs that a call takes, in the order of declaration."""
         return tuple(self._signature.inputs)
+
+    @property
+    def declared_inputs(self) -> tuple[Input, ...]:
+        """The declarations of `inputs`. Sizes of token dimensions are None where lengths follow each call's tensors."""
+        return self._signature.declared
 
     @property
     def branches(self) -> tuple[str, ...]:

@@ -141,6 +141,13 @@ def standalone(operand: ComposedPattern) -> str:
     return _text([operand], operand.name, operand.declaration.doc, lines)
 
 
+def soft_capped(operand: ComposedPattern, cap: float) -> str:
+    """The text of a pattern whose scores are in the end `cap * tanh(s / cap)`."""
+    lines = (each.span.text for each in operand.declaration.statements)
+    last = f"score {_written(cap)} * tanh(s / {_written(cap)})"
+    return _text([operand], operand.name, operand.declaration.doc, [*lines, last])
+
+
 def complement(operand: ComposedPattern) -> str:
     """The text of a pattern that attends what this one does not."""
     if errors := [*_not_composed(operand)]:

@@ -165,8 +165,31 @@ MOCHI = Model(  # keys are those of the video and those of the text that are the
     },
     {"attention_head_dim": 8, "num_layers": 2, "pooled_projection_dim": 16},
 )
+CHROMA = Model(  # its mask hides padding of the text from all, and everything from that padding
+    "ChromaTransformer2DModel",
+    {
+        "hidden_states": (2, 12, 4),
+        "encoder_hidden_states": (2, 5, 8),
+        "timestep": torch.tensor([1.0, 0.3]),
+        "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(3.0), torch.arange(4.0)),
+        "txt_ids": torch.zeros(5, 3),
+        "attention_mask": torch.cat([present([5, 3], 5), present([12, 12], 12)], dim=1),
+    },
+    {"patch_size": 1, "axes_dims_rope": [4, 4, 8], "approximator_hidden_dim": 16, "approximator_layers": 1},
+)
+ALLEGRO = Model(  # a video whose second entry is narrower, and padded
+    "AllegroTransformer3DModel",
+    {
+        "hidden_states": (2, 4, 2, 4, 8),
+        "encoder_hidden_states": (2, 6, 8),
+        "timestep": torch.tensor([3, 5]),
+        "attention_mask": present([8, 4], 8, torch.long)[:, None, None].expand(2, 2, 4, 8),
+        "encoder_attention_mask": present([6, 4], 6, torch.long),
+    },
+    {"cross_attention_dim": 32},
+)
 BY_PATTERN = {"flux": FLUX, "wan": WAN, "cogvideox": COGVIDEOX, "sd3": STABLE_DIFFUSION_3}
-PADDED = {"ltx": LTX, "qwen": QWEN, "hunyuan": HUNYUAN, "mochi": MOCHI}
+PADDED = {"ltx": LTX, "qwen": QWEN, "hunyuan": HUNYUAN, "mochi": MOCHI, "chroma": CHROMA, "allegro": ALLEGRO}
 
 
 class Masked(TorchFunctionMode):
@@ -192,6 +215,14 @@ def case(request):
 
 def result(model, given):
     return model(**given, return_dict=False)[0]
+
+
+def result_and_gradients(model, given):
+    """The result, and the gradients of all weights that it has."""
+    model.zero_grad()
+    out = result(model, given)
+    out.square().sum().backward()
+    return out, {name: x.grad.clone() for name, x in model.named_parameters() if x.grad is not None}
 
 
 def test_dense(case):
@@ -267,14 +298,14 @@ def test_mistakes():
 
 @pytest.mark.parametrize("made", PADDED.values(), ids=PADDED)
 def test_padding_of_texts(made):
-    """Keys that the model's mask hides from all are not there; text alone is left to the model."""
+    """Keys that the model's mask hides from all are not there; text alone is left to the model. With all gradients."""
     model, given = made.made()
-    expected = result(model, given)
+    expected, wanted = result_and_gradients(model, given)
     integration.use(model, lambda number, name: None if "refiner" in name else MODULE["dense"])
-    found = result(model, given)
+    found, gradients = result_and_gradients(model, given)
     torch.testing.assert_close(found, expected)
-    found.square().sum().backward()
-    assert all(torch.isfinite(x.grad).all() for x in model.parameters() if x.grad is not None)
+    for name, grad in gradients.items():
+        torch.testing.assert_close(grad, wanted[name], rtol=1e-4, atol=1e-5, msg=name)
     integration.use(model, lambda number, name: None)
     torch.testing.assert_close(result(model, given), expected)
 

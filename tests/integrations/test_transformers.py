@@ -171,7 +171,7 @@ def test_vit_with_neighbourhoods():
 
 
 def test_soft_caps():
-    """Of Gemma 2, in every other layer with a window; the model's cap is that of the pattern."""
+    """Of Gemma 2, in every other layer with a window: that of the pattern, or else that of the model."""
     own = {"sliding_window": WINDOW, "attn_logit_softcapping": 20.0, "query_pre_attn_scalar": 2}
     config = transformers.Gemma2Config(**SMALL, **own)
     model = transformers.Gemma2ForCausalLM(config).eval()
@@ -181,9 +181,13 @@ def test_soft_caps():
     model.set_attn_implementation("capped")
     ours = model(drawn(2, 23)).logits
     model.set_attn_implementation("eager")
-    torch.testing.assert_close(ours, model(drawn(2, 23)).logits)
-    integration.register("uncapped", MODULE["causal_dense"])
+    expected = model(drawn(2, 23)).logits
+    torch.testing.assert_close(ours, expected)
+    windows = {"sliding_attention": MODULE["local"], "full_attention": MODULE["causal_dense"].bind(n=32, heads=4)}
+    integration.register("uncapped", windows, size=WINDOW)
     model.set_attn_implementation("uncapped")
+    torch.testing.assert_close(model(drawn(2, 23)).logits, expected)
+    integration.register("uncapped", MODULE["causal_dense"].compile(heads=4))
     with pytest.raises(maskdsl.AttnError, match=r"E615[\s\S]*score 20\.0 \* tanh\(s / 20\.0\)"):
         model(drawn(1, 9))
 
@@ -268,7 +272,8 @@ def test_what_models_ask_for_besides():
     [
         ("sdpa", MODULE["local"], {}, "E612"),
         ("eager", MODULE["local"], {}, "E612"),
-        ("some/name", MODULE["local"], {}, "E612"),
+        ("some|name", MODULE["local"], {}, "E612"),
+        ("flash_local", MODULE["local"], {}, "E612"),
         ("new", "local", {}, "E611"),
         ("new", {"full_attention": 3}, {}, "E611"),
         ("new", {}, {}, "E611"),

@@ -72,7 +72,7 @@ class NotAPattern(Diagnostic):
 class TakenName(Diagnostic):
     code = "E612"
     message = "`{name}` is the name of an attention implementation of {library}"
-    help = "register the pattern under another name, without `/` and `|`"
+    help = "register the pattern under another name, without `|` and `flash`"
 
     name: str
     library: str
@@ -237,6 +237,26 @@ class ReadsMask(Diagnostic):
     name: str
     model: str
     part: str
+
+
+class ShortInput(Diagnostic):
+    code = "E631"
+    message = "the input `{name}` has {found} entries along its tokens, and the call has tokens up to {needed}"
+    label = "declared here"
+    help = "give an entry for every token from the first one on, those that will be generated included"
+
+    name: str
+    found: int
+    needed: int
+
+
+class NoBatchInput(Diagnostic):
+    code = "E632"
+    message = "padding puts the tokens of each batch entry elsewhere, and the input `{name}` is one for all entries"
+    label = "declared here"
+    help = "declare it with the dimension `batch`"
+
+    name: str
 
 
 class TooManyAsked(Diagnostic):
