@@ -803,8 +803,8 @@ MUTANTS = (
     Mutant(
         "a mask of one head taken for all",
         "maskdsl/integrations/padding.py",
-        "rows = shown[:, :1, :1]",
-        "rows = shown[:, :, :1]",
+        "(shown == keys[:, None, None])",
+        "(shown[:, :1] == keys[:, None, None])",
         of("integrations/test_places", "test_a_mask_is_padding_or_not"),
     ),
     # What decoding keeps of keys

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.integrations.padding import present_keys
+from maskdsl.integrations.padding import present_keys, without_padding
 from maskdsl.integrations.positions import positions_of
 
 
@@ -32,6 +32,11 @@ def test_a_mask_is_padding_or_not() -> None:
     added = torch.zeros(whole.shape).masked_fill(~whole, torch.finfo(torch.float32).min)
     for mask in (keys[:, None, None], whole, added):
         assert present_keys("p", mask, 2, 3, False).tolist() == keys.tolist()
+    unread = whole.clone()
+    unread[0, :, 3] = False  # a query that is padding itself
+    assert present_keys("p", unread, 2, 3, False).tolist() == keys.tolist()
+    out = without_padding(torch.ones(2, 2, 4, 5), unread)
+    assert not out[0, :, 3].any() and bool(out[0, :, :3].all()) and bool(out[1].all())
     of_one_head, of_one_query, biased = whole.clone(), whole.clone(), added.clone()
     of_one_head[0, 1, :, 0] = False
     of_one_query[0, :, 2, 0] = False
