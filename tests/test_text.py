@@ -186,7 +186,7 @@ def test_pages_and_notebooks_have_the_same_elements(text: str) -> None:
 
 def test_a_page_of_a_hostile_pattern() -> None:
     mask = MASKS[0]
-    subject = Subject(mask.pattern.declaration, (replace(mask.ir, doc="</script><!-- <script>"),), {}, ())
+    subject = Subject(mask.pattern.program, (replace(mask.ir, doc="</script><!-- <script>"),), {}, ())
     page = page_html([page_data(replace(subject, inputs={"document": np.zeros(16, dtype=np.int64)}))], "a")
     assert page.count("</script>") == page_html([], "a").count("</script>")
 

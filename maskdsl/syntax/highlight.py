@@ -58,7 +58,7 @@ class AttnLexer(RegexLexer):
                 r"(:)(\s*)(int|float|bool|sparse|axis|axes|tuple)\b",
                 bygroups(Punctuation, Text.Whitespace, Keyword.Type),
             ),
-            (r"\b(q|k|s|head|heads|key_head|key_heads|dim|batch|all)\b(?!\s*\()", Name.Builtin.Pseudo),
+            (r"\b(q|k|s|v|inf|head|heads|key_head|key_heads|dim|batch|all)\b(?!\s*\()", Name.Builtin.Pseudo),
             (rf"{_NAME}(?=\s*\()", Name.Function),
             (_NAME, Name),
             (r"->|\+\+|\.\.|\*\*|//|==|!=|<=|>=|[-+*/%<>=]", Operator),

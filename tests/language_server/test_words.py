@@ -8,6 +8,8 @@ from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.names import RESERVED
 from maskdsl.bind.expression.pools import KINDS
 from maskdsl.bind.statement.route_statements import SELECTORS
+from maskdsl.ir.mask import Normalize
+from maskdsl.ir.routes import PoolFact
 from maskdsl.syntax.build import QUANTIFIERS
 from maskdsl.syntax.mistakes import DECLARATION_WORDS, RESERVED_WORDS, STATEMENT_WORDS
 from maskdsl.view.language_server import words
@@ -23,5 +25,8 @@ def test_words_of_the_grammar():
 
 def test_names_of_the_language():
     assert (set(words.FUNCTIONS), set(words.SELECTORS)) == (set(FUNCTIONS), set(SELECTORS))
-    assert set(KINDS) <= set(words.CALLED) and set(words.QUANTIFIERS) == set(QUANTIFIERS)
-    assert set(words.TYPES) == set(TYPES) and set(words.RESERVED) == RESERVED | {"s"}
+    assert set(KINDS) | {"min"} == set(words.POOLINGS) and set(words.QUANTIFIERS) == set(QUANTIFIERS)
+    assert set(words.TYPES) == set(TYPES) and set(words.RESERVED) == RESERVED | {"s", "v", "inf"}
+    assert set(words.OF_POOLS) == set(PoolFact) and set(words.NORMALIZATIONS) == {
+        str(each).split()[0] for each in Normalize
+    }

@@ -24,7 +24,7 @@ pattern grid(h = 24, w = 32, size = 5) {
 def grid_data(**options):
     pattern = maskdsl.parse(GRID, name="grid.attn")["grid"]
     mask = pattern.bind(heads=4).ir
-    return page_data(Subject(pattern.declaration, (mask,), {}, **options))
+    return page_data(Subject(pattern.program, (mask,), {}, **options))
 
 
 def written(folder, data=None):

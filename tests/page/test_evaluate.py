@@ -46,7 +46,7 @@ async function holds(model, queries, keys) {
     }
     for (let at = 0; at < Math.min(40, queries.length); at++) {
       const value = (part) => Boolean(evaluator.one(part.node, queries[at], keys[at], head));
-      reasons += explained(model.clauses, value).allowed ? "1" : "0";
+      reasons += explained(model.branches, value).allowed ? "1" : "0";
     }
     return [text, reasons];
   });
@@ -66,11 +66,11 @@ def evaluate(browser):
     page.close()
 
 
-def compare(evaluate, declaration, mask, inputs, seed=0):
+def compare(evaluate, program, mask, inputs, seed=0):
     """Random pairs, or all if they are few, in every head."""
     blobs = Blobs()
     classes = [[head] for head in range(mask.heads)]
-    model = json.loads(json.dumps(pairs_data(declaration, mask, inputs, classes, blobs) | {"blobs": blobs.list}))
+    model = json.loads(json.dumps(pairs_data(program, mask, inputs, classes, blobs) | {"blobs": blobs.list}))
     everything = mask.queries.length * mask.keys.length
     random = np.random.default_rng(seed)
     chosen = np.arange(everything) if everything <= MOST_PAIRS else random.choice(everything, MOST_PAIRS, replace=False)
@@ -89,16 +89,16 @@ def compare(evaluate, declaration, mask, inputs, seed=0):
 def test_every_example(evaluate, file, name):
     mask = awkward(maskdsl.load(file)[name], SMALL)
     inputs = synthetic_inputs(mask.ir, 1, dim=16)
-    declaration = mask.pattern.declaration
+    program = mask.pattern.program
     if mask.ir.routed:
-        compare(evaluate, declaration, most(mask.ir), inputs)
+        compare(evaluate, program, most(mask.ir), inputs)
         random = np.random.default_rng(2)
         q, k = (
             random.normal(size=(1, mask.heads, length, 16))
             for length in (mask.given_query_length, mask.given_key_length)
         )
         inputs = with_routes(mask.ir, inputs, q, k, relation_inputs(mask.ir))
-    compare(evaluate, declaration, mask.ir, inputs)
+    compare(evaluate, program, mask.ir, inputs)
 
 
 @settings(max_examples=examples(25), phases=[Phase.generate], suppress_health_check=list(HealthCheck))
@@ -106,7 +106,7 @@ def test_every_example(evaluate, file, name):
 def test_random_patterns(evaluate, data):
     mask = data.draw(patterns(), label="pattern").bind()
     inputs = data.draw(inputs_for(mask.ir), label="inputs")
-    compare(evaluate, mask.pattern.declaration, mask.ir, inputs)
+    compare(evaluate, mask.pattern.program, mask.ir, inputs)
 
 
 AWKWARD = [
@@ -150,7 +150,7 @@ def test_operators(evaluate, relation):
         text = "pattern awkward() { space tokens[41] coord z = shuffle(i, 4) attend q.z < k.z and head == 0 }"
     (pattern,) = maskdsl.parse(text).values()
     mask = pattern.bind(heads=HEADS).ir
-    compare(evaluate, pattern.declaration, mask, {})
+    compare(evaluate, pattern.program, mask, {})
 
 
 def test_a_table_of_every_head(evaluate):
@@ -166,7 +166,7 @@ def test_a_table_of_every_head(evaluate):
     (pattern,) = maskdsl.parse(text).values()
     mask = pattern.bind(heads=3).ir
     inputs = synthetic_inputs(mask, 3) | {"big": np.array([5, -(2**31), 2**31 - 1])}
-    compare(evaluate, pattern.declaration, mask, inputs)
+    compare(evaluate, pattern.program, mask, inputs)
 
 
 def test_floats_outside_of_a_table_are_no_numbers(evaluate):
@@ -180,7 +180,7 @@ def test_floats_outside_of_a_table_are_no_numbers(evaluate):
     (pattern,) = maskdsl.parse(text).values()
     inputs = {"g": np.arange(30) % 7 - 1, "w": np.array([1.0, 20.0, 2.0, 3.0])}
     blobs = Blobs()
-    data = pairs_data(pattern.declaration, pattern.bind(heads=1).ir, inputs, [[0]], blobs) | {"blobs": blobs.list}
+    data = pairs_data(pattern.program, pattern.bind(heads=1).ir, inputs, [[0]], blobs) | {"blobs": blobs.list}
     queries, keys = np.divmod(np.arange(900), 30)
     ((found, _),) = evaluate(json.loads(json.dumps(data)), queries.tolist(), keys.tolist())
     expected = np.isin(inputs["g"][keys], [0, 2, 3]) | (queries == keys)
@@ -192,9 +192,7 @@ def test_what_is_bound_can_be_wide():
     with pytest.raises(AttnError):
         maskdsl.parse("pattern p() { space tokens[40] attend q * 2 ** 60 > k }")["p"].bind()
     wide = [
-        each
-        for each in pairs_data(pattern.declaration, pattern.bind().ir, {}, [[0]], Blobs())["code"]
-        if "wide" in each
+        each for each in pairs_data(pattern.program, pattern.bind().ir, {}, [[0]], Blobs())["code"] if "wide" in each
     ]
     assert {each["op"] for each in wide} == {"constant", "multiply"}
 
@@ -218,4 +216,4 @@ def test_lists(evaluate):
     starts = np.broadcast_to(np.arange(6) * 3, (3, 6))
     columns = random.integers(-1, 5, (3, 15))
     given = {"edge": pairs, "kind": random.integers(-1, 2, pairs.shape[1]), "chosen": (starts, columns)}
-    compare(evaluate, mask.pattern.declaration, mask.ir, input_arrays(mask.ir, given, ()))
+    compare(evaluate, mask.pattern.program, mask.ir, input_arrays(mask.ir, given, ()))

@@ -247,7 +247,7 @@ def long_address(tmp_path_factory):
         "attend all -> text attend video -> video where neighborhood((3, 3, 3)) }"
     )
     pattern = maskdsl.parse(text, name=f"/{'a_long_folder/' * 9}frames.attn")["frames"]
-    return written(folder, page_data(Subject(pattern.declaration, (pattern.bind(heads=4).ir,), {})))
+    return written(folder, page_data(Subject(pattern.program, (pattern.bind(heads=4).ir,), {})))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -288,7 +288,7 @@ def test_what_is_not_drawn_yet_looks_like_nothing_else(opened, address):
 def test_a_few_tokens_and_other_keys(opened, tmp_path):
     text = "pattern few() { space a[3] space b[90] queries a keys b attend k.b % 3 == q.a }"
     (pattern,) = maskdsl.parse(text).values()
-    page = opened(written(tmp_path, page_data(Subject(pattern.declaration, (pattern.bind().ir,), {}))))
+    page = opened(written(tmp_path, page_data(Subject(pattern.program, (pattern.bind().ir,), {}))))
     page.mouse.move(*point(page, 1, 31))
     assert "✓ attends" in page.locator("#tip").inner_text()
     page.mouse.click(*point(page, 2, 31))
@@ -312,7 +312,7 @@ def test_a_hostile_pattern_runs_nothing(opened, tmp_path):
         f'    assert n > 0, "{bad}"\n    attend causal  # {bad}\n    attend q == k  # {bad}\n}}\n'
     )
     (pattern,) = maskdsl.parse(text, name=f"{bad}.attn").values()
-    data = page_data(Subject(pattern.declaration, (pattern.bind().ir,), {}, notes=(bad,)))
+    data = page_data(Subject(pattern.program, (pattern.bind().ir,), {}, notes=(bad,)))
     page = opened(written(tmp_path, data))
     dialogs = []
     page.on("dialog", lambda dialog: dialogs.append(dialog))
@@ -334,7 +334,7 @@ def test_only_the_heads_asked_for(opened, tmp_path):
 def test_layers_of_a_stack(opened, tmp_path):
     text = "pattern a() { space t[64] attend causal } pattern b() { space t[64] attend window(9) }"
     models = [
-        page_data(Subject(pattern.declaration, (pattern.bind().ir,), {}, layers=f"layer {number}"))
+        page_data(Subject(pattern.program, (pattern.bind().ir,), {}, layers=f"layer {number}"))
         for number, pattern in enumerate(maskdsl.parse(text).values(), 1)
     ]
     path = tmp_path / "page.html"
@@ -352,7 +352,7 @@ def test_warnings_are_noted(tmp_path):
     (pattern,) = maskdsl.parse(text).values()
     with pytest.warns(maskdsl.AttnWarning):
         mask = pattern.bind()
-    (note,) = page_data(Subject(pattern.declaration, (mask.ir,), {}))["notes"]
+    (note,) = page_data(Subject(pattern.program, (mask.ir,), {}))["notes"]
     assert note.startswith(
         "Warning W001, line 5: positions of two sequences are compared: `q` in `a`, `k` in `b`. Give"
     )

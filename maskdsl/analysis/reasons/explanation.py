@@ -46,6 +46,21 @@ class LineReason:
 
 
 @dataclass(frozen=True)
+class ScoreLine:
+    """A line about the score, the probability or the value of a pair that attends."""
+
+    line: str
+    """The file and the number of the line."""
+    text: str
+    value: str = ""
+    """What it says, with the values that are known; empty for vectors, and where it says no more than the text."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"line": self.line, "text": self.text} | ({"value": self.value} if self.value else {})
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Why a query and a key of a mask attend or not, in one head and batch entry. `str()` has all of it, as lines."""
 
@@ -61,6 +76,10 @@ class Explanation:
     attends: bool
     lines: tuple[LineReason, ...]
     """All `attend` lines, then all `require` lines; none of a pattern with branches, whose branches have them."""
+    scores: tuple[ScoreLine, ...] = ()
+    """What becomes of the score of a pair that attends, in the order of the text."""
+    probability: str = ""
+    """What makes the probability of that; empty where nothing is said of scores."""
     branch: str = ""
     """The branch that this is the explanation of; empty for a whole pattern."""
     branches: tuple["Explanation", ...] = ()
@@ -97,7 +116,8 @@ class Explanation:
         tokens = (("query", self.query, self.query_values), ("key  ", self.key, self.key_values))
         rows = [printable(token_text(*each)) for each in tokens]
         rows += [
-            f"{'    ' * depth}{printable(text)}  {_YES_NO[holds]}" for depth, text, holds in explanation_rows(self)
+            f"{'    ' * depth}{printable(text)}{'' if holds is None else f'  {_YES_NO[holds]}'}"
+            for depth, text, holds in explanation_rows(self)
         ]
         return "\n".join([*rows, printable(self.verdict)])
 
@@ -105,10 +125,13 @@ class Explanation:
         return f"<pre>{markup(str(self))}</pre>"
 
     def _line_data(self) -> dict[str, Any]:
-        return {
+        lines: dict[str, Any] = {
             kind: [{"line": each.line, **each.reason.as_dict()} for each in self.lines if each.kind == kind]
             for kind in ("attend", "require")
         }
+        if self.probability:
+            lines |= {"scores": [each.as_dict() for each in self.scores], "probability": self.probability}
+        return lines
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -130,18 +153,26 @@ def token_text(name: str, position: int, values: Token) -> str:
     return f"{name} {position}   {', '.join(f'{axis} = {value}' for axis, value in values.items())}".rstrip()
 
 
-def explanation_rows(explanation: Explanation) -> Iterator[tuple[int, str, bool]]:
-    """The rows of all lines: how deep each is, its text without yes or no, and which of both it is.
+def explanation_rows(explanation: Explanation) -> Iterator[tuple[int, str, bool | None]]:
+    """The rows of all lines: how deep each is, its text without yes or no, and which of both it is, if any.
 
     Of many branches, only those that attend the pair.
     """
     for line in explanation.lines:
         yield from _rows_of(line)
+    yield from _score_rows(explanation)
     branches = explanation.branches
     for each in branches:
         if each.attends or len(branches) <= _MOST_BRANCHES:
             yield 0, f"branch {each.branch}", each.attends
-            yield from ((depth + 1, text, holds) for line in each.lines for depth, text, holds in _rows_of(line))
+            yield from ((depth + 1, text, holds) for depth, text, holds in explanation_rows(each))
+
+
+def _score_rows(explanation: Explanation) -> Iterator[tuple[int, str, None]]:
+    for each in explanation.scores:
+        yield 0, f"{each.line}  {each.text}{f': {each.value}' if each.value else ''}", None
+    if explanation.probability:
+        yield 0, f"probability: {explanation.probability}", None
 
 
 def _branch_names(names: list[str]) -> str:

@@ -7,12 +7,14 @@ is one condition, whose keys along an axis are listed, and not what it expands t
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
 from maskdsl.analysis.counts.axis_factors import conjuncts
 from maskdsl.analysis.reasons import key_sets, selected_groups
-from maskdsl.analysis.reasons.explanation import Explanation, LineReason, Reason
+from maskdsl.analysis.reasons.explanation import Explanation, LineReason, Reason, ScoreLine
+from maskdsl.analysis.reasons.score_reasons import ByCondition, Pieces, Scored, has_values, pieces_of, scored
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
@@ -40,7 +42,7 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.route_candidates import CandidateBounds
-from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.meaning.coordinates import Coordinates
@@ -93,9 +95,43 @@ def explain_pair(
         _coordinates(pair, bounds.without(sequence), position)
         for sequence, position in ((mask.queries, query), (mask.keys, key))
     )
-    return Explanation(
-        mask.name, query, key, head, batch, of_query, of_key, attends, lines, branch=mask.branch, branches=branches
-    )
+    explanation = Explanation(mask.name, query, key, head, batch, of_query, of_key, attends, lines)
+    if attends and not branches:
+        said = scored(program, mask)
+        explanation = replace(explanation, scores=_score_lines(said, pair), probability=said.probability)
+    return replace(explanation, branch=mask.branch, branches=branches)
+
+
+def _score_lines(said: Scored, pair: Pairs) -> tuple[ScoreLine, ...]:
+    """What becomes of the score of a pair that attends."""
+
+    def is_known(node: Expression) -> bool:
+        return not reads(node).score and pair_trace(pair.mask, (node,)).inputs <= pair.inputs.keys()
+
+    def value(node: Expression) -> Any:
+        return pair.evaluate(node, np.asarray(True)).item()
+
+    def text(pieces: Pieces) -> str:
+        if isinstance(pieces, ByCondition):
+            return text(pieces.then if value(pieces.condition) else pieces.otherwise)
+        return "".join(each if isinstance(each, str) else _number(value(each)) for each in pieces)
+
+    lines = []
+    for each in said.statements:
+        written = on_one_line(each.statement.span)
+        pieces = () if each.meaning is None else pieces_of(each.meaning, is_known)
+        try:
+            filled = text(pieces) if has_values(pieces) else ""
+        except AttnError:  # a read outside of a table, under conditions that are not put in
+            filled = ""
+        says_more = len(filled) <= _LONGEST and filled != written.partition(" ")[2]
+        lines.append(ScoreLine(line_of(each.statement.span), written, filled if says_more else ""))
+    return tuple(lines)
+
+
+def _number(value: float) -> str:
+    """Integers exactly, floats with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _coordinates(pair: Pairs, sequence: Sequence, position: int) -> dict[str, int | float | bool]:

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from maskdsl.analysis.counts.clause_tiles import clause_tiles
 from maskdsl.analysis.counts.stats import stats
 from maskdsl.analysis.reasons.pair_reasons import explain_pair
+from maskdsl.analysis.reasons.score_reasons import scored
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask, Pattern
 from maskdsl.base.diagnostics import AttnError
@@ -20,6 +21,7 @@ from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
+from maskdsl.ir.routes import Pools
 from maskdsl.syntax import tree
 from maskdsl.view.terminal.explain import Explained, explained
 from maskdsl.view.terminal.pair_text import pair_text
@@ -76,13 +78,21 @@ def _explain_pattern(
             stats(mask, size, resolved.inputs),
             clause_tiles(mask, tiles(mask, size, resolved.inputs), resolved.inputs),
             growth(request.pattern.program, bound.ir),
-            tuple(sorted(relation_inputs(bound.ir))),
+            _deciding(bound.ir),
             _macro_words(request.pattern),
+            tuple(scored(request.pattern.program, each) for each in bound.ir.branches or (bound.ir,)),
         )
     if as_json:
         print(json.dumps(finite(explanation.as_dict()), indent=2))
         return
     output().print(explained(explanation))
+
+
+def _deciding(mask: MaskIR) -> tuple[str, ...]:
+    """The inputs and routes that decide which pairs attend, without what is made of them."""
+    made = {each.name for each in mask.routed if isinstance(each, Pools)}
+    made |= {each.name for each in mask.inputs if each.source is not None}
+    return tuple(sorted(relation_inputs(mask) - made))
 
 
 def _read_pair(mask: MaskIR, pair: tuple[str, str]) -> tuple[int, int]:

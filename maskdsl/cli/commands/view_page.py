@@ -72,7 +72,7 @@ class PageRequest:
 
     def subject(self, masks: Sequence[Mask], inputs: Arrays, notes: Iterable[str]) -> Subject:
         return Subject(
-            masks[0].pattern.declaration,
+            masks[0].pattern.program,
             tuple(mask.ir for mask in masks),
             inputs,
             tuple(map(read_block, self.blocks)),

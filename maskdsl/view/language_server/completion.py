@@ -1,7 +1,7 @@
 """Completion: words of the language, names in scope, coordinates, arguments, and files to use."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lsprotocol import types
 
@@ -21,6 +21,8 @@ _USING = re.compile(r'^[ \t]*use[ \t]+"([^"\n]*)$')
 _MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.\s*\w*$")
 _NEW_NAME = re.compile(r"\b(?:def|pattern|stack|space|input|coord|let|route|branch)\s+\w*$")
 _TYPED = re.compile(r":\s*\w*$")
+_DIMENSION = re.compile(r"\binput\s+\w+\s*:\s*\w+\s*\[[^\]]*$")
+_NORMALIZING = re.compile(r"\bnormalize\s+\w*$")
 _BEGINNING = re.compile(r"\s*\w*$")
 _CALL = re.compile(r"([A-Za-z_]\w*)\s*\($")
 _MOST_LOOKED = 2000
@@ -43,6 +45,12 @@ def completion(document: Document, offset: int) -> list[types.CompletionItem]:
         return list(_members(scope, member[1]))
     if _TYPED.search(line):
         return list(_known({**words.TYPES, **words.SPARSE_TYPE}, _Kind.TypeParameter))
+    if _NORMALIZING.search(line):
+        return list(_known(words.NORMALIZATIONS, _Kind.Constant))
+    if _DIMENSION.search(line) and scope is not None:
+        lists = {name: each for name, each in scope.inputs.items() if each.type.id == "sparse"}
+        known = [*_known(words.DIMENSIONS, _Kind.Constant), *_declared(scope.spaces, _Kind.Struct)]
+        return [*known, *_declared(scope.values, _Kind.Variable), *_declared(lists, _Kind.Interface)]
     inside = declaration is not None and offset <= declaration.span.end and not _is_closed(declaration, offset)
     if not inside and _BEGINNING.fullmatch(line):
         return list(_known(words.DECLARATIONS, _Kind.Keyword))
@@ -92,10 +100,13 @@ def _names(scope: NameScope) -> Iterator[types.CompletionItem]:
         (scope.spaces, _Kind.Struct),
         (scope.coordinates, _Kind.Property),
     ):
-        for name, node in declared.items():
-            yield types.CompletionItem(
-                name, kind=kind, detail=" ".join(node.span.text.split())[:80], sort_text=f"0{name}"
-            )
+        yield from _declared(declared, kind)
+
+
+def _declared(nodes: Mapping[str, tree.Node], kind: types.CompletionItemKind) -> Iterator[types.CompletionItem]:
+    for name, node in nodes.items():
+        detail = " ".join(node.span.text.split())[:80]
+        yield types.CompletionItem(name, kind=kind, detail=detail, sort_text=f"0{name}")
 
 
 def _members(scope: NameScope | None, base: str) -> Iterator[types.CompletionItem]:
@@ -107,6 +118,10 @@ def _members(scope: NameScope | None, base: str) -> Iterator[types.CompletionIte
     if base in SIDES:
         names = {**scope.coordinates}
         yield types.CompletionItem("i", kind=_Kind.Property, detail="the position in the sequence")
+        if any(isinstance(each, tree.PooledSpaceStatement) for each in scope.spaces.values()):
+            yield from _known(
+                {each: text for each, text in words.OF_POOLS.items() if each not in names}, _Kind.Property
+            )
     elif isinstance(space, tree.SpaceStatement):
         names = {each.name.id: each for each in space.axes if each.name is not None}
     for name, node in names.items():

@@ -82,13 +82,16 @@ class NameScope:
     """The names that a macro, a pattern or a stack declares for its own expressions; empty for other nodes."""
 
     def __init__(self, declaration: tree.Node, around: Sequence[tree.Node] = ()) -> None:
-        self.values: dict[str, tree.Parameter | tree.LetStatement] = {}
+        self.values: dict[str, Declared] = {}
         self.spaces: dict[str, _Spaces] = {}
         self.coordinates: dict[str, Declared] = {}
         self.inputs: dict[str, tree.InputStatement] = {}
         self.routes: dict[str, tree.RouteStatement] = {}
-        inside = (each.statements for each in around if isinstance(each, tree.BranchStatement))
-        for node in (*chain.from_iterable(inside), *_declaring(declaration)):
+        branches = [each for each in around if isinstance(each, tree.BranchStatement)]
+        for each in branches:
+            if each.variable is not None:
+                self.values[each.variable.id] = each
+        for node in (*chain.from_iterable(each.statements for each in branches), *_declaring(declaration)):
             match node:
                 case tree.Parameter(name=name) | tree.LetStatement(name=name):
                     self.values.setdefault(name.id, node)
@@ -96,16 +99,22 @@ class NameScope:
                     self.spaces.setdefault(name.id, node)
                     for axis in axes:
                         self.coordinates.setdefault(name.id if axis.name is None else axis.name.id, axis)
-                case tree.PooledSpaceStatement(name=name):
+                case tree.PooledSpaceStatement(name=name, source=source, by=by):
                     self.spaces.setdefault(name.id, node)
+                    if by is not None or source.id in self.coordinates:  # its one axis has its name
+                        self.coordinates.setdefault(name.id, node)
                 case tree.CoordinateStatement(name=name):
                     self.coordinates.setdefault(name.id, node)
                 case tree.InputStatement(name=name, dimensions=dimensions):
                     self.inputs.setdefault(name.id, node)
-                    if len(dimensions) == 1:
+                    if any(isinstance(each, tree.Name) and self._is_of_tokens(each.id) for each in dimensions):
                         self.coordinates.setdefault(name.id, node)
                 case tree.RouteStatement(name=name):
                     self.routes.setdefault(name.id, node)
+
+    def _is_of_tokens(self, dimension: str) -> bool:
+        """Whether a dimension of an input is of tokens, so that `q.name` may be a value or a vector of the query."""
+        return dimension in self.spaces or dimension in ("tokens", "queries", "keys")
 
 
 def _declaring(declaration: tree.Node) -> Iterator[tree.Node]:

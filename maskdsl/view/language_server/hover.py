@@ -45,8 +45,12 @@ def _word(program: Program, path: Sequence[tree.Node], node: tree.Name) -> tuple
     parent = path[-2]
     if isinstance(parent, tree.Parameter | tree.InputStatement) and node is parent.type:
         known = {**words.TYPES, **words.SPARSE_TYPE}
-    elif isinstance(parent, tree.Call | tree.PooledSpaceStatement) or _is_kind(parent, node):
+    elif isinstance(parent, tree.PooledSpaceStatement) or _gathers(parent):
+        known = words.POOLINGS
+    elif isinstance(parent, tree.Call) or _is_kind(parent, node):
         known = words.CALLED
+    elif isinstance(parent, tree.Attribute) and node is parent.name:
+        known = words.OF_POOLS
     else:
         known = words.RESERVED
     text = code(known[node.id]) if node.id in known else None
@@ -55,6 +59,11 @@ def _word(program: Program, path: Sequence[tree.Node], node: tree.Name) -> tuple
     if value is not None and known is words.RESERVED:
         text = f"{text or f'`{node.id}`'}\n\n{value}"
     return None if text is None else (text, node.span)
+
+
+def _gathers(parent: tree.Node) -> bool:
+    """Whether a call pools vectors: `max(k by c)`."""
+    return isinstance(parent, tree.Call) and any(each.by is not None for each in parent.arguments)
 
 
 def _is_kind(parent: tree.Node, node: tree.Name) -> bool:
@@ -68,7 +77,8 @@ def _keyword(document: Document, offset: int, node: tree.Node) -> tuple[str, Spa
         start -= 1
     while end < len(text) and (text[end].isalnum() or text[end] == "_"):
         end += 1
-    meaning = {**words.KEYWORDS, **words.QUANTIFIERS}.get(text[start:end])
+    known = words.NORMALIZATIONS if isinstance(node, tree.NormalizeStatement) else {}
+    meaning = {**words.KEYWORDS, **words.QUANTIFIERS, **known}.get(text[start:end])
     commented = "#" in document.lines.before(start)
     if meaning is None or commented or isinstance(node, tree.String):
         return None

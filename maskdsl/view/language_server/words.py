@@ -43,7 +43,7 @@ OPERATORS = {
     "not": "It does not hold.",
     "if": "a if condition else b",
     "else": "a if condition else b",
-    "where": "relation where condition\n\nBoth hold; reaches as far as the next `or`.",
+    "where": "A -> B where condition\n\nBoth hold. An `or`, an `if` or an arrow behind it stands in brackets.",
     "for": "any(... for j in 0 .. 8), all(...), sum(...)",
     "in": "any(... for j in 0 .. 8), all(...), sum(...)",
     "by": "order image by hilbert(y, x)\n\nspace groups = mean(tokens by cluster, 64)",
@@ -63,6 +63,8 @@ RESERVED = {
     "batch": "The number of the batch entry, from 0.",
     "all": "Every space, as in `all -> text`; every axis, as the value of a parameter of type `axes`.",
     "s": "The scaled score of the pair, inside `score`.",
+    "v": "The value of the key, inside `value`.",
+    "inf": "Infinity.",
 }
 
 FUNCTIONS = {
@@ -75,7 +77,8 @@ FUNCTIONS = {
     "len": "len(axis)\n\nThe length of an axis, of the sequence (`i`), or the entries of a tuple.",
     "same": "same(a, b, ...)\n\nThese coordinates of the query and of the key are equal.",
     "rank": "rank(key, ...)\n\nIn `coord`: the rank of a token among the tokens of its space, sorted by these keys.",
-    "dot": "dot(q, mean(k by c))\n\nIn a route: the dot product of two vectors, each of a token or of a group.",
+    "dot": "dot(q + u[head], k)\n\nIn a score or a route: the product of two vectors, of tokens, groups or rows of "
+    "inputs.",
 }
 
 QUANTIFIERS = {
@@ -93,10 +96,38 @@ SELECTORS = {
     "draw": "draw(count, seed, head)\n\n`count` candidates at random, others for each query group and each head.",
 }
 
-_POOLINGS = {
+POOLINGS = {
     "mean": "mean(k by c)\n\nThe mean of a group; of a box of tokens in `space coarse = mean(image, (4, 4))`.",
+    "max": "max(k by c)\n\nThe largest of each element in a group; in `space coarse = max(image, (4, 4))` of a box.",
+    "min": "space coarse = min(image, (4, 4))\n\nThe least of each element in a box, or in a group of tokens.",
+    "sum": "sum(k by c)\n\nThe sum of a group of vectors.",
     "root": "root(q by c)\n\nThe sum of a group of vectors over the square root of their number.",
 }
+"""What pools tokens or vectors: where a word is a function, too, this is what it means before `by` and in spaces."""
+
+OF_POOLS = {
+    "first": "The position of the first token of the pool.",
+    "last": "The position of the last token of the pool.",
+    "count": "The number of tokens of the pool.",
+}
+"""The coordinates that pooled tokens have."""
+
+NORMALIZATIONS = {
+    "none": "normalize none\n\nThe final score of a pair is its probability.",
+    "softmax": "normalize softmax by k\n\nOne softmax for each key, over the queries that attend it.",
+}
+
+DIMENSIONS = {
+    "tokens": "Every token.",
+    "queries": "Every query.",
+    "keys": "Every key.",
+    "batch": "Every entry of the batch.",
+    "heads": "Every query head.",
+    "key_heads": "Every key head.",
+    "dim": "The head dimension.",
+    "_": "Any length, which no index reads.",
+}
+"""What may stand as a dimension of an input, beside spaces and integers."""
 
 TYPES = {
     "int": "An integer, the type of parameters without a type or a default.",
@@ -113,5 +144,5 @@ SPARSE_TYPE = {
 }
 """The type that only inputs have."""
 
-CALLED = {**FUNCTIONS, **QUANTIFIERS, **SELECTORS, **_POOLINGS}
+CALLED = {**POOLINGS, **FUNCTIONS, **QUANTIFIERS, **SELECTORS}
 KEYWORDS = {**DECLARATIONS, **STATEMENTS, **OPERATORS}

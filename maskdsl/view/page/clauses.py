@@ -1,14 +1,22 @@
-"""The lines of a pattern that allow or forbid pairs, with their operands: the page's reasons for a pair."""
+"""The lines of a pattern about a pair: those that allow or forbid it, with operands, and those about its score."""
 
+from collections.abc import Callable, Container
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
+from maskdsl.analysis.reasons.score_reasons import ByCondition, Pieces, ScoreMeaning, has_values, pieces_of, scored
 from maskdsl.base.source import Span
+from maskdsl.bind.bind_pattern import frame_at
 from maskdsl.bind.expression.elaborate import chain
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import Apply, Expression
-from maskdsl.ir.mask import Clause, MaskIR
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.facts.trace import pair_trace
+from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.syntax import tree
+from maskdsl.syntax.program import Program
 from maskdsl.view.page.page_program import Code
 
 ClauseData = dict[str, Any]
@@ -16,10 +24,34 @@ ClauseData = dict[str, Any]
 _OPERATORS = {"and": Op.AND, "or": Op.OR, "if": Op.SELECT}
 
 
-def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> list[ClauseData]:
-    """Every `attend` and `require` line, in the order of the text: its kind, its line and column, and its relation."""
-    if mask.branches:
-        return [_branch(each, code) for each in mask.attend]
+def branches_data(
+    program: Program, mask: MaskIR, code: Code, known: Container[str], one_head: bool
+) -> list[dict[str, Any]]:
+    """For each branch, or for the whole pattern, its lines, and what becomes of scores.
+
+    `known` are the inputs that the page has. Without `one_head` it shows several heads at once.
+    """
+
+    def is_known(mask: MaskIR, node: Expression) -> bool:
+        trace = pair_trace(mask, (node,))
+        is_same = one_head or DimensionKind.HEADS not in trace.varies(mask)
+        return is_same and not reads(node).score and all(name in known for name in trace.inputs)
+
+    def data(branch: MaskIR) -> dict[str, Any]:
+        said = scored(program, branch)
+        scores = [_score_line(each, partial(is_known, branch), code) for each in said.statements]
+        lines = _clauses(program, branch, code)
+        return {"name": branch.branch, "clauses": lines, "scores": scores, "probability": said.probability}
+
+    return [data(each) for each in mask.branches or (mask,)]
+
+
+def _clauses(program: Program, mask: MaskIR, code: Code) -> list[ClauseData]:
+    """Every `attend` and `require` line, in the order of the text: its kind, its line and column, and its relation.
+
+    Behind them the spaces whose pools may have no tokens, which then forbid a pair.
+    """
+    declaration, _, _ = frame_at(program, mask.name, dict(mask.parameters), mask.whole or mask.heads, mask.branch)
     meanings = {"attend": iter(mask.attend), "require": iter(mask.require)}
     lines: list[ClauseData] = []
     for statement in declaration.statements:
@@ -32,14 +64,24 @@ def clauses(declaration: tree.PatternDeclaration, mask: MaskIR, code: Code) -> l
                 continue
         clause = _clause(relation, next(meanings[kind]).relation, code)
         lines.append({"kind": kind, **_position(statement.span), "relation": clause})
+    for pool in meanings["require"]:
+        assert pool.span is not None
+        at = _position(pool.span)
+        lines.append({"kind": "require", "pool": True, **at, "relation": {**at, "node": code.add(pool.relation)}})
     return lines
 
 
-def _branch(clause: Clause, code: Code) -> ClauseData:
-    """A branch as one line, which attends what the branch does."""
-    assert clause.span is not None
-    at = {**_position(clause.span), "text": clause.label}
-    return {"kind": "attend", **at, "relation": {**at, "node": code.add(clause.relation)}}
+def _score_line(line: ScoreMeaning, is_known: Callable[[Expression], bool], code: Code) -> dict[str, Any]:
+    """A line about scores, and the pieces of its text that the page computes; None where there are none."""
+    pieces = () if line.meaning is None else pieces_of(line.meaning, is_known)
+    return {**_position(line.statement.span), "parts": _pieces_data(pieces, code) if has_values(pieces) else None}
+
+
+def _pieces_data(pieces: Pieces, code: Code) -> Any:
+    if isinstance(pieces, ByCondition):
+        then, otherwise = (_pieces_data(each, code) for each in (pieces.then, pieces.otherwise))
+        return {"if": code.add(pieces.condition), "then": then, "else": otherwise}
+    return [each if isinstance(each, str) else code.add(each) for each in pieces]
 
 
 def _clause(node: tree.Expression, meaning: Expression, code: Code) -> ClauseData:
@@ -72,7 +114,7 @@ def _position(span: Span) -> ClauseData:
     return {"line": line, "column": column, "text": span.text}
 
 
-def source(declaration: tree.PatternDeclaration) -> ClauseData:
+def source_data(declaration: tree.PatternDeclaration) -> ClauseData:
     """The lines of a declaration as in its file, which is named without the folders of the machine it lies on."""
     text = declaration.span.source
     first, last = text.position(declaration.span.start)[0], text.position(max(declaration.span.end - 1, 0))[0]

@@ -6,15 +6,16 @@ from typing import Any
 from maskdsl.base.diagnostics import AttnError, Caution
 from maskdsl.base.errors.commands.page import PageTooLarge
 from maskdsl.base.records import dataclass
+from maskdsl.bind.bind_pattern import find_pattern
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, whole_arrays
 from maskdsl.ir.ops import Array
-from maskdsl.syntax.tree import PatternDeclaration
+from maskdsl.syntax.program import Program
 from maskdsl.view import units
 from maskdsl.view.head_figures import one_name, total_name
 from maskdsl.view.page.blobs import Blobs
-from maskdsl.view.page.clauses import clauses, source
+from maskdsl.view.page.clauses import branches_data, source_data
 from maskdsl.view.page.page_maps import Block, classes_of_heads, measure, orders_data, usual_blocks, usual_orders
 from maskdsl.view.page.page_program import Code
 from maskdsl.view.page.page_tokens import side
@@ -28,7 +29,8 @@ LARGEST_PAGE = 64 * 2**20
 class Subject:
     """The subject of a page: a pattern in one order or several, with all inputs that decide its tiles."""
 
-    declaration: PatternDeclaration
+    program: Program
+    """The program that declares the pattern."""
     masks: tuple[MaskIR, ...]
     """One mask for each order; unless `fixed`, the page also shows the usual orders of the first."""
     inputs: Mapping[str, Array]
@@ -63,8 +65,8 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "heads": mask.heads,
         "total": total_name(mask.heads, layouts[0][0].figures.batch),
         "layers": subject.layers,
-        "source": source(subject.declaration),
-        **pairs_data(subject.declaration, mask, inputs, classes, blobs),
+        "source": source_data(find_pattern(subject.program, mask.name)),
+        **pairs_data(subject.program, mask, inputs, classes, blobs),
         "orders": orders_data(layouts, heads, inputs, blobs),
         "blobs": blobs.list,
     }
@@ -74,11 +76,12 @@ def page_data(subject: Subject) -> dict[str, Any]:
 
 
 def pairs_data(
-    declaration: PatternDeclaration, mask: MaskIR, inputs: Mapping[str, Array], classes: list[list[int]], blobs: Blobs
+    program: Program, mask: MaskIR, inputs: Mapping[str, Array], classes: list[list[int]], blobs: Blobs
 ) -> dict[str, Any]:
     """The data with which the page evaluates pairs, for the head classes."""
     heads = [members[0] for members in classes]
-    code = Code(mask)
+    code, one_head = Code(mask), all(len(members) == 1 for members in classes)
+    relation, branches = code.add(mask.relation), branches_data(program, mask, code, inputs, one_head)
     return {
         "classes": [
             {"head": members[0], "name": _heading(members, mask.heads), "one": one_name(members, mask.heads)}
@@ -86,10 +89,10 @@ def pairs_data(
         ],
         "queries": side(mask, mask.queries, inputs, heads, blobs),
         "keys": side(mask, mask.keys, inputs, heads, blobs),
-        "relation": code.add(mask.relation),
-        "clauses": clauses(declaration, mask, code),
+        "relation": relation,
+        "branches": branches,
         "code": code.instructions,
-        "tables": _tables(mask, inputs, blobs),
+        "tables": _tables(code, inputs, blobs),
     }
 
 
@@ -123,7 +126,7 @@ def _heading(members: list[int], heads: int) -> str:
     return f"head{'s' * (len(members) > 1)} {units.numbers(members)}"
 
 
-def _tables(mask: MaskIR, inputs: Mapping[str, Array], blobs: Blobs) -> dict[str, Any]:
-    """The inputs that relations read by index."""
-    read = reads(mask.relation, *(each.relation for each in (*mask.attend, *mask.require)))
+def _tables(code: Code, inputs: Mapping[str, Array], blobs: Blobs) -> dict[str, Any]:
+    """The inputs that instructions read by index."""
+    read = reads(*code.known)
     return {name: {"shape": inputs[name].shape, "values": blobs.add(inputs[name])} for name in sorted(read.inputs)}

@@ -14,6 +14,7 @@ from rich.text import Text
 from maskdsl.analysis.counts.clause_tiles import ClauseTiles
 from maskdsl.analysis.counts.stats import Figures, Stats
 from maskdsl.analysis.reasons.pair_reasons import line_of, on_one_line
+from maskdsl.analysis.reasons.score_reasons import Scored
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.mask_printer import print_expression
@@ -52,6 +53,8 @@ class Explained:
     decided_by_inputs: tuple[str, ...]
     words: Mapping[str, str]
     """The documentation of the macros that the lines call, by name."""
+    scores: tuple[Scored, ...] = ()
+    """What the pattern, or each branch, says of scores."""
 
     @property
     def figures(self) -> Figures:
@@ -81,6 +84,18 @@ class Explained:
                 for each, meaning in zip(self.cuts, self.meanings, strict=True)
             ],
             "macros": dict(self.words),
+            "scores": [
+                {
+                    **({"branch": each.branch} if each.branch else {}),
+                    "lines": [
+                        {"line": line_of(one.statement.span), "text": on_one_line(one.statement.span)}
+                        for one in each.statements
+                    ],
+                    "probability": each.probability,
+                }
+                for each in self.scores
+                if each.probability
+            ],
             "figures": self.figures.as_dict(),
             "growth": None,
         }
@@ -120,6 +135,8 @@ def explained(explanation: Explained) -> RenderableType:
     blocks += [_heading("What attends"), _lines_table(explanation)]
     if explanation.words:
         blocks.append(Padding(_words_table(explanation.words), (1, 0, 0, 0)))
+    if any(each.probability for each in explanation.scores):
+        blocks += [_heading("What becomes of scores"), _scores_table(explanation.scores)]
     blocks += [_heading("As the lengths grow"), _growth_text(explanation)]
     blocks += [
         _heading(f"Tiles of {explanation.stats.block[0]} x {explanation.stats.block[1]}, {explanation.order}"),
@@ -145,6 +162,28 @@ def _lines_table(explanation: Explained) -> Table:
         text = _written(each.clause)
         says_more = len(meaning) <= _LONGEST and not text.endswith(f" {meaning}")
         table.add_row(_position(each.clause), Text.assemble(text, (f"\n{meaning}" if says_more else "", "dim")))
+    return table
+
+
+def _scores_table(scores: Sequence[Scored]) -> Table:
+    """Every line about scores, and what makes probabilities of them; branches that say the same are one."""
+    groups: dict[tuple[tuple[str, ...], str], list[Scored]] = {}
+    for each in scores:
+        texts = tuple(on_one_line(one.statement.span) for one in each.statements)
+        groups.setdefault((texts, each.probability), []).append(each)
+    table = _plain_table()
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for (texts, probability), alike in groups.items():
+        if alike[0].branch:
+            table.add_row("", f"branch{'es' * (len(alike) > 1)} {', '.join(each.branch for each in alike)}")
+        for one, text in zip(alike[0].statements, texts, strict=True):
+            meanings = {each.statements[texts.index(text)].meaning for each in alike}
+            (meaning,) = meanings if len(meanings) == 1 else (None,)
+            said = "" if meaning is None else print_expression(meaning)
+            says_more = len(said) <= _LONGEST and said != text.partition(" ")[2]
+            table.add_row(line_of(one.statement.span), Text.assemble(text, (f"\n{said}" if says_more else "", "dim")))
+        table.add_row("probability", probability)
     return table
 
 
@@ -187,12 +226,16 @@ def _tiles_text(explanation: Explained) -> list[RenderableType]:
         least = figures.seen / (explanation.stats.block[0] * explanation.stats.block[1])
         blocks.append(
             Text(
-                f"Packed without any waste, the pairs would fill {units.count(-int(-least // 1))} tiles; "
+                f"Packed without any waste, the pairs would fill {_tiles(-int(-least // 1))}; "
                 "`maskdsl order` looks for an order that comes closer.",
                 style="dim",
             )
         )
     return blocks
+
+
+def _tiles(count: int) -> str:
+    return f"{units.count(count)} tile{'s' * (count > 1)}"
 
 
 def _cuts_table(explanation: Explained) -> Table:

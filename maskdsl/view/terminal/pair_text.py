@@ -14,6 +14,8 @@ def pair_text(explanation: Explanation) -> Group:
     )
     rows = [Text(token_text(*each), style="bold") for each in tokens]
     for depth, text, holds in explanation_rows(explanation):
-        mark = ("yes", "green") if holds else ("no", "red")
-        rows.append(Text.assemble("    " * depth, text, "  ", mark))
+        row = Text.assemble("    " * depth, text)
+        if holds is not None:
+            row.append(*(("  yes", "green") if holds else ("  no", "red")))
+        rows.append(row)
     return Group(*rows, Text(explanation.verdict, style="bold"))

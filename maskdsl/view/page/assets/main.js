@@ -109,8 +109,9 @@ class Page {
 
   /** The tokens and the reason of a pair of declared positions. */
   pair(query, key) {
-    const { head } = this.chosen, value = (clause) => Boolean(this.evaluator.one(clause.node, query, key, head));
-    return { query, key, reason: explained(this.model.clauses, value) };
+    const { head } = this.chosen, number = (node) => this.evaluator.one(node, query, key, head);
+    const reason = explained(this.model.branches, (clause) => Boolean(number(clause.node)));
+    return { query, key, reason, number };
   }
 
   /** As `pair`, for laid-out positions, with the class of its tile. */
@@ -164,7 +165,8 @@ class Page {
     this.map.redraw();
     const found = attended.reduce((sum, each) => sum + each, 0);
     byId("chosen-title").textContent = `Keys of query ${this.queries.short(query)}`;
-    byId("chosen-text").textContent = keys.spaces.length > 1 ? `${count(found)} of ${count(keys.length)} keys attended` : "";
+    const counted = keys.spaces.length > 1 ? [`${count(found)} of ${count(keys.length)} keys attended`] : [];
+    byId("chosen-text").replaceChildren(...[...counted, ...probabilities(this.model.branches)].map((text) => element("span", {}, text)));
     byId("grids").replaceChildren(
       ...grids(keys, attended, this.queries.among(keys, query), this.colours, {
         hover: (key) => key !== null && showPair(this.seen(query, key), this.queries, this.keys, this.chosen.head),

@@ -1,6 +1,8 @@
 // The panels beside the map: the pair, the figures, the pattern's text with the deciding lines, the legend.
 
 const byId = (id) => document.getElementById(id);
+const MOST_BRANCHES = 8;
+const LONGEST_VALUE = 100;
 
 /** A pair: a table of its two tokens, the verdict, and every line about it. `names` are the names of the two sides. */
 function showPair(pair, queries, keys, head) {
@@ -10,20 +12,62 @@ function showPair(pair, queries, keys, head) {
     box.append(element("p", { class: "quiet" }, matchMedia("(pointer: coarse)").matches ? "Tap the map: the pair is described here, and the keys of its query light up." : "Point at the map, or move over it with the arrow keys."));
     return markLines(null);
   }
-  const { reason } = pair;
+  const { reason, number } = pair;
   box.append(verdict(reason.allowed));
   box.append(element("span", { class: "quiet" }, `  in ${{ empty: "an empty", partial: "a partial", full: "a full" }[pair.tile]} tile`));
   box.append(tokensTable(queries.facts(pair.query, head), keys.facts(pair.key, head)));
+  for (const branch of reason.branches) {
+    if (reason.branches.length > MOST_BRANCHES && !branch.allowed) continue;
+    if (branch.name) box.append(branchTitle(branch));
+    box.append(linesOf(branch));
+    if (branch.allowed && branch.probability) box.append(scoresOf(branch, number));
+  }
+  return markLines(reason);
+}
+
+function branchTitle({ name, allowed }) {
+  const title = element("h3", { class: allowed ? "holds" : "fails" }, `${allowed ? "\u2713" : "\u2717"} branch ${name}`);
+  title.setAttribute("aria-label", `branch ${name} ${allowed ? "attends" : "does not attend"}`);
+  return title;
+}
+
+/** Every line about the pair, whether it holds, and what decides. */
+function linesOf(branch) {
   const list = element("ul", { class: "lines" });
-  for (const line of reason.lines) {
-    const row = element("li", { class: reason.deciding.includes(line) ? "deciding" : "" });
+  for (const line of branch.lines) {
+    if (line.pool && line.holds) continue;
+    const row = element("li", { class: branch.deciding.includes(line) ? "deciding" : "" });
     row.append(element("span", { class: line.holds ? "holds" : "fails", "aria-label": line.holds ? "holds" : "does not hold" }, line.holds ? "\u2713" : "\u2717"));
     row.append(element("span", { class: "quiet" }, `line ${line.line}`));
-    row.append(marked(line, reason));
+    row.append(marked(line, branch));
     list.append(row);
   }
-  box.append(list);
-  return markLines(reason);
+  return list;
+}
+
+/** What becomes of the score of a pair: the lines about it, with their values, and what makes its probability. */
+function scoresOf(branch, number) {
+  const list = element("ul", { class: "lines scores" });
+  for (const { line, text, parts } of branch.scores) {
+    const row = element("li"), code = element("code", {}, text), value = parts === null ? "" : valued(parts, number);
+    row.append(element("span"), element("span", { class: "quiet" }, `line ${line}`), code);
+    if (value && value.length <= LONGEST_VALUE && value !== text.replace(/^\S+\s+/, "")) code.append(element("b", {}, ` = ${value}`));
+    list.append(row);
+  }
+  const last = element("li");
+  last.append(element("span"), element("span", { class: "quiet" }), element("span", { class: "quiet" }, `probability: ${branch.probability}`));
+  list.append(last);
+  return list;
+}
+
+/** What makes probabilities, in a sentence for all branches that have it alike. */
+function probabilities(branches) {
+  const names = new Map();
+  for (const { name, probability } of branches) if (probability) names.set(probability, [...(names.get(probability) ?? []), name]);
+  return [...names].map(([text, [first, ...others]]) => {
+    const whose = others.length + 1 === branches.length ? "" : ` in ${[first, ...others].join(", ")}`;
+    return `probability${whose}: ${text}`;
+  });
 }
 
 function verdict(allowed) {
@@ -57,9 +101,9 @@ function marked(line, reason) {
 
 /** The reason in words: `line 6 allows it: window(size)`. */
 function reasonText(reason) {
-  const [first] = reason.deciding, lines = reason.deciding.map((line) => line.line).join(", ");
+  const [first] = reason.deciding, lines = [...new Set(reason.deciding.map((line) => line.line))];
   if (reason.allowed) return `line ${first.line} allows it: ${first.decisive.text}`;
-  if (reason.deciding.length > 1) return `none of lines ${lines} allows it`;
+  if (lines.length > 1) return `none of lines ${lines.join(", ")} allows it`;
   return `line ${first.line} forbids it: ${first.decisive.text}`;
 }
 
