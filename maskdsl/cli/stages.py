@@ -136,7 +136,7 @@ def _kernel_text(emit: Callable[[KernelPlan], str]) -> Callable[[Mask, Arrays], 
 
 
 _TRANSPOSED = """# `normalize softmax by k`: queries here are the keys of the pattern, and keys are its queries.
-# The output for values v is the gradient of this module's values along v: see maskdsl/ir/rewrites/transpose.py.
+# Its log-sum-exps make probabilities of the pattern's scores: see maskdsl/ir/rewrites/transpose.py.
 """
 
 

@@ -7,7 +7,10 @@ import torch
 
 import maskdsl
 from maskdsl.cli.stages import STAGES
-from tests.support.finishing import check_large_sums, check_rounded_once
+from maskdsl.runtime.backends.protocol import Backend
+from maskdsl.runtime.backends.reference_backend import Reference
+from maskdsl.runtime.backends.tiled_backend import Tiled
+from tests.support.finishing import check_large_sums, check_large_sums_by_key, check_rounded_once
 from tests.support.normalized import CASES, assert_no_gradient_of_nothing, check
 
 
@@ -97,3 +100,21 @@ def test_outputs_are_rounded_once(backend: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("backend", ["tiled", "reference"])
 def test_sinks_beside_large_scores(backend: str) -> None:
     check_large_sums(backend)
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_large_scores_of_softmaxes_over_queries(backend: str) -> None:
+    check_large_sums_by_key(backend)
+
+
+@pytest.mark.parametrize("backend", [Tiled, Reference])
+def test_forward_passes_compute_no_gradients(backend: type[Backend], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a softmax over queries neither, whose gradients are those of another attention."""
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a backward pass")
+
+    monkeypatch.setattr(backend, "backward", refuse)
+    attention = of("softmax by k").compile(backend.name)
+    s = (x @ x.mT / 2).masked_fill(~torch.ones(9, 9, dtype=torch.bool).tril(), -torch.inf)
+    torch.testing.assert_close(attention(x, x, x), s.softmax(dim=-2) @ x)

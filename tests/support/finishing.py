@@ -8,6 +8,7 @@ from torch import Tensor
 import maskdsl
 
 LENGTH = 21
+BY_KEY = "normalize softmax by k"
 HALF = """pattern p(n) {
     space t[n]
     input logit: float[heads]
@@ -72,6 +73,24 @@ def _large(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, logit: Tensor) -> Tens
     s = (q @ k.mT * 16**-0.5 + bias).masked_fill(~attends, -torch.inf)
     sinks = logit[:, None, None].expand(2, 4, LENGTH, 1), (bias - 1)[:, None].expand(2, 4, LENGTH, 1)
     return torch.cat([s, *sinks], dim=-1).softmax(dim=-1)[..., :LENGTH] @ v
+
+
+def check_large_sums_by_key(backend: str) -> None:
+    """Softmaxes over queries whose scores are near 100,000."""
+    random = torch.Generator().manual_seed(0)
+    q, k, v = torch.zeros(2, 4, LENGTH, 16), *(torch.randn(2, 2, LENGTH, 16, generator=random) for _ in range(2))
+    bias = 1e5 + torch.randint(-16, 16, (LENGTH,), generator=random) / 8
+    positions = torch.arange(LENGTH)
+    s = bias.double()[:, None].masked_fill(positions[:, None] < positions, -torch.inf)
+    expected = s.softmax(dim=0) @ v.double().repeat_interleave(2, dim=1)
+    for order in ("", " order by -i"):
+        text = f"pattern p(n) {{ space t[n] input bias: float[t] attend causal score s + q.bias {BY_KEY}{order} }}"
+        attention = _attention(text, backend)
+        for layout in ("declared", *(["ordered"] if order else [])):
+            given = [x.flip(2) if layout == "ordered" else x for x in (q, k, v)]
+            out = attention(*given, bias=bias, layout=layout)
+            out = out.flip(2) if layout == "ordered" else out
+            torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-6)
 
 
 def _attention(text: str, backend: str) -> maskdsl.Attention:

@@ -9,7 +9,7 @@ import sys
 import torch
 
 from tests.support import dropout
-from tests.support.finishing import check_large_sums, check_rounded_once
+from tests.support.finishing import check_large_sums, check_large_sums_by_key, check_rounded_once
 from tests.support.normalized import CASES, assert_no_gradient_of_nothing, check
 
 OWN = ("ReLU", "two sinks", "affine")
@@ -17,6 +17,7 @@ OWN = ("ReLU", "two sinks", "affine")
 if __name__ == "__main__":
     assert_no_gradient_of_nothing("none", "triton")
     check_large_sums("triton")
+    check_large_sums_by_key("triton")
     for dtype in (torch.float16, torch.bfloat16):
         check_rounded_once("triton", dtype)
     whole = sys.argv[1:] == ["whole"]

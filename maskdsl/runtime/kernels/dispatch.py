@@ -51,7 +51,8 @@ class Kernel:
     def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> "Forward":
         """A function for this call, and for all calls that differ from it only in the values and strides of q, k, v."""
         if _is_empty(q, k):
-            return lambda q, k, v: self.without_keys(q, v, inputs, wants_lse, self.positions(q, inputs, layout))
+            positions = self.positions(q, inputs, layout) if self.plan.mask.sinks else None
+            return lambda q, k, v: self.without_keys(q, v, inputs, wants_lse, positions)
         call = self.call(inputs, q, wants_lse)
         return _PreparedCall(self, call, self.moves(call, q, k, layout), None if wants_lse else _lse_type(q)).forward
 
@@ -87,7 +88,7 @@ class Kernel:
 
     def positions(self, q: Tensor, inputs: Sequence[Tensor], layout: str) -> Tensor | None:
         """The declared positions of queries in the caller's layout; None for declared order."""
-        if layout == "declared" or not (self.plan.order_keys and self.plan.mask.sinks):
+        if layout == "declared" or not self.plan.order_keys:
             return None
         positions, _ = self.call(inputs, q, wants_lse=True).layout
         return positions

@@ -1,24 +1,27 @@
-"""Kernels of `normalize softmax by k`: attention of the transposed mask, forward and backward, in another role.
+"""Kernels of `normalize softmax by k`: attention of the transposed mask, and one without a softmax.
 
 With P the probabilities, P^T u is ordinary attention of keys over queries with values u: `ir/rewrites/transpose.py`.
-Its log-sum-exp normalizes the keys, and P v is its gradient by u along v. With u the gradient of the output, P^T u is
-dV, and its other gradients along v are dK, dQ and those of inputs.
+Its log-sum-exp normalizes the keys, so that P v needs no softmax. With u the gradient of the output, P^T u is dV, and
+its gradients along v are dK, dQ and those of inputs.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.rewrites.transpose import transposed
+from maskdsl.ir.rewrites.transpose import less_sums, transposed, without_softmax
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call import Saved
 from maskdsl.runtime.base.call_cache import CallStates
-from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.kernels.dispatch import Forward, Kernel, blank, nothing
+
+_LARGE = 1024
+"""A log-sum-exp beyond it has an error of more than 2**-14 in float32."""
 
 
 class KeySoftmaxKernel(Kernel):
@@ -44,22 +47,48 @@ class KeySoftmaxKernel(Kernel):
     def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> Forward:
         """As that of `Kernel`."""
         inputs = [x.detach() for x in inputs]
+        positions = self.inner.positions(q, inputs, layout)
 
         def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             if 0 in (q.shape[0], q.shape[2], k.shape[2]):
                 out, lse = nothing(q, v, wants_lse, self.rows(q))
                 return out, lse.zero_()
             given = q.detach(), k.detach(), v.detach()
-            q, keys, values = (self._of_heads(x, q) for x in self._tokens(given, inputs))
-            zeros = _zeros(q, q.shape[2], v.shape[3])
-            _, sums = self.inner.forward(keys, q, zeros[..., :1], inputs, layout, True)
-            poison = torch.zeros_like(sums).masked_fill_(sums.isnan() | (sums == torch.inf), torch.nan)
-            along = Saved(keys, q, zeros, _zeros(q, keys.shape[2], v.shape[3]), sums, values, poison)
-            with recording():
-                (out,) = self.inner.backward(along, inputs, layout, [False, False, True, *(False for _ in inputs)])
+            q, keys, values = self._tokens(given, inputs)
+            sums = self._sums(q, keys, inputs, layout, positions)
+            out, _ = self.multiplied.forward(q, keys, values, [*inputs, *sums], layout, False)
             return out, blank(q, v, wants_lse)[1].zero_()
 
         return forward
+
+    @cached_property
+    def multiplied(self) -> Kernel:
+        """Multiplies values by probabilities, once the sums of keys are known."""
+        return Kernel(replace(self.plan, mask=without_softmax(self.plan.mask)), self.backend, CallStates())
+
+    @cached_property
+    def remaining(self) -> Kernel:
+        """Sums again, of scores less their sums."""
+        return Kernel(replace(self.plan, mask=less_sums(self.plan.mask)), self.backend, CallStates())
+
+    def _sums(
+        self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The log-sum-exp of each key in each query head, in declared order, and what is missing to it.
+
+        `positions` are the declared ones of keys in the caller's order. Scores that a pattern changes may be so large
+        that their log-sum-exp is coarse, which a GPU is not asked.
+        """
+        k, nothing_multiplied = self._of_heads(k, q), _zeros(q, q.shape[2], 1)
+
+        def sums_of(kernel: Kernel, *others: Tensor) -> Tensor:
+            _, sums = kernel.forward(k, q, nothing_multiplied, [*inputs, *others], layout, True)
+            sums = sums.masked_fill(sums == -torch.inf, 0).masked_fill_(sums == torch.inf, torch.nan)
+            return sums if positions is None else sums.clone().scatter_(-1, positions.expand_as(sums), sums)
+
+        sums, changed = sums_of(self.inner), bool(self.plan.mask.scores) or self.plan.mask.scale is not None
+        is_coarse = bool((sums.abs() > _LARGE).any()) if sums.device.type == "cpu" else changed
+        return sums, sums_of(self.remaining, sums) if is_coarse else torch.zeros_like(sums)
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """As that of `Kernel`."""
