@@ -81,6 +81,16 @@ def test_a_wrong_gradient_of_an_input_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert "derivative" in failure.what
 
 
+def test_branches_of_which_only_some_have_a_log_sum_exp_pass() -> None:
+    text = """pattern mixed(n = 4) {
+        space tokens[n]
+        branch a { attend causal }
+        branch b { attend causal  normalize none }
+    }"""
+    verdict = verify(maskdsl.parse(text)["mixed"], cases=2, seed=0)
+    assert verdict.passed, verdict.failures
+
+
 def test_parameters_given_are_kept() -> None:
     pattern = maskdsl.parse("pattern p(n, size) { space tokens[n] attend window(size) }")["p"]
     assert verify(pattern, cases=3, parameters={"n": 17, "size": 4}).passed

@@ -258,7 +258,8 @@ def _problems(
     given: dict[str, Any] = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.ir.given}
     exact_q, exact_k, exact_v = (tensor.double().numpy() for tensor in tensors)
     out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
-    toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape)
+    has_lse = all(each.has_sums for each in mask.ir.branches or (mask.ir,))
+    toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape) * has_lse
     not_smooth = relation_inputs(mask.ir)
     smooth = [name for name, value in given.items() if value.is_floating_point() and name not in not_smooth]
     leaves = dict(zip("qkv", tensors, strict=True)) | {name: given[name] for name in smooth}

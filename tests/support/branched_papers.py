@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import fold, unfold
+from torch.nn.functional import fold, softplus, unfold
 
 import maskdsl
 
@@ -124,6 +124,39 @@ pattern adapter(n = 20, text_length = 7, pictures = 4) {
 }
 """
 
+TRANSNEXT = """
+## TransNeXt: a window and a pooled map in one softmax; behind it, what the query says of each place of the window.
+pattern aggregated(h = 5, w = 4, size = 3, pool = 2) {
+    space image[y = h, x = w]
+    space pooled[y = pool, x = pool]
+    queries image
+    keys image ++ pooled
+    input embedding: float[heads, dim]
+    input temperature: float[heads]
+    input near: float[heads, size ** 2]
+    input far: float[heads, h * w, pool ** 2]
+    input window_tokens: float[heads, size ** 2, dim]
+    input bias: float[heads, size ** 2]
+    let half = size // 2
+    let place = (k.y - q.y + half) * size + k.x - q.x + half
+    let rows = min(q.y + half, h - 1) - max(q.y - half, 0) + 1
+    let columns = min(q.x + half, w - 1) - max(q.x - half, 0) + 1
+
+    branch both {
+        attend all -> image where abs(q.y - k.y) <= half and abs(q.x - k.x) <= half
+        attend all -> pooled
+        score dot(q + embedding[head], k) * log(1.0 + exp(temperature[head])) * log(rows * columns + pool ** 2)
+            + (near[head, place] if all -> image else far[head, q, k.y * pool + k.x])
+    }
+
+    branch window {
+        attend all -> image where abs(q.y - k.y) <= half and abs(q.x - k.x) <= half
+        score dot(q, window_tokens[head, place]) + bias[head, place]
+        normalize none
+    }
+}
+"""
+
 NSA = """
 ## NSA: the means of past blocks, the past blocks with the best of given scores, and a window, each with a gate.
 pattern nsa(n = 24, block = 4, top = 2, size = 6) {
@@ -212,6 +245,35 @@ def adapter(q: Tensor, k: Tensor, v: Tensor, strength: Tensor) -> Tensor:
     return outs[0] + strength * outs[1]
 
 
+def aggregated(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    embedding: Tensor,
+    temperature: Tensor,
+    near: Tensor,
+    far: Tensor,
+    window_tokens: Tensor,
+    bias: Tensor,
+) -> Tensor:
+    """`AggregatedAttention` of TransNeXt, from its normalized queries and keys, those of its pooled map behind them."""
+    batch, heads, _, dim = q.shape
+
+    def windows(x: Tensor) -> Tensor:
+        """[batch, heads, 20, 9, dim]: the places around each token, with zeros beyond the border."""
+        image = x[:, :, :20].transpose(-1, -2).reshape(batch, heads * dim, 5, 4)
+        return unfold(image, 3, padding=1).view(batch, heads, dim, 9, 20).permute(0, 1, 4, 3, 2)
+
+    inside = unfold(torch.ones(1, 1, 5, 4, dtype=q.dtype), 3, padding=1)[0].T
+    length = (inside.sum(dim=-1, keepdim=True) + 4).log()
+    scaled = (q + embedding[:, None]) * softplus(temperature)[:, None, None] * length
+    local = (windows(k) @ scaled.unsqueeze(-1)).squeeze(-1) + near[:, None]
+    pooled = scaled @ k[:, :, 20:].transpose(-1, -2) + far
+    p = torch.cat([local.masked_fill(inside == 0, -torch.inf), pooled], dim=-1).softmax(-1)
+    dynamic = q @ window_tokens.transpose(-1, -2) + bias[:, None] + p[..., :9]
+    return (dynamic.unsqueeze(-2) @ windows(v)).squeeze(-2) + p[..., 9:] @ v[:, :, 20:]
+
+
 def nsa(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, worth: Tensor) -> Tensor:
     """Native Sparse Attention by its formulas: the sum of three gated attentions."""
     shared = q.shape[1] // k.shape[1]
@@ -271,5 +333,15 @@ PAPERS = {
     "outlook": Paper(VOLO, 20, 20, {"logits": (2, 2, 20, 9, 9)}, outlook),
     "differential": Paper(DIFFERENTIAL, 20, 20, {"q2": (2, 2, 20, 8), "k2": (2, 2, 20, 8), "mix": (2,)}, differential),
     "adapter": Paper(ADAPTER, 20, 11, {"strength": ()}, adapter),
+    "aggregated": Paper(
+        TRANSNEXT,
+        20,
+        24,
+        {
+            **{"embedding": (2, 8), "temperature": (2,), "near": (2, 9), "far": (2, 20, 4)},
+            **{"window_tokens": (2, 9, 8), "bias": (2, 9)},
+        },
+        aggregated,
+    ),
     "nsa": Paper(NSA, 24, 24, {"gate": (3, 2, 2, 24), "worth": (2, 2, 24, 6)}, nsa, key_heads=1),
 }
