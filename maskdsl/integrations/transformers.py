@@ -44,7 +44,11 @@ _CURES = {
     "block_indices": "the blocks that its indexer selects are a route of a pattern; or leave the model to its own",
 }
 """Arguments of some models that a pattern does not compute, and the help for them."""
-_SINKS = "a pattern with branches has several sums, and the model's sinks are of one: say them in the branches"
+_BRANCHES = "a pattern with branches has several sums, and the model's sinks are of one: say them in the branches"
+_SINKS = (
+    "the pattern has sinks of its own: let them read the model's, as `sink s_aux[head]` with an `input s_aux: "
+    "float[heads]`; or leave them out of the pattern, and the model's are added"
+)
 _RESERVED = "|", "flash"
 """What names may not hold: transformers takes them for kernels of its own."""
 _EAGER = ("softcap", "s_aux")
@@ -109,15 +113,29 @@ def _attention_forward(
     if content.positions is None and others.get("cu_seq_lens_q") is not None and patterns.masks != "pattern":
         content = MaskContent(texts=_texts_from(others["cu_seq_lens_q"], query))
     _check_others(patterns, attention, others)
-    inputs = {name: others[name] for name in attention.inputs if name in others}
+    inputs = _inputs_of(attention, others)
     if layer.role != "cross":
         inputs = inputs_of_tokens(attention, inputs, key.shape[2], content.positions)
     if scaling is not None:
         query = rescaled(query, scaling)
     out, lse = _attend(attention, layer, query, key, value, content, inputs)
-    if others.get("s_aux") is not None and "s_aux" not in inputs:  # sinks: per head a score of a key without value
+    if others.get("s_aux") is not None and attention.sink_inputs is None and "s_aux" not in inputs:
+        # Sinks of the model: for each head the score of a key without value.
         out = out * torch.sigmoid(lse - others["s_aux"].reshape(-1, 1))[..., None].to(out.dtype)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _inputs_of(attention: Compiled, others: dict[str, Any]) -> dict[str, Any]:
+    """The pattern's inputs among a layer's arguments. The model's sinks are the one that the pattern's sinks read."""
+    inputs = {name: others[name] for name in attention.inputs if name in others}
+    if others.get("s_aux") is not None:
+        inputs |= dict.fromkeys(_missing_sinks(attention, others), others["s_aux"])
+    return inputs
+
+
+def _missing_sinks(attention: Compiled, others: dict[str, Any]) -> list[str]:
+    """The inputs that the pattern's sinks read and nobody gives."""
+    return [name for name in attention.sink_inputs or () if name not in others]
 
 
 def _attend(
@@ -232,15 +250,24 @@ def _in_positions(
 
 def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
     """Raises `AskedMore` for arguments of the model that the pattern does not compute."""
-    if others.get("s_aux") is not None and attention.branches:
-        raise AttnError(errors.AskedMore(name=patterns.name, argument="s_aux", cure=_SINKS))
+    if others.get("s_aux") is not None:
+        _check_sinks(patterns, attention, others)
     for name, cure in _CURES.items():
         value = others.get(name)
         is_covered = name in attention.inputs or (name == "softcap" and attention.changes_scores)
-        is_covered |= name == "s_aux" and attention.has_lse
+        is_covered |= name == "s_aux" and (attention.has_lse or attention.sink_inputs is not None)
         if value is None or (name == "dropout" and not value) or is_covered:
             continue
         if name == BIAS and not is_compiling() and not bool(value.any()):  # as in cross-attention of T5
             continue
         cure = cure.replace("{value}", str(value))
         raise AttnError(errors.AskedMore(name=patterns.name, argument=name, cure=cure))
+
+
+def _check_sinks(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
+    """Raises `AskedMore` where the sinks of the model are not those of the pattern, and cannot be added to it."""
+    sinks = attention.sink_inputs
+    if sinks is None and attention.branches and "s_aux" not in attention.inputs:
+        raise AttnError(errors.AskedMore(name=patterns.name, argument="s_aux", cure=_BRANCHES))
+    if sinks is not None and (not sinks or len(_missing_sinks(attention, others)) > 1):
+        raise AttnError(errors.AskedMore(name=patterns.name, argument="s_aux", cure=_SINKS))

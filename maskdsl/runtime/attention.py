@@ -24,6 +24,8 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.backends import BranchedFlex
 from maskdsl.base.limits import MOST_ENTRIES
+from maskdsl.bind.statement.unread_inputs import names_in
+from maskdsl.ir.facts.trace import pair_trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays
@@ -35,7 +37,7 @@ from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
-from maskdsl.syntax.tree import ScoreStatement
+from maskdsl.syntax.tree import LetStatement, PatternDeclaration, ScoreStatement, SinkStatement
 
 
 def _device(value: Any) -> torch.device:
@@ -98,6 +100,14 @@ class Attention(BaseAttention, Displayed):
     def changes_scores(self) -> bool:
         """Whether the pattern has `score` statements."""
         return any(each.scores for each in self.mask.branches or (self.mask,))
+
+    @property
+    def sink_inputs(self) -> frozenset[str] | None:
+        """The inputs that the pattern's sinks read; None if it has no sinks."""
+        masks = [each for each in self.mask.branches or (self.mask,) if each.sinks]
+        read = {name for each in masks for name in pair_trace(each, each.sinks).inputs}
+        declared = {(each.source or each.name) for each in self.mask.inputs if each.name in read} | read
+        return frozenset(declared.intersection(self.inputs)) if masks else None
 
     @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> "Attention":
@@ -182,9 +192,26 @@ class FollowingAttention(BaseAttention):
     @property
     def changes_scores(self) -> bool:
         """Whether the pattern has `score` statements."""
+        return any(isinstance(line, ScoreStatement) for each in self._declarations() for line in each.statements)
+
+    @property
+    def sink_inputs(self) -> frozenset[str] | None:
+        """The inputs that the pattern's sinks read; None if it has no sinks."""
+        lines = [line for each in self._declarations() for line in each.statements]
+        sinks = tuple(line for line in lines if isinstance(line, SinkStatement))
+        lets = {line.name.id: line for line in lines if isinstance(line, LetStatement)}
+        read = set(names_in(sinks))
+        pending = list(read)
+        for name in pending:
+            inside = names_in((lets[name].value,)) - read if name in lets else frozenset()
+            read |= inside
+            pending += inside
+        return frozenset(read.intersection(self.inputs)) if sinks else None
+
+    def _declarations(self) -> list[PatternDeclaration]:
+        """The pattern, or each of its branches as a pattern."""
         compiled = self._compiled
-        declarations = [each.declaration for each in compiled.branches] or [compiled.program.patterns[self.name]]
-        return any(isinstance(line, ScoreStatement) for each in declarations for line in each.statements)
+        return [each.declaration for each in compiled.branches] or [compiled.program.patterns[self.name]]
 
     @takes(queries=COUNT, keys=optional(COUNT))
     def at(self, queries: int, keys: int | None = None) -> Attention:

@@ -7,7 +7,7 @@ transformers = pytest.importorskip("transformers")
 from maskdsl.integrations import transformers as integration  # noqa: E402
 from tests.integrations.whole_models import WHOLE  # noqa: E402
 
-FEW = {"gpt_oss", "t5", "gemma3_images", "whisper"}
+FEW = {"gpt_oss", "gpt_oss_sinks", "t5", "gemma3_images", "whisper"}
 """One of each kind: sinks and sliding caches, a bias, spans by an input, encoder and decoder. The others are long."""
 STEPS = 9
 """Further than a window reaches."""

@@ -35,6 +35,13 @@ pattern biased(n, sees_ahead = False) {
     attend causal if not sees_ahead else all -> all
     score s + position_bias[batch, head, q, k]
 }
+pattern sunk(n, size = 0) {
+    space tokens[n]
+    input logit: float[heads]
+    let all_or_some = size if size > 0 else n
+    attend causal and backward(all_or_some)
+    sink logit[head]
+}
 pattern across(m, n) { space queries_[m] space keys_[n] queries queries_ keys keys_ attend all -> all }
 """)
 CAUSAL, DENSE = MODULE["causal_dense"], MODULE["dense"]

@@ -110,6 +110,11 @@ WHOLE = {
         given=shown,
     ),
     "gpt_oss": Whole("GptOssForCausalLM", SLIDING, {**ALTERNATING, "num_experts_per_tok": 2}),
+    "gpt_oss_sinks": Whole(
+        "GptOssForCausalLM",
+        {"sliding_attention": MODULE["sunk"].compile(heads=4, key_heads=2, size=6), "full_attention": MODULE["sunk"]},
+        {**ALTERNATING, "num_experts_per_tok": 2},
+    ),
     "clip": Whole(
         "CLIPModel",
         {"self": CAUSAL, "encoder": DENSE},

@@ -327,6 +327,9 @@ class Paper(NamedTuple):
             torch.testing.assert_close(found.double(), wanted, **room, msg=lambda told, name=name: f"{name}: {told}")
 
 
+PLACES = {"window_tokens": (2, 9, 8), "bias": (2, 9)}
+"""What TransNeXt learns of the places of a window."""
+
 PAPERS = {
     "gpsa": Paper(GPSA, 20, 20, {"gate": (2,), "place": (2, 3)}, gpsa),
     "paths": Paper(PPMA, 20, 20, {"row": (2, 2, 20), "column": (2, 2, 20)}, paths),
@@ -337,10 +340,7 @@ PAPERS = {
         TRANSNEXT,
         20,
         24,
-        {
-            **{"embedding": (2, 8), "temperature": (2,), "near": (2, 9), "far": (2, 20, 4)},
-            **{"window_tokens": (2, 9, 8), "bias": (2, 9)},
-        },
+        {"embedding": (2, 8), "temperature": (2,), "near": (2, 9), "far": (2, 20, 4), **PLACES},
         aggregated,
     ),
     "nsa": Paper(NSA, 24, 24, {"gate": (3, 2, 2, 24), "worth": (2, 2, 24, 6)}, nsa, key_heads=1),
