@@ -72,6 +72,13 @@ def rounded(number, dtype):
     return max(-largest, min(number, largest))
 
 
+def integers(whole):
+    """The 64-bit integers nearest to float64 numbers without fraction; 0 of NaN."""
+    limits = torch.where(whole > 0, 2**63 - 1, -(2**63))
+    inside = whole.abs() < 2.0**63
+    return torch.where(inside, whole.masked_fill(~inside, 0).long(), limits.masked_fill(whole.isnan(), 0))
+
+
 def join(*spaces):
     """Concatenates the values of spaces along tokens; batch and head axes broadcast."""
     leading = torch.broadcast_shapes(*(values.shape[:-1] for values in spaces))

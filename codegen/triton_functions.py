@@ -172,13 +172,36 @@ def has_one_bit(x):
 
 
 @triton.jit
-def gcd(x, y):
+def common_divisor(x, y):
     """The greatest integer that divides both, by Euclid's algorithm; 0 of two zeros."""
     x, y = tl.abs(x + y * 0), tl.abs(y + x * 0)
     STEPS: tl.constexpr = 92 if x.dtype == tl.int64 else 46  # the worst case: consecutive Fibonacci numbers
     for _ in range(STEPS):
         x, y = tl.where(y == 0, x, y), tl.where(y == 0, 0, x % tl.where(y == 0, 1, y))
     return x
+
+
+@triton.jit
+def round_to_even(x):
+    """The nearest number without fraction; of two, the even one."""
+    floor = tl.floor(x)
+    rest = x - floor
+    is_odd = tl.floor(floor * 0.5) * 2 != floor
+    return tl.where((rest > 0.5) | ((rest == 0.5) & is_odd), floor + 1, floor)
+
+
+@triton.jit
+def truncate(x):
+    """The number without its fraction."""
+    return tl.where(x < 0, -tl.floor(-x), tl.floor(x))
+
+
+@triton.jit
+def as_integers(whole):
+    """The 64-bit integers nearest to float64 numbers without fraction; 0 of NaN."""
+    inside = tl.abs(whole) < 9223372036854775808.0
+    limits = tl.where(whole > 0, 9223372036854775807, tl.where(whole < 0, -9223372036854775808, 0))
+    return tl.where(inside, tl.where(inside, whole, 0.0).to(tl.int64), limits)
 
 
 @triton.jit

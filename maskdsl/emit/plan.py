@@ -22,7 +22,7 @@ from maskdsl.ir.rewrites.route_rows import for_some_queries
 from maskdsl.ir.routes import GROUP, Route, route_expressions
 from maskdsl.ir.values.token_vectors import vector_expressions
 
-HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "join", "token_value", *TORCH_HELPERS)
+HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "integers", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated functions may call."""
 _RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS})
 """Variables of generated functions."""

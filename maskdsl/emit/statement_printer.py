@@ -6,7 +6,8 @@ A subexpression that occurs twice, or that would make a line too long, becomes a
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isfinite
 
 from maskdsl.emit.plan import identifier, unused
@@ -44,16 +45,21 @@ def literal(value: float) -> str:
 
 
 class Printer(ABC):
-    """Collects statements. New variables begin with `prefix` and avoid the names in `taken`."""
+    """Collects statements. New variables begin with `prefix` and avoid the names in `taken`.
+
+    Floats are float64 in a relation (`double`), and where they are rounded to integers; else of the type of `s`.
+    """
 
     width = 96
     """The longest text of one expression, in characters; a statement adds its indentation and a name."""
 
-    def __init__(self, taken: Iterable[str], prefix: str = "") -> None:
+    def __init__(self, taken: Iterable[str], double: bool, prefix: str = "") -> None:
         self.prefix = prefix
+        self.double = double
         self.taken = set(taken)
         self.lines: list[str] = []
         self.known: dict[Expression, str] = {}
+        self.known_elsewhere: dict[Expression, str] = {}  # with floats of the other type
         self.counts: Counter[Expression] = Counter()
 
     def assign(self, name: str, expression: Expression) -> None:
@@ -71,9 +77,22 @@ class Printer(ABC):
 
     def forget_scores(self) -> None:
         """Drops variables computed from the previous `s`."""
-        stale = [each for each in self.known if reads(each).score]
-        for each in stale:
-            del self.known[each]
+        for known in (self.known, self.known_elsewhere):
+            stale = [each for each in known if reads(each).score]
+            for each in stale:
+                del known[each]
+
+    @contextmanager
+    def in_float64(self) -> Iterator[None]:
+        """Prints floats as float64 inside, with variables of their own."""
+        if self.double:
+            yield
+            return
+        self.double = True
+        self.known, self.known_elsewhere = self.known_elsewhere, self.known
+        yield
+        self.double = False
+        self.known, self.known_elsewhere = self.known_elsewhere, self.known
 
     def result(self, expression: Expression) -> None:
         """Adds `return expression`."""

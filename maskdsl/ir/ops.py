@@ -1,7 +1,7 @@
 """The operators of the IR, one row each: operand types, NumPy meaning, result type, and spelling in each language.
 
 The binder, the verifier, the printers, the language server and the tests read this table. Each operator also has a rule
-in `ir/facts/ranges.py` (integer results), `analysis/tiles/intervals.py`, `ir/rewrites/derive.py` (float results) and
+in `ir/facts/ranges.py` (integer results), `ir/facts/intervals.py`, `ir/rewrites/derive.py` (float results) and
 `view/page/assets/operators.js`; a test names the missing ones.
 """
 
@@ -54,6 +54,9 @@ class Op(StrEnum):
     SHARE_BIT = auto()
     GREATEST_COMMON_DIVISOR = auto()
     RANDOM = auto()
+    FLOOR = auto()  # `ROUNDINGS` give the nearest of 64 bits, and 0 for NaN
+    ROUND_TO_EVEN = auto()
+    TRUNCATE = auto()
     TO_FLOAT = auto()
     SQUARE_ROOT = auto()
     EXPONENTIAL = auto()
@@ -63,6 +66,8 @@ class Op(StrEnum):
 
 
 COMPARISONS = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.LESS, Op.LESS_EQUAL})
+ROUNDINGS = frozenset({Op.FLOOR, Op.ROUND_TO_EVEN, Op.TRUNCATE})
+"""Integers of floats. Backends compute what is rounded in float64, in scores too."""
 INT, FLOAT, BOOL = (Type.INT,), (Type.FLOAT,), (Type.BOOL,)
 _NUMBERS = INT + FLOAT
 _ANY = _NUMBERS + BOOL
@@ -109,6 +114,18 @@ class Operator:
 
 def _integer_log2(x: Array) -> Array:
     return np.asarray(np.searchsorted(1 << np.arange(63, dtype=np.int64), x, side="right") - 1)
+
+
+def _rounding(to_whole: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The 64-bit integers nearest to whole numbers; 0 for NaN."""
+
+    def rounded(x: Array) -> Array:
+        whole = np.nan_to_num(to_whole(x), posinf=np.inf, neginf=-np.inf)
+        inside = np.where(np.abs(whole) < 2.0**63, whole, 0.0).astype(np.int64)
+        limits = np.where(whole > 0, np.iinfo(np.int64).max, np.iinfo(np.int64).min)
+        return np.asarray(np.where(np.abs(whole) < 2.0**63, inside, limits))
+
+    return rounded
 
 
 def _sigmoid(x: Array) -> Array:
@@ -201,7 +218,7 @@ OPERATORS: dict[Op, Operator] = {
         parameters=("a", "b"),
         help="The greatest integer that divides both; 0 of two zeros.",
         torch="gcd",
-        triton="gcd",
+        triton="common_divisor",
         name="divisor",
     ),
     Op.RANDOM: Operator(
@@ -214,6 +231,39 @@ OPERATORS: dict[Op, Operator] = {
         help="A fixed pseudo-random integer in 0 .. 2**31, equal on every backend.",
         torch="random",
         name="draw",
+    ),
+    Op.FLOOR: Operator(
+        FLOAT,
+        _rounding(np.floor),
+        1,
+        result=Type.INT,
+        function="floor",
+        help="The greatest integer that is not above x.",
+        torch=".floor",
+        triton="tl.floor",
+        name="whole",
+    ),
+    Op.ROUND_TO_EVEN: Operator(
+        FLOAT,
+        _rounding(np.rint),
+        1,
+        result=Type.INT,
+        function="round",
+        help="The nearest integer; of two, the even one.",
+        torch=".round",
+        triton="round_to_even",
+        name="whole",
+    ),
+    Op.TRUNCATE: Operator(
+        FLOAT,
+        _rounding(np.trunc),
+        1,
+        result=Type.INT,
+        function="int",
+        help="The integer in front of the point: rounds toward zero.",
+        torch=".trunc",
+        triton="truncate",
+        name="whole",
     ),
     Op.TO_FLOAT: Operator(
         INT,

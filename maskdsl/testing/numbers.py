@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from maskdsl.ir.facts.ranges import Range, operator_range
-from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op
+from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, ROUNDINGS, Op
 from maskdsl.testing.scope import POSITIONS, WORD, DrawnScope, DrawnTable
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 
@@ -47,6 +47,7 @@ class Numbers:
                 "bound",
                 "power",
                 "function",
+                "rounding",
                 "random",
                 "special",
             ),
@@ -75,6 +76,8 @@ class Numbers:
                 return self.power(depth)
             case "function":
                 return self.function(depth)
+            case "rounding":
+                return self.rounding(depth)
             case "random":
                 seed, argument = self.draw(st.integers(-3, 9)), self.integer(depth - 1)
                 return infix("%", call("random", number(seed), argument), number(7), Level.PRODUCT, 7)
@@ -89,6 +92,17 @@ class Numbers:
         operands = [self.integer(depth - 1) for _ in range(OPERATORS[op].count)]
         reach = operator_range(op, tuple(Range(-int(each.reach), int(each.reach)) for each in operands))
         return call(OPERATORS[op].function, *operands, reach=max(map(abs, reach)))
+
+    def rounding(self, depth: int) -> Piece:
+        """An integer of a float."""
+        name = OPERATORS[choose(self.draw, sorted(ROUNDINGS))].function
+        factor = number(choose(self.draw, (0.5, 1.5, -0.3)))
+        value = self.coordinate("float") if self.draw(st.booleans()) else None
+        if value is not None:  # of an input, which may be any number
+            return call("clamp", call(name, infix("*", value, factor, Level.PRODUCT)), number(-4), number(9), reach=9)
+        inner = self.integer(depth - 1)
+        scaled = infix("*", call("float", inner), factor, Level.PRODUCT)
+        return call(name, scaled, reach=2 * inner.reach)
 
     def signed(self, depth: int) -> Piece:
         inner = self.integer(depth - 1)

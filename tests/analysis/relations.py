@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from maskdsl.analysis.tiles.descent import Problem
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
-from maskdsl.analysis.tiles.intervals import point
 from maskdsl.analysis.tiles.separation import separate
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Side, apply
+from maskdsl.ir.facts.intervals import point
 from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import OF_INTEGERS, OPERATORS, Op, Type
 

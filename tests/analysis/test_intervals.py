@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskdsl.analysis.tiles.intervals import RULES, Interval, interval_of, point
+from maskdsl.ir.facts.intervals import RULES, Interval, interval_of, point
 from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import OPERATORS, Op, Type
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 
 from maskdsl.analysis.tiles.interval_program import Column
-from maskdsl.analysis.tiles.intervals import point
 from maskdsl.analysis.tiles.separation import SideTable, group_by_side, rewrite, separate, split_congruence
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Read, Side, apply
+from maskdsl.ir.facts.intervals import point
 from maskdsl.ir.ops import Op, Type
 from tests.analysis.relations import booleans, dense, settings
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from maskdsl.analysis.tiles.intervals import Interval, point
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
+from maskdsl.ir.facts.intervals import Interval, point
 
 tables = arrays(np.int64, array_shapes(max_dims=3, max_side=6), elements=st.integers(-9, 9))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from tests.independent import derivatives, numbering
@@ -42,6 +43,16 @@ def as_float(x: object) -> Number:
     return x if isinstance(x, Number) else Number(float(plain(x)))
 
 
+def rounded(to_whole: Any, x: object) -> int:
+    """The nearest integer of 64 bits, and 0 for NaN."""
+    value = plain(x)
+    if isinstance(value, int):
+        return value
+    if math.isfinite(value):
+        return max(-(2**63), min(2**63 - 1, to_whole(value)))
+    return 0 if math.isnan(value) else 2**63 - 1 if value > 0 else -(2**63)
+
+
 FUNCTIONS: dict[str, Any] = {
     "abs": derivatives.absolute,
     "min": lambda first, *others: reduce_with(derivatives.lesser, first, *others),
@@ -53,6 +64,9 @@ FUNCTIONS: dict[str, Any] = {
     "share_bit": lambda a, b: a & b != 0,
     "random": numbering.random,
     "float": as_float,
+    "floor": partial(rounded, math.floor),
+    "round": partial(rounded, round),
+    "int": partial(rounded, int),
     **{name: (lambda x, name=name: derivatives.unary(name, x)) for name in ("sqrt", "exp", "log", "tanh", "sigmoid")},
 }
 

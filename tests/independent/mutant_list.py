@@ -34,7 +34,7 @@ def rule(name: str) -> tuple[str, ...]:
 
 CLOSED = "maskdsl/analysis/tiles/closed_form.py"
 DERIVE = "maskdsl/ir/rewrites/derive.py"
-INTERVALS = "maskdsl/analysis/tiles/intervals.py"
+INTERVALS = "maskdsl/ir/facts/intervals.py"
 RANGES = "maskdsl/ir/facts/ranges.py"
 SIMPLIFY = "maskdsl/ir/simplify.py"
 STATS = "maskdsl/analysis/counts/stats.py"

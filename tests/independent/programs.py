@@ -286,6 +286,7 @@ class Program:
             f"({a} if {self.boolean(q, k, 0)} else {b})",
             f"ilog2({a})",
             f"gcd({a}, {b})",
+            f"{self.pick('floor', 'round', 'int')}(float({a}) / {self.pick('2.0', '3.0', '(-1.7)')})",
             f"({a}) * {self.number(-2, 3)}",
             f"sum(({a}) // (j + 1) for j in 0 .. {self.random.randint(1, 3)})",
             f"abs({a}) % max(abs({b}), 1)",
@@ -298,6 +299,8 @@ class Program:
         if "mixed" in self.macros:
             forms += [f"mixed({a})", f"mixed({a}, b = {b})", f"mixed({a}, {self.number(-4, 4)})"]
         forms += ["level"] * ("level" in self.inputs)
+        for side in self.floats.get("worth", ""):
+            forms.append(f"clamp({self.pick('floor', 'round', 'int')}({side}.worth * 2.5), -3, 9)")
         if "grid" in self.inputs:
             forms.append(f"grid[clamp({a}, 0, 3), abs({b}) % 3]")
             forms += [f"cell({a}, {b}, grid)", f"cell({a}, table = grid, b = {b})"] * ("cell" in self.macros)

@@ -12,6 +12,7 @@ RELATIONS = (
     "ilog2(q + 1) < ilog2(k + 9) or is_power_of_two(q - k) and not share_bit(q, k)",
     "(q - 2 * k) % 3 == 1 or (q - 9) // 4 < -(k // 2) or random(3, q // 2, k) % 5 > 2",
     "(q if k < 4 else k ** 2) > 7 and k + 1 >= q",
+    "floor(float(q) / 2.5) == round(float(k) * 0.3) or int(float(q - k) / 4.0) == 1",
 )
 SCORES = (
     "min(s, 2.5) + max(s, float(k)) / (1.0 + abs(s))",

@@ -131,6 +131,9 @@ AWKWARD = [
     "sqrt(float(q)) - tanh(float(k) / 9.0) * 5.0 > sigmoid(float(q - k)) + log(float(k + 1))",
     "exp(float(q - k)) < 3.0 or float(q * 2 ** 54) / 7.0 < float(k) * 2.0 ** 51",
     "(q if q < k else k * 2 ** 53) % 3 == 1",
+    "round(float(q - 20) / 2.0) == floor(float(k - 20) / 2.0)",
+    "int(float(q - k) * 0.3) == 2 or floor(float(q - 20) * 2.0 ** 56) // 2 ** 54 == k",
+    "round(float(q - k) * 2.0 ** 51 + 0.5) % 3 == int(-float(k) * 1.0e16) % 2",
     "shuffle(i, 4) < 9 if head == 0 else False",
 ]
 

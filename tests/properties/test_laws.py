@@ -1,5 +1,6 @@
 """Laws of relations: written in two ways they attend the same pairs; and plain ones mean what Python says."""
 
+import math
 import re
 
 import numpy as np
@@ -79,6 +80,7 @@ def test_clauses_make_the_relation(case):
 # Python's meaning
 
 PYTHON = {"abs", "min", "max", "clamp", "ilog2", "is_power_of_two", "float", "head", "heads", "q", "k", "i", "y", "x"}
+PYTHON |= {"floor", "round", "int"}
 PYTHON |= {"and", "or", "not", "if", "else", "True", "False", "for", "in"}
 
 
@@ -101,6 +103,7 @@ def evaluated(text: str) -> np.ndarray:
         "clamp": lambda x, low, high: min(max(x, low), high),
         "ilog2": lambda x: max(int(x), 0).bit_length() - 1,
         "is_power_of_two": lambda x: int(x).bit_count() == 1 and x > 0,
+        "floor": math.floor,
         "heads": HEADS,
     }
     tokens = range(AXES["y"] * AXES["x"])

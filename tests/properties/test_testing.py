@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 WORDS = (
     *("queries", "tokens", "coord", "input", "let", "require", "score", "weight", "scale", "order", "assert", "def"),
     *("hilbert", "morton", "snake", "shuffle", "random", "ilog2", "clamp", "where", "->", "if", "for", "head", "batch"),
+    *("floor(", "round(", "int("),
     *("//", "%", "**", "neighborhood", "ball", "window", "blocks", "(t, y, x)", "kernel", "flag", "slope"),
     *("= mean(", "= max(", "coarser"),
 )

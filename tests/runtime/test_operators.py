@@ -12,13 +12,27 @@ import torch
 
 from maskdsl.ir.expressions import Apply, Constant, Expression
 from maskdsl.ir.numpy_operators import apply_operator
-from maskdsl.ir.ops import OPERATORS, Op, Type
+from maskdsl.ir.ops import OPERATORS, ROUNDINGS, Op, Type
 from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.compile import compile_mask
 from tests.support.masks import apply, both, c, declared, given, k, mask, q, tokens
 
 LENGTH = 40
 CONSTANTS = {Type.INT: (3, -7, 11), Type.FLOAT: (-0.7, 0.5, 2.5)}
+AWKWARD = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, -0.49999999999999994, 0.49999999999999994, -1e-20, 2.0**52 + 1)
+AWKWARD += (
+    1e300,
+    -1e300,
+    np.inf,
+    -np.inf,
+    np.nan,
+    2.0**63,
+    -(2.0**63),
+    2.0**63 - 1024,
+    -(2.0**62) - 512,
+    4503599627370497.5,
+)
+"""What is rounded."""
 INT, FLOAT, BOOL = Type.INT, Type.FLOAT, Type.BOOL
 
 
@@ -43,6 +57,8 @@ def draw(kind: Type, random: np.random.Generator, op: Op) -> np.ndarray:
         return random.random(LENGTH) < 0.5
     if kind is FLOAT:
         values = random.normal(size=LENGTH).round(1) * 4
+        if op in ROUNDINGS:
+            values[: len(AWKWARD)] = AWKWARD
         return np.abs(values) + 0.1 if op in (Op.SQUARE_ROOT, Op.LOGARITHM, Op.DIVIDE, Op.POWER) else values
     values = random.integers(-9, 10, LENGTH)
     if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO):

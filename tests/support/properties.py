@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from maskdsl import parse as load_text
 from maskdsl.analysis.counts.stats import stats
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
-from maskdsl.analysis.tiles.intervals import Interval, point
 from maskdsl.analysis.tiles.list_bounds import Bounded, bounded
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.base.source import Source
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Score, Side, walk
+from maskdsl.ir.facts.intervals import Interval, point
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import Pairs, attention, dense

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import assert_never
 
-from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.analysis.tiles.list_bounds import Bounded, bounded
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.base.records import dataclass
@@ -28,6 +27,7 @@ from maskdsl.ir.expressions import (
     apply,
     walk,
 )
+from maskdsl.ir.facts.intervals import Array
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace

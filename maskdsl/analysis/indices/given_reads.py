@@ -11,10 +11,10 @@ from maskdsl.analysis.indices.in_bounds import (
     open_questions,
     where,
 )
-from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.base.errors.calls.inputs import InputReadOutside
 from maskdsl.ir.declared.inputs import said
+from maskdsl.ir.facts.intervals import Array
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays
 

@@ -12,13 +12,13 @@ from enum import Enum, auto
 from maskdsl.analysis.indices.axis_expressions import AxisExpressions
 from maskdsl.analysis.indices.pair_search import BUDGET, PairSearch
 from maskdsl.analysis.indices.witness import TooFine, value_at
-from maskdsl.analysis.tiles.intervals import Array
 from maskdsl.base.diagnostics import AttnError, Diagnostic
 from maskdsl.base.errors.language.tables import ReadOutside
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import said
 from maskdsl.ir.declared.sequences import Computed, Sequence, Space
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Side, apply, rebuild
+from maskdsl.ir.facts.intervals import Array
 from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, Range, expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.table_reads import GuardedRead, TableReads, is_inside, leaves

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram, compile_program
-from maskdsl.analysis.tiles.intervals import Array, Interval, point
 from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side
+from maskdsl.ir.facts.intervals import Array, Interval, point
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.facts.reads import reads
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from maskdsl.analysis.indices.axis_expressions import AxisExpressions
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
-from maskdsl.analysis.tiles.intervals import Array, point
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.sequences import Space
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Side
+from maskdsl.ir.facts.intervals import Array, point
 from maskdsl.ir.facts.route_candidates import bounded
 
 Cell = tuple[int, ...]

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from maskdsl.analysis.tiles.intervals import Array
+from maskdsl.ir.facts.intervals import Array
 
 _MOST_RUNS = 3
 

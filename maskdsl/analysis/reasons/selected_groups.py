@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskdsl.analysis.tiles.intervals import Array
+from maskdsl.ir.facts.intervals import Array
 from maskdsl.ir.routes import Draw, Grouping, Route
 
 _MOST_LISTED = 6

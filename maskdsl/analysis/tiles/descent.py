@@ -13,12 +13,12 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap, merge_segments
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
-from maskdsl.analysis.tiles.intervals import Interval, point
 from maskdsl.analysis.tiles.listed_pairs import Cover, ListedPairs, list_pairs
 from maskdsl.analysis.tiles.trees import Nodes, Points, Tree
 from maskdsl.base.progress import Area
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Side
+from maskdsl.ir.facts.intervals import Interval, point
 
 _START = 256
 """The descent starts at the lowest level with at most this many pairs of nodes."""

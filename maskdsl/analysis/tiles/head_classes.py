@@ -11,7 +11,6 @@ import numpy as np
 
 from maskdsl.analysis.tiles.descent import Problem
 from maskdsl.analysis.tiles.interval_program import Column, compile_program
-from maskdsl.analysis.tiles.intervals import Array, point
 from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
 from maskdsl.analysis.tiles.separation import separate
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
@@ -33,6 +32,7 @@ from maskdsl.ir.expressions import (
     rebuild,
     substitute,
 )
+from maskdsl.ir.facts.intervals import Array, point
 from maskdsl.ir.facts.trace import tile_trace, token_trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates

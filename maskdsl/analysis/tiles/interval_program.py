@@ -9,11 +9,11 @@ from typing import assert_never
 
 import numpy as np
 
-from maskdsl.analysis.tiles.intervals import Interval, interval_of, point
 from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
+from maskdsl.ir.facts.intervals import Interval, interval_of, point
 from maskdsl.ir.numpy_operators import constant_array
 from maskdsl.ir.ops import Op
 

@@ -9,11 +9,11 @@ from dataclasses import field
 
 import numpy as np
 
-from maskdsl.analysis.tiles.intervals import Array, Interval, point
 from maskdsl.analysis.tiles.table_bounds import BoundedTable
 from maskdsl.analysis.tiles.trees import Nodes
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Read
+from maskdsl.ir.facts.intervals import Array, Interval, point
 from maskdsl.ir.values.entries import EntryList
 
 

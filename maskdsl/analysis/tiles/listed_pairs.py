@@ -12,10 +12,10 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Runs, TileMap
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
-from maskdsl.analysis.tiles.intervals import Array, Interval, point
 from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read, Side
+from maskdsl.ir.facts.intervals import Array, Interval, point
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.values.entries import distinct
 

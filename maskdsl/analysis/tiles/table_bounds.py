@@ -10,8 +10,8 @@ from itertools import product
 
 import numpy as np
 
-from maskdsl.analysis.tiles.intervals import Array, Interval, point, spoil
 from maskdsl.base.records import dataclass
+from maskdsl.ir.facts.intervals import Array, Interval, point, spoil
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from maskdsl.analysis.tiles.intervals import Array, Interval, point
 from maskdsl.base.records import dataclass
+from maskdsl.ir.facts.intervals import Array, Interval, point
 
 _CHILDREN = 8
 """Children of a node at the levels of tile blocks and below."""

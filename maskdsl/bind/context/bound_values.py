@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Constant, Expression, Head
-from maskdsl.ir.facts.ranges import Range
+from maskdsl.ir.facts.ranges import Reach, constant_reach
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
@@ -13,10 +13,10 @@ from maskdsl.syntax import tree
 
 @dataclass(frozen=True)
 class Term:
-    """A typed expression, with the range of its values when it is an integer."""
+    """A typed expression, with the range of its values, if it is an integer or a float that no input decides."""
 
     expression: Expression
-    range: Range | None = None
+    range: Reach = None
     size: int = 1
     """The number of nodes, counting shared ones each time."""
     depth: int = 1
@@ -71,8 +71,8 @@ Value = Term | TupleValue | AxisValue | AxesValue | Bad | Abbreviation
 
 def constant(value: int | float | bool, span: Span | None = None) -> Term:
     """A constant term."""
-    number = isinstance(value, int) and not isinstance(value, bool)
-    return Term(Constant(value, span=span), Range(int(value), int(value)) if number else None)
+    number = Constant(value, span=span)
+    return Term(number, constant_reach(number))
 
 
 def why_unknown(value: Value) -> str:

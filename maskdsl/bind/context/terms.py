@@ -13,6 +13,7 @@ from maskdsl.base.errors.language.types import (
     NotFinite,
     Overflow,
     PossibleZero,
+    RoundsUnbounded,
     TypeMismatch,
     WrongExponent,
 )
@@ -21,9 +22,10 @@ from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant, d
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.report import DEEPEST, MOST_NODES
 from maskdsl.ir.expressions import Apply, Constant, Expression, Read
-from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, INT32, INT64, Range, operator_range
+from maskdsl.ir.facts.intervals import Interval
+from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, INT32, INT64, Range, Reach, apply_reach
 from maskdsl.ir.numpy_operators import apply_operator, constant_array
-from maskdsl.ir.ops import BOOL, COMPARISONS, FLOAT, INT, OPERATORS, Op, Type
+from maskdsl.ir.ops import BOOL, COMPARISONS, FLOAT, INT, OPERATORS, ROUNDINGS, Op, Type
 from maskdsl.ir.simplify import absorb, choose
 
 
@@ -36,7 +38,7 @@ def operate(frame: Frame, op: Op, span: Span, *operands: Value) -> Term | Bad:
         return BAD
     if op in (Op.FLOOR_DIVIDE, Op.FLOOR_MODULO):
         divisor = terms[1].range
-        assert divisor is not None
+        assert isinstance(divisor, Range)
         if 0 in divisor:
             at = terms[1].expression.span or span
             if divisor.low == divisor.high:
@@ -44,15 +46,17 @@ def operate(frame: Frame, op: Op, span: Span, *operands: Value) -> Term | Bad:
             return frame.add(PossibleZero(span=at, low=divisor.low, high=divisor.high))
     if op is Op.DIVIDE and terms[1].constant == 0:
         return frame.add(DivisionByZero(span=terms[1].expression.span or span))
+    if op in ROUNDINGS and not _may_round(frame, op, terms[0]):
+        return BAD
     return make(frame, span, Apply(op, tuple(term.expression for term in terms), span=span), terms)
 
 
 def make(frame: Frame, span: Span, node: Apply | Read, operands: Sequence[Term]) -> Term | Bad:
     """The term of a node with these operands, folded if all are constant. Raises `AttnError` at the limits of size."""
     reach = _range(node, operands)
-    if reach is not None and (reach.low not in INT64 or reach.high not in INT64):
+    if isinstance(reach, Range) and (reach.low not in INT64 or reach.high not in INT64):
         low, high = (_shown(bound) for bound in reach)
-        return frame.add(Overflow(span=span, low=low, high=high))
+        return frame.add(Overflow(span=span, low=low, high=high, advice=_advice(operands)))
     expression: Expression = node
     if isinstance(node, Apply):
         if all(isinstance(each.expression, Constant) for each in operands):
@@ -74,12 +78,33 @@ def _shown(bound: int) -> str:
     return f"{sign}2**{abs(bound).bit_length() - 1} and more"
 
 
-def _range(node: Apply | Read, operands: Sequence[Term]) -> Range | None:
+def _advice(operands: Sequence[Term]) -> str:
+    """How to bound an operand that may be any integer: one that was rounded, of an input."""
+    anything = next((each.expression.span for each in operands if each.range == INT64), None)
+    return "" if anything is None else f"bound what an input decides: `clamp({anything.text}, -1000, 1000)`"
+
+
+def _range(node: Apply | Read, operands: Sequence[Term]) -> Reach:
+    if isinstance(node, Apply):
+        return apply_reach(node, tuple(each.range for each in operands))
     if node.type is not Type.INT:
         return None
-    if isinstance(node, Read):
-        return ENTRY_NUMBERS if node.sparse else INT32
-    return operator_range(node.op, tuple(each.range or Range(0, 1) for each in operands))
+    return ENTRY_NUMBERS if node.sparse else INT32
+
+
+def _may_round(frame: Frame, op: Op, term: Term) -> bool:
+    """Whether what is rounded stays within 64 bits, unless an input decides it; reported if not."""
+    if not isinstance(term.range, Interval):
+        return True
+    low, high = float(term.range.low), float(term.range.high)
+    span, function = term.expression.span, OPERATORS[op].function
+    if not (isfinite(low) and isfinite(high)):
+        frame.add(RoundsUnbounded(span=span, function=function))
+        return False
+    if low < -(2.0**63) or high >= 2.0**63:
+        frame.add(Overflow(span=span, low=_shown(int(low)), high=_shown(int(high))))
+        return False
+    return True
 
 
 def _fold(frame: Frame, span: Span, node: Apply) -> Term | Bad:

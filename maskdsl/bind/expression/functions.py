@@ -17,7 +17,7 @@ from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.pools import dot
 from maskdsl.ir.declared.sequences import Along, Shuffled
 from maskdsl.ir.expressions import Side
-from maskdsl.ir.ops import CALLED, OPERATORS, Op, Type
+from maskdsl.ir.ops import CALLED, OPERATORS, ROUNDINGS, Op, Type
 from maskdsl.syntax import tree
 
 _MOST_ARGUMENTS = 64
@@ -39,7 +39,8 @@ def _fixed(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     if given is None:
         return BAD
     operands = [elaborate(given[name], frame) for name in names]
-    if op is Op.TO_FLOAT and isinstance(operands[0], Term) and operands[0].type is Type.FLOAT:
+    already = {Op.TO_FLOAT: Type.FLOAT, **dict.fromkeys(ROUNDINGS, Type.INT)}.get(op)
+    if isinstance(operands[0], Term) and operands[0].type is already:
         return operands[0]
     return operate(frame, op, call.span, *operands)
 

@@ -96,7 +96,7 @@ def with_coordinate(statement: tree.CoordinateStatement, frame: Frame, elaborate
         definition = CoordinateDefinition(
             name, Type.INT, ((space.name, _source(value.expression, declared)),), span=statement.span
         )
-        assert value.range is not None
+        assert isinstance(value.range, Range)
         before = declared.side(side)
         if before.sequence.has(space, name):
             kind = f"tokens of `{space.name}` already have a coordinate of this name"

@@ -1,7 +1,7 @@
 """IR expressions to torch, as the statements of a generated function. Imports `ir` and `plan`.
 
-Integers are int64 tensors. Relations compute floats in float64; scores compute in the type of `s` and compare in
-float64.
+Integers are int64 tensors. Relations compute floats in float64; scores compute in the type of `s`, and in float64 what
+they compare, as it is, and what they round to integers.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ from maskdsl.emit.plan import unused
 from maskdsl.emit.statement_printer import AND, ATOM, COMPARISON, INFIX, SUM, UNARY, Printer, literal
 from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import Apply, Batch, Constant, Coordinate, Expression, Head, InSpace, Read, Score, Side
-from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, ROUNDINGS, Op, Type
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
 _LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
@@ -33,9 +33,12 @@ class TorchPrinter(Printer):
         self.coordinates = coordinates
         self.inputs = inputs
         self.sequences = sequences
-        self.cast = ".double()" if relation else ".to(s.dtype)"
-        self.double = relation
-        super().__init__({*taken, *inputs.values(), "s", "head", "batch", "torch", "result"})
+        super().__init__({*taken, *inputs.values(), "s", "head", "batch", "torch", "result"}, relation)
+
+    @property
+    def cast(self) -> str:
+        """The call that gives a tensor the type of floats."""
+        return ".double()" if self.double else ".to(s.dtype)"
 
     def filled(self, value: Constant) -> str:
         """The text of a score that is the same for all pairs."""
@@ -57,7 +60,7 @@ class TorchPrinter(Printer):
             case Batch():
                 return "batch", ATOM
             case Score():
-                return "s", ATOM
+                return "s.double()" if self.double else "s", ATOM
             case Read(name, indices, kind):
                 arguments = ", ".join([self.inputs[name], *(self.operand(index, COMPARISON) for index in indices)])
                 function = "find_entry" if expression.sparse else "read_open" if expression.open else "read"
@@ -93,6 +96,9 @@ class TorchPrinter(Printer):
         if op is Op.TO_FLOAT:
             return self.operand(arguments[0], ATOM) + self.cast, ATOM
         function = OPERATORS[op].torch
+        if op in ROUNDINGS:
+            with self.in_float64():
+                return f"integers({self.operand(arguments[0], ATOM)}{function}())", ATOM
         if function.startswith("."):
             return f"{self.operand(arguments[0], ATOM)}{function}()", ATOM
         if op in (Op.MINIMUM, Op.MAXIMUM) and any(isinstance(each, Constant) for each in arguments):

@@ -2,7 +2,7 @@
 
 Integers have 32 bits unless static ranges say that they need 64. Triton's `//` and `%` round toward zero, so they print
 Python's only for operands that are never negative. Relations compute floats in float64; scores compute in the type of
-`s` and compare in float64.
+`s`, and in float64 what they compare, as it is, and what they round to integers.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -31,11 +31,11 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.facts.ranges import INT32, Range, expression_range
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.ops import COMPARISONS, OPERATORS, TRITON_HELPERS, Op, Type
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, ROUNDINGS, TRITON_HELPERS, Op, Type
 from maskdsl.ir.values.fixed_random import WORD, random_state
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-HELPERS = ("join_sink", "find_entry", "inside", "power", "mix", *TRITON_HELPERS)
+HELPERS = ("join_sink", "find_entry", "inside", "power", "mix", "as_integers", *TRITON_HELPERS)
 """Functions of `codegen/triton_functions.py` that kernels call."""
 _LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for bases -1, 0 and 1, where the exponent's parity decides."""
@@ -68,7 +68,7 @@ class TritonPrinter(Printer):
         offsets: Mapping[Expression, str] | None = None,
         prefix: str = "",
     ) -> None:
-        super().__init__(taken, prefix)
+        super().__init__(taken, relation, prefix)
         self.mask = mask
         self.leaf = leaf
         self.coordinates = coordinates
@@ -76,10 +76,13 @@ class TritonPrinter(Printer):
         self.inputs = inputs
         self.axes = axes
         self.offsets = offsets or {}
-        self.double = relation
         self.ranges: dict[Expression, Range] = {}
         self.wide: dict[Expression, bool] = {}
-        self.float = "tl.float64" if relation else "s.dtype"
+
+    @property
+    def float_type(self) -> str:
+        """The type of floats."""
+        return "tl.float64" if self.double else "s.dtype"
 
     def range(self, expression: Expression) -> Range:
         if expression not in self.ranges:
@@ -92,7 +95,7 @@ class TritonPrinter(Printer):
                 return self.constant(value)
             case Coordinate(side, name, kind):
                 text = self.coordinates(side, name)
-                return f"{text}.to({self.float})" if kind is Type.FLOAT else text, ATOM
+                return f"{text}.to({self.float_type})" if kind is Type.FLOAT else text, ATOM
             case InSpace(side, space):
                 return self.membership(side, space)
             case Head():
@@ -100,7 +103,7 @@ class TritonPrinter(Printer):
             case Batch():
                 return "batch", ATOM
             case Score():
-                return "s", ATOM
+                return "s.to(tl.float64)" if self.double else "s", ATOM
             case Read():
                 return self.name(expression, self.read(expression)), ATOM
             case Apply(op, arguments):
@@ -125,7 +128,7 @@ class TritonPrinter(Printer):
     def argument(self, expression: Expression) -> str:
         """The argument of a function: a float constant is typed, as Triton would make it float32."""
         if isinstance(expression, Constant) and expression.type is Type.FLOAT:
-            return f"tl.full([], {self.operand(expression, OR)}, {self.float})"
+            return f"tl.full([], {self.operand(expression, OR)}, {self.float_type})"
         return self.operand(expression, COMPARISON)
 
     def membership(self, side: Side, space: str) -> tuple[str, int]:
@@ -157,6 +160,8 @@ class TritonPrinter(Printer):
             return f"({' & '.join(self.operand(each, SUM) for each in arguments)}) != 0", COMPARISON
         if op is Op.TO_FLOAT:
             return self.to_float(*arguments), ATOM
+        if op in ROUNDINGS:
+            return self.rounded(expression), ATOM
         integers = expression.type is Type.INT  # may need widening
         texts = (
             self.operands(expression, arguments, [COMPARISON] * len(arguments))
@@ -167,13 +172,19 @@ class TritonPrinter(Printer):
 
     def to_float(self, expression: Expression) -> str:
         if not reads(expression).coordinates:
-            return f"({self.operand(expression, SUM)}{_ONE_BY_ONE}).to({self.float})"
-        return f"{self.operand(expression, ATOM)}.to({self.float})"
+            return f"({self.operand(expression, SUM)}{_ONE_BY_ONE}).to({self.float_type})"
+        return f"{self.operand(expression, ATOM)}.to({self.float_type})"
 
     def in_double(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
             return self.operand(expression, OR)
         return f"{self.operand(expression, ATOM)}.to(tl.float64)"
+
+    def rounded(self, expression: Apply) -> str:
+        """An integer of a float. Where ranges do not tell that it fits, it is held within 64 bits."""
+        with self.in_float64():
+            text = f"{OPERATORS[expression.op].triton}({self.argument(expression.arguments[0])})"
+        return f"as_integers({text})" if self.is_wide(expression) else f"{text}.to(tl.int32)"
 
     def operands(self, expression: Apply, arguments: tuple[Expression, ...], tightness: Iterable[int]) -> list[str]:
         """The texts of operands. Where the result needs more bits than any operand, the first variable is widened."""
@@ -307,9 +318,9 @@ class TritonPrinter(Printer):
             case Type.BOOL:
                 return f"tl.load({address}) != 0"
             case Type.FLOAT if not reads(expression).coordinates:
-                return f"tl.load({address}{_ONE_BY_ONE}).to({self.float})"
+                return f"tl.load({address}{_ONE_BY_ONE}).to({self.float_type})"
             case Type.FLOAT:
-                return f"tl.load({address}).to({self.float})"
+                return f"tl.load({address}).to({self.float_type})"
             case Type.INT:
                 return f"tl.load({address})"
 

@@ -2,7 +2,7 @@
 
 The bounds of leaves give those of every expression. A boolean has two bounds: whether it is certain (true for all
 pairs) and whether it is possible (true for some pair). Bounds are sound and may be loose;
-`analysis/tiles/intervals.py` computes tighter ones on arrays. A float comparison with NaN is possible and not certain.
+`ir/facts/intervals.py` computes tighter ones on arrays. A float comparison with NaN is possible and not certain.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from maskdsl.ir.expressions import (
     Score,
     apply,
 )
-from maskdsl.ir.facts.ranges import Range, expression_range
-from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.facts.ranges import INT64, Range, expression_range
+from maskdsl.ir.ops import ROUNDINGS, Op, Type
 from maskdsl.ir.simplify import simplify
 
 
@@ -111,7 +111,17 @@ class Bounder:
             return Bounds(point, point)
         if expression.type is Type.FLOAT:
             return _real(op, operands) or ANYTHING[Type.FLOAT]
+        if op in ROUNDINGS:
+            return self.rounded(expression, operands[0])
         return _number(op, operands) or self.anything(expression)
+
+    def rounded(self, expression: Apply, operand: Bounds) -> Bounds:
+        """Bounds of an integer of a float: no wider than its static range, as arithmetic stays within 64 bits there."""
+        low, high = (apply(expression.op, each) for each in operand)
+        least, greatest = self.anything(expression)
+        if expression_range(expression, self.ranges) == INT64:
+            return Bounds(low, high)
+        return Bounds(apply(Op.MAXIMUM, low, least), apply(Op.MINIMUM, high, greatest))
 
     def boolean(self, op: Op, operands: tuple[Bounds, ...], kind: Type) -> Bounds | None:
         """Bounds of an operator with a boolean result and operands of a type; None if there are no better than any."""
@@ -167,7 +177,7 @@ def _selection(condition: Bounds, then: Bounds, otherwise: Bounds) -> Bounds:
 def _number(op: Op, operands: tuple[Bounds, ...]) -> Bounds | None:
     """Bounds of an operator with an integer result; None if the static range is the best bound.
 
-    `//` and `%` have the same rules on arrays in `analysis/tiles/intervals.py` and on Python integers in
+    `//` and `%` have the same rules on arrays in `ir/facts/intervals.py` and on Python integers in
     `ir/facts/ranges.py`: change all three together.
     """
     match op, operands:

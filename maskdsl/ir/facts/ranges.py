@@ -1,4 +1,4 @@
-"""Static ranges of integer expressions, on Python integers of any size.
+"""Static ranges of integer expressions, on Python integers of any size, and of floats that no input decides.
 
 `bind` proves with them that no value leaves 64 bits and no divisor is zero; printers choose integer widths by them.
 """
@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from itertools import product
 from typing import NamedTuple, assert_never
+
+import numpy as np
 
 from maskdsl.ir.declared.sequences import Along, Computed, Given, Sequence, Shuffled, Space
 from maskdsl.ir.expressions import (
@@ -23,8 +25,10 @@ from maskdsl.ir.expressions import (
     Side,
     folded,
 )
+from maskdsl.ir.facts.intervals import Interval, interval_of, point
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.numpy_operators import constant_array
+from maskdsl.ir.ops import ROUNDINGS, Op, Type
 
 
 class Range(NamedTuple):
@@ -49,10 +53,57 @@ _LARGEST_EXPONENT = 64
 """A larger power of a number other than 0, 1 and -1 leaves 64 bits."""
 
 
+Reach = Range | Interval | None
+"""The range of an integer, or of a float that no input decides; None of other floats and of booleans."""
+_EITHER = Interval(np.asarray(False), np.asarray(True))
+
+
+def constant_reach(constant: Constant) -> Reach:
+    """The one value of a number."""
+    match constant.value:
+        case bool():
+            return None
+        case int(value):
+            return Range(value, value)
+        case _:
+            return point(constant_array(constant))
+
+
+def apply_reach(node: Apply, operands: tuple[Reach, ...]) -> Reach:
+    """The range of an operator, given those of its operands."""
+    match node.type:
+        case Type.BOOL:
+            return None
+        case Type.INT if node.op in ROUNDINGS:
+            return _rounded(node.op, operands[0])
+        case Type.INT:
+            return operator_range(node.op, tuple(each if isinstance(each, Range) else Range(0, 1) for each in operands))
+        case Type.FLOAT:
+            intervals = [
+                _EITHER if each.type is Type.BOOL else _interval(reach)
+                for each, reach in zip(node.arguments, operands, strict=True)
+            ]
+            known = [each for each in intervals if each is not None]
+            with np.errstate(all="ignore"):
+                return interval_of(node.op, *known) if len(known) == len(intervals) else None
+
+
+def _interval(reach: Reach) -> Interval | None:
+    return Interval(np.asarray(reach.low), np.asarray(reach.high)) if isinstance(reach, Range) else reach
+
+
+def _rounded(op: Op, operand: Reach) -> Range:
+    """Any integer of 64 bits, if an input decides what is rounded."""
+    if not isinstance(operand, Interval):
+        return INT64
+    result = interval_of(op, operand)
+    return Range(int(result.low), int(result.high))
+
+
 def operator_range(op: Op, operands: tuple[Range, ...]) -> Range:
     """The range of an operator with an integer result, given those of its operands. Divisors are taken not to be zero.
 
-    `//` and `%` have the same rules on arrays in `analysis/tiles/intervals.py` and as expressions in
+    `//` and `%` have the same rules on arrays in `ir/facts/intervals.py` and as expressions in
     `ir/facts/bounds.py`: change all three together.
     """
     match op, operands:
@@ -122,14 +173,14 @@ def _log2(x: int) -> int:
 def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> Range:
     """The range of an integer expression, given those of its leaves. Divisors are taken not to be zero."""
 
-    def node_range(node: Expression, operands: tuple[Range, ...]) -> Range:
-        if node.type is not Type.INT:
-            return Range(0, 0)
+    def reach(node: Expression, operands: tuple[Reach, ...]) -> Reach:
         match node:
-            case Constant(value=value):
-                return Range(int(value), int(value))
-            case Apply(op=op):
-                return operator_range(op, operands)
+            case Constant():
+                return constant_reach(node)
+            case Apply():
+                return apply_reach(node, operands)
+            case _ if node.type is not Type.INT:
+                return None
             case Read(sparse=is_sparse):
                 return ENTRY_NUMBERS if is_sparse else INT32
             case Coordinate() | InSpace() | Head() | Batch() | Score():
@@ -137,7 +188,8 @@ def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> R
             case _:
                 assert_never(node)
 
-    return folded(expression, node_range)
+    result = folded(expression, reach)
+    return result if isinstance(result, Range) else Range(0, 0)
 
 
 def mask_leaf(mask: MaskIR) -> Callable[[Leaf], Range]:

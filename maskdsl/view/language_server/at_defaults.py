@@ -84,7 +84,7 @@ def _text(values: Sequence[Value]) -> str | None:
             return str(first.constant)
         case Term(range=Range() as reach):
             for each in values[1:]:
-                if isinstance(each, Term) and each.range is not None:
+                if isinstance(each, Term) and isinstance(each.range, Range):
                     reach = reach.joined(each.range)
             return f"an integer, {reach.low:,} to {reach.high:,}"
         case Term():

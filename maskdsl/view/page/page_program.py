@@ -14,7 +14,7 @@ from maskdsl.ir.expressions import (
     Score,
     Side,
 )
-from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, INT32, Range, mask_leaf, operator_range
+from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, INT32, Range, Reach, apply_reach, constant_reach, mask_leaf
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Type
 
@@ -34,7 +34,7 @@ class Code:
         self.mask = mask
         self.instructions: list[Instruction] = []
         self.known: dict[Expression, int] = {}
-        self.ranges: list[Range] = []
+        self.ranges: list[Reach] = []
         self.leaf = mask_leaf(mask)
 
     def add(self, expression: Expression) -> int:
@@ -42,7 +42,7 @@ class Code:
         if expression not in self.known:
             instruction = self.instruction(expression)
             reach = self.reach(expression, instruction.get("args", ()))
-            if reach.low not in _EXACT or reach.high not in _EXACT:
+            if isinstance(reach, Range) and (reach.low not in _EXACT or reach.high not in _EXACT):
                 instruction["wide"] = True
             self.known[expression] = len(self.instructions)
             self.instructions.append(instruction)
@@ -82,15 +82,15 @@ class Code:
         }
         return offsets.get(name, (0, 0))
 
-    def reach(self, expression: Expression, operands: list[int]) -> Range:
-        """The range of an integer expression; 0 to 1 for others."""
-        if expression.type is not Type.INT:
-            return Range(0, 1)
+    def reach(self, expression: Expression, operands: list[int]) -> Reach:
+        """The range of an expression, from those of its operands."""
         match expression:
-            case Constant(value=value):
-                return Range(int(value), int(value))
-            case Apply(op=op):
-                return operator_range(op, tuple(self.ranges[number] for number in operands))
+            case Constant():
+                return constant_reach(expression)
+            case Apply():
+                return apply_reach(expression, tuple(self.ranges[number] for number in operands))
+            case _ if expression.type is not Type.INT:
+                return None
             case Read(sparse=is_sparse):
                 return ENTRY_NUMBERS if is_sparse else INT32
             case Batch():

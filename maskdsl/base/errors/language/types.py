@@ -68,9 +68,20 @@ class Overflow(Diagnostic):
     code = "E240"
     message = "the result may not fit into 64 bits"
     label = "from {low} to {high}"
+    help = "{advice}"
 
     low: str
     high: str
+    advice: str = ""
+
+
+class RoundsUnbounded(Diagnostic):
+    code = "E313"
+    message = "what `{function}` rounds must be a finite number"
+    label = "infinite or not a number for some tokens"
+    help = "bound it: divide by `max(x, 1)`, or write `clamp(x, low, high)`"
+
+    function: str
 
 
 class UnknownType(Diagnostic):

@@ -77,9 +77,9 @@ class Evaluator {
   }
 
   stepWide(each, result, operands, count) {
-    const operate = WIDE[each.op];
+    const operate = WIDE[each.op], asNeeded = each.float ? (x) => x : BigInt;
     for (let i = 0; i < count; i++) {
-      const value = operate(...operands.map((operand) => (typeof operand[i] === "bigint" ? operand[i] : BigInt(operand[i]))));
+      const value = operate(...operands.map((operand) => asNeeded(operand[i])));
       result[i] = each.wide ? value : Number(value);
     }
   }

@@ -23,6 +23,18 @@ function power(base, exponent, isFloat) {
   return result;
 }
 
+/** The nearest integer; of two, the even one. */
+function roundToEven(x) {
+  const floor = Math.floor(x), rest = x - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
+}
+
+/** The nearest BigInt of 64 bits; 0 for NaN. */
+function nearest(whole) {
+  if (whole !== whole) return 0n;
+  return whole >= 2 ** 63 ? 2n ** 63n - 1n : whole < -(2 ** 63) ? -(2n ** 63n) : BigInt(whole);
+}
+
 /** For numbers or BigInts that are not negative. */
 function commonDivisor(a, b) {
   while (b) [a, b] = [b, a % b];
@@ -53,6 +65,9 @@ const OPERATORS = {
     for (let i = 0; i < n; i++) r[i] = (a[i] & b[i]) !== 0 || (high(a[i]) & high(b[i])) !== 0 ? 1 : 0;
   },
   greatest_common_divisor(r, n, a, b) { for (let i = 0; i < n; i++) r[i] = commonDivisor(Math.abs(a[i]), Math.abs(b[i])); },
+  floor(r, n, a) { for (let i = 0; i < n; i++) r[i] = Math.floor(a[i]); },
+  round_to_even(r, n, a) { for (let i = 0; i < n; i++) r[i] = roundToEven(a[i]); },
+  truncate(r, n, a) { for (let i = 0; i < n; i++) r[i] = Math.trunc(a[i]); },
   to_float(r, n, a) { r.set(a.subarray(0, n)); },
   square_root(r, n, a) { for (let i = 0; i < n; i++) r[i] = Math.sqrt(a[i]); },
   exponential(r, n, a) { for (let i = 0; i < n; i++) r[i] = Math.exp(a[i]); },
@@ -94,7 +109,7 @@ const floorModulo = (a, b) => {
   return rest !== 0n && rest < 0n !== b < 0n ? rest + b : rest;
 };
 
-/** The operators on single BigInts. Comparisons give booleans, and `to_float` a number. */
+/** The operators on single BigInts. Comparisons give booleans, `to_float` a number; roundings take numbers. */
 const WIDE = {
   add: (a, b) => a + b,
   subtract: (a, b) => a - b,
@@ -115,5 +130,8 @@ const WIDE = {
   is_power_of_two: (a) => a > 0n && (a & (a - 1n)) === 0n,
   share_bit: (a, b) => (a & b) !== 0n,
   greatest_common_divisor: (a, b) => commonDivisor(WIDE.absolute(a), WIDE.absolute(b)),
+  floor: (a) => nearest(Math.floor(a)),
+  round_to_even: (a) => nearest(roundToEven(a)),
+  truncate: (a) => nearest(Math.trunc(a)),
   to_float: (a) => Number(a),
 };

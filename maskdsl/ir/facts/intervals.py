@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from maskdsl.base.records import dataclass
 from maskdsl.ir.numpy_operators import apply_operator
-from maskdsl.ir.ops import Op
+from maskdsl.ir.ops import ROUNDINGS, Op
 
 Array = NDArray[Any]
 
@@ -205,6 +205,14 @@ def _rising_roughly(op: Op) -> Rule:
     return lambda a: _widen(_rising(op)(a))
 
 
+def _rounding(op: Op) -> Rule:
+    """The rule of a rounding to integers: of any value, any integer of 64 bits."""
+    return lambda a: Interval(
+        apply_operator(op, np.where(np.isnan(a.low), -np.inf, a.low)),
+        apply_operator(op, np.where(np.isnan(a.high), np.inf, a.high)),
+    )
+
+
 def _square_root(a: Interval) -> Interval:
     return spoil(_rising(Op.SQUARE_ROOT)(a), a.low < 0)
 
@@ -346,6 +354,7 @@ RULES: dict[Op, Rule] = {
     Op.SHARE_BIT: _share_bit,
     Op.GREATEST_COMMON_DIVISOR: _greatest_common_divisor,
     Op.RANDOM: _random,
+    **{op: _rounding(op) for op in ROUNDINGS},
     Op.TO_FLOAT: _rising(Op.TO_FLOAT),
     Op.SQUARE_ROOT: _square_root,
     Op.EXPONENTIAL: _rising_roughly(Op.EXPONENTIAL),
