@@ -77,8 +77,8 @@ class Computes(Row):
         def leaf(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
 
-        q = leaf(self.batch, self.heads, mask.query_length, self.dim)
-        k, v = (leaf(self.batch, self.key_heads or self.heads, mask.key_length, self.dim) for _ in "kv")
+        q = leaf(self.batch, self.heads, mask.given_query_length, self.dim)
+        k, v = (leaf(self.batch, self.key_heads or self.heads, mask.given_key_length, self.dim) for _ in "kv")
         inputs = {name: each if isinstance(each, Tensor) else leaf(*each) for name, each in self.inputs.items()}
         leaves = {"q": q, "k": k, "v": v} | {name: each for name, each in inputs.items() if each.requires_grad}
         results = []

@@ -65,13 +65,6 @@ def neighbors(position: int, length: int, kernel: int, dilation: int, stride: in
     return set(group[start : start + kernel])
 
 
-def neighbors_causal(position: int, length: int, kernel: int, dilation: int, stride: int) -> set[int]:
-    group = [each for each in range(length) if each % dilation == position % dilation]
-    own = group.index(position)
-    leader = min(own // stride * stride + stride - 1, len(group) - 1)
-    return {each for at, each in enumerate(group) if at <= own and leader - at < kernel}
-
-
 def grid_neighborhood(
     lengths: tuple[int, ...], kernel: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]
 ) -> Rule:
@@ -85,66 +78,9 @@ def grid_neighborhood(
     )
 
 
-def na1(n: int, kernel: int, dilation: int, stride: int) -> Rule:
-    return grid_neighborhood((n,), (kernel,), (dilation,), (stride,))
-
-
-def na1_causal(n: int, kernel: int, dilation: int, stride: int) -> Rule:
-    return lambda head, q, k: k in neighbors_causal(q, n, kernel, dilation, stride)
-
-
-def na2(h: int, w: int, kernel: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]) -> Rule:
-    return grid_neighborhood((h, w), kernel, dilation, stride)
-
-
-def na3(t: int, h: int, w: int, kernel: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]) -> Rule:
-    return grid_neighborhood((t, h, w), kernel, dilation, stride)
-
-
-def na3_causal(t: int, h: int, w: int, kernel: tuple[int, ...]) -> Rule:
-    positions = cells(t, h, w)
-
-    def allowed(head: int, q: int, k: int) -> bool:
-        (qt, qy, qx), (kt, ky, kx) = positions[q], positions[k]
-        return (
-            kt in neighbors_causal(qt, t, kernel[0], 1, 1)
-            and ky in neighbors(qy, h, kernel[1], 1, 1)
-            and kx in neighbors(qx, w, kernel[2], 1, 1)
-        )
-
-    return allowed
-
-
-def swin(h: int, w: int, size: int, shift: int) -> Rule:
-    """Roll, cut into windows, and keep apart what the roll brought together: nine regions, as the released code has it
-    for lengths that windows divide.
-    """
-    positions = cells(h, w)
-
-    def window_and_region(position: int, length: int) -> tuple[int, bool]:
-        rolled = [*range(shift, length), *range(shift)].index(position)
-        return rolled // size, rolled >= length - shift
-
-    def allowed(head: int, q: int, k: int) -> bool:
-        (qy, qx), (ky, kx) = positions[q], positions[k]
-        return window_and_region(qy, h) == window_and_region(ky, h) and window_and_region(qx, w) == window_and_region(
-            kx, w
-        )
-
-    return allowed
-
-
 def maxvit_block(h: int, w: int, size: int) -> Rule:
     positions = cells(h, w)
     return lambda head, q, k: all(a // size == b // size for a, b in zip(positions[q], positions[k], strict=True))
-
-
-def maxvit_grid(h: int, w: int, size: int) -> Rule:
-    positions = cells(h, w)
-    steps = (h // size, w // size)
-    return lambda head, q, k: all(
-        a % step == b % step for a, b, step in zip(positions[q], positions[k], steps, strict=True)
-    )
 
 
 def clear(text: int, h: int, w: int, radius: int) -> Rule:
@@ -318,73 +254,6 @@ def together(q: int, k: int, parts: list[list[int]]) -> bool:
     return any(q in part and k in part for part in parts)
 
 
-def style_swin(heads: int, h: int, w: int, size: int) -> Rule:
-    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
-        if head < heads // 2:
-            return all(together(a, b, windows(size, n)) for a, b, n in zip(q, k, (h, w), strict=True))
-        shift = size // 2
-        border = all((a < shift) == (b < shift) for a, b in zip(q, k, strict=True))
-        return border and all(together(a, b, windows(size, n, shift)) for a, b, n in zip(q, k, (h, w), strict=True))
-
-    return on_grid(h, w)(rule)
-
-
-def crossformer_short(h: int, w: int, group: int) -> Rule:
-    return maxvit_block(h, w, group)
-
-
-def crossformer_long(h: int, w: int, interval: int) -> Rule:
-    return on_grid(h, w)(lambda head, q, k: all(a % interval == b % interval for a, b in zip(q, k, strict=True)))
-
-
-def grown(h: int, w: int, size: int, before: int, behind: int) -> Rule:
-    """The keys of the query's window and some around it on every side."""
-
-    def near(a: int, b: int) -> bool:
-        return b in range(a - a % size - before, a - a % size + size + behind)
-
-    return on_grid(h, w)(lambda head, q, k: all(map(near, q, k)))
-
-
-def halonet(h: int, w: int, block: int, halo: int) -> Rule:
-    return grown(h, w, block, halo, halo)
-
-
-def hat(h: int, w: int, size: int, overlap: int) -> Rule:
-    more = int(size * (overlap / 2))
-    return grown(h, w, size, more // 2, more - more // 2)
-
-
-def varying_window(h: int, w: int, size: int, ratio: int) -> Rule:
-    more = ratio * size - size
-    return grown(h, w, size, more // 2, more - more // 2)
-
-
-def dformer_local(t: int, h: int, w: int, size: int) -> Rule:
-    return on_grid(t, h, w)(
-        lambda head, q, k: all(together(a, b, windows(size, 99)) for a, b in zip(q, k, strict=True))
-    )
-
-
-def dformer_global(t: int, h: int, w: int, size: int) -> Rule:
-    steps = [max(n // size, 1) for n in (t, h, w)]
-    return on_grid(t, h, w)(lambda head, q, k: all((a - b) % n == 0 for a, b, n in zip(q, k, steps, strict=True)))
-
-
-def condaformer(t: int, h: int, w: int, size: int) -> Rule:
-    near = dformer_local(t, h, w, size)
-    positions = cells(t, h, w)
-    return lambda head, q, k: near(head, q, k) and any(map(int.__eq__, positions[q], positions[k]))
-
-
-def favit(heads: int, h: int, w: int, size: int, levels: int) -> Rule:
-    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
-        step = [1, 2, 4, 8][head * levels // heads]
-        return all((a - b) % step == 0 and together(a, b, windows(size * step, 99)) for a, b in zip(q, k, strict=True))
-
-    return on_grid(h, w)(rule)
-
-
 def axial(h: int, w: int) -> Rule:
     return on_grid(h, w)(lambda head, q, k: q[0] == k[0] or q[1] == k[1])
 
@@ -501,29 +370,12 @@ def core_context(n: int, group: int, size: int) -> Rule:
     return allowed
 
 
-def hilo(heads: int, h: int, w: int, size: int, high_heads: int) -> Rule:
-    windows = maxvit_block(h, w, size)
-
-    def allowed(head: int, q: int, k: int) -> bool:
-        is_pooled = k >= h * w
-        if head < high_heads:
-            return not is_pooled and windows(head, q, k)
-        return is_pooled
-
-    return allowed
-
-
 def ultragen(heads: int, h: int, w: int, size: int, ratio: int) -> Rule:
     def window(head: int, token: int) -> tuple[int, int]:
         shift = size // 2 if head % 2 else 0
         return (token // w - shift) // size, (token % w - shift) // size
 
     return lambda head, q, k: k >= h * w or window(head, q) == window(head, k)
-
-
-def gcvit_global(h: int, w: int, size: int) -> Rule:
-    summary, image = cells(-(-h // size) * size, -(-w // size) * size), cells(h, w)
-    return lambda head, q, k: boxes_of(summary[q], size) == boxes_of(image[k], size)
 
 
 def near_boxes(box: tuple[int, ...], position: tuple[int, ...], size: int) -> bool:

@@ -76,7 +76,7 @@ def test_long_maps_are_judged_by_some_of_their_rows(kernel):
     ("file", "pattern"),
     [
         ("vision/cswin", "cswin"),
-        ("vision/favit", "favit"),
+        ("vision/condaformer", "planes"),
         pytest.param("vision/dformer", "global", marks=pytest.mark.long),
         ("vision/ultragen", "ultragen"),
         ("vision/neighborhood", "na3"),

@@ -19,7 +19,7 @@ CASES = [
     ("language/s2", "s2", {"n": 200, "block": 8, "local": 2, "stride": 4}, 4),
     ("vision/cswin", "cswin", {"h": 14, "w": 13, "stripe": 3}, 2),
     ("vision/style_swin", "style_swin", {"h": 14, "w": 13, "size": 4}, 2),
-    ("vision/favit", "favit", {"h": 14, "w": 13, "size": 2, "levels": 3}, 3),
+    ("vision/condaformer", "planes", {"t": 3, "h": 7, "w": 9, "size": 3}, 3),
     ("video/paro", "paro", {"t": 3, "h": 7, "w": 9, "size": 20}, 6),
     ("video/spatial_temporal", "temporal", {"t": 3, "h": 7, "w": 9, "width": 4}, 1),
 ]

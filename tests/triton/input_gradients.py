@@ -22,7 +22,9 @@ from tests.triton.interpreted import poisoned
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = Path(__file__).with_name("inputs.attn")
-SMALL = {"n": 41, "h": 8, "w": 8, "size": 4, "drafts": 9}
+SMALL = {"n": 41, "t": 2, "h": 8, "w": 8, "size": 4, "drafts": 9}
+SMALLER = {"outlook": {"h": 4, "w": 4, "size": 2}, "planes": {"h": 4, "w": 4, "size": 2}}
+"""Of patterns by name, in place of these."""
 TABLES = ("relative", "chained", "hidden")
 """Patterns with gradients that several programs add to."""
 ROOM = {torch.float32: 2e-4, torch.float16: 1e-2}
@@ -35,7 +37,8 @@ def masks() -> Iterator[maskdsl.Mask]:
         yield pattern.bind(heads=4)
     for file in sorted(EXAMPLES.rglob("*.attn")):
         for pattern in maskdsl.load(file).values():
-            mask = pattern.bind(heads=4, **{name: SMALL[name] for name in pattern.parameters if name in SMALL})
+            small = SMALL | SMALLER.get(pattern.name, {})
+            mask = pattern.bind(heads=4, **{name: small[name] for name in pattern.parameters if name in small})
             deciding = relation_inputs(mask.ir)
             if any(each.type is Type.FLOAT and each.name not in deciding for each in mask.ir.given):
                 yield mask
@@ -51,7 +54,8 @@ class Problem:
         shapes = [(mask.heads, mask.query_length, 16), *[(key_heads, mask.given_key_length, 16)] * 2]
         self.q, self.k, self.v = (random.normal(size=(batch, *shape)) for shape in shapes)
         self.toward = random.normal(size=self.q.shape)
-        self.toward_lse = random.normal(size=self.q.shape[:3])
+        rows = (batch, len(mask.branches), *self.q.shape[1:3]) if mask.branches else self.q.shape[:3]
+        self.toward_lse = random.normal(size=rows)
         self.floats = [name for name, value in self.inputs.items() if value.dtype.kind == "f"]
         if (
             mask.ir.weight is not None or mask.ir.factor is not None
