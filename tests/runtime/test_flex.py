@@ -62,7 +62,7 @@ def test_random_patterns(seed):
     mask, layout = bound(seed), ["declared", "ordered"][seed % 2]
     attention, inputs = mask.compile("reference"), inputs_of(mask, 2)
     if mask.ir.weight is not None or mask.ir.factor is not None:
-        with pytest.raises(maskdsl.AttnError, match="E602"):
+        with pytest.raises(maskdsl.AttnError, match="E602" if mask.ir.weight is not None else "E604"):
             attention.to_flex(layout=layout, **inputs)
         return
     parts = attention.to_flex(block=(16, 16), layout=layout, batch=2, **inputs)
@@ -140,13 +140,73 @@ def test_positions_of_the_ordered_layout():
 
 POOLED = "pattern p(n = 64) { space a[n] space b = mean(a, 8) queries a keys b attend all -> all }"
 SUNK = "pattern p(n = 64) { space a[n] attend causal sink 0.0 }"
+GATED = "pattern p(n = 64) { space a[n] input gate: float[heads] attend causal weight gate[head] }"
+WEIGHED = "pattern p(n = 64) { space a[n] attend causal weight 0.5 if q == k else 1.0 }"
+SIGMOID = "pattern p(n = 64) { space a[n] attend causal score sigmoid(s) normalize none }"
+DRAWN = "pattern p(n = 64) { space a[n] coord c = i // 8 route r = draw(2, 7) where q.c != k.c attend r }"
 ROUTED = "pattern p(n = 64) { space a[n] coord c = i // 8 route r = topk(2, dot(q, mean(k by c))) attend r }"
 
 
-@pytest.mark.parametrize(("text", "code"), [(POOLED, "E601"), (ROUTED, "E603"), (SUNK, "E496")])
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (POOLED, "E601"),
+        (WEIGHED, "E602"),
+        (ROUTED, "E603"),
+        (DRAWN, "E603"),
+        (GATED, "E604"),
+        (SUNK, "E605"),
+        (SIGMOID, "E496"),
+    ],
+)
 def test_what_it_cannot_express(text, code):
     with pytest.raises(maskdsl.AttnError, match=code):
         maskdsl.parse(text)["p"].bind().compile().to_flex()
+
+
+BRANCHED = """
+pattern whole(n = 40) {
+    space tokens[n]
+    input slope: float[heads]
+    branch near { attend window(9) }
+    branch past { attend causal  score s - slope[head] * (q - k) }
+}
+pattern finished(n = 40) {
+    space tokens[n]
+    input logit: float[heads]
+    input gate: float[heads]
+    attend window(9)
+    sink logit[head]
+    weight gate[head]
+}
+pattern plain(n = 40) { space tokens[n] attend window(9) }
+"""
+
+
+def test_branches_are_several_calls():
+    """As the refusal says."""
+    mask, slope = maskdsl.parse(BRANCHED)["whole"].bind(heads=2), torch.tensor([0.5, 0.1])
+    q, k, v = tensors(mask, key_heads=1)
+    with pytest.raises(maskdsl.AttnError, match=r"E472(?s:.)*for branch in mask\.branches"):
+        mask.compile().to_flex(slope=slope)
+    given = {"near": {}, "past": {"slope": slope}}
+    found = sum(
+        flex_attention(q, k, v, **branch.compile().to_flex(**given[branch.branch]).arguments)
+        for branch in mask.branches
+    )
+    torch.testing.assert_close(found, mask.compile()(q, k, v, slope=slope))
+
+
+def test_sinks_and_gates_follow_a_call():
+    """As the refusals say."""
+    module, logit, gate = maskdsl.parse(BRANCHED), torch.tensor([0.5, -1.0]), torch.tensor([2.0, -0.5])
+    mask, plain = (module[name].bind(heads=2) for name in ("finished", "plain"))
+    q, k, v = tensors(mask, key_heads=1)
+    with pytest.raises(maskdsl.AttnError, match=r"E604(?s:.)*E605(?s:.)*sigmoid\(lse - sink\)"):
+        mask.compile().to_flex(logit=logit, gate=gate)
+    out, lse = flex_attention(q, k, v, return_lse=True, **plain.compile().to_flex().arguments)
+    found = out * torch.sigmoid(lse - logit[:, None])[..., None] * gate[:, None, None]
+    torch.testing.assert_close(found, mask.compile()(q, k, v, logit=logit, gate=gate))
 
 
 def test_wrong_inputs():

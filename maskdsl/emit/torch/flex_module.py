@@ -22,6 +22,7 @@ from maskdsl.ir.expressions import Constant, Expression, Score, Side, apply
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
 from maskdsl.ir.rewrites.branches import guard_branches
+from maskdsl.ir.routes import Pools
 
 _OUTER_NAMES = ("queries", "keys", "inputs", "layout", "heads", "device")
 """Names of the enclosing function that `mask_mod` and `score_mod` read."""
@@ -61,11 +62,15 @@ def inexpressible(mask: MaskIR) -> Iterator[Diagnostic]:
     """The errors of what FlexAttention cannot express."""
     if mask.queries.is_pooled or mask.keys.is_pooled:
         yield errors.FlexPooled(pattern=mask.name, span=mask.span)
-    if mask.weight is not None or mask.factor is not None:
+    if mask.weight is not None:
         yield errors.FlexWeight(pattern=mask.name, span=mask.span)
-    if mask.sinks or not mask.has_sums:
+    elif mask.factor is not None:
+        yield errors.FlexFactor(pattern=mask.name, span=mask.span)
+    if mask.sinks:
+        yield errors.FlexSink(pattern=mask.name, span=mask.span)
+    if not mask.has_sums:
         yield errors.FlexNormalization(pattern=mask.name, span=mask.span)
-    if mask.routed:
+    if any(not isinstance(each, Pools) for each in mask.routed):
         yield errors.FlexRoute(pattern=mask.name, span=mask.span)
     if mask.multiplies:
         yield errors.FlexProduct(pattern=mask.name, span=mask.span)

@@ -75,7 +75,10 @@ class BranchedFlex(Diagnostic):
     code = "E472"
     message = "`{pattern}` has branches, and FlexAttention computes one softmax"
     label = "this pattern"
-    help = "add up its branches: each of `mask.branches` is a mask, with `compile().to_flex()` of its own"
+    help = (
+        "add up its branches, which are masks of their own: sum(flex_attention(q, k, v, "
+        "**branch.compile().to_flex().arguments) for branch in mask.branches)"
+    )
 
     pattern: str
 

@@ -21,11 +21,30 @@ class FlexWeight(Diagnostic):
     pattern: str
 
 
+class FlexFactor(Diagnostic):
+    code = "E604"
+    message = "`{pattern}` weighs outputs by a `weight` that reads the query alone, which is no score of FlexAttention"
+    label = "this pattern"
+    help = "leave the `weight` out of the pattern, and multiply the output of `flex_attention` by it"
+
+    pattern: str
+
+
+class FlexSink(Diagnostic):
+    code = "E605"
+    message = "`{pattern}` has sinks, but FlexAttention takes the softmax of the keys alone"
+    label = "this pattern"
+    help = (
+        "leave the `sink` out of the pattern: `out, lse = flex_attention(..., return_lse=True)`, and the output is "
+        "`out * torch.sigmoid(lse - sink)[..., None]`"
+    )
+
+    pattern: str
+
+
 class FlexNormalization(Diagnostic):
     code = "E496"
-    message = (
-        "`{pattern}` has sinks or a normalization of its own, but FlexAttention takes the softmax of the keys alone"
-    )
+    message = "`{pattern}` has a normalization of its own, but FlexAttention takes the softmax of each query"
     label = "this pattern"
     help = "call maskdsl's own attention(q, k, v) instead"
 
@@ -34,7 +53,7 @@ class FlexNormalization(Diagnostic):
 
 class FlexRoute(Diagnostic):
     code = "E603"
-    message = "`{pattern}` selects pairs by queries and keys, which FlexAttention does not pass to its functions"
+    message = "`{pattern}` has routes or ranks, which are found beside attention; FlexAttention only computes pairs"
     label = "this pattern"
     help = "call maskdsl's own attention(q, k, v) instead"
 
