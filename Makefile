@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+SIDE := $(abspath $(VENV)/side)
 WORKERS ?= 2
 FAST := $(addprefix tests/,syntax bind errors warnings ir analysis)
 TESTS ?= tests
@@ -40,6 +41,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
 	touch $(READY)
 
+# Libraries that do not fit the others: tests/support/side_libraries.py says why.
+$(SIDE): $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(SIDE) timm==1.0.31 torchvision==0.28.0 trl==1.16.0 \
+		datasets==4.8.5 pyarrow==26.0.1 pandas==3.1.1 multiprocess==0.70.19 dill==0.4.1 xxhash==4.1.0
+
 # Each worker has one thread: threads of workers that share cores wait for each other. What needs threads asks for them.
 test test-fast test-long: export OMP_NUM_THREADS ?= 1
 
@@ -52,7 +58,8 @@ test-fast: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow" $(FAST)
 
 test-long: export MASKDSL_EXAMPLES = 4
-test-long: $(READY)
+test-long: export MASKDSL_SIDE_LIBRARIES = $(SIDE)
+test-long: $(READY) $(SIDE)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long or hypothesis" --record benchmarks/results/test_long.json $(TESTS)
 
 fuzz: $(READY)

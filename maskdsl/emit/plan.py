@@ -24,8 +24,12 @@ from maskdsl.ir.values.token_vectors import vector_expressions
 
 HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "integers", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated functions may call."""
-_RESERVED = frozenset({"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS})
-"""Variables of generated functions."""
+_OF_PRODUCTS = ("rows", "of_each", "of_all", "of_groups", "shared_by", "numbers_of", "times", "of_heads", "joined")
+"""Functions of `codegen/products.py` that generated functions may call."""
+_RESERVED = frozenset(
+    {"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS, *_OF_PRODUCTS}
+)
+"""Names that generated functions use."""
 OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
 """Names that generated code must not bind: keywords, builtins, and `_`, which collects unused arguments."""
 _HEAVY_OPERATIONS = 16

@@ -1,5 +1,7 @@
 """Two steps of training on packed texts, as collators make them, against the library's own on padded ones."""
 
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ import maskdsl
 transformers = pytest.importorskip("transformers")
 from maskdsl.integrations import transformers as integration  # noqa: E402
 from tests.integrations.tiny import tiny  # noqa: E402
+from tests.support.side_libraries import side_library  # noqa: E402
 
 LENGTHS = (5, 9, 4)
 MODULE = maskdsl.parse("pattern local(n, size = 6) { space tokens[n] attend causal and backward(size) }")
@@ -27,9 +30,8 @@ def flattened(**options):
 
 
 def by_trl():
-    trainer = pytest.importorskip(
-        "trl.trainer.sft_trainer", reason="trl is no requirement: its datasets do not fit the versions that others need"
-    )
+    side_library("trl")
+    trainer = import_module("trl.trainer.sft_trainer")
     collator = trainer.DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     return dict(collator([{"input_ids": text} for text in TEXTS]))
 

@@ -1,11 +1,14 @@
 """Products of vectors in scores: every backend against the code of papers, in whole calls and in others."""
 
+import inspect
+
 import pytest
 import torch
 
 import maskdsl
 from maskdsl.api.verify import verify
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.codegen import products
 from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.calls import summand
 from maskdsl.runtime.decode import decode_call
@@ -222,3 +225,18 @@ def test_vectors_that_nobody_reads_reach_nothing() -> None:
     assert out.isfinite().all()
     for grad in torch.autograd.grad(out.square().sum(), (q, k, v, r, u)):
         assert grad.isfinite().all()
+
+
+FUNCTIONS = sorted(name for name, each in vars(products).items() if inspect.isfunction(each))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_inputs_may_have_the_names_of_functions(name: str) -> None:
+    """Of those beside the function that is generated."""
+    text = "pattern p(n) {{ space t[n] input {0}: float[n, dim] attend causal score s + dot(q, {0}[k]) }}"
+    q, k, v = torch.randn(3, 1, 2, 7, 8, generator=torch.Generator().manual_seed(0))
+    table = torch.randn(7, 8, generator=torch.Generator().manual_seed(1))
+    found, expected = (
+        maskdsl.parse(text.format(each))["p"].bind(n=7).compile()(q, k, v, **{each: table}) for each in (name, "table")
+    )
+    torch.testing.assert_close(found, expected)

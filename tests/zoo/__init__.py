@@ -1,0 +1,1 @@
+"""Attention modules of transformers, timm and diffusers, small and random, against patterns: results and gradients."""

@@ -1,0 +1,26 @@
+"""Families of attention modules, one after the other: a module of the library against a pattern."""
+
+import pytest
+
+pytest.importorskip("transformers")
+from tests.zoo import interface, text, vision
+from tests.zoo.families import compare
+
+FAMILIES = {**interface.FAMILIES, **text.FAMILIES, **vision.FAMILIES}
+FEW = {"gpt_oss", "llama4", "gemma2", "t5", "deberta_v2", "bloom", "longformer", "swin", "sam", "hiera"}
+"""One of each kind, which are no campaign."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[pytest.mark.long] * (each not in FEW)) for each in FAMILIES]
+)
+def test_family(name: str) -> None:
+    compared = [*FAMILIES[name]()]
+    assert compared
+    for each in compared:
+        compare(each)
+
+
+def test_no_family_is_there_twice() -> None:
+    modules = (interface, text, vision)
+    assert len(FAMILIES) == sum(len(each.FAMILIES) for each in modules) and FAMILIES.keys() > FEW
