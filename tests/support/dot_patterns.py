@@ -158,7 +158,7 @@ def windowed(q: Tensor, k: Tensor, v: Tensor, keys: Tensor) -> Tensor:
     return softmax(scores * 0.4, torch.ones(n, n, dtype=torch.bool), v)
 
 
-# Values: VITS, Shaw et al., ConDaFormer
+# Values: VITS, Shaw et al.
 
 VITS = """
 pattern vits(n, reach) {
@@ -202,8 +202,10 @@ def shaw_values(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -
     return 1.5 * (p @ v) + torch.einsum("bhij,hijd->bhid", p, values[:, place]) / 2
 
 
-CONDAFORMER = """
-pattern condaformer(h, w) {
+# Values of every kind: factors of the query and of the key, vectors of distances and of tokens
+
+STRENGTHS = """
+pattern strengths(h, w) {
     space image[y = h, x = w]
     input key_table: float[heads, 3, 3, dim]
     input query_table: float[heads, 3, 3, dim]
@@ -219,7 +221,7 @@ pattern condaformer(h, w) {
 """
 
 
-def condaformer(
+def strengths(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -229,7 +231,7 @@ def condaformer(
     strength: Tensor,
     place: Tensor,
 ) -> Tensor:
-    """Contextual relative positions of queries, keys and values in each window, as LHDuan/ConDaFormer adds them."""
+    """In windows of 2 x 2, by formulas."""
     n, w = q.shape[2], 7
     y, x = torch.arange(n) // w, torch.arange(n) % w
     same = (y[:, None] // 2 == y // 2) & (x[:, None] // 2 == x // 2)
@@ -293,8 +295,8 @@ CASES = {
     "shaw_values": Case(
         SHAW_VALUES, {"n": 37, "reach": 4}, 2, 2, {"keys": (9, 8), "values": (2, 9, 6)}, shaw_values, value_dim=6
     ),
-    "condaformer": Case(
-        CONDAFORMER,
+    "strengths": Case(
+        STRENGTHS,
         {"h": 5, "w": 7},
         2,
         2,
@@ -303,7 +305,7 @@ CASES = {
             "strength": (35,),
             "place": (35, 8),
         },
-        condaformer,
+        strengths,
         tokens=35,
     ),
     "everything": Case(

@@ -7,10 +7,14 @@ import sys
 
 import torch
 
+from tests.catalogue.sources.position_scores import ROWS
 from tests.support.branched_papers import PAPERS
 
+EXAMPLES = {row.pattern: row for row in reversed(ROWS) if row.bound().branches}
+"""The first row of each of them."""
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or PAPERS:
-        PAPERS[name].check("triton")
-    PAPERS["gpsa"].check("triton", torch.float32, dim=16)
+    for name in sys.argv[1:] or (*PAPERS, *EXAMPLES):
+        (PAPERS | EXAMPLES)[name].check("triton")
+    PAPERS["adapter"].check("triton", torch.float32, dim=16)
     print("agreed")

@@ -23,10 +23,10 @@ from tests.triton.interpreted import poisoned
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = Path(__file__).with_name("inputs.attn")
 SMALL = {"n": 41, "t": 2, "h": 8, "w": 8, "size": 4, "drafts": 9}
-SMALLER = {"outlook": {"h": 4, "w": 4, "size": 2}, "planes": {"h": 4, "w": 4, "size": 2}}
+SMALLER = {"outlook": {"h": 4, "w": 4, "size": 2}, "planes": {"h": 4, "w": 4, "size": 2}, "transnext": {"size": 3}}
 """Of patterns by name, in place of these."""
-SLOW = ("planes",)
-"""Patterns with many tables, which take ten seconds: they wait for `whole`."""
+SLOW = ("outlook", "planes", "transnext")
+"""Patterns with many branches or tables, which take seconds: they wait for `whole`."""
 TABLES = ("relative", "chained", "hidden")
 """Patterns with gradients that several programs add to."""
 ROOM = {torch.float32: 2e-4, torch.float16: 1e-2}

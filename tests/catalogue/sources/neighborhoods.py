@@ -79,6 +79,7 @@ ROWS = [
     row("na3", t=5, h=4, w=6, kernel=(3, 2, 3), dilation=(1, 2, 2), stride=(2, 2, 1)),
     row("na3_causal", t=4, h=5, w=4, kernel=(2, 3, 3)),
     row("na3_causal", t=6, h=3, w=5, kernel=(3, 3, 2)),
+    Attends("vision/dinat", "dinat", {"h": 12, "w": 17, "kernel": (3, 5), "dilation": (4, 3)}, na),
     Attends("vision/a2mamba", "a2mamba", {"h": 9, "w": 14, "kernel": 3}, a2mamba, heads=4),
     Attends("vision/a2mamba", "a2mamba", {"h": 11, "w": 6, "kernel": 5}, a2mamba, heads=2),
 ]
