@@ -41,7 +41,8 @@ def stirred(module: Any) -> Any:
             torch.nn.init.normal_(each, 0.0, 0.2)
         else:
             torch.nn.init.normal_(each, float(each.detach().mean()), 0.2)
-    return module.float().eval()
+    module.float().eval()
+    return module
 
 
 def compare(compared: Compared) -> None:

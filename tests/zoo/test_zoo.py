@@ -3,10 +3,11 @@
 import pytest
 
 pytest.importorskip("transformers")
-from tests.zoo import interface, text, vision
+from tests.zoo import interface, text, timm_vision, vision
 from tests.zoo.families import compare
 
-FAMILIES = {**interface.FAMILIES, **text.FAMILIES, **vision.FAMILIES}
+MODULES = (interface, text, vision, timm_vision)
+FAMILIES = {name: family for module in MODULES for name, family in module.FAMILIES.items()}
 FEW = {"gpt_oss", "llama4", "gemma2", "t5", "deberta_v2", "bloom", "longformer", "swin", "sam", "hiera"}
 """One of each kind, which are no campaign."""
 
@@ -22,5 +23,4 @@ def test_family(name: str) -> None:
 
 
 def test_no_family_is_there_twice() -> None:
-    modules = (interface, text, vision)
-    assert len(FAMILIES) == sum(len(each.FAMILIES) for each in modules) and FAMILIES.keys() > FEW
+    assert len(FAMILIES) == sum(len(each.FAMILIES) for each in MODULES) and FAMILIES.keys() > FEW
