@@ -23,6 +23,36 @@ class Multiply(torch.autograd.Function):
         return grad_a, grad_b
 
 
+class Times(torch.autograd.Function):
+    """vector * factor. What is not finite reaches no gradient of the other one where none arrives."""
+
+    @staticmethod
+    def forward(ctx, vector, factor):
+        ctx.save_for_backward(vector, factor)
+        return vector * factor
+
+    @staticmethod
+    def backward(ctx, grad):
+        vector, factor = ctx.saved_tensors
+        nothing = grad == 0
+        grad_vector = (grad * factor).masked_fill(nothing, 0).sum_to_size(vector.shape)
+        return grad_vector, (grad * vector).masked_fill(nothing, 0).sum_to_size(factor.shape)
+
+
+class Finite(torch.autograd.Function):
+    """The vectors of queries. Those without mass send no gradient that is not finite."""
+
+    @staticmethod
+    def forward(ctx, x, without_mass):
+        ctx.save_for_backward(without_mass)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (without_mass,) = ctx.saved_tensors
+        return grad.masked_fill(without_mass & grad.isfinite().logical_not(), 0), None
+
+
 def of_each(a, b):
     """The product of two vectors of every token: [batch or 1, heads or 1, tokens or 1]."""
     if b.shape[-2] == 1:
@@ -107,14 +137,14 @@ def times(vector, factor):
     """The vector of every token times its factor."""
     factor = torch.as_tensor(factor, device=vector.device, dtype=vector.dtype)
     factor = factor.view(*(1,) * (3 - factor.dim()), *factor.shape)
-    return vector * factor.view(*factor.shape, *(1,) * (vector.dim() - 3))
+    return Times.apply(vector, factor.view(*factor.shape, *(1,) * (vector.dim() - 3)))
 
 
 def with_rows(out, masses, rows):
     """The output [batch, heads, queries, dim] and, for every query, the sum of rows by their masses.
 
-    `masses` are [batch, heads, queries, entries of windows]. A row that is not finite counts where it has mass. Queries
-    without mass send no gradient, whatever they get.
+    `masses` are [batch, heads, queries, entries of windows]. A row that is not finite counts where it has mass. Masses
+    of a query that are zero may still have gradients, as weights of its keys may cancel.
     """
     rows = rows.flatten(3, -2) if rows.dim() > 4 else rows.unsqueeze(3)
     masses = masses.flatten(3) if masses.dim() > 3 else masses.unsqueeze(-1)
@@ -126,8 +156,8 @@ def with_rows(out, masses, rows):
     else:
         total = masses * clean[:, :, :, 0]
         poisoned = (masses != 0) & broken
-    added = out + total.masked_fill(poisoned != 0, torch.nan)
-    return torch.where((masses != 0).any(dim=-1, keepdim=True), added, out).to(out.dtype)
+    without_mass = (masses == 0).all(dim=-1, keepdim=True)
+    return (out + Finite.apply(total.masked_fill(poisoned != 0, torch.nan), without_mass)).to(out.dtype)
 
 
 def of_heads(k, heads):

@@ -287,7 +287,8 @@ class Mask(Displayed):
                 raise AttnError(OutsideMap(what=what, number=number, last=count - 1))
         if head >= self.heads:
             raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
-        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir), batch + 1)
+        arrays = find_in_mask(self.ir, arrays_of(self.ir, inputs), by_line=True)
+        given = input_arrays(self.ir, arrays, relation_inputs(self.ir, by_line=True), batch + 1)
         return explain_pair(self.pattern.program, self.ir, query, key, head, batch, given)
 
     def guarantee(self, **inputs: ArrayLike) -> Guarantee:

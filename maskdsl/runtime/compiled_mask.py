@@ -122,6 +122,7 @@ class Bound:
             mask.multiplies,
             mask.queries.is_pooled,
             mask.normalize,
+            not mask.is_layer,
         )
         made = (each for each in mask.passed if each.source is not None)
         self.signature = signature.making(mask.given, made)

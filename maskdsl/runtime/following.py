@@ -100,7 +100,7 @@ class Following:
         names = self.pattern, declaration.span, inputs, unread, sparse
         normalize = _normalization(declaration)
         multiplies |= any(isinstance(each, ValueStatement) for each in declaration.statements)
-        named = Signature(*names, is_routed, multiplies, pools_queries, normalize)
+        named = Signature(*names, is_routed, multiplies, pools_queries, normalize, _crosses(declaration))
         given = tuple(declared_at_any_length(each, declaration, self.heads) for each in read.values())
         return named.making(given, made_inputs(self.program, declaration, given))
 
@@ -235,6 +235,12 @@ def _pools_queries(declaration: PatternDeclaration) -> bool:
     pooled = {each.name.id for each in declaration.statements if isinstance(each, PooledSpaceStatement)}
     sequences = (each for each in declaration.statements if isinstance(each, SequenceStatement) and each.kind != "keys")
     return any(space.id in pooled for each in sequences for space in each.spaces)
+
+
+def _crosses(declaration: PatternDeclaration) -> bool:
+    """Whether the keys are other tokens than the queries."""
+    sequences = [each for each in declaration.statements if isinstance(each, SequenceStatement)]
+    return len({tuple(space.id for space in each.spaces) for each in sequences}) > 1
 
 
 def _normalization(declaration: PatternDeclaration) -> Normalize:

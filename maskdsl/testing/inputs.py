@@ -25,8 +25,10 @@ LEAST = float(np.finfo(np.float32).min)
 
 
 @st.composite
-def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = True) -> dict[str, Array]:
+def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = True, dim: int = 4) -> dict[str, Array]:
     """An array for every input of the mask, by name; of a sparse one the tensor that stands for its list.
+
+    `dim` is the head dimension of the call.
 
     Integers are small, some negative, sorted along the tokens or not; with `extremes`, a few are the largest and
     smallest integers of 32 bits. Numbers of pools are less than there are pools. Floats are float64; with `extremes`,
@@ -39,7 +41,7 @@ def inputs_for(draw: st.DrawFn, mask: MaskIR, batch: int = 1, extremes: bool = T
         random = np.random.default_rng(draw(_SEEDS))
         sparse = mask.input(declared.lists) if declared.lists is not None else declared
         assert sparse is not None
-        shape = shape_of(declared, batch, 4, entries_of(sparse, arrays.get(sparse.name)))
+        shape = shape_of(declared, batch, dim, entries_of(sparse, arrays.get(sparse.name)))
         if declared.sparse:
             arrays[declared.name] = made_up_list(declared, random, shape)
             continue

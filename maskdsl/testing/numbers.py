@@ -162,7 +162,8 @@ class Numbers:
             case "name" if self.scope.parameters is not None:
                 return choose(self.draw, tuple(self.scope.parameters.values()))
             case "head" if self.scope.world.heads > 1:
-                return choose(self.draw, (Piece("head", reach=POSITIONS), Piece("heads", reach=POSITIONS)))
+                names = ["head", "heads", *(["key_head", "key_heads"] if self.scope.world.key_heads else [])]
+                return Piece(choose(self.draw, names), reach=POSITIONS)
             case _:
                 return number(self.draw(st.integers(-6, 9)))
 
@@ -292,7 +293,9 @@ class Numbers:
                 inner = infix("%", self.integer(2), number(5), Level.PRODUCT, 5)
                 return call("float", inner, reach=5.0)
             case "score" if self.scope.score:
-                return Piece("s", reach=10.0)
+                return choose(
+                    self.draw, (Piece("s", reach=10.0), Piece("s", reach=10.0), Piece("sqrt(dim)", reach=16.0))
+                )
             case _:
                 return number(choose(self.draw, (0.5, -0.25, 1.5, 2.0)))
 

@@ -13,6 +13,7 @@ from maskdsl.testing.numbers import CURVES, Numbers
 from maskdsl.testing.relations import Relations
 from maskdsl.testing.scope import DrawnScope, DrawnSpace, DrawnWorld, Named, Readable
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
+from maskdsl.testing.vector_lines import VectorLines
 
 _MOST_TOKENS = 60
 _AXES = ("x", "y", "t", "z")
@@ -25,30 +26,44 @@ _PARAMETERS = ("n", "size", "y", "image")
 
 @dataclass(frozen=True)
 class RandomPattern:
-    """The text of a file with one pattern, `random_pattern`, and the number of heads to bind it for."""
+    """The text of a file with one pattern, `random_pattern`, and the numbers of heads to bind it for."""
 
     text: str
     heads: int = 1
+    key_heads: int | None = None
+    """As many as query heads, if None."""
 
     def bind(self, order: str | None = None) -> Mask:
         """The mask of the pattern, in its own order or in `order`."""
-        return parse(self.text)["random_pattern"].bind(heads=self.heads, order=order)
+        return parse(self.text)["random_pattern"].bind(heads=self.heads, key_heads=self.key_heads, order=order)
 
     def __str__(self) -> str:
-        return f"# heads = {self.heads}\n{self.text}"
+        shared = "" if self.key_heads is None else f", key_heads = {self.key_heads}"
+        return f"# heads = {self.heads}{shared}\n{self.text}"
 
 
 @st.composite
 def patterns(
-    draw: st.DrawFn, heads: int | None = None, depth: int = 2, tokens: int = _MOST_TOKENS, branches: bool = False
+    draw: st.DrawFn,
+    heads: int | None = None,
+    depth: int = 2,
+    tokens: int = _MOST_TOKENS,
+    branches: bool = False,
+    whole: bool = False,
 ) -> RandomPattern:
     """Whole patterns, well typed, that bind without parameters.
 
     One to three spaces of rank 1 to 4 with at most `tokens` tokens together, self- or cross-attention, sometimes with
-    keys that are pooled from them; coordinates, inputs, tables, macros, `let`s, guards, conditions by head, scores,
-    weights, scales and orders. With `branches`, one to three branches have the relations, scores and weights.
+    keys that are pooled from them, by boxes or by a coordinate; coordinates, inputs, tables, sparse inputs, macros,
+    `let`s, guards, conditions by head, scores, weights, scales, sinks and orders.
+
+    With `branches`, one to three branches have the relations, scores and weights. With `whole`, there is also what
+    only whole calls take, with all tokens in declared order and the key heads that the pattern is bound for: pooled
+    queries, draws, vectors in scores and values, `normalize`, and expressions that read `key_head` and `key_heads`.
     """
-    return _DrawnPattern(draw, heads or draw(st.sampled_from([1, 2, 3])), depth, tokens, branches).draw_whole()
+    heads = heads or draw(st.sampled_from([1, 2, 3]))
+    key_heads = draw(st.sampled_from([each for each in (1, 2, 3) if heads % each == 0])) if whole else None
+    return _DrawnPattern(draw, heads, depth, tokens, branches, key_heads).drawn()
 
 
 @st.composite
@@ -68,10 +83,16 @@ class _DrawnPattern:
     depth: int
     tokens: int
     branches: bool = False
+    key_heads: int | None = None
+    """Where calls are whole."""
     lines: list[str] = field(default_factory=list)
     macros: list[str] = field(default_factory=list)
 
-    def draw_whole(self) -> RandomPattern:
+    @property
+    def whole(self) -> bool:
+        return self.key_heads is not None
+
+    def drawn(self) -> RandomPattern:
         self.world = self.draw_spaces()
         parameters = self.draw_parameters()
         self.some(2, self.draw_macro)
@@ -80,6 +101,10 @@ class _DrawnPattern:
             line, self.world = inputs.declare(self.world)
             self.lines.append(line)
         self.some(2, self.draw_coordinate)
+        self.vectors = VectorLines(self.draw, self.world) if self.whole and self.draw(st.booleans()) else None
+        self.lines += [] if self.vectors is None else self.vectors.declared()
+        if self.whole:
+            self.some(1, self.draw_draw)
         self.some(1, self.draw_let)
         if self.branches:
             for number in range(self.draw(st.integers(1, 3))):
@@ -89,7 +114,7 @@ class _DrawnPattern:
         self.draw_order()
         body = "\n".join(f"    {line}" for line in self.lines)
         head = f"pattern random_pattern({', '.join(parameters)}) {{"
-        return RandomPattern("\n".join([*self.macros, head, body, "}\n"]), self.heads)
+        return RandomPattern("\n".join([*self.macros, head, body, "}\n"]), self.heads, self.key_heads)
 
     def draw_attention(self) -> None:
         for _ in range(self.draw(st.integers(1, 2))):
@@ -127,7 +152,7 @@ class _DrawnPattern:
         if not cross:
             if count > 1 or self.draw(st.booleans()):
                 self.lines.append(f"tokens {' ++ '.join(space.name for space in spaces)}")
-            return DrawnWorld(tuple(spaces), tuple(spaces), False, self.heads)
+            return DrawnWorld(tuple(spaces), tuple(spaces), False, self.heads, self.whole)
         cut = self.draw(st.integers(1, count - 1))
         queries, keys = spaces[:cut], spaces[cut:]
         if self.draw(st.integers(0, 3)) == 0:  # a space may stand on both sides
@@ -137,9 +162,11 @@ class _DrawnPattern:
             kind = choose(self.draw, ("once", "twice", "once and twice"))
             twice = [] if kind == "once" else [self.draw_pooled("coarser", pooled)]
             keys = [*twice, *keys, *([] if kind == "twice" else [pooled])]
+            if self.whole and self.draw(st.booleans()):
+                queries = [*queries, pooled]
         for name, side in ("queries", queries), ("keys", keys):
             self.lines.append(f"{name} {' ++ '.join(space.name for space in side)}")
-        return DrawnWorld(tuple(queries), tuple(keys), True, self.heads)
+        return DrawnWorld(tuple(queries), tuple(keys), True, self.heads, self.whole)
 
     def draw_space(self, name: str, tokens: int) -> DrawnSpace:
         rank = choose(self.draw, (1, 2, 2, 3, 4))
@@ -157,8 +184,10 @@ class _DrawnPattern:
         return DrawnSpace(name, tuple(axes))
 
     def draw_pooled(self, name: str, source: DrawnSpace) -> DrawnSpace:
-        """A space of boxes of the source; some boxes are larger than the source."""
+        """A space of boxes of the source, some of which are larger than it, or of groups by a coordinate."""
         kind = choose(self.draw, ("mean", "max", "min"))
+        if self.draw(st.integers(0, 2)) == 0:
+            return self.draw_groups(name, source, kind)
         if self.draw(st.booleans()):
             sides = [self.draw(st.integers(1, 9))] * len(source.axes)
             box = str(sides[0])
@@ -169,6 +198,21 @@ class _DrawnPattern:
         renamed = {source.name: name} if len(source.axes) == 1 else {}
         pairs = zip(source.axes, sides, strict=True)
         return DrawnSpace(name, tuple((renamed.get(axis, axis), -(-length // side)) for (axis, length), side in pairs))
+
+    def draw_groups(self, name: str, source: DrawnSpace, kind: str) -> DrawnSpace:
+        """A pool for each value of a coordinate; some pools have no tokens, and some tokens are in none."""
+        by, count = f"of_{name}", self.draw(st.integers(1, 5))
+        self.lines.append(f"space {name} = {kind}({source.name} by {by}, {count})")
+        if self.draw(st.booleans()):
+            axis = choose(self.draw, source.names)
+            value = choose(
+                self.draw, (f"{axis} % {count}", f"{axis} % {count + 1} - 1", f"min({axis} // 2, {count}) - 1")
+            )
+            self.lines.append(f"coord {source.name}.{by} = {value}")
+        else:
+            batch = choose(self.draw, ("", "batch, "))
+            self.lines.append(f"input {by}: int[{batch}{source.name}]")
+        return DrawnSpace(name, ((name, count),))
 
     def draw_parameters(self) -> list[str]:
         names = self.draw(st.lists(st.sampled_from(_PARAMETERS), max_size=2, unique=True))
@@ -212,6 +256,15 @@ class _DrawnPattern:
         self.lines.append(f"let close = {self.relation(self.scope().narrowed(pairs), 1)}")
         self.world = replace(self.world, relations=(*self.world.relations, Named("close", pairs)))
 
+    def draw_draw(self) -> None:
+        """A route of groups drawn at random, which is a relation of every pair."""
+        count = choose(self.draw, ("1", "2", "head + 1"))
+        numbers = choose(self.draw, ("", ", head", ", head % 2, -1"))
+        where = choose(self.draw, ("", " where abs(q - k) > 1", " where k <= q", " where k % 3 != 0"))
+        self.lines.append(f"route some = draw({count}, {self.draw(st.integers(-2, 9))}{numbers}){where}")
+        named = Named("some", self.world.all_pairs())
+        self.world = replace(self.world, relations=(*self.world.relations, named))
+
     def draw_coordinate(self) -> None:
         """A coordinate of one space, or of every space that can compute it."""
         name = f"c{sum(line.startswith('coord') for line in self.lines)}"
@@ -253,6 +306,10 @@ class _DrawnPattern:
     def draw_scores(self) -> None:
         numbers = Numbers(self.draw, self.scope())
         scoring = Numbers(self.draw, replace(self.scope(), score=True))
+        if self.vectors is not None and self.draw(st.booleans()):
+            self.lines.append(self.vectors.score())
+        if self.vectors is not None and self.draw(st.booleans()):
+            self.lines.append(self.vectors.value())
         if self.draw(st.booleans()):
             return
         if self.draw(st.integers(0, 3)) == 0:
@@ -268,6 +325,8 @@ class _DrawnPattern:
             self.lines.append(f"weight {numbers.score(1).text}")
         if self.draw(st.integers(0, 3)) == 0:
             self.draw_sink()
+        elif self.whole and self.draw(st.integers(0, 2)) == 0:
+            self.lines.append(f"normalize {choose(self.draw, ('none', 'softmax by k', 'softmax by q'))}")
 
     def draw_sink(self) -> None:
         """A sink: a number, or an input of queries or heads."""

@@ -67,6 +67,8 @@ class DrawnWorld:
     keys: tuple[DrawnSpace, ...]
     cross: bool
     heads: int
+    key_heads: bool = False
+    """Whether expressions may read `key_head` and `key_heads`."""
     coordinates: Mapping[tuple[str, str], Mapping[str, Readable]] = field(default_factory=dict)
     """Coordinates other than `i` and the axes, by side (`q` or `k`) and space."""
     constants: Mapping[str, int] = field(default_factory=dict)

@@ -221,3 +221,21 @@ def test_what_routes_selected(query, key, said):
     explained = explain_pair(module.program, mask, query, key, 0, 0, tables)
     assert said in [line.strip() for line in str(explained).splitlines()], str(explained)
     assert "group -" not in str(explained)
+
+
+def test_lines_that_decide_nothing_are_explained_by_their_inputs():
+    """Beside a line that attends every pair: inputs and routes, which nothing else needs."""
+    text = """pattern p(n = 9) {
+        space t[n]
+        input mark: bool[t]
+        input far: float[n]
+        route chosen = topk(2, far[abs(q - k)])
+        attend all -> all
+        attend q.mark and chosen
+    }"""
+    mask, mark, far = maskdsl.parse(text)["p"].bind(), np.arange(9) == 3, np.arange(9.0)
+    for query, key, held in ((3, 4, [True, False]), (0, 8, [False, True]), (0, 2, [False, False])):
+        line = mask.explain(query, key, mark=mark, far=far).lines[1].reason
+        assert [each.holds for each in line.operands] == held and line.holds is all(held)
+    with pytest.raises(maskdsl.AttnError, match="`mark`"):
+        mask.explain(3, 4, far=far)

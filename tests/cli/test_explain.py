@@ -100,6 +100,13 @@ def test_routes(maskdsl, pattern_file):
     assert open_pair["attends"] is True and open_pair["attend"][1]["because"] == "0 < 7"
 
 
+def test_inputs_of_lines_that_decide_nothing_are_made_up(maskdsl, pattern_file):
+    file = pattern_file("pattern p(n = 9) { space t[n] input mark: bool[t] attend all -> all attend q.mark }")
+    ended = maskdsl("explain", file, "--pair", 3, 4)
+    assert ended.code == 0 and "made-up values for `mark`" in ended.err and "attend q.mark" in ended.out
+    assert maskdsl("explain", file).code == 0
+
+
 def test_a_neighbourhood_keeps_its_words(maskdsl, pattern_file):
     text = (
         "pattern p() { space text[4] space image[y = 8, x = 8] tokens text ++ image attend text -> image "

@@ -3,7 +3,8 @@
 from random import Random
 
 from tests.independent.programs import Program
-from tests.independent.sinks import add_sinks
+from tests.independent.sinks import add_normalize, add_sinks
+from tests.independent.vector_lines import add_products, add_values
 
 SHARE = 0.2
 """Of programs that have branches."""
@@ -53,8 +54,11 @@ def add_lines(program: Program) -> None:
         program.routes.append("picked")
     begin = len(program.lines)
     program.add_relations()
+    add_products(program)
     program.add_scores()
     add_sinks(program)
+    add_normalize(program, begin)
+    add_values(program)
     lines = program.lines[begin:]
     alone = {"scale"} if any(line.startswith("scale") for line in program.lines[:begin]) else set()
     program.lines[begin:] = [line for line in lines if line.split()[0] not in alone]

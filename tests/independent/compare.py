@@ -28,6 +28,7 @@ from tests.independent.checks import (
     loaded,
 )
 from tests.independent.drawing import Drawn, draw
+from tests.independent.explained import check_explained
 from tests.independent.selection import Unclear
 from tests.independent.truth import truth_of
 from tests.support.records import add, commit
@@ -48,6 +49,7 @@ def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:
     except Unclear:
         return "unclear"
     check_tiles(mask, truth, Random(seed))
+    check_explained(mask, truth, Random(seed))
     check_stack(module, truth, Random(seed))
     if truth.numbers is None:
         return "no numbers"

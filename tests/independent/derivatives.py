@@ -1,4 +1,4 @@
-"""Floats that remember what they were computed from: gradients of the score of one pair, by the chain rule.
+"""Floats and vectors that remember what they were computed from: gradients of one pair, by the chain rule.
 
 Kinks are as `docs/language.md` has them: nothing through `abs` at 0; equal operands of `min` and `max` get half each,
 but beside a constant the other operand gets all; a branch that is not taken gets nothing.
@@ -6,21 +6,24 @@ but beside a constant the other operand gets all; a branch that is not taken get
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 Value = "int | float | bool | Number"
 
 
 class Number:
-    """A float and the numbers it depends on, each with the derivative."""
+    """A float, or a vector of them, and the numbers it depends on, each with the derivative, element by element."""
 
     __slots__ = ("parents", "value")
 
-    def __init__(self, value: float, parents: tuple[tuple["Number", float], ...] = ()) -> None:
+    def __init__(self, value: Any, parents: tuple[tuple["Number", Any], ...] = ()) -> None:
         self.value = value
         self.parents = parents
 
-    def gradients(self) -> dict["Number", float]:
-        """Of this, with respect to every number behind it; what would be zero times infinity is not counted."""
+    def gradients(self, along: Any = 1.0) -> dict["Number", Any]:
+        """Of this times `along`, with respect to every number behind it."""
         order: list[Number] = []
         seen: set[int] = set()
 
@@ -32,23 +35,26 @@ class Number:
                 order.append(node)
 
         visit(self)
-        found: dict[Number, float] = {self: 1.0}
+        found: dict[Number, Any] = {self: along}
         for node in reversed(order):
             own = found.get(node, 0.0)
             for parent, slope in node.parents:
-                found[parent] = found.get(parent, 0.0) + own * slope
+                passed = own * slope
+                if np.ndim(parent.value) < np.ndim(passed):  # a float that is a factor of every element
+                    passed = passed.sum()
+                found[parent] = found.get(parent, 0.0) + passed
         return found
 
 
-def plain(x: object) -> float:
-    return x.value if isinstance(x, Number) else x  # type: ignore[return-value]
+def plain(x: object) -> Any:
+    return x.value if isinstance(x, Number) else x
 
 
 def is_float(x: object) -> bool:
     return isinstance(x, Number | float)
 
 
-def made(value: float, *parents: tuple[object, float]) -> object:
+def made(value: Any, *parents: tuple[object, Any]) -> object:
     kept = tuple((x, slope) for x, slope in parents if isinstance(x, Number))
     return Number(value, kept) if kept else value
 

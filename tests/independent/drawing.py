@@ -8,13 +8,14 @@ from random import Random
 
 import numpy as np
 
+from tests.independent.apart import add_heads, empty_a_space
 from tests.independent.branches import add_branches, has_branches
 from tests.independent.declarations import add_names, add_stack
 from tests.independent.lists import Edges, add_lists, pairs
 from tests.independent.programs import WORDS, Declared, Program
 from tests.independent.routes import add_routes
-from tests.independent.sinks import add_sinks
-from tests.independent.value_vectors import add_values
+from tests.independent.sinks import add_normalize, add_sinks
+from tests.independent.vector_lines import add_products, add_values, declare_vectors
 
 
 @dataclass
@@ -37,23 +38,29 @@ def draw(seed: int) -> Drawn:
     random = Random(seed)
     heads = random.choice([1, 1, 2, 2, 4])
     program = Program(random, heads, batch=random.choice([1, 1, 2]))
-    key_heads = random.choice([n for n in (1, 2, 4) if heads % n == 0 and n <= heads])
+    program.key_heads = random.choice([n for n in (1, 2, 4) if heads % n == 0 and n <= heads])
     program.declare()
+    empty_a_space(program, seed)
     add_names(program)
     program.add_inputs()
     add_lists(program, seed)
+    add_heads(program, seed)
+    declare_vectors(program, seed)
     program.add_coords()
     add_routes(program)
     if has_branches(seed):
         add_branches(program)
     else:
         program.add_relations()
+        add_products(program)
         program.add_scores()
         add_sinks(program)
+        add_normalize(program)
         add_values(program)
     program.add_order()
     add_stack(program)
-    return Drawn(text_of(program), heads, key_heads, program.batch, program.inputs, program.values, program.files)
+    inputs = program.inputs
+    return Drawn(text_of(program), heads, program.key_heads, program.batch, inputs, program.values, program.files)
 
 
 def text_of(program: Program) -> str:
@@ -91,4 +98,8 @@ def arrays(drawn: Drawn, seed: int) -> dict[str, np.ndarray]:
                     found[name][random.random(shape) < 0.2] = random.choice([-np.inf, np.inf, np.nan])
                 if random.random() < 0.15:
                     found[name] = np.round(found[name])  # so that there are ties
+        chance = Random(f"{seed} {name} is the same along an axis")
+        if kind != "sparse" and shape and 0 not in shape and chance.random() < 0.15:
+            axis = chance.randrange(len(shape))
+            found[name] = np.repeat(found[name].take([0], axis), shape[axis], axis)
     return found

@@ -1,7 +1,7 @@
 """Tensors as people have them: of other strides, parts of larger buffers, expanded; and where their gradients are."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -21,15 +21,17 @@ class Held:
     """From a gradient of `given` to that of `leaf`."""
 
 
-def held(random: Random, x: np.ndarray, learns: bool = False) -> Held:
-    """These numbers, somehow."""
+def held(random: Random, x: np.ndarray, learns: bool = False, narrow: Sequence[int] = ()) -> Held:
+    """These numbers, somehow. Along axes that are `narrow`, one number may stand for all that are equal."""
     if x.dtype == np.int64 and random.random() < 0.5:
         x = x.astype(np.int32)
     if not x.ndim:
         return plain(random, x, learns)
     same = [axis for axis in range(x.ndim) if x.shape[axis] > 1 and is_same(x, axis)]
     if same and random.random() < 0.7:
-        return expanded(x, random.choice(same), learns)
+        axis = random.choice(same)
+        found = expanded(x, axis, learns)
+        return replace(found, given=found.leaf) if axis in narrow and random.random() < 0.7 else found
     return random.choice([plain, permuted, inside])(random, x, learns)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.independent import derivatives, lists, numbering, selection
+from tests.independent import derivatives, lists, numbering, pooling, selection, vectors
 from tests.independent.derivatives import Number, is_float, plain
 from tests.independent.functions import FUNCTIONS, arithmetic, walk
 from tests.independent.reader import File, Macro, Node, Pattern, read
@@ -42,16 +42,20 @@ class Meaning:
     key_heads: int = 1
     vectors: tuple[np.ndarray, np.ndarray] | None = None
     """What routes look at, for each query head: of the queries and of the keys, [batch, heads, tokens, dim]."""
+    tensors: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    """q, k and v of a call, [batch, heads or key heads, given tokens, dim]."""
     dim: int = 4
     """The head dimension, as `truth.py` draws it."""
     head: int = 0
     batch: int = 0
     leaves: dict[tuple[str, tuple[int, ...]], Number] = field(default_factory=dict)
+    """What the pair at hand reads: elements and vectors of inputs and tensors."""
     coordinates: dict[tuple[str, int, str, int, int], int] = field(default_factory=dict)
     selections: dict[tuple[str, int, int], selection.Selected] = field(default_factory=dict)
     pooled: dict[tuple[Any, ...], np.ndarray | None] = field(default_factory=dict)
     nearest: dict[tuple[str, str, int, int, int], int] = field(default_factory=dict)
     pools: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
+    rows: dict[tuple[str, int, int], pooling.Rows] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -113,7 +117,7 @@ class Meaning:
                     found.append(
                         Meaning(self.file, pattern, known, self.heads, self.inputs, self.learned, self.key_heads)
                     )
-                    found[-1].vectors = self.vectors
+                    found[-1].vectors, found[-1].tensors = self.vectors, self.tensors
         return found
 
     def at(self, head: int, batch: int) -> None:
@@ -225,6 +229,13 @@ class Meaning:
         grouped = any(each[0] == "grouped" for each in self.pattern.statements)
         return ranks or grouped or bool(self.routes)
 
+    def shared_axes(self, name: str) -> list[int]:
+        """The axes of an input along which a side of 1 stands for all: of the batch, heads and tokens."""
+        words = {"batch", "heads", "key_heads", "tokens", "queries", "keys", *self.spaces}
+        inputs = [each for each in self.pattern.statements if each[:2] == ("input", name) and each[2] != "sparse"]
+        dims = next((each[3] for each in inputs), ())
+        return [axis for axis, dim in enumerate(dims) if dim[0] == "name" and dim[1] in words]
+
     def by_entry(self, name: str) -> bool:
         """Whether an input has one part for each batch entry."""
         return any(each[:2] == ("input", name) and ("name", "batch") in each[3] for each in self.pattern.statements)
@@ -267,7 +278,9 @@ class Meaning:
                 dims = each[3]
                 plain_names = [dim[1] for dim in dims if dim[0] == "name"]
                 kinds = [dim for dim in plain_names if dim in self.spaces or dim in ("tokens", "queries", "keys")]
-                if len(kinds) != 1 or len(dims) != 1 + sum(dim in ("batch", "heads") for dim in plain_names):
+                if len(kinds) != 1 or len(dims) != 1 + sum(
+                    dim in ("batch", "heads", "key_heads") for dim in plain_names
+                ):
                     return None
                 (kind,) = kinds
                 fits = kind in ("tokens", token.space.name) or {"queries": "q", "keys": "k"}.get(kind) == token.side
@@ -338,6 +351,10 @@ class Meaning:
         return next((each for each in self.routes if each[1] == name), None)
 
     def read_input(self, name: str, dims: tuple[Node, ...], token: Token) -> object:
+        return self.element(name, self.place(dims, token))
+
+    def place(self, dims: tuple[Node, ...], token: Token) -> tuple[int, ...]:
+        """Where an input with one token dimension has what belongs to a token."""
         position = []
         for dim in dims:
             match dim[1]:
@@ -345,11 +362,27 @@ class Meaning:
                     position.append(self.batch)
                 case "heads":
                     position.append(self.head)
+                case "key_heads":
+                    position.append(self.shared(self.head))
                 case space if space in self.spaces:
                     position.append(token.number)
                 case _:
                     position.append(token.i)
-        return self.element(name, tuple(position))
+        return tuple(position)
+
+    def shared(self, head: int) -> int:
+        """The key head that a query head reads."""
+        return head * self.key_heads // self.heads
+
+    def given_vectors(self, name: str, head: int) -> pooling.Rows:
+        """What `pooling.pooled` finds of q, k or v for a query head, in this entry of the batch."""
+        key = name, self.batch, head
+        if key not in self.rows:
+            assert self.tensors is not None
+            x = self.tensors["qkv".index(name)][self.batch]
+            side, own = ("q", head) if name == "q" else ("k", self.shared(head))
+            self.rows[key] = pooling.pooled(self, side, x[own])
+        return self.rows[key]
 
     def stored(self, name: str) -> tuple[np.ndarray, tuple[int, ...]] | None:
         """The pairs of a sparse input, and its rows and columns; None for other inputs."""
@@ -453,7 +486,7 @@ class Meaning:
             case "s" if scope.s is not None:
                 return scope.s
             case "key_head":
-                return self.head * self.key_heads // self.heads
+                return self.shared(self.head)
         if scope.bare and scope.token is not None and self.has(scope.token, name):
             return self.coordinate(scope.token, name)
         if name in scope.names:
@@ -552,7 +585,10 @@ class Meaning:
             position, length = self.position(arguments[0][1], scope)
             return numbering.shuffled(length, self.value(arguments[1][1], scope))[position]
         if name == "dot":
-            return selection.dot(self, arguments, scope)
+            if scope.s is None:
+                return selection.dot(self, arguments, scope)
+            (_, a), (_, b) = arguments
+            return vectors.dot(self, a, b, scope)
         macro = self.macro(name)
         if macro is not None and name not in FUNCTIONS:
             return self.expand(macro, arguments, scope)
@@ -705,26 +741,36 @@ class Meaning:
                     return each, each[2]
         return None
 
-    def score(self, q: Token, k: Token, dot: float, dim: int) -> tuple[object, Number]:
-        """The final score of a pair, and the product that it comes from."""
-        start = Number(dot)
+    def score(self, q: Token, k: Token, dot: object, dim: int) -> Number:
+        """The final score of a pair, from the product of its vectors."""
         scale: object = 1.0 / math.sqrt(dim)
         for each in self.pattern.statements:
             if each[0] == "scale":
                 scale = self.value(each[1], self.pair(q, k, each))
-        s = derivatives.multiply(start, scale)
+        s = derivatives.multiply(dot, scale)
         for each in self.pattern.statements:
             if each[0] == "score":
                 s = self.value(each[1], self.pair(q, k, each, s=s))
-                s = s if isinstance(s, Number) else Number(float(s))
-        assert isinstance(s, Number)
-        return s, start
+        return s if isinstance(s, Number) else Number(float(plain(s)))
 
     def sinks(self, q: Token) -> list[Number]:
         """The scores of the sinks of a query."""
         lines = [each for each in self.pattern.statements if each[0] == "sink"]
         found = [self.value(each[1], Scope(self.names_before(each), q=q)) for each in lines]
         return [each if isinstance(each, Number) else Number(float(each)) for each in found]  # type: ignore[arg-type]
+
+    @cached_property
+    def normalize(self) -> tuple[str, str | None]:
+        """What makes probabilities of scores: a softmax by queries or by keys, or nothing."""
+        said = [each[1:] for each in self.pattern.statements if each[0] == "normalize"]
+        return said[0] if said else ("softmax", "q")
+
+    def value_of(self, q: Token, k: Token) -> object | None:
+        """The vector that a pair adds to the output, where a line says it; without one it is the value of the key."""
+        for each in self.pattern.statements:
+            if each[0] == "value":
+                return vectors.vector(self, each[1], self.pair(q, k, each))
+        return None
 
     def weight(self, q: Token, k: Token) -> object:
         found: object = 1.0

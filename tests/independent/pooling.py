@@ -1,15 +1,20 @@
 """Vectors of pooled tokens from those given, and the way back of gradients."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from tests.independent.meaning import Meaning
 from tests.independent.tokens import Space
+
+if TYPE_CHECKING:
+    from tests.independent.meaning import Meaning
 
 Backs = list[list[tuple[int, np.ndarray]]]
 """For each token, the given tokens behind it and the share of its gradient that each has, elementwise."""
+Rows = tuple[np.ndarray, Backs]
 
 
-def pooled(meaning: Meaning, side: str, x: np.ndarray) -> tuple[np.ndarray, Backs]:
+def pooled(meaning: "Meaning", side: str, x: np.ndarray) -> Rows:
     """Vectors [given, dim] of one side as its tokens are, and where their gradients go; in this entry of the batch."""
     offsets, start = {}, 0
     for space in meaning.given(side):
@@ -19,7 +24,7 @@ def pooled(meaning: Meaning, side: str, x: np.ndarray) -> tuple[np.ndarray, Back
     return np.array([row for row, _ in rows]).reshape(len(rows), x.shape[1]), [back for _, back in rows]
 
 
-def vectors(meaning: Meaning, tensors: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+def vectors(meaning: "Meaning", tensors: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Of queries and keys, [batch, heads, tokens, dim] both."""
     sides = []
     for side, x in zip("qk", tensors, strict=False):
@@ -32,7 +37,7 @@ def vectors(meaning: Meaning, tensors: tuple[np.ndarray, ...]) -> tuple[np.ndarr
 
 
 def _vector(
-    meaning: Meaning, space: Space, number: int, x: np.ndarray, offsets: dict[str, int]
+    meaning: "Meaning", space: Space, number: int, x: np.ndarray, offsets: dict[str, int]
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     if space.source is None:
         row = offsets[space.name] + number

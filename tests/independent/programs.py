@@ -25,6 +25,7 @@ class Program:
 
     random: Random
     heads: int
+    key_heads: int = 1
     lines: list[str] = field(default_factory=list)
     inputs: dict[str, Declared] = field(default_factory=dict)
     values: dict[str, object] = field(default_factory=dict)
@@ -58,6 +59,8 @@ class Program:
     """The pooled spaces."""
     floats: dict[str, str] = field(default_factory=dict)
     """Per-token floats, and which sides have them: `qk` or `k`."""
+    sides: dict[str, str] = field(default_factory=dict)
+    """The same of vectors of tokens, and of their factors."""
 
     def chance(self, share: float) -> bool:
         return self.random.random() < share

@@ -1,4 +1,4 @@
-"""Random lines of `sink` and `normalize`, drawn from the text so far: they change nothing else of a program."""
+"""Random lines of `sink`, `normalize` and `weight`, drawn from the text so far: they change nothing else."""
 
 from random import Random
 
@@ -19,3 +19,16 @@ def add_sinks(program: Program) -> None:
         program.lines.append(f"sink {random.choice(choices)}")
     if random.random() < 0.2:
         program.lines.append("normalize softmax by q")
+
+
+def add_normalize(program: Program, begin: int = 0) -> None:
+    """Where no sink is in the lines from `begin` on."""
+    lines = program.lines[begin:]
+    random = Random("normalize\n" + "\n".join(program.lines))
+    if random.random() < 0.15:
+        program.lines.append(f"weight {random.choice(['-0.5', '0.75 - float(q % 3)', 'float(k % 2) - 0.5'])}")
+    if random.random() < 0.85 or any(line.startswith(("sink", "normalize")) for line in lines):
+        return
+    if random.random() < 0.4:
+        program.lines.append(f"score {random.choice(['sigmoid(s)', 'max(s, 0.0)', 'abs(s) * 0.1'])}")
+    program.lines.append(f"normalize {random.choice(['none', 'softmax by k'])}")

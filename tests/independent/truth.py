@@ -2,40 +2,26 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from random import Random
 
 import numpy as np
 
-from tests.independent.derivatives import Number, plain
+from tests.independent import numbering, pooling, vectors
+from tests.independent.derivatives import Number, made, plain
 from tests.independent.drawing import Drawn, arrays
 from tests.independent.meaning import Meaning
-from tests.independent.pooling import pooled, spread, vectors
+from tests.independent.probabilities import Leaves, PairNumbers, SinkNumbers, shares_of
 from tests.independent.reader import read
 from tests.independent.selection import needs_others
 from tests.independent.tokens import Token
-from tests.independent.value_vectors import Row, moved, rows
 
 DIM = 4
 LARGEST = 1e290
 """Gradients beyond it may leave float64 where sums are in another order."""
 
 
-@dataclass(frozen=True)
-class PairNumbers:
-    """The final score of a pair, its product, its weight, the inputs that were read, and vectors added to the value."""
-
-    score: Number
-    dot: Number
-    weight: object
-    leaves: dict[tuple[str, tuple[int, ...]], Number]
-    rows: list[Row]
-
-
-@dataclass(frozen=True)
-class SinkNumbers:
-    """The score of a sink, and the inputs that the sinks of its query read."""
-
-    score: Number
-    leaves: dict[tuple[str, tuple[int, ...]], Number]
+Numbers = tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]
+"""The output, the log-sum-exp, if there is one, and all gradients."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +32,8 @@ class Truth:
     inputs: dict[str, np.ndarray]
     tensors: tuple[np.ndarray, np.ndarray, np.ndarray]
     """q [batch, heads, given queries, DIM], k and v [batch, key heads, given keys, DIM]."""
+    dropout: tuple[float, int] | None = None
+    """The rate and the seed of calls that drop pairs."""
     of_branch: tuple["Truth", int] | None = None
     """The truth of the whole and the number of the branch, for one branch alone."""
 
@@ -53,6 +41,16 @@ class Truth:
     def branches(self) -> "list[Truth]":
         """Those of the branches, if there are any."""
         return [replace(self, of_branch=(self, number)) for number in range(len(self.meaning.branches))]
+
+    @property
+    def options(self) -> dict[str, float]:
+        """Of calls, beside their tensors."""
+        return {} if self.dropout is None else dict(zip(("dropout_p", "seed"), self.dropout, strict=True))
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether there are log-sum-exps."""
+        return all(each.normalize == ("softmax", "q") for each in self.meaning.branches or [self.meaning])
 
     @property
     def has_sinks(self) -> bool:
@@ -67,7 +65,7 @@ class Truth:
         learned = frozenset(name for name, declared in drawn.inputs.items() if declared.kind == "float")
         file = read(drawn.text, drawn.files)
         found = Meaning.of(file, drawn.heads, self.inputs, learned, values=drawn.values, key_heads=drawn.key_heads)
-        found.vectors = vectors(found, self.tensors)
+        found.vectors, found.tensors = pooling.vectors(found, self.tensors), self.tensors
         return found
 
     @cached_property
@@ -97,84 +95,81 @@ class Truth:
 
     @cached_property
     @np.errstate(all="ignore")
-    def numbers(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]] | None:
+    def numbers(self) -> Numbers | None:
         """The output, the log-sum-exp and all gradients along `grads`; None where a score is NaN or plus infinity."""
         if self.branches:
             return self.sum_of_branches()
         drawn, meaning = self.drawn, self.meaning
-        q, k, v = self.tensors
         grad_out, grad_lse = self.grads
         out, lse = np.zeros_like(grad_out), np.full(grad_lse.shape, -np.inf)
-        found = {name: np.zeros_like(x) for name, x in (("q", q), ("k", k), ("v", v))}
+        found = {name: np.zeros_like(x) for name, x in zip("qkv", self.tensors, strict=True)}
         found |= {name: np.zeros(x.shape) for name, x in self.inputs.items() if name in meaning.learned}
         for batch, head in np.ndindex(drawn.batch, drawn.heads):
             meaning.at(head, batch)
-            shared = head * drawn.key_heads // drawn.heads
-            queries, query_backs = pooled(meaning, "q", q[batch, head])
-            keys, key_backs = pooled(meaning, "k", k[batch, shared])
-            values, value_backs = pooled(meaning, "k", v[batch, shared])
-            for row, query in enumerate(meaning.tokens["q"]):
-                columns = np.flatnonzero(self.attends[batch, head, row])
-                pairs = [self.pair(query, meaning.tokens["k"][n], queries[row], keys[n]) for n in columns]
-                scores = np.array([pair.score.value for pair in pairs])
-                weights = np.array([plain(pair.weight) for pair in pairs], dtype=float)
-                if np.isnan(scores).any() or (scores == np.inf).any() or not np.isfinite(weights).all():
-                    return None
-                sinks = self.sinks(query)
-                ends = np.concatenate([scores, [sink.score.value for sink in sinks]])
-                if np.isnan(ends).any() or (ends == np.inf).any():
-                    return None
-                if not len(ends) or ends.max() == -np.inf:
-                    continue
-                highest = ends.max()
-                shares = np.exp(ends - highest)
-                lse[batch, head, row] = highest + np.log(shares.sum())
-                shares /= shares.sum()
-                p, rest = np.split(shares, [len(columns)])
-                given = [moved(self.inputs, values[n], pair.rows) for n, pair in zip(columns, pairs, strict=True)]
-                attended = np.reshape(given, (len(columns), DIM))
-                out[batch, head, row] = (p * weights) @ attended
-                outer, outer_lse = grad_out[batch, head, row], grad_lse[batch, head, row]
-                along = attended @ outer
-                slopes = p * (along * weights - outer @ out[batch, head, row] + outer_lse)
-                for position, (column, pair) in enumerate(zip(columns, pairs, strict=True)):
-                    spread(value_backs[column], p[position] * weights[position] * outer, found["v"][batch, shared])
-                    through = pair.score.gradients() if slopes[position] else {}
-                    slope = through.get(pair.dot, 0.0) * slopes[position]
-                    spread(query_backs[row], slope * keys[column], found["q"][batch, head])
-                    spread(key_backs[column], slope * queries[row], found["k"][batch, shared])
-                    for name, at, factor in pair.rows:
-                        found[name][at] += factor * p[position] * weights[position] * outer
-                    by_weight = pair.weight.gradients() if isinstance(pair.weight, Number) else {}
-                    for (name, index), leaf in pair.leaves.items():
-                        found[name][index] += through.get(leaf, 0.0) * slopes[position]
-                        found[name][index] += by_weight.get(leaf, 0.0) * p[position] * along[position]
-                for share, sink in zip(rest, sinks, strict=True):
-                    slope = share * (outer_lse - outer @ out[batch, head, row])
-                    by_score = sink.score.gradients() if slope else {}
-                    for (name, index), leaf in sink.leaves.items():
-                        found[name][index] += by_score.get(leaf, 0.0) * slope
+            pairs = {
+                (row, column): self.pair(meaning.tokens["q"][row], meaning.tokens["k"][column])
+                for row, column in np.argwhere(self.attends[batch, head]).tolist()
+            }
+            sinks = [self.sinks(query) for query in meaning.tokens["q"]]
+            shares = shares_of(meaning.normalize, self.attends[batch, head], pairs, sinks)
+            if shares is None:
+                return None
+            lse[batch, head] = shares.lse
+            outer = grad_out[batch, head]
+            for (row, column), pair in pairs.items():
+                out[batch, head, row] += shares.p[row, column] * pair.factor * plain(pair.given)
+            along = np.zeros(shares.p.shape)
+            for (row, column), pair in pairs.items():
+                along[row, column] = plain(pair.given) @ outer[row]
+            slopes = shares.slopes(pairs, along, grad_lse[batch, head])
+            for (row, column), pair in pairs.items():
+                p = shares.p[row, column]
+                pair.add_gradients(found, slopes[row, column], p * pair.dropped * along[row, column])
+                if isinstance(pair.given, Number):
+                    pair.add(found, pair.given.gradients(p * pair.factor * outer[row]))
+            for row, own in enumerate(sinks):
+                for share, sink in zip(shares.sinks[row], own, strict=True):
+                    slope = share * (grad_lse[batch, head, row] - outer[row] @ out[batch, head, row])
+                    sink.add(found, sink.score.gradients(slope) if slope else {})
         if not all((np.abs(x) < LARGEST).all() for x in found.values()):
             return None
-        return out, lse, found
+        return out, None if meaning.normalize != ("softmax", "q") else lse, found
 
-    def sum_of_branches(self) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]] | None:
+    def sum_of_branches(self) -> Numbers | None:
         """Sums of outputs and gradients, and the log-sum-exp of each branch, [batch, branches, heads, queries]."""
         each = [truth.numbers for truth in self.branches]
         known = [numbers for numbers in each if numbers is not None]
         if len(known) < len(each):
             return None
         outs, lses, grads = zip(*known, strict=True)
-        return sum(outs), np.stack(lses, axis=1), {name: sum(one[name] for one in grads) for name in grads[0]}
+        have_sums = [lse for lse in lses if lse is not None]
+        lse = np.stack(have_sums, axis=1) if len(have_sums) == len(lses) else None
+        return sum(outs), lse, {name: sum(one[name] for one in grads) for name in grads[0]}
 
-    def pair(self, query: Token, key: Token, q: np.ndarray, k: np.ndarray) -> "PairNumbers":
-        leaves: dict[tuple[str, tuple[int, ...]], Number] = {}
-        self.meaning.leaves = leaves
-        score, dot = self.meaning.score(query, key, float(q @ k), DIM)
-        return PairNumbers(score, dot, self.meaning.weight(query, key), leaves, rows(self.meaning, query, key))
+    def pair(self, query: Token, key: Token) -> PairNumbers:
+        meaning = self.meaning
+        leaves: Leaves = {}
+        meaning.leaves = leaves
+        q, k, v = (
+            vectors.of_token(meaning, name, token.i, meaning.head)
+            for name, token in (("q", query), ("k", key), ("v", key))
+        )
+        score = meaning.score(query, key, made(float(q.value @ k.value), (q, k.value), (k, q.value)), DIM)
+        given = meaning.value_of(query, key)
+        return PairNumbers(
+            score, meaning.weight(query, key), v if given is None else given, self.kept(query, key), leaves
+        )
 
-    def sinks(self, query: Token) -> "list[SinkNumbers]":
-        leaves: dict[tuple[str, tuple[int, ...]], Number] = {}
+    def kept(self, query: Token, key: Token) -> float:
+        """What dropout makes of a pair: 0 where it is dropped."""
+        if self.dropout is None:
+            return 1.0
+        rate, seed = self.dropout
+        is_kept = numbering.random(seed, self.meaning.batch, self.meaning.head, query.i, key.i) >= rate * 2**31
+        return is_kept / (1.0 - rate)
+
+    def sinks(self, query: Token) -> list[SinkNumbers]:
+        leaves: Leaves = {}
         self.meaning.leaves = leaves
         return [SinkNumbers(score, leaves) for score in self.meaning.sinks(query)]
 
@@ -196,6 +191,8 @@ class Truth:
             nothing = np.stack(silent, axis=1)
             outer_lse = random.normal(size=nothing.shape)
         outer_lse[nothing] = np.nan
+        if not self.has_sums:
+            outer_lse[:] = 0.0
         return outer, outer_lse
 
 
@@ -212,8 +209,11 @@ def truth_of(drawn: Drawn, seed: int, infinite: bool = True) -> Truth:
     for x in (q, k, v):
         if random.random() < 0.15:
             x[:] = x[:1] if random.random() < 0.5 else x[:, :1]  # which may be expanded
-    found = Truth(drawn, inputs, (q, k, v))
-    hides = infinite and not meaning.finds and random.random() < 0.4
+    chance = Random(f"{seed} drops pairs")
+    dropout = (chance.choice([0.1, 0.5, 0.9]), chance.randint(-9, 2**40)) if chance.random() < 0.15 else None
+    found = Truth(drawn, inputs, (q, k, v), dropout)
+    reads_all = any(vectors.pools_scores(each) for each in (meaning, *meaning.branches))
+    hides = infinite and not meaning.finds and random.random() < 0.4 and not reads_all
     return replace(found, tensors=unseen(found, random)) if hides else found
 
 
@@ -226,7 +226,7 @@ def unseen(truth: Truth, random: np.random.Generator) -> tuple[np.ndarray, np.nd
     for entry in range(truth.drawn.batch):
         truth.meaning.batch = entry
         for side, used, by in (("q", asked, truth.attends.any(axis=-1)), ("k", given, attended)):
-            _, backs = pooled(truth.meaning, side, (q if side == "q" else k)[entry, 0])
+            _, backs = pooling.pooled(truth.meaning, side, (q if side == "q" else k)[entry, 0])
             for token, back in enumerate(backs):
                 for row, _ in back:
                     used[entry, :, row] |= by[entry, :, token]

@@ -240,3 +240,76 @@ def test_inputs_may_have_the_names_of_functions(name: str) -> None:
         maskdsl.parse(text.format(each))["p"].bind(n=7).compile()(q, k, v, **{each: table}) for each in (name, "table")
     )
     torch.testing.assert_close(found, expected)
+
+
+def test_tokens_that_nobody_attends_send_nothing_to_their_factors() -> None:
+    """Keys and values of NaN, beside a query that attends nothing."""
+    pattern = maskdsl.parse("""
+    pattern p(n) {
+        space tokens[n]
+        input fade: float[tokens]
+        attend causal and k < 5 and q != 3
+        score dot(q * q.fade, k * k.fade)
+        value v * k.fade
+    }
+    """)["p"]
+    attention = pattern.bind(n=8).compile()
+    random = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 1, 8, 4, generator=random) for _ in range(3))
+    q[:, :, 3], k[:, :, 5:], v[:, :, 6:] = torch.nan, torch.nan, torch.inf
+    leaves = [x.requires_grad_() for x in (q, k, v, torch.randn(8, generator=random))]
+    out = attention(*leaves[:3], fade=leaves[3])
+    assert out.isfinite().all()
+    for grad in torch.autograd.grad(out.square().sum(), leaves):
+        assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("lines", ["score dot(q, abs(k))", "score s value v * k.fade + row[(q + k) % 3]"])
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_functions_of_pooled_keys_in_parts(lines: str, backend: str) -> None:
+    """In calls with some of the queries as in the whole: functions of pools, which are no pools of functions."""
+    text = f"""pattern p() {{
+        space image[4]
+        space text[5]
+        space coarse = mean(text by c, 3)
+        coord text.c = text % 3
+        queries image ++ text
+        keys image ++ text ++ coarse
+        input fade: float[keys]
+        input row: float[3, dim]
+        attend all -> all
+        {lines}
+    }}"""
+    mask, random = maskdsl.parse(text)["p"].bind(), torch.Generator().manual_seed(0)
+    attention = mask.compile(backend)
+    q, k, v = (torch.randn(2, 1, 9, 4, dtype=torch.float64, generator=random).requires_grad_() for _ in range(3))
+    shapes = {"fade": (12,), "row": (3, 4)}
+    inputs = {each.name: torch.randn(shapes[each.name], dtype=torch.float64, generator=random) for each in mask.inputs}
+    whole = attention(q, k, v, **inputs)[:, :, 2:4]
+    part = attention(q[:, :, 2:4], k, v, query_start=2, **inputs)
+    torch.testing.assert_close(part, whole)
+    toward = torch.randn(whole.shape, dtype=torch.float64, generator=random)
+    torch.testing.assert_close(*(torch.autograd.grad(x, (q, k, v), toward) for x in (part, whole)))
+    with torch.no_grad():
+        pages = [x.view(2, 1, 3, 3, 4).transpose(1, 2).flatten(0, 1) for x in (k, v)]
+        table = torch.arange(6).view(2, 3)
+        paged = attention(q[:, :, 2:4], *pages, query_start=2, page_table=table, page_size=3, **inputs)
+        torch.testing.assert_close(paged, whole)
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_weights_that_cancel_have_gradients(backend: str) -> None:
+    """Two equal keys of weights -0.5 and 0.5: what `value` adds is zero, and its derivatives are not."""
+    text = """pattern p() { space t[2] input own: float[tokens, dim] attend all -> all
+    weight float(k % 2) - 0.5 value v + q.own }"""
+    attention, random = maskdsl.parse(text)["p"].bind().compile(backend), torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 1, 2, 4, dtype=torch.float64, generator=random) for _ in range(3))
+    k[:, :, 1] = k[:, :, 0]
+    leaves = [x.requires_grad_() for x in (q, k, v, torch.randn(2, 4, dtype=torch.float64, generator=random))]
+    q, k, v, own = leaves
+    p = (q @ k.mT / 2).softmax(-1) * torch.tensor([-0.5, 0.5])
+    expected = p @ v + p.sum(-1, keepdim=True) * own
+    out = attention(q, k, v, own=own)
+    torch.testing.assert_close(out, expected)
+    toward = torch.randn(out.shape, dtype=torch.float64, generator=random)
+    torch.testing.assert_close(*(torch.autograd.grad(x, leaves, toward) for x in (out, expected)))

@@ -50,6 +50,28 @@ def test_a_softmax_over_queries_needs_all_of_them(part: str) -> None:
             WHERE[part](attention)
 
 
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("follow", [(), ("a", "b")])
+def test_packed_cross_attention_has_all_queries(follow: tuple[str, ...], backend: str) -> None:
+    """Its sequences begin with the first queries and keys, whatever their numbers."""
+    text = """pattern p(a = 7, b = 9) { space x[a] space y[b] queries x keys y
+    attend q.x % 3 != k.y % 2 score s * 0.5 normalize softmax by k }"""
+    pattern, random = maskdsl.parse(text)["p"], torch.Generator().manual_seed(0)
+    attention = pattern.compile(backend, follow=follow) if follow else pattern.bind().compile(backend)
+    lengths = (10, 13, 13)
+    q, k, v = (torch.randn(n, 1, 4, dtype=torch.float64, generator=random).requires_grad_() for n in lengths)
+    out = attention.varlen(q, k, v, torch.tensor([0, 7, 10]), torch.tensor([0, 9, 13]))
+    expected = []
+    for queries, keys in ((slice(0, 7), slice(0, 9)), (slice(7, 10), slice(9, 13))):
+        s = q[queries, 0] @ k[keys, 0].T / 4
+        attends = torch.arange(len(s))[:, None] % 3 != torch.arange(s.shape[1]) % 2
+        expected.append(s.masked_fill(~attends, -torch.inf).softmax(0).nan_to_num() @ v[keys, 0])
+    torch.testing.assert_close(out[:, 0], torch.cat(expected))
+    toward = torch.randn(out.shape, dtype=torch.float64, generator=random)
+    grads = [torch.autograd.grad(x, (q, k, v), toward) for x in (out, torch.cat(expected)[:, None])]
+    torch.testing.assert_close(*grads)
+
+
 def test_stages_of_a_softmax_over_queries() -> None:
     """Its kernels are those of the transposed mask, which their text says; there is none for decoding."""
     mask, texts = of("softmax by k"), {each.name: each.text for each in STAGES}

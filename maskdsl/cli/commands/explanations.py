@@ -46,7 +46,7 @@ def explain(
     request = read_request(file, words)
     mask = request.bind(heads, order)
     positions = None if pair is None else _read_pair(mask.ir, pair)
-    resolved = resolve_masks([mask], given, seed)
+    resolved = resolve_masks([mask], given, seed, by_line=True)
     if positions is not None:
         _explain_pair(mask, resolved, *positions, head, as_json)
     else:
@@ -55,7 +55,7 @@ def explain(
 
 def _explain_pair(bound: Mask, resolved: ResolvedMasks, query: int, key: int, head: int, as_json: bool) -> None:
     mask = resolved.masks[0].ir
-    arrays = input_arrays(mask, resolved.inputs, relation_inputs(mask, resolved.inputs))
+    arrays = input_arrays(mask, resolved.inputs, relation_inputs(mask, resolved.inputs, by_line=True))
     explanation = explain_pair(bound.pattern.program, bound.ir, query, key, head, 0, arrays)
     if as_json:
         print(json.dumps(finite(explanation.as_dict()), indent=2))

@@ -56,18 +56,18 @@ class ResolvedMasks:
 
 
 def resolve_masks(
-    masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors: str | None = None
+    masks: Sequence[Mask], given: Sequence[str], seed: int | None, tensors: str | None = None, by_line: bool = False
 ) -> ResolvedMasks:
     """Masks of one pattern in several orders, with their inputs. Prints which inputs were made up.
 
     Routes select in `q` and `k`, given as inputs or in the file `tensors`, or random ones by `seed`. Without any of
-    these, the masks have all candidates.
+    these, the masks have all candidates. `by_line` is that of `relation_inputs`.
     """
     arrays = read_arrays(given)
     mask = masks[0].ir
     if tensors is not None:
         arrays = _from_file([each.ir for each in masks], arrays, tensors)
-    needed = _inputs_of(masks, arrays)
+    needed = _inputs_of(masks, arrays, by_line)
     vectors = {name: arrays.pop(name) for name in _VECTORS if mask.routed and name in arrays}
     q = vectors.get("q")
     random = seed is not None and not vectors and selects(mask)
@@ -75,7 +75,7 @@ def resolve_masks(
     blank = selects(mask) and not random and not vectors and given_whole
     blank = blank and not reads_vectors(mask, needed - arrays.keys())
     if selects(mask) and not (random or blank or len(vectors) == len(_VECTORS)):
-        needed = _inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays)
+        needed = _inputs_of([replace(each, ir=unscored(each.ir)) for each in masks], arrays, by_line)
     inputs = complete(mask, arrays, needed, dim=_RANDOM_DIM if q is None else q.shape[-1])
     input_arrays(mask, inputs.arrays, ())  # raises if they do not fit
     check_reads(mask, arrays, batch_entries(mask, arrays))
@@ -148,9 +148,9 @@ def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fr
     return ResolvedMasks(widest, routed, narrowest, guarantee(mask, routed))
 
 
-def _inputs_of(masks: Sequence[Mask], arrays: Arrays) -> frozenset[str]:
+def _inputs_of(masks: Sequence[Mask], arrays: Arrays, by_line: bool) -> frozenset[str]:
     """The names of inputs and routes that decide pairs and orders."""
-    return frozenset[str]().union(*(relation_inputs(mask.ir, arrays) for mask in masks))
+    return frozenset[str]().union(*(relation_inputs(mask.ir, arrays, by_line) for mask in masks))
 
 
 def _from_file(masks: Sequence[MaskIR], arrays: Arrays, file: str) -> dict[str, Array]:

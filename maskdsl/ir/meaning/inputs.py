@@ -180,17 +180,20 @@ def beyond_32_bits(declared: Input, low: int, high: int) -> Iterator[Diagnostic]
         yield InputRange(name=declared.name, value=worst, span=declared.span)
 
 
-def relation_inputs(mask: MaskIR, given: Container[str] = ()) -> frozenset[str]:
+def relation_inputs(mask: MaskIR, given: Container[str] = (), by_line: bool = False) -> frozenset[str]:
     """Names of the inputs that decide which pairs attend, and the memory order of tokens.
 
     Includes the results of routes, and what these are computed from unless the results are `given`; all of branches.
+    `by_line` includes what lines read that decide nothing, as another line holds for every pair.
     """
     names = set(tile_trace(mask).inputs)
+    if by_line:
+        names |= pair_trace(mask, [each.relation for each in (*mask.attend, *mask.require)]).inputs
     for routed in reversed(mask.routed):
         if routed.name in names and routed.name not in given:
             names |= inputs_of_route(mask, routed)
     names |= {each.source for each in mask.inputs if each.name in names and each.source is not None}
-    names |= {name for branch in mask.branches for name in relation_inputs(branch, given)}
+    names |= {name for branch in mask.branches for name in relation_inputs(branch, given, by_line)}
     return frozenset(names & {each.name for each in mask.inputs})
 
 

@@ -10,15 +10,16 @@ from maskdsl.ir.meaning.vectors import blank_vectors, check_vectors, reads_vecto
 from maskdsl.ir.stack import StackIR
 
 
-def find_in_mask(mask: MaskIR, given: Mapping[str, Any]) -> dict[str, Any]:
+def find_in_mask(mask: MaskIR, given: Mapping[str, Any], by_line: bool = False) -> dict[str, Any]:
     """The inputs that decide attending pairs: those given, with `q` and `k` replaced by what routes compute from them.
 
-    `q` and `k` are only needed if a route reads vectors. Raises `AttnError` with everything that does not fit.
+    `by_line` is that of `relation_inputs`. `q` and `k` are only needed if a route reads vectors. Raises `AttnError`
+    with everything that does not fit.
     """
     if not mask.routed:
         return dict(given)
     arrays = {name: value for name, value in given.items() if name not in ("q", "k")}
-    wanted = relation_inputs(mask, arrays)
+    wanted = relation_inputs(mask, arrays, by_line)
     inputs = input_arrays(mask, arrays, wanted & {each.name for each in mask.given})
     needs_vectors = reads_vectors(mask, wanted) or "q" in given or "k" in given
     vectors = given if needs_vectors else blank_vectors(mask, inputs)

@@ -62,6 +62,8 @@ class Signature:
     """Whether scores may read products of vectors, which are computed before attention."""
     pools_queries: bool = False
     normalize: Normalize = Normalize.BY_QUERY
+    crosses: bool = False
+    """Whether the keys are other tokens than the queries: packed sequences then begin with the first of both."""
     declared: tuple[Input, ...] = ()
     """The declarations of `inputs`; sizes of token dimensions are None where lengths follow each call's tensors."""
     made: tuple[str | None, ...] = ()

@@ -79,7 +79,8 @@ class Summand:
         given: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
         """As `attended`, for packed sequences: see `varlen`."""
-        if self.signature.normalize is Normalize.BY_KEY and (starts is not None or ends_k is not ends_q):
+        has_all = starts is None and (self.signature.crosses or ends_k is ends_q)
+        if self.signature.normalize is Normalize.BY_KEY and not has_all:
             raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
         if q.dim():
             given = passed(self.signature, given, len(ends_q) - 1, q.shape[-1])

@@ -87,19 +87,25 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
         return compiled.kernel(q, v).without_keys(q, v, inputs, True, rows)
     if compiled.plan.mask.multiplies:
         call = multiplied(compiled, q, k, v, inputs, positions)
-        results = _decoded(call.compiled, call.q, call.k, call.v, call.inputs, call.positions)
+        results = _decoded(call.compiled, call.q, call.k, call.v, call.inputs, call.positions, call.present)
         return _with_values(compiled, call, results)
     return _decoded(compiled, q, k, v, inputs, positions)
 
 
 def _decoded(
-    compiled: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], positions: CallPositions
+    compiled: Bound,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    positions: CallPositions,
+    present: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The results of a call without gradients that multiplies queries and keys."""
+    """The results of a call without gradients that multiplies queries and keys; `present` as in `_in_chunk`."""
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
-    return _in_chunk(attention, compiled, q, k, v, inputs, positions, backend.gathers)
+    return _in_chunk(attention, compiled, q, k, v, inputs, positions, backend.gathers, present)
 
 
 def _fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
@@ -131,7 +137,8 @@ def _chunk(
     compiled = _ready(handle, q, k, v, inputs, call)
     if compiled.plan.mask.multiplies:
         moved = multiplied(compiled, q, k, v, inputs, call)
-        results = _in_chunk(attend, moved.compiled, moved.q, moved.k, moved.v, moved.inputs, moved.positions)
+        tensors = moved.q, moved.k, moved.v, moved.inputs, moved.positions
+        results = _in_chunk(attend, moved.compiled, *tensors, present=moved.present)
         return _with_values(compiled, moved, results)
     return _in_chunk(attend, compiled, q, k, v, inputs, call)
 
@@ -143,7 +150,7 @@ def _with_values(compiled: Bound, call: MultipliedCall, results: tuple[Tensor, T
         weighed, masses = compiled.weighed(number, by_rows=True), blank_masses(call.products, out, number)
         inputs = given_inputs(weighed, {**call.values, term.name: masses}, call.inputs[-1])
         ones, attend = call.k.new_ones(*call.k.shape[:3], 1), attend_masses(term.name, lse.detach())
-        masses, _ = _in_chunk(attend, weighed, call.q, call.k, ones, inputs, call.positions)
+        masses, _ = _in_chunk(attend, weighed, call.q, call.k, ones, inputs, call.positions, present=call.present)
         out = compiled.product_finder.with_rows(out, masses, call.products.rows[number])
     return out, lse
 
@@ -157,21 +164,26 @@ def _in_chunk(
     inputs: Sequence[Tensor],
     positions: CallPositions,
     gathers: bool = False,
+    present: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Computes a partial call by a mask over its chunk, on any backend, with gradients.
 
-    `gathers` allows attention over gathered keys, which has no gradients.
+    `gathers` allows attention over gathered keys, which has no gradients. If k and v have all keys already, pooled ones
+    included, `present` says which of them exist, bool [batch, keys].
     """
     starts, lengths, table = normalized(compiled, q, k, positions)
-    present = present_keys(compiled, k, lengths, table)
-    pairs = q.shape[1] * q.shape[2] * present.numel()
-    gathers = gathers and q.device.type == "cpu" and 0 < pairs <= MOST_PAIRS
     pooled = compiled.plan.mask.keys.is_pooled
-    if pooled or not gathers:
-        k, v = (gathered_pages(x, table, present) for x in (k, v))
-        table = None
-    if pooled:
-        (k, _), (v, present) = (with_pooled(compiled, x, present, inputs) for x in (k, v))
+    if present is not None:
+        gathers = False
+    else:
+        present = present_keys(compiled, k, lengths, table)
+        pairs = q.shape[1] * q.shape[2] * present.numel()
+        gathers = gathers and q.device.type == "cpu" and 0 < pairs <= MOST_PAIRS
+        if pooled or not gathers:
+            k, v = (gathered_pages(x, table, present) for x in (k, v))
+            table = None
+        if pooled:
+            (k, _), (v, present) = (with_pooled(compiled, x, present, inputs) for x in (k, v))
     derived = compiled.derived(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in compiled.plan.mask.inputs), inputs, strict=True))
     values |= {**_chunk_values(derived, values, starts), PRESENT: present}

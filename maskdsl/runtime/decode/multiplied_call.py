@@ -24,6 +24,8 @@ class MultipliedCall(NamedTuple):
     products: Products
     values: Mapping[str, Tensor]
     """All inputs but the last by name."""
+    present: Tensor | None = None
+    """Where k and v have pooled keys already: bool [batch, keys], the keys that exist."""
 
 
 def multiplied(
@@ -32,7 +34,7 @@ def multiplied(
     """The partial call with its products computed. Gradients flow back to q, k, v and the inputs."""
     starts, lengths, table = normalized(compiled, q, k, positions)
     kernels = compiled.for_products_by_row
-    (keys, _), (key_values, _) = (all_keys(compiled, x, lengths, table, inputs) for x in (k, v))
+    (keys, present), (key_values, _) = (all_keys(compiled, x, lengths, table, inputs) for x in (k, v))
     rows = starts.long()[:, None] + torch.arange(q.shape[2], device=q.device)
     values = dict(zip((each.name for each in compiled.plan.mask.unmultiplied), inputs, strict=True))
     products = compiled.product_finder.find(q, keys, key_values, values, rows)
@@ -40,6 +42,9 @@ def multiplied(
     given = given_inputs(kernels, values, starts)
     if products.k is keys and products.v is key_values:
         return MultipliedCall(kernels, products.q, k, v, given, positions, products, values)
+    if compiled.plan.mask.keys.is_pooled:  # what is multiplied is a function of pools, and no pool of functions
+        made = products.q, products.k, products.v
+        return MultipliedCall(kernels, *made, given, positions, products, values, present)
     if table is not None:
         present = present_keys(compiled, k, lengths, table)
         positions = positions._replace(page_table=_page_table(table, k.shape[2], present.shape[1]))
