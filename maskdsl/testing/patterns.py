@@ -54,12 +54,13 @@ def patterns(
     """Whole patterns, well typed, that bind without parameters.
 
     One to three spaces of rank 1 to 4 with at most `tokens` tokens together, self- or cross-attention, sometimes with
-    keys that are pooled from them, by boxes or by a coordinate; coordinates, inputs, tables, sparse inputs, macros,
-    `let`s, guards, conditions by head, scores, weights, scales, sinks and orders.
+    keys that are pooled from them; coordinates, inputs, tables, sparse inputs, macros, `let`s, guards, conditions by
+    head, scores, weights, scales, sinks and orders.
 
     With `branches`, one to three branches have the relations, scores and weights. With `whole`, there is also what
     only whole calls take, with all tokens in declared order and the key heads that the pattern is bound for: pooled
-    queries, draws, vectors in scores and values, `normalize`, and expressions that read `key_head` and `key_heads`.
+    queries, pools by a coordinate, draws, vectors in scores and values, `normalize`, and expressions that read
+    `key_head` and `key_heads`.
     """
     heads = heads or draw(st.sampled_from([1, 2, 3]))
     key_heads = draw(st.sampled_from([each for each in (1, 2, 3) if heads % each == 0])) if whole else None
@@ -186,7 +187,7 @@ class _DrawnPattern:
     def draw_pooled(self, name: str, source: DrawnSpace) -> DrawnSpace:
         """A space of boxes of the source, some of which are larger than it, or of groups by a coordinate."""
         kind = choose(self.draw, ("mean", "max", "min"))
-        if self.draw(st.integers(0, 2)) == 0:
+        if self.whole and self.draw(st.booleans()):
             return self.draw_groups(name, source, kind)
         if self.draw(st.booleans()):
             sides = [self.draw(st.integers(1, 9))] * len(source.axes)

@@ -204,7 +204,9 @@ class Meaning:
 
     @property
     def crosses(self) -> bool:
-        return any(each[0] == "sequence" and each[1] == "queries" for each in self.pattern.statements)
+        """Whether keys are other tokens than the queries: empty spaces are as if they were not there."""
+        names = {side: [name for name in own if self.spaces[name].size] for side, own in self.orders.items()}
+        return names["q"] != names["k"]
 
     @cached_property
     def routes(self) -> list[Node]:

@@ -15,6 +15,7 @@ from maskdsl.analysis.tiles.list_bounds import Bounded, bounded
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.base.source import Source
 from maskdsl.emit.plan import make_plan
+from maskdsl.ir.declared.inputs import HEAD_DIM
 from maskdsl.ir.expressions import Batch, Coordinate, Head, InSpace, Read, Score, Side, walk
 from maskdsl.ir.facts.intervals import Interval, point
 from maskdsl.ir.mask import MaskIR
@@ -105,10 +106,11 @@ def check_intervals(case: Case, seed: int) -> None:
     random = np.random.default_rng(seed)
     batch, head = int(random.integers(case.batch)), int(random.integers(case.mask.heads))
     nodes = {node: None for each in expressions(case.mask) for node in walk(each) if not reads_score(node)}
-    tables = {node.input: bounded(node, case.inputs[node.input]) for node in nodes if isinstance(node, Read)}
+    inputs = {**case.inputs, HEAD_DIM: np.asarray(int(random.integers(1, 99)))}
+    tables = {node.input: bounded(node, inputs[node.input]) for node in nodes if isinstance(node, Read)}
     lengths = case.mask.queries.length, case.mask.keys.length
     q, k = (np.unique(random.integers(length, size=random.integers(1, 6))) for length in lengths)
-    pairs = Pairs(case.mask, q[:, None], k[None, :], head, batch, case.inputs)
+    pairs = Pairs(case.mask, q[:, None], k[None, :], head, batch, inputs)
     for node in nodes:
         bounds = bounds_of(node, pairs, tables)
         values = pairs.evaluate(node, np.asarray(False))
