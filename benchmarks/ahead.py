@@ -25,8 +25,10 @@ from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.declared.inputs import DimensionKind, Input
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.ops import Type
+from maskdsl.ir.rewrites.product_inputs import unpooled, weighed, with_given_products
+from maskdsl.ir.rewrites.transpose import transposed, without_softmax
 from maskdsl.runtime.backends.triton_backend import precision
 from maskdsl.runtime.backends.tuning import failures
 from maskdsl.runtime.base.call import Saved
@@ -92,6 +94,24 @@ class Recorder:
 
 KERNELS = tuple(map(str, KernelName))
 DECODE_KERNELS = ("decode_kernel", "merge_kernel")
+
+
+def kernel_masks(mask: MaskIR) -> dict[str, MaskIR]:
+    """The masks whose kernels a call of a mask runs, by what they are of it: "" for the mask itself."""
+    if mask.branches:
+        parts = {each.branch: kernel_masks(each) for each in mask.branches}
+        return {f"{branch} {what}".strip(): part for branch, masks in parts.items() for what, part in masks.items()}
+    if mask.normalize is Normalize.BY_KEY:
+        return {"sums": transposed(mask), "probabilities": without_softmax(mask)}
+    if not mask.multiplies:
+        return {"": mask}
+    masses = {f"masses {number}": weighed(mask, term) for number, term in enumerate(mask.values, 1)}
+    return {name: unpooled(with_given_products(each)) for name, each in {"": mask, **masses}.items()}
+
+
+def decode_kernel_names(plan: KernelPlan) -> tuple[str, ...]:
+    """The kernels of decoding: partial results without a softmax are added, not merged."""
+    return DECODE_KERNELS if plan.mask.normalize is not Normalize.NONE else DECODE_KERNELS[:1]
 
 
 def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
@@ -219,7 +239,7 @@ def started_decoding(
 ) -> dict[str, Started]:
     """The same for decoding, with pages of 16 keys and two query heads a key head."""
     plan = decode_plan(plan)
-    recording = Recording.of(emit_decode(plan), DECODE_KERNELS)
+    recording = Recording.of(emit_decode(plan), decode_kernel_names(plan))
     q, k, v = examples(plan, dim, dtype)
     pages = [x.new_empty(99, max(1, x.shape[1] // 2), 16, dim) for x in (k, v)]
     entries = torch.zeros(2, dtype=torch.int32, device="meta")

@@ -5,7 +5,8 @@ With names of patterns behind it, `python benchmarks/aot.py t5 dense`, it record
 Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension and kernel, in bf16, the registers of a
 thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; and the
 compares and selects in the first loop, which is that over full tiles. Beside these `selection`, the first three of the
-kernels that find what routes look for.
+kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the masks whose kernels
+their calls run; `decode_kernel` is one of these, where calls run it.
 """
 
 import json
@@ -17,15 +18,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ahead import KERNELS, TARGETS, compile_ahead, compile_selection
+from ahead import KERNELS, TARGETS, compile_ahead, compile_selection, kernel_masks
 from assembly import tile_loops
 from rich.progress import track
 
 import maskdsl
+from maskdsl.ir.mask import MaskIR
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
 RESULTS = HERE / "results" / "aot.json"
+WORDS = HERE / "words.attn"
 DIMS = (64, 128)
 
 Job = tuple[str, str, str]
@@ -36,15 +39,19 @@ def main() -> None:
     patterns = [(str(file), name) for file in files for name in maskdsl.load(file)]
     only = sys.argv[1:]
     jobs = [(*pattern, target) for pattern in patterns if not only or pattern[1] in only for target in TARGETS]
+    words = [(name, target) for name in maskdsl.load(WORDS) if not only or name in only for target in TARGETS]
     before: dict[str, Any] = json.loads(RESULTS.read_text()) if only else {}
-    results, selection = before.get("results", {}), before.get("selection", {})
+    results, selection, said = (before.get(each, {}) for each in ("results", "selection", "words"))
     with get_context("spawn").Pool(os.cpu_count()) as pool:
         for (file, name, target), found, selecting in track(pool.imap(used, jobs), "compiling", total=len(jobs)):
             key = f"{Path(file).relative_to(EXAMPLES).with_suffix('')}: {name}"
             results.setdefault(key, {})[target] = found
             if selecting:
                 selection.setdefault(key, {})[target] = selecting
-    whole = {"triton": version("triton"), "dtype": "bf16", "results": results, "selection": selection}
+        for (_, target), masks in track(pool.imap(words_used, words), "compiling", total=len(words)):
+            for key, found in masks.items():
+                said.setdefault(key, {})[target] = found
+    whole = {"triton": version("triton"), "dtype": "bf16", "results": results, "selection": selection, "words": said}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(text_of(whole))
 
@@ -69,7 +76,26 @@ def used(job: Job) -> tuple[Job, dict[str, Any], dict[str, Any]]:
     return job, kernels, selecting(mask, target)
 
 
-def selecting(mask: Any, target: str) -> dict[str, Any]:
+def words_used(job: tuple[str, str]) -> tuple[tuple[str, str], dict[str, Any]]:
+    """What the kernels of one pattern of `words.attn` use on one target, by head dimension, for each of its masks."""
+    name, target = job
+    masks = kernel_masks(maskdsl.load(WORDS)[name].bind(heads=4).ir)
+    return job, {
+        f"{name} {what}".strip(): {str(DIMS[0]): mask_figures(mask, what, target, DIMS[0])}
+        for what, mask in masks.items()
+    }
+
+
+def mask_figures(mask: MaskIR, what: str, target: str, dim: int) -> dict[str, Any]:
+    """Those of the kernels that calls run for one mask: of masses the backward pass alone, with their table."""
+    is_masses = what.startswith("masses")
+    kernels = {kernel: figures(mask, target, dim, kernel, is_masses) for kernel in KERNELS[is_masses:]}
+    if not (is_masses or what in ("sums", "probabilities") or mask.keys.is_pooled):
+        kernels["decode_kernel"] = asdict(compile_ahead(mask, target, dim, "bf16", "decode_kernel").usage)
+    return kernels
+
+
+def selecting(mask: MaskIR, target: str) -> dict[str, Any]:
     """What the kernels that find pairs use, by head dimension; nothing where there are none."""
     found = {str(dim): compile_selection(mask, target, dim) for dim in DIMS if mask.routed}
     return {
@@ -77,8 +103,9 @@ def selecting(mask: Any, target: str) -> dict[str, Any]:
     }
 
 
-def figures(mask: Any, target: str, dim: int, kernel: str) -> dict[str, Any]:
-    compiled = compile_ahead(mask, target, dim, "bf16", kernel)
+def figures(mask: MaskIR, target: str, dim: int, kernel: str, input_gradients: bool = False) -> dict[str, Any]:
+    """What one kernel uses."""
+    compiled = compile_ahead(mask, target, dim, "bf16", kernel, input_gradients=input_gradients)
     usage, loops = compiled.usage, tile_loops(compiled.assembly)
     return {
         "registers": usage.registers,

@@ -17,35 +17,7 @@ from torch import Tensor
 
 import maskdsl
 
-TOGETHER = """
-pattern nsa(n, block = 64, top = 8, size = 256) {
-    let blocks = (n - 1) // block + 1
-    space tokens[n]
-    space means = mean(tokens, block)
-    queries tokens
-    keys tokens ++ means
-    input gate: float[3, batch, heads, n]
-    input worth: float[batch, heads, queries, blocks]
-    coord tokens.chunk = tokens // block
-    coord means.chunk = means
-    route picked = topk(top, worth[batch, head, q, k.chunk]) where k.chunk < q.chunk
-
-    branch compressed {
-        attend tokens -> means where (k.means + 1) * block <= q + 1
-        weight gate[0, batch, head, q]
-    }
-
-    branch selected {
-        attend tokens -> tokens where k.tokens <= q and (picked or same(chunk))
-        weight gate[1, batch, head, q]
-    }
-
-    branch window {
-        attend tokens -> tokens where 0 <= q - k.tokens < size
-        weight gate[2, batch, head, q]
-    }
-}
-"""
+TOGETHER = Path(__file__).parent / "words.attn"
 APART = """
 pattern compressed(n, block = 64) {
     space tokens[n]
@@ -73,7 +45,7 @@ pattern window(n, size = 256) {
 
 def sides(n: int, heads: int) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """One pattern, and three: both map q, k, v, gates and block scores to the output."""
-    nsa = maskdsl.parse(TOGETHER)["nsa"].bind(n=n, heads=heads).compile()
+    nsa = maskdsl.load(TOGETHER)["nsa"].bind(n=n, heads=heads).compile()
     module = maskdsl.parse(APART)
     three = [module[name].bind(n=n, heads=heads).compile() for name in ("compressed", "selected", "window")]
 

@@ -244,11 +244,11 @@ def sink_gradient(sink, norms, delta):
     return sink.exp() * -delta
 
 
-def scaled_output(out, factor):
-    """The output times the factors [..., queries, 1]: zeros stay zero if theirs are not finite."""
+def factor_of_output(factor, out):
+    """The factors [..., queries, 1] of an output: its zeros stay zero where theirs are not finite."""
     if factor.device.type == "cpu" and bool(factor.isfinite().all()):
-        return out * factor
-    return out * torch.where((out == 0) & ~factor.isfinite(), 0, factor)
+        return factor
+    return torch.where((out == 0) & ~factor.isfinite(), 0, factor)
 
 
 def unscaled(problem, out, grad_out, factor):

@@ -40,10 +40,11 @@ _HELD = ("_handle", "_signature", "_single", "_signatures", "_summands", "_dropp
 def _sum(outs: list[Tensor]) -> Tensor:
     """The sum of outputs, rounded once."""
     wide = torch.promote_types(outs[0].dtype, torch.float32)
-    whole = outs[0].to(wide)
-    for each in outs[1:]:
-        whole = whole + each
-    return whole.to(outs[0].dtype)
+    first, *others = outs
+    whole = first.to(wide)
+    for number, each in enumerate(others):
+        whole = whole.add_(each) if number else whole + each
+    return whole.to(first.dtype)
 
 
 _Function = TypeVar("_Function")

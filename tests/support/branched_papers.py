@@ -1,6 +1,8 @@
 """Published attentions that are sums of softmaxes, as one pattern each, and float64 code of their released models."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -76,36 +78,7 @@ pattern adapter(n = 20, text_length = 7, pictures = 4) {
 }
 """
 
-NSA = """
-## NSA: the means of past blocks, the past blocks with the best of given scores, and a window, each with a gate.
-pattern nsa(n = 24, block = 4, top = 2, size = 6) {
-    let blocks = (n - 1) // block + 1
-    space tokens[n]
-    space means = mean(tokens, block)
-    queries tokens
-    keys tokens ++ means
-    input gate: float[3, batch, heads, n]
-    input worth: float[batch, heads, queries, blocks]
-    coord tokens.chunk = tokens // block
-    coord means.chunk = means
-    route picked = topk(top, worth[batch, head, q, k.chunk]) where k.chunk < q.chunk
-
-    branch compressed {
-        attend tokens -> means where (k.means + 1) * block <= q + 1
-        weight gate[0, batch, head, q]
-    }
-
-    branch selected {
-        attend tokens -> tokens where k.tokens <= q and (picked or same(chunk))
-        weight gate[1, batch, head, q]
-    }
-
-    branch window {
-        attend tokens -> tokens where 0 <= q - k.tokens < size
-        weight gate[2, batch, head, q]
-    }
-}
-"""
+NSA = (Path(__file__).parents[2] / "benchmarks" / "words.attn").read_text()
 
 
 def paths(q: Tensor, k: Tensor, v: Tensor, row: Tensor, column: Tensor) -> Tensor:
@@ -174,6 +147,10 @@ class Paper(NamedTuple):
     """Their shapes, for 2 batch entries of 2 heads."""
     expected: Callable[..., Tensor]
     key_heads: int = 2
+    name: str = ""
+    """The pattern, where there are several in the text."""
+    sizes: Mapping[str, int] = MappingProxyType({})
+    """Its parameters."""
 
     def check(self, backend: str, dtype: torch.dtype = torch.float64, dim: int = 8) -> None:
         """Holds the output and all gradients against the model's, in float64."""
@@ -184,9 +161,13 @@ class Paper(NamedTuple):
 
         exact = [leaf(2, 2, self.queries, dim), *(leaf(2, self.key_heads, self.keys, dim) for _ in "kv")]
         named = {name: leaf(*shape) for name, shape in self.inputs.items()}
-        ((_, pattern),) = maskdsl.parse(self.text).items()
+        module = maskdsl.parse(self.text)
+        pattern = module[self.name or next(iter(module))]
         results = []
-        for kind, compute in ((torch.float64, self.expected), (dtype, pattern.bind(heads=2).compile(backend))):
+        for kind, compute in (
+            (torch.float64, self.expected),
+            (dtype, pattern.bind(heads=2, **self.sizes).compile(backend)),
+        ):
             leaves = [x.to(kind).requires_grad_() for x in (*exact, *named.values())]
             out = compute(*leaves[:3], **dict(zip(named, leaves[3:], strict=True)))
             grads = torch.autograd.grad(out.double().sin().sum(), leaves, allow_unused=True, materialize_grads=True)
@@ -202,5 +183,14 @@ PAPERS = {
     "paths": Paper(PPMA, 20, 20, {"row": (2, 2, 20), "column": (2, 2, 20)}, paths),
     "differential": Paper(DIFFERENTIAL, 20, 20, {"q2": (2, 2, 20, 8), "k2": (2, 2, 20, 8), "mix": (2,)}, differential),
     "adapter": Paper(ADAPTER, 20, 11, {"strength": ()}, adapter),
-    "nsa": Paper(NSA, 24, 24, {"gate": (3, 2, 2, 24), "worth": (2, 2, 24, 6)}, nsa, key_heads=1),
+    "nsa": Paper(
+        NSA,
+        24,
+        24,
+        {"gate": (3, 2, 2, 24), "worth": (2, 2, 24, 6)},
+        nsa,
+        key_heads=1,
+        name="nsa",
+        sizes={"n": 24, "block": 4, "top": 2, "size": 6},
+    ),
 }

@@ -47,8 +47,9 @@ def emit_reference(plan: KernelPlan) -> str:
     if extra:
         score.insert(0, "guarded_values = guarded(values, inputs, attends)")
     helpers = list(GUARDS) if extra or mask.query_values else []
-    helpers += ["scaled_output"] if mask.factor is not None else []
-    scaled = ["out = scaled_output(out, values_of_queries[-1].unsqueeze(-1))"] if mask.factor is not None else []
+    helpers += ["factor_of_output"] if mask.factor is not None else []
+    factor = "values_of_queries[-1].unsqueeze(-1)"
+    scaled = [f"out = out * factor_of_output({factor}, out)"] if mask.factor is not None else []
     lse = "lse" if softmax else "p.new_zeros(p.shape[:3])"
     score += _query_lines(plan)
     return fill(

@@ -86,7 +86,7 @@ def emit_tiled(plan: KernelPlan) -> str:
 def _query_helpers(plan: KernelPlan) -> tuple[str, ...]:
     """The helpers that apply sinks and the factor."""
     sinks = ("with_sinks", "sink_gradient") if plan.mask.sinks else ()
-    factor = ("scaled_output", "unscaled") if plan.mask.factor is not None else ()
+    factor = ("factor_of_output", "unscaled") if plan.mask.factor is not None else ()
     return (*(GUARDS if plan.mask.query_values else ()), *sinks, *factor)
 
 
@@ -108,7 +108,7 @@ def _query_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
         **({"wants_sums": ["wants_sums = True"]} if sinks else {}),
         "query_values": [f"problem.query_values = {every}"] if grads else [],
         "sinks": [f"out, m_i, l_i = with_sinks(out, m_i, l_i, {values})"] if sinks else [],
-        "factor": [f"out = scaled_output(out, {factor})"] if has_factor else [],
+        "factor": [f"out.mul_(factor_of_output({factor}, out))"] if has_factor else [],
         "sink_gradients": [sink_grads] if sinks else [],
         "unscaled": [unscaled] if has_factor else [],
         "query_gradients": gradients if grads else [],

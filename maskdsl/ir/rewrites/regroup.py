@@ -62,7 +62,7 @@ class Regrouping:
         queries = replace(mask.queries, coordinates=(*mask.queries.coordinates, definition))
         dimensions = (_HEADS, mask.heads, "heads"), (_TOKENS, mask.queries.length, "queries")
         given = Input(CHOSEN_GROUP, Type.INT, tuple(Dimension(*each) for each in dimensions))
-        # The fixed pairs have the sinks. A factor of the output is one of both results.
+        # The fixed pairs have the sinks.
         return replace(mask, queries=queries, inputs=(*mask.inputs, given), self_attention=False, sinks=())
 
     def if_selected(self, value: Constant) -> Expression:
@@ -77,7 +77,8 @@ class Regrouping:
 def _without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
     """The mask with a relation that does not read `route`; the results of other routes become given inputs."""
     inputs = tuple(each for each in mask.inputs if each.name != route.name)
-    return replace(mask, relation=relation, attend=(), require=(), inputs=inputs, routed=())
+    plain = replace(mask, factor=None)  # of the sum of both passes
+    return replace(plain, relation=relation, attend=(), require=(), inputs=inputs, routed=())
 
 
 def regrouping(mask: MaskIR) -> Regrouping | None:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.expressions import Coordinate, Side
@@ -31,8 +32,10 @@ _LARGE = 1024
 class Regrouped:
     """The compiled masks of both passes of one mask."""
 
-    def __init__(self, regrouping: Regrouping, backend: str) -> None:
-        self.regrouping = regrouping
+    def __init__(self, regrouping: Regrouping, compiled: Bound) -> None:
+        self.regrouping, backend = regrouping, compiled.backend
+        self.whole = compiled.default_kernel
+        """The kernel of the mask in one pass."""
         fixed = regrouping.fixed
         self.fixed = None if fixed is None else Bound(make_plan(fixed), backend)
         added = regrouping.added
@@ -61,7 +64,17 @@ class Regrouped:
             partials.append(ATTENTION(q, k, v, given, self.fixed.handle, "declared", True))
         sums = torch.stack([lse.detach() for _, lse in partials])
         checks = is_on_host(sums) or (self.has_float_inputs and _can_be_waited_for(sums))
-        return None if checks and _has_lost_sums(sums) else merge_partials(partials)
+        if checks and _has_lost_sums(sums):
+            return None
+        return merge_partials(partials, self.factor(q, tensors))
+
+    @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call
+    def factor(self, q: Tensor, tensors: Sequence[Tensor]) -> Tensor | None:
+        """The factors of the output, [batch, heads, queries], if there are some."""
+        if self.regrouping.mask.factor is None:
+            return None
+        values: list[Tensor] = self.whole.module.query_values(q, self.whole.values(tensors, q.device))
+        return values[-1]
 
     def attend_copies(
         self, copies: "ChosenCopies", q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor]
@@ -134,10 +147,11 @@ def _can_be_waited_for(x: Tensor) -> bool:
     return x.is_cuda and not torch.compiler.is_compiling() and not torch.cuda.is_current_stream_capturing()
 
 
-def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def merge_partials(partials: Sequence[tuple[Tensor, Tensor]], factor: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Merges partial results (out [batch, heads, queries, dim], lse [batch, heads, queries]) over disjoint keys.
 
-    Any of them may be of no keys. Sums and their gradients are computed in float32 at least, and rounded once.
+    Any of them may be of no keys. A `factor` multiplies the output of queries with keys, [batch, heads, queries]. Sums
+    and their gradients are computed in float32 at least, and rounded once.
     """
     lse = torch.stack([each for _, each in partials])
     m_i = lse.detach().amax(dim=0).clamp(min=torch.finfo(lse.dtype).min)
@@ -145,7 +159,8 @@ def merge_partials(partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, T
     l_i = weights.sum(dim=0)
     empty = l_i == 0
     l_i = l_i.masked_fill(empty, 1)
-    first, shares = partials[0][0], (weights / l_i).unsqueeze(-1)
+    scale = 1 / l_i if factor is None else torch.where(empty, 0, factor) / l_i
+    first, shares = partials[0][0], (weights * scale).unsqueeze(-1)
     out = torch.zeros_like(first, dtype=torch.promote_types(first.dtype, torch.float32))
     for (each, _), share in zip(partials, shares.to(out.dtype), strict=True):
         out = torch.addcmul(out, each, share)
@@ -160,5 +175,5 @@ def two_passes(compiled: Bound) -> Regrouped | None:
     if compiled not in _KEPT:
         mask = compiled.plan.mask if not compiled.routes else replace(compiled.plan.mask, routed=compiled.routes)
         rewritten = regrouping(mask) if compiled.default_kernel.backend.regroups else None
-        _KEPT[compiled] = None if rewritten is None else Regrouped(rewritten, compiled.backend)
+        _KEPT[compiled] = None if rewritten is None else Regrouped(rewritten, compiled)
     return _KEPT[compiled]
