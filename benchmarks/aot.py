@@ -38,7 +38,9 @@ def main() -> None:
     files = sorted(EXAMPLES.rglob("*.attn"))
     patterns = [(str(file), name) for file in files for name in maskdsl.load(file)]
     only = sys.argv[1:]
-    jobs = [(*pattern, target) for pattern in patterns if not only or pattern[1] in only for target in TARGETS]
+    of_words = {*maskdsl.load(WORDS)}
+    examples = [pattern for pattern in patterns if not only or pattern[1] in {*only} - of_words]
+    jobs = [(*pattern, target) for pattern in examples for target in TARGETS]
     words = [(name, target) for name in maskdsl.load(WORDS) if not only or name in only for target in TARGETS]
     before: dict[str, Any] = json.loads(RESULTS.read_text()) if only else {}
     results, selection, said = (before.get(each, {}) for each in ("results", "selection", "words"))

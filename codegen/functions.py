@@ -13,12 +13,14 @@ def read(table, *indices):
     """`table[indices]`, each index clamped to the table: pairs that do not attend may have any index."""
     indices = [torch.as_tensor(index, device=table.device) for index in indices]
     indices = [index.clamp(0, size - 1) for index, size in zip(indices, table.shape, strict=True)]
+    if any(index.dim() for index in indices):  # torch would wait for the device to read one number
+        indices = [index if index.dim() else index.view(1) for index in indices]
     differ = any(index.dim() and index.shape[-1] > 1 for index in indices[:-1])
     if type(table) is not torch.Tensor or len(indices) < 2 or not indices[-1].dim() or differ:
         return table[tuple(indices)]
     # Only the last index differs along the keys: a gather along rows of the table takes a third of the time.
     *rows, last = indices
-    lines = table[tuple(row.squeeze(-1) if row.dim() else row for row in rows)]
+    lines = table[tuple(row.squeeze(-1) if row.dim() > 1 else row for row in rows)]
     shape = torch.broadcast_shapes(lines.shape[:-1], last.shape[:-1])
     return lines.expand(*shape, -1).gather(-1, last.expand(*shape, -1))
 
