@@ -270,8 +270,9 @@ class Recording:
     @staticmethod
     def of(text: str, names: Sequence[str]) -> "Recording":
         module = load_module.__wrapped__(text, "ahead")  # uncached, as it is changed
-        kernels = {name: module.__dict__[name] for name in names}
-        recorders = {name: Recorder() for name in names}
+        # a pattern that is not normalized merges its splits without a kernel
+        kernels = {name: module.__dict__[name] for name in names if name in module.__dict__}
+        recorders = {name: Recorder() for name in kernels}
         module.__dict__.update(recorders)
         return Recording(module, kernels, recorders)
 

@@ -15,7 +15,9 @@ from maskdsl.view.palette import LEVELS, LIGHT, colour_numbers
 from maskdsl.view.terminal.show import head_classes
 
 HEADS = 8
-PICTURES: Mapping[str, Mapping[str, object]] = {}
+PICTURES: Mapping[str, Mapping[str, object]] = {
+    "video/paro: paro": {"t": 4, "h": 12, "w": 16, "text": 64},
+}
 """Parameters by file and pattern, where the defaults are not those that can be seen best."""
 LEGEND = "legend.png"
 CELLS = 64

@@ -3,9 +3,8 @@
 Every rule is a function of the parameters that returns `allowed(head, q, k) -> bool`.
 """
 
-import math
 from collections.abc import Callable
-from itertools import permutations, product
+from itertools import product
 
 Rule = Callable[[int, int, int], bool]
 
@@ -54,57 +53,6 @@ def aligned(targets: int, sources: int, size: int) -> Rule:
 def cells(*lengths: int) -> list[tuple[int, ...]]:
     """The coordinates of every token of a row-major grid."""
     return list(product(*(range(length) for length in lengths)))
-
-
-def neighbors(position: int, length: int, kernel: int, dilation: int, stride: int) -> set[int]:
-    """One axis of (generalised, dilated) neighbourhood attention: the positions attended from `position`."""
-    group = [each for each in range(length) if each % dilation == position % dilation]
-    own = group.index(position)
-    leader = min(own // stride * stride + stride // 2, len(group) - 1)
-    start = max(0, min(leader - kernel // 2, len(group) - kernel))
-    return set(group[start : start + kernel])
-
-
-def grid_neighborhood(
-    lengths: tuple[int, ...], kernel: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]
-) -> Rule:
-    positions = cells(*lengths)
-    near = [
-        [neighbors(position, length, *sizes) for position in range(length)]
-        for length, sizes in zip(lengths, zip(kernel, dilation, stride, strict=True), strict=True)
-    ]
-    return lambda head, q, k: all(
-        theirs in axis[own] for axis, own, theirs in zip(near, positions[q], positions[k], strict=True)
-    )
-
-
-def maxvit_block(h: int, w: int, size: int) -> Rule:
-    positions = cells(h, w)
-    return lambda head, q, k: all(a // size == b // size for a, b in zip(positions[q], positions[k], strict=True))
-
-
-def clear(text: int, h: int, w: int, radius: int) -> Rule:
-    positions = cells(h, w)
-
-    def allowed(head: int, q: int, k: int) -> bool:
-        if q < text or k < text:
-            return True
-        (qy, qx), (ky, kx) = positions[q - text], positions[k - text]
-        return (qy - ky) ** 2 + (qx - kx) ** 2 <= radius**2
-
-    return allowed
-
-
-def scale_dit(text_length: int, h: int, w: int, tile: int, ratio: int) -> Rule:
-    guided = text_length + len(cells(max(h // ratio, 1), max(w // ratio, 1)))
-    near = maxvit_block(h, w, tile)
-
-    def allowed(head: int, q: int, k: int) -> bool:
-        if min(q, k) < text_length or k < guided:
-            return True
-        return q >= guided and near(head, q - guided, k - guided)
-
-    return allowed
 
 
 def square_window(h: int, w: int, kernel: int) -> Rule:
@@ -234,16 +182,6 @@ def global_sliding(n: int, size: int, globals: int) -> Rule:
     return lambda head, q, k: -size < q - k < size or min(q, k) < globals
 
 
-def on_grid(*lengths: int) -> Callable[[Callable[..., bool]], Rule]:
-    """A rule over the coordinates of two cells: `rule(head, query, key)`."""
-    positions = cells(*lengths)
-
-    def made(rule: Callable[..., bool]) -> Rule:
-        return lambda head, q, k: rule(head, positions[q], positions[k])
-
-    return made
-
-
 def windows(size: int, length: int, shift: int = 0) -> list[list[int]]:
     """The positions of an axis in windows of `size`, after the first `shift` have moved to the end."""
     rolled = [*range(shift, length), *range(shift)]
@@ -252,88 +190,6 @@ def windows(size: int, length: int, shift: int = 0) -> list[list[int]]:
 
 def together(q: int, k: int, parts: list[list[int]]) -> bool:
     return any(q in part and k in part for part in parts)
-
-
-def axial(h: int, w: int) -> Rule:
-    return on_grid(h, w)(lambda head, q, k: q[0] == k[0] or q[1] == k[1])
-
-
-def hidiffusion(h: int, w: int, shift: int) -> Rule:
-    return on_grid(h, w)(
-        lambda head, q, k: all(
-            together(a, b, windows(-(-n // 2), n, shift)) for a, b, n in zip(q, k, (h, w), strict=True)
-        )
-    )
-
-
-def radial(frames: int, tokens_per_frame: int, block: int, text: int) -> Rule:
-    size = 2 ** tokens_per_frame.bit_length()
-
-    def allowed(head: int, q: int, k: int) -> bool:
-        if max(q, k) >= frames * tokens_per_frame or k < tokens_per_frame:
-            return True
-        (i, a), (j, b) = divmod(q, tokens_per_frame), divmod(k, tokens_per_frame)
-        apart = abs(i - j)
-        if apart <= 1:
-            return True
-        reach = size / 2 ** apart.bit_length()
-        if abs(a - b) > max(reach, block):
-            return False
-        return reach >= block or apart % int(block / reach) == 0
-
-    return allowed
-
-
-def moved_inward(position: int, length: int, size: int) -> range:
-    """`size` positions around a place, within an axis."""
-    start = max(min(position - size // 2, length - size), 0)
-    return range(start, start + size)
-
-
-def sliding_tile(t: int, h: int, w: int, tile: tuple[int, ...], window: tuple[int, ...]) -> Rule:
-    tiles = [math.ceil(n / size) for n, size in zip((t, h, w), tile, strict=True)]
-
-    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
-        sides = zip(q, k, tile, tiles, window, strict=True)
-        return all(b // size in moved_inward(a // size, count, wide) for a, b, size, count, wide in sides)
-
-    return on_grid(t, h, w)(rule)
-
-
-def freeswim(t: int, h: int, w: int, window: tuple[int, int]) -> Rule:
-    def rule(head: int, q: tuple[int, ...], k: tuple[int, ...]) -> bool:
-        sides = zip(q[1:], k[1:], (h, w), window, strict=True)
-        return all(b in moved_inward(a, n, size) for a, b, n, size in sides)
-
-    return on_grid(t, h, w)(rule)
-
-
-def paro_blocks(t: int, h: int, w: int, size: int) -> Callable[[int, int], int]:
-    """The block of a token in the order of a head."""
-    orders, positions, lengths = list(permutations(range(3))), cells(t, h, w), (t, h, w)
-
-    def block(head: int, token: int) -> int:
-        (a, b, c), cell = orders[head % 6], positions[token]
-        return ((cell[a] * lengths[b] + cell[b]) * lengths[c] + cell[c]) // size
-
-    return block
-
-
-def paro(heads: int, t: int, h: int, w: int, size: int) -> Rule:
-    block = paro_blocks(t, h, w, size)
-    return lambda head, q, k: block(head, q) == block(head, k)
-
-
-def svg_spatial(t: int, h: int, w: int, frames: int) -> Rule:
-    return on_grid(t, h, w)(lambda head, q, k: k[0] in [0, *range(q[0] - frames, q[0] + frames + 1)])
-
-
-def svg_temporal(t: int, h: int, w: int, width: int) -> Rule:
-    return lambda head, q, k: k < h * w or abs(q % (h * w) - k % (h * w)) <= width
-
-
-def video_gna(window: tuple[int, ...], stride: tuple[int, ...]) -> Callable[[int, int, int], Rule]:
-    return lambda t, h, w: grid_neighborhood((t, h, w), window, (1, 1, 1), stride)
 
 
 # Pooled keys stand behind all others

@@ -31,7 +31,7 @@ def test_the_place_of_a_token(maskdsl):
         "from token 30 (y 4, x 2), exact"
         in maskdsl("field", "examples/vision/dinat.attn", "dinat", "h=8", "w=7", "--from", 30).out
     )
-    out = maskdsl("field", "examples/vision/clear.attn", "text=5", "h=8", "w=8").out
+    out = maskdsl("field", "examples/vision/clear.attn", "clear", "text=5", "h=8", "w=8").out
     assert "(image, y 4, x 4)" in out
 
 

@@ -40,7 +40,7 @@ def test_orders_are_compared(maskdsl):
 
 
 def test_the_order_of_the_pattern_is_named(maskdsl):
-    out = maskdsl("show", "examples/vision/clear.attn", "text=16", "h=16", "w=16").out
+    out = maskdsl("show", "examples/vision/clear.attn", "clear", "text=16", "h=16", "w=16").out
     assert "order image by y // 8, x // 8" in out and "words" in out
 
 

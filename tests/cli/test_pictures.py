@@ -17,13 +17,14 @@ pattern near(n = 32, size = 8) { space t[n] attend causal and backward(size) }
 pattern all(n = 32) { space t[n] attend causal }
 stack two(n = 32) = 3 * near(n) + all(n)
 """
+TILES, SCALE_DIT = "examples/video/sliding_tile.attn", "examples/vision/scale_dit.attn"
 CASES = {
     "orders": (CSWIN, "--heads", 4, "h=4", "w=4", "stripe=2", "--order", "declared", "--order", "by x // 2, y"),
     "mask": ("examples/language/longformer.attn", "n=24", "size=6", "--mask"),
     "block": ("examples/language/causal.attn", "n=100", "--block", "16x32"),
     "around": ("examples/vision/dinat.attn", "dinat", "h=6", "w=7", "kernel=3", "dilation=2", "--around", "2,3"),
-    "frames": ("examples/video/sliding_tile.attn", "t=4", "h=4", "w=4", "tile=2", "window=1", "--around", "1,2,3"),
-    "spaces": ("examples/vision/scale_dit.attn", "text_length=3", "h=8", "w=8", "tile=4", "--around", "image:1,6"),
+    "frames": (TILES, "t=4", "h=4", "w=4", "tile=2", "window=1", "text=0", "--around", "1,2,3"),
+    "spaces": (SCALE_DIT, "scale_dit", "text=3", "h=8", "w=8", "tile=4", "--around", "image:1,6"),
     "cards": (CSWIN, "--heads", 4, "h=4", "w=4", "stripe=2", "--stacked"),
     "candidates": ("examples/routing/moba.attn", "n=64", "block=8", "top=3"),
     "selected": ("examples/routing/moba.attn", "n=64", "block=8", "top=3", "--heads", 2, "--random", 1),

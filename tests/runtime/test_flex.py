@@ -81,7 +81,7 @@ def test_random_patterns(seed):
         ("language/t5.attn", "t5", {"n": 150}),
         ("vision/neighborhood.attn", "na2", {"h": 14, "w": 11, "kernel": (5, 3)}),
         ("vision/swin_bias.attn", "swin_bias", {"h": 14, "w": 14}),
-        ("vision/scale_dit.attn", "scale_dit", {"text_length": 20, "h": 12, "w": 12, "tile": 4}),
+        ("vision/scale_dit.attn", "scale_dit", {"text": 20, "h": 12, "w": 12, "tile": 4}),
         ("language/cross_attention.attn", "aligned", {"targets": 100, "sources": 170, "size": 31}),
     ],
 )

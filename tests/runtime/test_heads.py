@@ -20,8 +20,7 @@ CASES = [
     ("vision/cswin", "cswin", {"h": 14, "w": 13, "stripe": 3}, 2),
     ("vision/style_swin", "style_swin", {"h": 14, "w": 13, "size": 4}, 2),
     ("vision/condaformer", "planes", {"t": 3, "h": 7, "w": 9, "size": 3}, 3),
-    ("video/paro", "paro", {"t": 3, "h": 7, "w": 9, "size": 20}, 6),
-    ("video/spatial_temporal", "temporal", {"t": 3, "h": 7, "w": 9, "width": 4}, 1),
+    ("video/spatial_temporal", "svg", {"frames": 3, "places": 63, "width": 40, "temporal_heads": 1}, 2),
 ]
 
 

@@ -13,8 +13,8 @@ LARGE |= {"instruction": 61, "documents": 7, "length": 149, "query": 45, "questi
 SMALL |= {"instruction": 5, "documents": 3, "length": 9, "query": 7, "question": 7, "answers": 3}
 LARGE |= {"tokens": 1741, "fused": 49}
 SMALL |= {"tokens": 45, "fused": 9}
-LARGE |= {"frames": 11, "tokens_per_frame": 157, "text_length": 77}
-SMALL |= {"frames": 5, "tokens_per_frame": 9, "text_length": 5}
+LARGE |= {"frames": 11, "tokens_per_frame": 157, "places": 157}
+SMALL |= {"frames": 5, "tokens_per_frame": 9, "places": 9}
 REACHES = ("size", "kernel", "stride", "prefix", "block")
 
 

@@ -10,33 +10,6 @@ from torch import Tensor
 
 import maskdsl
 
-PPMA = """
-## PPMA: decays along the path that goes first in the row of the query, and along that of the key; both count half.
-pattern paths(h = 5, w = 4) {
-    space image[y = h, x = w]
-    input row: float[batch, heads, h * w]
-    input column: float[batch, heads, h * w]
-    let there = q.y * w + k.x
-    let back = k.y * w + q.x
-
-    branch forth {
-        attend all -> all
-        let along = row[batch, head, q] - row[batch, head, there]
-        let down = column[batch, head, there] - column[batch, head, k]
-        score s + (along if k.x <= q.x else -along) + (down if k.y <= q.y else -down)
-        weight 0.5
-    }
-
-    branch returning {
-        attend all -> all
-        let along = row[batch, head, k] - row[batch, head, back]
-        let down = column[batch, head, back] - column[batch, head, q]
-        score s + (along if q.x <= k.x else -along) + (down if q.y <= k.y else -down)
-        weight 0.5
-    }
-}
-"""
-
 DIFFERENTIAL = """
 ## Differential Transformer: a second softmax, of other queries and keys, is taken away from the first.
 pattern differential(n = 20, width = 8) {
@@ -79,23 +52,6 @@ pattern adapter(n = 20, text_length = 7, pictures = 4) {
 """
 
 NSA = (Path(__file__).parents[2] / "benchmarks" / "words.attn").read_text()
-
-
-def paths(q: Tensor, k: Tensor, v: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """`MambaAttentionAllDouble` of PPMA: row and column hold cumulative sums along the rows and along the columns."""
-
-    def decays(sums: Tensor) -> Tensor:
-        """[..., to, from] of [..., position]: the sum between two positions, of either order."""
-        between = sums[..., :, None] - sums[..., None, :]
-        return between.tril() - between.triu(1)
-
-    grid = (*row.shape[:2], 5, 4)
-    in_rows = decays(row.view(grid))  # batch, heads, y, x, x of the key
-    in_columns = decays(column.view(grid).transpose(-1, -2))  # batch, heads, x of the key, y, y of the key
-    mask = in_rows[:, :, :, :, None, :] + in_columns.permute(0, 1, 3, 4, 2)[:, :, :, None, :, :]
-    mask = mask.reshape(*row.shape[:2], 20, 20)
-    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-    return (0.5 * (scores + mask).softmax(-1) + 0.5 * (scores + mask.transpose(-1, -2)).softmax(-1)) @ v
 
 
 def differential(q: Tensor, k: Tensor, v: Tensor, q2: Tensor, k2: Tensor, mix: Tensor) -> Tensor:
@@ -180,7 +136,6 @@ class Paper(NamedTuple):
 """What TransNeXt learns of the places of a window."""
 
 PAPERS = {
-    "paths": Paper(PPMA, 20, 20, {"row": (2, 2, 20), "column": (2, 2, 20)}, paths),
     "differential": Paper(DIFFERENTIAL, 20, 20, {"q2": (2, 2, 20, 8), "k2": (2, 2, 20, 8), "mix": (2,)}, differential),
     "adapter": Paper(ADAPTER, 20, 11, {"strength": ()}, adapter),
     "nsa": Paper(

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 import maskdsl
+from tests.catalogue.compared import EXAMPLES
+from tests.catalogue.sources import decays
 
 Results = tuple[Tensor, Tensor | None]
 ROOM = 1e-12
@@ -21,6 +23,7 @@ class Normalized:
     """A pattern at some lengths, and its oracle."""
 
     text: str
+    """Where the pattern stands, under the name below."""
     oracle: Callable[..., Results]
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Of the inputs, all floats."""
@@ -33,10 +36,11 @@ class Normalized:
     """Whether its inputs serve packed sequences, and its last queries can be computed alone."""
     keeps_parts: bool = True
     """Whether its last queries can be computed alone."""
+    name: str = "p"
 
     @property
     def mask(self) -> maskdsl.Mask:
-        return maskdsl.parse(self.text)["p"].bind(heads=self.heads[0], **self.lengths)
+        return maskdsl.parse(self.text)[self.name].bind(heads=self.heads[0], **self.lengths)
 
     def leaves(self, dtype: torch.dtype, dim: int) -> dict[str, Tensor]:
         """q, k, v and what inputs are made from."""
@@ -233,21 +237,9 @@ def hat_inputs(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**leaves, "border": bias.masked_fill(~outside, -torch.inf).flatten(3).logsumexp(dim=-1).flatten(1)}
 
 
-def rows_of_sigmoids(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Results:
-    """Gated-SwinRMT's sigmoid form, by its abstract (no code): a pass along rows, in windows shifted by two."""
-    y, x = torch.arange(48) // 8, torch.arange(48) % 8
-    window = (x + 2) // 4
-    attends = (y[:, None] == y) & (window[:, None] == window)
-    fading = (decay[:, None, None] * (x[:, None] - x).abs()).exp()
-    return times_values((scores(q, k).sigmoid() * fading).masked_fill(~attends, 0), v), None
-
-
-def manhattan(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Results:
-    """qhfan/RMT 32ea214, `RetNetRelPos2d` and `VisionRetentionAll`: the decay is added to the scores."""
-    y, x = torch.arange(48) // 8, torch.arange(48) % 8
-    apart = (y[:, None] - y).abs() + (x[:, None] - x).abs()
-    s = scores(q, k) + decay[:, None, None] * apart
-    return times_values(s.softmax(dim=-1), v), s.logsumexp(dim=-1)
+def outputs(attention: Callable[..., Tensor]) -> Callable[..., Results]:
+    """A source of the catalogue as an oracle without log-sum-exps."""
+    return lambda **leaves: (attention(**leaves), None)
 
 
 def relu(q: Tensor, k: Tensor, v: Tensor, worth: Tensor) -> Results:
@@ -313,19 +305,20 @@ CASES = {
         follows=False,
     ),
     "RMT": Normalized(
-        "pattern p(h = 6, w = 8) { space image[y = h, x = w] input decay: float[heads] attend all -> all"
-        " score s + decay[head] * (abs(k.y - q.y) + abs(k.x - q.x)) }",
-        manhattan,
-        {"decay": (4,)},
-        lengths={},
+        (EXAMPLES / "vision/manhattan.attn").read_text(),
+        outputs(decays.manhattan(6, 8)),
+        {"gamma": (4,)},
+        lengths={"h": 6, "w": 8},
+        heads=(4, 4),
+        name="manhattan",
     ),
     "Gated-SwinRMT": Normalized(
-        "pattern p(h = 6, w = 8, size = 4, shift = 2) { space image[y = h, x = w] input decay: float[heads]"
-        " attend same(y) and (q.x + shift) // size == (k.x + shift) // size"
-        " score sigmoid(s) * exp(decay[head] * abs(k.x - q.x)) normalize none }",
-        rows_of_sigmoids,
-        {"decay": (4,)},
-        lengths={},
+        (EXAMPLES / "vision/gated_swin_rmt.attn").read_text(),
+        outputs(decays.in_shifted_windows(6, 8, 4, 2, "x", is_sigmoid=True)),
+        {"gamma": (4,)},
+        lengths={"h": 6, "w": 8, "size": 4, "shift": 2},
+        heads=(4, 4),
+        name="swat",
     ),
     "ReLU": Normalized(
         "pattern p(n) { space tokens[n] input worth: float[batch, tokens] attend causal and q != 3"

@@ -7,9 +7,10 @@ import sys
 
 import torch
 
-from tests.catalogue.sources.position_scores import ROWS
+from tests.catalogue.sources import decays, position_scores
 from tests.support.branched_papers import PAPERS
 
+ROWS = [*position_scores.ROWS, *decays.ROWS]
 EXAMPLES = {row.pattern: row for row in reversed(ROWS) if row.bound().branches}
 """The first row of each of them."""
 
