@@ -3,10 +3,10 @@
 import pytest
 
 pytest.importorskip("transformers")
-from tests.zoo import interface, text, timm_vision, vision
+from tests.zoo import interface, positional, text, timm_vision, vision
 from tests.zoo.families import compare
 
-MODULES = (interface, text, vision, timm_vision)
+MODULES = (interface, text, positional, vision, timm_vision)
 FAMILIES = {name: family for module in MODULES for name, family in module.FAMILIES.items()}
 FEW = {"gpt_oss", "llama4", "gemma2", "t5", "deberta_v2", "bloom", "longformer", "swin", "sam", "hiera"}
 """One of each kind, which are no campaign."""

@@ -86,7 +86,8 @@ def tokens(batch: int = 2, count: int = TOKENS) -> Tensor:
 
 def of(each: Softmaxed, mask: maskdsl.Mask, scale: float | None = None, **inputs: Tensor) -> Compared:
     """An attention whose tokens are in the order of the pattern already. Inputs are leaves."""
-    return Compared(mask, each.q, each.k, each.v, each.out, (*each.leaves, *inputs.values()), inputs, scale)
+    leaves = *each.leaves, *(x for x in inputs.values() if x.requires_grad)
+    return Compared(mask, each.q, each.k, each.v, each.out, leaves, inputs, scale)
 
 
 def bound(name: str, **values: Any) -> maskdsl.Mask:
