@@ -8,7 +8,20 @@ from tests.zoo.families import compare
 
 MODULES = (interface, text, positional, vision, timm_vision)
 FAMILIES = {name: family for module in MODULES for name, family in module.FAMILIES.items()}
-FEW = {"gpt_oss", "llama4", "gemma2", "t5", "deberta_v2", "bloom", "longformer", "swin", "sam", "hiera"}
+FEW = {
+    "gpt_oss",
+    "llama4",
+    "gemma2",
+    "t5",
+    "deberta_v2",
+    "bloom",
+    "longformer",
+    "swin",
+    "sam",
+    "hiera",
+    "big_bird",
+    "deepseek_v32",
+}
 """One of each kind, which are no campaign."""
 
 
