@@ -41,8 +41,6 @@ def with_tokens(
     nothing = SideDeclared(Sequence(()))
     trial = Report(is_trial=True)
     start = Frame(Declared(program, heads, nothing, nothing), trial, StatementKind.CONSTANT, {})
-    if not any(isinstance(each, tree.SequenceStatement) for each in declaration.statements):
-        return declaration
     names = Names(declaration, replace(start, names=parameter_names(declaration, values, start, elaborate)))
 
     def length(statement: tree.Statement, node: tree.Expression) -> int | None:

@@ -133,7 +133,7 @@ def _verify_sequence(mask: MaskIR, sequence: Sequence) -> None:
     assert sequence.spaces
     names = [space.name for space in sequence.spaces]
     assert len(set(names)) == len(names), names
-    assert all(axis.length >= 1 for space in sequence.spaces for axis in space.axes)
+    assert all(axis.length >= 0 for space in sequence.spaces for axis in space.axes)
     for pooled in sequence.spaces:
         _pooling(mask, pooled)
     assert len(sequence.order) in (0, len(sequence.spaces)), sequence.order
@@ -169,7 +169,7 @@ def _pooling(mask: MaskIR, space: Space) -> None:
     match space.pooling.pools:
         case PoolBoxes(sides=box):
             sizes = list(zip(source.lengths, box, strict=True))
-            assert all(1 <= side <= length for length, side in sizes), space
+            assert all(1 <= side <= max(length, 1) for length, side in sizes), space
             assert space.lengths == tuple(-(-length // side) for length, side in sizes), space
         case PoolGroups(by=by, tokens=tokens):
             assert tokens.spaces == (source,) and tokens.has(source, by), space

@@ -80,7 +80,7 @@ def fit(lengths: tuple[int, int], room: tuple[int, int], block: tuple[int, int] 
 
     Without a block, the tiles are chosen too.
     """
-    wanted = max(-(-length // space) for length, space in zip(lengths, room, strict=True))
+    wanted = max(1, *(-(-length // space) for length, space in zip(lengths, room, strict=True)))
     each = tuple(min(wanted, max(1, -(-length // _NARROWEST))) for length in lengths)
     if block is not None:
         rows, columns = (-(-tokens // size) for tokens, size in zip(each, block, strict=True))
@@ -106,4 +106,4 @@ def smooth(number: int) -> int:
 
 def zoom(cells: int, room: int) -> int:
     """The number of characters that a side of a cell may take: a power of two, so no character has parts of two."""
-    return 1 << max(0, min(_LARGEST_ZOOM, (room // cells).bit_length() - 1))
+    return 1 << max(0, min(_LARGEST_ZOOM, (room // max(cells, 1)).bit_length() - 1))

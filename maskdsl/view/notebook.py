@@ -199,7 +199,7 @@ def _picture(tiles: BlockMap, scale: Scale, counted: Counted, head: int, who: st
     cells = count_cells(tiles.tile_map(head), tiles.key_blocks, scale.tiles)
     numbers = colour_numbers(cells)
     source = b64encode(png(numbers, LIGHT.shades)).decode()
-    height, width = (round(_PIXELS * side / max(numbers.shape)) for side in numbers.shape)
+    height, width = (round(_PIXELS * side / max(*numbers.shape, 1)) for side in numbers.shape)
     words = counted.words(head)
     counts = f"{who}: {', '.join(words)}, tiles of {by(counted.block)}; " if words else ""
     text = f"{counts}{cell_size(scale)}"

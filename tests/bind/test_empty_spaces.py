@@ -1,9 +1,13 @@
 """A space without tokens: lines about it say nothing, and the rest means what it means without them."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from click.testing import CliRunner
 
 import maskdsl
+from maskdsl.cli.app import app
 
 GUIDED = """pattern guided(words = 0, h = 4, w = 4, tile = 2) {
     space text[words]
@@ -62,6 +66,90 @@ def test_a_pattern_whose_lines_all_say_nothing_gives_zeros() -> None:
     text = "pattern p(n = 0) { space words[n] space image[9] tokens words ++ image  attend image -> words }"
     out = maskdsl.parse(text)["p"].bind().compile()(*torch.randn(3, 1, 1, 9, 8))
     assert not out.any()
+
+
+WHOLE = {
+    "alone": ("space words[n] attend causal and window(5)", 0, 0),
+    "all of several": (
+        "space words[n] space image[y = n, x = 3] tokens words ++ image coord image.z = hilbert(y, x)"
+        " attend words -> image attend image -> image where same(z) score s * 2.0 order image by z",
+        *(0, 0),
+    ),
+    "keys": (
+        "space words[n] space image[5] queries image keys words attend all -> all where k.words < len(words)",
+        5,
+        0,
+    ),
+    "queries": ("space words[n] space image[5] queries words keys image attend all -> all order auto", 0, 5),
+    "pools": ("space words[n] space coarse = mean(words, 2) queries words keys coarse attend all -> all", 0, 0),
+    "inputs": (
+        "space words[n] input bias: float[heads, 2 * n - 1] attend causal score s + bias[head, q - k + n - 1]",
+        0,
+        0,
+    ),
+    "routes": (
+        "space words[n] coord c = i // 4 route past = topk(2, dot(q, mean(k by c))) where k.c < q.c attend past",
+        *(0, 0),
+    ),
+    "divisors": ("space words[n] attend q % len(words) == 0 weight 1.0 / float(n)", 0, 0),
+    "not normalized": ("space words[n] attend causal score sigmoid(s) normalize none", 0, 0),
+}
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_sequences_without_tokens_give_zeros(name: str, backend: str) -> None:
+    body, queries, keys = WHOLE[name]
+    mask = maskdsl.parse(f"pattern p(n = 0) {{ {body} }}")["p"].bind(heads=2)
+    assert not mask.ir.cautions
+    q, k = (torch.randn(3, 2, length, 8, requires_grad=True) for length in (queries, 0 if name == "pools" else keys))
+    wants_lse = name != "not normalized"
+    found = mask.compile(backend)(q, k, k, return_lse=wants_lse)
+    out, lse = found if wants_lse else (found, None)
+    assert out.shape == q.shape and not out.any()
+    assert lse is None or (lse.shape == q.shape[:3] and (lse == -torch.inf).all())
+    assert not any(grad.any() for grad in torch.autograd.grad(out.sum(), (q, k), allow_unused=True) if grad is not None)
+    assert (mask.dense().shape, mask.stats().total.pairs) == ((queries, keys), 0)
+    assert maskdsl.verify(mask.pattern, cases=2).passed
+
+
+def test_sinks_of_queries_without_keys() -> None:
+    text = """pattern p(n = 0) { space words[n] space image[5] queries image keys words  input logit: float[heads]
+    attend all -> all  sink logit[head] }"""
+    logit = torch.tensor([0.5, -1.0], requires_grad=True)
+    q, k = torch.randn(1, 2, 5, 8), torch.randn(1, 2, 0, 8)
+    out, lse = maskdsl.parse(text)["p"].bind(heads=2).compile()(q, k, k, logit=logit, return_lse=True)
+    assert not out.any()
+    torch.testing.assert_close(lse, logit[None, :, None].expand(1, 2, 5))
+
+
+def test_branches_without_tokens() -> None:
+    text = """pattern p(n = 0) { space words[n]  input gate: float[heads]
+    branch near { attend causal  weight gate[head] }  branch far { attend all -> all  score s + float(q) } }"""
+    mask = maskdsl.parse(text)["p"].bind(heads=2)
+    q = torch.randn(1, 2, 0, 8)
+    out, lse = mask.compile()(q, q, q, return_lse=True)
+    assert (out.shape, lse.shape, mask.stats().total.computed) == (q.shape, (1, 2, 2, 0), 0)
+
+
+COMMANDS = (["show"], ["show", "--json"], ["stats"], ["explain"], ["order"], ["check"], ["fmt", "--diff"])
+
+
+@pytest.mark.parametrize("name", ["alone", "keys", "queries"])
+def test_commands_show_that_there_is_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.attn").write_text(f"pattern p(n = 0) {{ {WHOLE[name][0]} }}")
+    pictures = [["show", "--out", "p.svg"], ["show", "--out", "p.png", "--mask"], ["view", "--out", "p.html"]]
+    for command, *options in (
+        *COMMANDS,
+        *pictures,
+        *(["emit", "--stage", stage] for stage in ("ir", "tiles", "triton")),
+    ):
+        result = CliRunner().invoke(app, [command, "p.attn", *options])
+        assert result.exception is None or isinstance(result.exception, SystemExit), (command, options, result.output)
+    if name == "alone":
+        with pytest.raises(maskdsl.AttnError, match="E363"):
+            maskdsl.load("p.attn")["p"].bind().field()
 
 
 @pytest.mark.parametrize("words", [-1, -9])

@@ -213,7 +213,7 @@ class Model:
         at_once = self.device.multiprocessors * self.resident
         token = ELEMENT_SIZE * self.head_dim
         fits = _LOOP_TENSORS * rows.columns * token <= self.device.cache
-        loop_tokens = rows.columns_read(rows.count if fits else at_once)
+        loop_tokens = rows.columns_read(max(rows.count, 1) if fits else at_once)
         return token * (self.kernel.row_tensors * rows.count * rows.row_block + _LOOP_TENSORS * loop_tokens)
 
 
@@ -247,10 +247,10 @@ def predict(
         bytes=moved,
         programs=programs,
         waves=programs / (device.multiprocessors * model.resident),
-        longest_row=max(int(rows.tiles.max()) for rows in head_classes),
+        longest_row=max(int(rows.tiles.max(initial=0)) for rows in head_classes),
         arithmetic_seconds=float(uses @ [time.sum() for time in times]) / device.multiprocessors,
         memory_seconds=moved / device.bandwidth,
-        row_seconds=float(max(time.max() for time in times)),
+        row_seconds=float(max(time.max(initial=0.0) for time in times)),
         schedule_seconds=schedule(times, order, device.multiprocessors),
     )
 
@@ -261,6 +261,8 @@ def schedule(times: Sequence[Array], order: Array, servers: int) -> float:
     `times` has the seconds of the rows of every head class; `order` is the head class of each head in turn. Programs
     are scheduled in small batches, each batch to the multiprocessors that are free first.
     """
+    if not len(times[0]):
+        return 0.0
     heads = -(-_LAST_WAVES * servers // len(times[0]))
     early, late = order[: max(0, len(order) - heads)], order[max(0, len(order) - heads) :]
     before = (

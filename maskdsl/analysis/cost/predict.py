@@ -30,6 +30,11 @@ _WIDEST = 256
 """The largest head dimension of the table; wider heads use its tiles."""
 
 
+def _ratio(dense: float, seconds: float) -> float:
+    """The speedup over dense attention; 1 of attention without tokens, which takes no time."""
+    return dense / seconds if seconds else 1.0
+
+
 @dataclass(frozen=True)
 class Predicted:
     """One kernel: its tiles, its cost, and the cost of dense attention with the same tiles."""
@@ -41,7 +46,7 @@ class Predicted:
     @property
     def speedup(self) -> float:
         """Over dense attention."""
-        return self.dense.seconds / self.cost.seconds
+        return _ratio(self.dense.seconds, self.cost.seconds)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, for JSON."""
@@ -82,12 +87,13 @@ class Prediction:
     @property
     def forward_speedup(self) -> float:
         """Over dense attention by the same model."""
-        return self.dense_seconds / self.forward_seconds
+        return _ratio(self.dense_seconds, self.forward_seconds)
 
     @property
     def backward_speedup(self) -> float:
         """Over dense attention by the same model."""
-        return sum(each.dense.seconds for one in self._each for each in one.gradients) / self.backward_seconds
+        dense = sum(each.dense.seconds for one in self._each for each in one.gradients)
+        return _ratio(dense, self.backward_seconds)
 
     @property
     def _each(self) -> "tuple[Prediction, ...]":
@@ -128,7 +134,7 @@ class StackPrediction:
     @property
     def forward_speedup(self) -> float:
         """Over as many layers of dense attention, by the same model."""
-        return sum(each.dense_seconds for each in self.layers) / self.forward_seconds
+        return _ratio(sum(each.dense_seconds for each in self.layers), self.forward_seconds)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, for JSON."""

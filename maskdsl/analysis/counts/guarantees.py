@@ -199,8 +199,8 @@ class _Counting:
             pairs=len(always) * self.mask.keys.length,
             least_attended=int(fewest.sum()),
             most_attended=min(int(greatest.sum()), int(always.sum()) + self.balanced_pairs()),
-            least_keys=int(fewest.min()),
-            most_keys=int(greatest.max()),
+            least_keys=int(fewest.min()) if len(fewest) else 0,
+            most_keys=int(greatest.max(initial=0)),
         )
 
     def balanced_pairs(self) -> int:

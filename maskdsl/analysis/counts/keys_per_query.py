@@ -15,6 +15,8 @@ def keys_per_query(problem: Problem, tiles: TileMap) -> Array:
     if problem.listed is not None:
         return problem.listed.counts
     query = problem.query
+    if not query.length:
+        return np.zeros(0, dtype=np.int64)
     by_node = {level: np.zeros(query.nodes(level), dtype=np.int64) for level in range(query.bottom, 1)}
     by_position = np.zeros((query.nodes(query.bottom), query.sizes[-1]), dtype=np.int64)
     by_node[0] += keys_per_row(tiles.full, problem.key)

@@ -56,12 +56,12 @@ class Figures(Displayed):
     @property
     def density(self) -> float:
         """The share of pairs that attend, in some branch."""
-        return self.seen / self.pairs
+        return self.seen / self.pairs if self.pairs else 0.0
 
     @property
     def block_density(self) -> float:
         """The share of tiles that are not empty."""
-        return (self.full_tiles + self.partial_tiles) / self.tiles
+        return (self.full_tiles + self.partial_tiles) / self.tiles if self.tiles else 0.0
 
     @property
     def waste(self) -> float:
@@ -234,7 +234,7 @@ def _measure(mask: MaskIR, head_class: HeadClass, problem: Problem, inputs: Mapp
     tiles = classify(problem)
     masks = axis_masks(mask, head_class.relation)
     if masks is None:
-        return Measured(problem, tiles, np.bincount(keys_per_query(problem, tiles)))
+        return Measured(problem, tiles, np.bincount(keys_per_query(problem, tiles), minlength=1))
     keys = np.ones(mask.queries.length, dtype=np.int64)
     for each in masks:
         (axis_problem,) = problems(each, (replace(head_class, relation=each.relation),), (128, 128), inputs)
@@ -268,7 +268,7 @@ def add_up(
         partial_tiles=sum(each.tiles.partial.count * times for each, times in uses.items()),
         queries=queries,
         empty_rows=int(counts[0]),
-        least_keys=int(np.flatnonzero(counts)[0]),
+        least_keys=int(np.argmax(counts > 0)),
         median_keys=median(counts),
         most_keys=len(counts) - 1,
         forward_flops=4 * head_dim * computed,
@@ -286,7 +286,9 @@ def _sum_padded(uses: Mapping[Measured, int]) -> Array:
 
 
 def median(counts: Array) -> float:
-    """The median of a sample in which n occurs `counts[n]` times."""
+    """The median of a sample in which n occurs `counts[n]` times; 0 of an empty one."""
     cumulative = np.cumsum(counts)
+    if not cumulative[-1]:
+        return 0.0
     middle = (cumulative[-1] - 1) // 2, cumulative[-1] // 2
     return float(np.searchsorted(cumulative, middle, side="right").mean())

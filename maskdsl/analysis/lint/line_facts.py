@@ -44,7 +44,7 @@ def mask_warnings(mask: MaskIR) -> Iterator[Caution]:
     """The warning of a mask that attends nothing, whatever its inputs; of a branch that does not."""
     if mask.branches:
         yield from _of_branches(mask.branches, mask_warnings)
-    elif _PairFacts(mask).never(mask.relation):
+    elif mask.queries.length * mask.keys.length and _PairFacts(mask).never(mask.relation):
         yield AttendsNothing(span=mask.span, name=mask.branch or mask.name)
 
 

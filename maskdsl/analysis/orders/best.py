@@ -126,11 +126,12 @@ def _rows(search: OrderSearch, attended: float, outcomes: Sequence[Outcome]) -> 
     for outcome in outcomes:
         tiles = outcome.trial.tiles
         computed, full, partial = computed_pairs(tiles), full_tiles(tiles), partial_tiles(tiles)
+        every = tiles.query_blocks * tiles.key_blocks * tiles.class_of_head.size
         yield Row(
             order=layout_text(search.mask, outcome.layout),
             kind=outcome.kind,
             block=search.block,
-            density=(full + partial) / (tiles.query_blocks * tiles.key_blocks * tiles.class_of_head.size),
+            density=(full + partial) / max(every, 1),
             full_tiles=full,
             partial_tiles=partial,
             waste=max(0.0, 1 - attended / computed) if computed else 0.0,

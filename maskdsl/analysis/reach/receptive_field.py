@@ -135,7 +135,10 @@ def as_stack(subject: MaskIR | StackIR) -> StackIR:
 
 
 def _check(stack: StackIR, token: int | None, layers: int | None) -> None:
-    check_size(stack.different[0], (1, 1))
+    mask = stack.different[0]
+    check_size(mask, (1, 1))
+    if not stack.length:
+        raise AttnError(errors.FieldOfNothing(pattern=mask.name, span=mask.span))
     if token is not None and not 0 <= token < stack.length:
         raise AttnError(errors.UnknownToken(token=token, last=stack.length - 1))
     if layers is not None and not 0 <= layers <= _MOST_LAYERS:

@@ -183,7 +183,7 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
     if problem.listed is not None:
         return problem.listed.tiles(query.length, key.length, (query.sizes[0], key.sizes[0]))
     full, mixed, area = _Segments(), _Segments(), Area(query.count * key.count)
-    stack = [_Frontier.first(query, key)]
+    stack = [_Frontier.first(query, key)] if query.count * key.count else []
     while stack:
         frontier = stack.pop()
         if len(frontier.rows) > _FRONTIER:

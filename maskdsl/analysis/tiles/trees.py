@@ -42,7 +42,7 @@ class Tree:
     @staticmethod
     def of(columns: tuple[Array, ...], length: int, block: int) -> "Tree":
         """The tree of `length` tokens with these columns, [length] each, and blocks of `block` tokens."""
-        sizes = [min(block, length)]
+        sizes = [min(block, max(length, 1))]
         while sizes[-1] > _SMALLEST:
             sizes.append(-(-sizes[-1] // _CHILDREN))
         count = -(-length // sizes[0])
@@ -84,7 +84,7 @@ class Tree:
     def weights(self, level: int) -> Array:
         """int64 [nodes]: tokens of each node of level 0 or below, without repetitions."""
         if self.real is None:
-            return np.full(self.nodes(level), self.length // self.nodes(level))
+            return np.full(self.nodes(level), self.length // max(self.nodes(level), 1))
         return np.asarray(np.count_nonzero(self.real.reshape(self.nodes(level), -1), axis=1))
 
     def column(self, number: int, level: int) -> Array:

@@ -1,6 +1,6 @@
 """Takes spaces without tokens out of a pattern: lines about them say nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -15,7 +15,8 @@ def without_empty_spaces(
 ) -> tree.PatternDeclaration:
     """The pattern without the spaces that are empty, and without the lines about them alone.
 
-    `length` gives the length of an axis of a space, if it is known. A sequence that would be empty keeps its spaces.
+    `length` gives the length of an axis of a space, if it is known. A sequence that would be empty keeps its spaces,
+    and then nothing attends.
     """
     empty: dict[str, dict[str, int]] = {}
     for each in declaration.statements:
@@ -28,11 +29,51 @@ def without_empty_spaces(
             case tree.PooledSpaceStatement(name=name, source=source) if source.id in empty:
                 lengths = empty[source.id]
                 empty[name.id] = {name.id if axis == source.id else axis: 0 for axis in lengths}
-    sequences = [each for each in declaration.statements if isinstance(each, tree.SequenceStatement)]
-    if not empty or not sequences or any(all(each.id in empty for each in one.spaces) for one in sequences):
+    sequences = _sequences(declaration)
+    wholly = [kind for kind, spaces in sequences.items() if spaces <= empty.keys()]
+    if not empty:
         return declaration
+    if wholly:
+        return _attending_nothing(declaration, "queries" in sequences and "queries" not in wholly)
     statements = [_statement(each, empty) for each in declaration.statements if not _is_about(each, empty)]
     return replace(declaration, statements=tuple(statements))
+
+
+def _sequences(declaration: tree.PatternDeclaration) -> dict[str, set[str]]:
+    """The names of the spaces of each sequence, by its kind."""
+    statements = [each for each in declaration.statements if isinstance(each, tree.SequenceStatement)]
+    spaces = [each for each in declaration.statements if isinstance(each, tree.SpaceStatement)]
+    if not statements and len(spaces) == 1:
+        return {"tokens": {spaces[0].name.id}}
+    return {each.kind: {name.id for name in each.spaces} for each in statements}
+
+
+def _attending_nothing(declaration: tree.PatternDeclaration, has_queries: bool) -> tree.PatternDeclaration:
+    """The pattern of no pairs. Sinks, and what they may read, stay where there are queries."""
+    kept = [tree.SpaceStatement, tree.PooledSpaceStatement, tree.SequenceStatement, tree.NormalizeStatement]
+    if has_queries and any(isinstance(each, tree.SinkStatement) for each in _all_statements(declaration)):
+        kept += [tree.SinkStatement, tree.InputStatement, tree.CoordinateStatement, tree.LetStatement]
+
+    def without_pairs(statements: tuple[tree.Statement, ...]) -> tuple[tree.Statement, ...]:
+        remaining: list[tree.Statement] = []
+        for each in statements:
+            match each:
+                case tree.BranchStatement(statements=inner):
+                    remaining.append(replace(each, statements=without_pairs(inner)))
+                case tree.AttendStatement():
+                    remaining.append(replace(each, relation=tree.Boolean(False, span=each.span)))
+                case _ if isinstance(each, tuple(kept)):
+                    remaining.append(each)
+        return tuple(remaining)
+
+    return replace(declaration, statements=without_pairs(declaration.statements))
+
+
+def _all_statements(declaration: tree.PatternDeclaration) -> Iterator[tree.Statement]:
+    """Yields the statements of a pattern and of its branches."""
+    for each in declaration.statements:
+        yield each
+        yield from each.statements if isinstance(each, tree.BranchStatement) else ()
 
 
 def inputs_left_out(written: tree.PatternDeclaration, present: tree.PatternDeclaration) -> tuple[str, ...]:

@@ -54,9 +54,9 @@ def _length(axis: tree.AxisDeclaration, frame: Frame, elaborate: Elaborate) -> i
         return BAD
     if not isinstance(value, Term) or value.type is not Type.INT or value.constant is None:
         return frame.add(NotConstant(span=axis.length.span, what="the length of an axis", reason=why_unknown(value)))
-    if value.constant < 1:
+    if value.constant < 0:
         what = "the length of an axis"
-        return frame.add(BadLength(span=axis.length.span, what=what, value=int(value.constant)))
+        return frame.add(BadLength(span=axis.length.span, what=what, value=int(value.constant), least=0))
     return int(value.constant)
 
 
@@ -115,7 +115,7 @@ def _box(node: tree.Expression, source: ir.Space, frame: Frame, elaborate: Elabo
     short = [side for side in sides if side < 1]
     if short:
         return frame.add(BadLength(span=span, what="the side of a box", value=short[0]))
-    return tuple(min(side, axis.length) for side, axis in zip(sides, source.axes, strict=True))
+    return tuple(min(side, max(axis.length, 1)) for side, axis in zip(sides, source.axes, strict=True))
 
 
 def declare_sequences(

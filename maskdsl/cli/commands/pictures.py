@@ -109,7 +109,7 @@ def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[in
     """The sizes of cells for so many maps; for more if heads differ and each needs its own."""
     lengths = mask.query_length, mask.key_length
     if wanted.mask:
-        side = -(-max(lengths) // wanted.most)
+        side = max(1, -(-max(lengths) // wanted.most))
         if side > 1:
             most = f"{units.count(wanted.most)} cells a side at most"
             note(f"each cell of the picture is {side} x {side} pairs, since it has {most}")

@@ -88,7 +88,7 @@ def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacke
     cards = members[:_MOST_CARDS] if stacked else members[:1]
     cells = [count_cells(drawn.tiles.tile_map(head), drawn.tiles.key_blocks, scale.tiles) for head in cards]
     rows, columns = cells[0].full.shape
-    cell = max(1, side // max(rows, columns))
+    cell = max(1, side // max(rows, columns, 1))
     step = max(_LEAST_STEP, min(_MOST_STEP, _SPREAD // max(1, len(cards) - 1)))
     lift = step * (len(cards) - 1)
     grids = [

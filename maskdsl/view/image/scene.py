@@ -40,6 +40,8 @@ class Grid:
 
     def runs(self) -> dict[int, Array]:
         """The boxes [boxes, 4] of each colour: x, y, width, height. Equal neighbours and equal rows are merged."""
+        if not self.numbers.size:
+            return {}
         tops = np.flatnonzero(np.append(True, np.any(self.numbers[1:] != self.numbers[:-1], axis=1)))
         heights = np.diff(np.append(tops, len(self.numbers)))
         different = self.numbers[tops]

@@ -40,6 +40,14 @@ class FieldOfCrossAttention(Diagnostic):
     pattern: str
 
 
+class FieldOfNothing(Diagnostic):
+    code = "E363"
+    message = "`{pattern}` has no tokens, and so no receptive fields"
+    label = "of this pattern"
+
+    pattern: str
+
+
 class UnknownToken(Diagnostic):
     code = "E361"
     message = "there is no token {token}"

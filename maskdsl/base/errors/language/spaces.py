@@ -34,10 +34,11 @@ class BadSequences(Diagnostic):
 class BadLength(Diagnostic):
     code = "E226"
     message = "{what} is {value}"
-    label = "at least 1 is expected"
+    label = "at least {least} is expected"
 
     what: str
     value: int
+    least: int = 1
 
 
 class TupleLength(Diagnostic):
