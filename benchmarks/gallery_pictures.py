@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from maskdsl.analysis.tiles.block_map import Array
-from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask
 from maskdsl.view.cells import count_cells, fit
 from maskdsl.view.palette import LEVELS, LIGHT, colour_numbers
@@ -49,7 +48,7 @@ def draw(masks: Sequence[Mask], inputs: Mapping[str, Array]) -> Drawing:
     """One pattern in several orders, one below the other."""
     mask = masks[0]
     scale = fit((mask.query_length, mask.key_length), (CELLS, CELLS))
-    maps = [tiles(each.ir, scale.block, inputs) for each in masks]
+    maps = [each.tiles(scale.block, **inputs) for each in masks]
     classes = list(head_classes(maps[0].class_of_head, range(mask.heads)).values())[:MOST_PANELS]
     panels = [
         [colour_numbers(count_cells(each.tile_map(members[0]), each.key_blocks, scale.tiles)) for members in classes]

@@ -6,6 +6,7 @@ first line of its docstring stands in the example as well (`Released code: ...`)
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class Row:
     values: Mapping[str, Any]
     """Its parameters."""
     source: Callable[..., Any]
+    """What it is compared with: a function, or one that some of its parameters are given to, by `partial`."""
     heads: int = 1
     key_heads: int | None = None
     """As many as heads, if None."""
@@ -39,8 +41,9 @@ class Row:
     @property
     def named(self) -> str:
         """The first line of its docstring: `Released code: repository, file, commit.`"""
-        assert self.source.__doc__ is not None
-        return self.source.__doc__.splitlines()[0]
+        source = self.source.func if isinstance(self.source, partial) else self.source
+        assert source.__doc__ is not None
+        return source.__doc__.splitlines()[0]
 
     def __str__(self) -> str:
         return f"{self.pattern}-{'-'.join(map(str, self.values.values()))}"
@@ -68,6 +71,8 @@ class Computes(Row):
     """Shapes of random floats, that get gradients; or tensors of integers and bools."""
     batch: int = 2
     dim: int = 8
+    room: float = 1e-9
+    """The tolerance: more where a library computes in float32."""
 
     def check(self, backend: str) -> None:
         """The output, and the gradients of q, k, v and of all inputs of floats."""
@@ -88,4 +93,4 @@ class Computes(Row):
             results.append((out, *grads))
         for name, found, wanted in zip(("out", *leaves), *results, strict=True):
             say = f"{name} of {self}: {{}}".format
-            torch.testing.assert_close(found, wanted, atol=1e-9, rtol=1e-9, msg=say)
+            torch.testing.assert_close(found, wanted, atol=self.room, rtol=self.room, msg=say)

@@ -369,6 +369,8 @@ class Program:
             f"fixed({size}, axis = {axis})",
             f"strided({size}, axis = {axis})",
             f"sinks({size}, axis = {axis})",
+            f"t5_bucket(k.{axis} - q.{axis}, 8, 6) > {size}",
+            f"t5_bucket_causal(k.{axis} - q.{axis}, {size} + 2, 6) > 1",
             f"sum(abs(q.a - k.a) for a in ({', '.join((*axes, axes[0]))})) <= {size}",
             "all(q.a <= k.a for a in all)",
         ]

@@ -15,7 +15,7 @@ LARGE |= {"tokens": 1741, "fused": 49}
 SMALL |= {"tokens": 45, "fused": 9}
 LARGE |= {"frames": 11, "tokens_per_frame": 157, "places": 157}
 SMALL |= {"frames": 5, "tokens_per_frame": 9, "places": 9}
-REACHES = ("size", "kernel", "stride", "prefix", "block")
+REACHES = ("size", "kernel", "stride", "prefix", "block", "radius", "chunk", "group", "span")
 
 
 def awkward(pattern: maskdsl.Pattern, lengths: Mapping[str, int]) -> maskdsl.Mask:

@@ -9,26 +9,8 @@ import torch
 from torch import Tensor
 
 import maskdsl
-
-DIFFERENTIAL = """
-## Differential Transformer: a second softmax, of other queries and keys, is taken away from the first.
-pattern differential(n = 20, width = 8) {
-    space tokens[n]
-    input q2: float[batch, heads, tokens, width]
-    input k2: float[batch, heads, tokens, width]
-    input mix: float[heads]
-
-    branch first {
-        attend causal
-    }
-
-    branch second {
-        attend causal
-        score dot(q.q2, k.k2) / sqrt(float(width))
-        weight -mix[head]
-    }
-}
-"""
+from tests.catalogue.compared import EXAMPLES
+from tests.catalogue.sources import scores_of_text
 
 ADAPTER = """
 ## IP-Adapter: attention to a text, and beside it, by its own softmax, to a picture.
@@ -52,15 +34,6 @@ pattern adapter(n = 20, text_length = 7, pictures = 4) {
 """
 
 NSA = (Path(__file__).parents[2] / "benchmarks" / "words.attn").read_text()
-
-
-def differential(q: Tensor, k: Tensor, v: Tensor, q2: Tensor, k2: Tensor, mix: Tensor) -> Tensor:
-    """`MultiheadDiffAttn` of the Differential Transformer, before its norm."""
-    hidden = torch.full((20, 20), -torch.inf, dtype=q.dtype).triu(1)
-    first, second = (
-        (a @ b.transpose(-1, -2) * a.shape[-1] ** -0.5 + hidden).softmax(-1) for a, b in ((q, k), (q2, k2))
-    )
-    return (first - mix.view(-1, 1, 1) * second) @ v
 
 
 def adapter(q: Tensor, k: Tensor, v: Tensor, strength: Tensor) -> Tensor:
@@ -133,10 +106,15 @@ class Paper(NamedTuple):
             torch.testing.assert_close(found.double(), wanted, **room, msg=lambda told, name=name: f"{name}: {told}")
 
 
-"""What TransNeXt learns of the places of a window."""
-
 PAPERS = {
-    "differential": Paper(DIFFERENTIAL, 20, 20, {"q2": (2, 2, 20, 8), "k2": (2, 2, 20, 8), "mix": (2,)}, differential),
+    "differential": Paper(
+        (EXAMPLES / "language/differential.attn").read_text(),
+        20,
+        20,
+        {"q2": (2, 2, 20, 8), "k2": (2, 2, 20, 8), "lambda_": (2,)},
+        scores_of_text.differential,
+        sizes={"n": 20},
+    ),
     "adapter": Paper(ADAPTER, 20, 11, {"strength": ()}, adapter),
     "nsa": Paper(
         NSA,

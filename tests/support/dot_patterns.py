@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tests.catalogue.compared import EXAMPLES
+from tests.catalogue.sources import scores_of_text
+
 
 class Case(NamedTuple):
     """A pattern, what it is bound with, the shapes of its inputs, and what it computes."""
@@ -36,42 +39,7 @@ def distances(n: int) -> Tensor:
     return positions[:, None] - positions
 
 
-# Transformer-XL (kimiyoung/transformer-xl, pytorch/mem_transformer.py, RelPartialLearnableMultiHeadAttn)
-
-TRANSFORMER_XL = """
-pattern transformer_xl(n, size) {
-    space tokens[n]
-    input u: float[heads, dim]
-    input w: float[heads, dim]
-    input r: float[heads, n, dim]
-    attend causal and backward(size)
-    score (dot(q + u[head], k) + dot(q + w[head], r[head, q - k])) * 0.3
-}
-"""
-
-
-def transformer_xl(q: Tensor, k: Tensor, v: Tensor, u: Tensor, w: Tensor, r: Tensor) -> Tensor:
-    """Content and position terms; `_rel_shift` turns columns by distance into columns by key."""
-    n, delta = q.shape[2], distances(q.shape[2])
-    content = torch.einsum("bhid,bhjd->bhij", q + u[:, None], k)
-    by_distance = torch.einsum("bhid,hrd->bhir", q + w[:, None], r.flip(1))  # columns n - 1 .. 0 back
-    padded = torch.nn.functional.pad(by_distance, (1, 0)).view(*q.shape[:2], n + 1, n)
-    position = padded[:, :, 1:].reshape(by_distance.shape)
-    return softmax((content + position) * 0.3, (delta >= 0) & (delta < 9), v)
-
-
 # DeBERTa-v2 (microsoft/DeBERTa, disentangled_attention.py), with the buckets as an input
-
-DEBERTA = """
-pattern deberta(n, span) {
-    space tokens[n]
-    input c2p: float[heads, 2 * span, dim]
-    input p2c: float[heads, 2 * span, dim]
-    attend all -> all
-    let place = clamp(q - k + span, 0, 2 * span - 1)
-    score (dot(q, k) + dot(q, c2p[head, place]) + dot(k, p2c[head, place])) * 0.2
-}
-"""
 
 
 def deberta(q: Tensor, k: Tensor, v: Tensor, c2p: Tensor, p2c: Tensor) -> Tensor:
@@ -80,7 +48,7 @@ def deberta(q: Tensor, k: Tensor, v: Tensor, c2p: Tensor, p2c: Tensor) -> Tensor
     there, back = ((sign * distances(n) + span).clamp(0, 2 * span - 1) for sign in (1, -1))
     shape = *q.shape[:2], n, n
     scores = q @ k.mT + (q @ c2p.mT).gather(-1, there.expand(shape)) + (k @ p2c.mT).gather(-1, back.expand(shape)).mT
-    return softmax(scores * 0.2, torch.ones(n, n, dtype=torch.bool), v)
+    return softmax(scores * (3 * q.shape[-1]) ** -0.5, torch.ones(n, n, dtype=torch.bool), v)
 
 
 # TransNeXt's local attention (DaiShiResearch/TransNeXt, attention_native.py): a query embedding, a scale a head, and
@@ -277,9 +245,21 @@ def everything(
 
 CASES = {
     "transformer_xl": Case(
-        TRANSFORMER_XL, {"n": 37, "size": 9}, 3, 3, {"u": (3, 8), "w": (3, 8), "r": (3, 37, 8)}, transformer_xl
+        (EXAMPLES / "language/transformer_xl.attn").read_text(),
+        {"n": 37},
+        3,
+        3,
+        {"u": (3, 8), "w": (3, 8), "r": (3, 73, 8)},
+        scores_of_text.transformer_xl,
     ),
-    "deberta": Case(DEBERTA, {"n": 37, "span": 5}, 2, 2, {"c2p": (2, 10, 8), "p2c": (2, 10, 8)}, deberta),
+    "deberta": Case(
+        (EXAMPLES / "language/deberta.attn").read_text(),
+        {"n": 37, "span": 5},
+        2,
+        2,
+        {"c2p": (2, 10, 8), "p2c": (2, 10, 8)},
+        deberta,
+    ),
     "transnext": Case(
         TRANSNEXT,
         {"h": 5, "w": 7},

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import maskdsl
 from tests.catalogue.compared import EXAMPLES
-from tests.catalogue.sources import decays
+from tests.catalogue.sources import decays, scores_of_text
 
 Results = tuple[Tensor, Tensor | None]
 ROOM = 1e-12
@@ -186,13 +186,6 @@ def affine_factor(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor) -> Results:
     return times_values(s.softmax(dim=-1) * alpha[..., None], v), s.logsumexp(dim=-1)
 
 
-def affine(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, beta: Tensor) -> Results:
-    """Affine-Scaled attention: alpha of a query times its softmax, plus beta of all values that it attends."""
-    attends = causal(q.shape[2])
-    p = scores(q, k).masked_fill(~attends, -torch.inf).softmax(dim=-1) * alpha[..., None]
-    return times_values(p + beta[..., None] * attends, v), None
-
-
 SIZE, OVERLAP, SIDE = 4, 2, 8
 """Of HAT: a window of queries, how far a window of keys reaches beyond it, and the image."""
 
@@ -249,12 +242,6 @@ def relu(q: Tensor, k: Tensor, v: Tensor, worth: Tensor) -> Results:
     return times_values(p * worth[:, None, None, :] * worth.sigmoid()[:, None, :, None], v), None
 
 
-def reversed_attention(q: Tensor, k: Tensor, v: Tensor) -> Results:
-    """Visual Dependency Transformers (no code released): tokens send along softmaxes of their own, `k` to `q` here."""
-    sent = (k @ q.mT * q.shape[-1] ** -0.5).softmax(dim=-1)
-    return sent.mT @ v, None
-
-
 def weighted_by_keys(q: Tensor, k: Tensor, v: Tensor, worth: Tensor, bias: Tensor) -> Results:
     """A softmax over the queries of a window, where queries and keys have a say in scores and weights."""
     n = q.shape[2]
@@ -267,9 +254,11 @@ def weighted_by_keys(q: Tensor, k: Tensor, v: Tensor, worth: Tensor, bias: Tenso
 
 CASES = {
     "gpt-oss": Normalized(
-        "pattern p(n) { space tokens[n] input logit: float[heads] attend causal and backward(8) sink logit[head] }",
+        (EXAMPLES / "language/gpt_oss.attn").read_text(),
         gpt_oss,
         {"logit": (4,)},
+        lengths={"n": 21, "size": 8},
+        name="sliding",
     ),
     "softmax-one": Normalized("pattern p(n) { space tokens[n] attend causal sink 0.0 }", softmax_one),
     "two sinks": Normalized(
@@ -284,12 +273,10 @@ CASES = {
         {"alpha": (2, 4, 21)},
     ),
     "affine": Normalized(
-        "pattern p(n) { space tokens[n]"
-        " input alpha: float[batch, heads, tokens] input beta: float[batch, heads, tokens]"
-        " branch scaled { attend causal weight q.alpha } branch added { attend causal score 1.0 normalize none"
-        " weight q.beta } }",
-        affine,
+        (EXAMPLES / "language/affine.attn").read_text(),
+        outputs(scores_of_text.affine),
         {"alpha": (2, 4, 21), "beta": (2, 4, 21)},
+        name="affine",
     ),
     "HAT": Normalized(
         "pattern p(h = 8, w = 8, size = 4, overlap = 2) { space image[y = h, x = w]"
@@ -327,10 +314,11 @@ CASES = {
         {"worth": (2, 21)},
     ),
     "DependencyViT": Normalized(
-        "pattern p(n) { space tokens[n] attend all -> all normalize softmax by k }",
-        reversed_attention,
+        (EXAMPLES / "language/dependency.attn").read_text(),
+        outputs(scores_of_text.dependency),
         heads=(2, 2),
         keeps_parts=False,
+        name="dependency",
     ),
     "weights of keys": Normalized(
         "pattern p(n) { space tokens[n] input worth: float[batch, tokens] input bias: float[2 * n - 1]"

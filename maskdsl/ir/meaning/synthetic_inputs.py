@@ -30,9 +30,11 @@ def synthetic_inputs(
 ) -> dict[str, NDArray[Any]]:
     """Random arrays for all inputs that callers give, without those of more than `most` values.
 
-    An integer per token numbers segments of random lengths, like documents, or pools. Other integers are in [0, 4),
-    floats are standard normal, booleans true with probability one half. Sparse inputs are tensors with about four
-    entries a row; numbers of entries are as many as those of `lists`, where these have the tensor of the sparse input.
+    An integer per token numbers segments of random lengths, like documents, or pools, and a boolean per token is true
+    in every second one. An integer per batch entry is a length, of at least half of the keys. Other integers are in
+    [0, 4), floats are standard normal, booleans true with probability one half. Sparse inputs are tensors with about
+    four entries a row; numbers of entries are as many as those of `lists`, where these have the tensor of the sparse
+    input.
     """
     random = np.random.default_rng(seed)
     made: dict[str, NDArray[Any]] = {}
@@ -42,7 +44,7 @@ def synthetic_inputs(
         known = {**made, **(lists or {})}.get(sparse.name)
         entries = entries_of(sparse, known)
         if most is None or prod(shape_of(each, batch, dim, entries)) <= most:
-            made[each.name] = _synthetic_input(each, random, shape_of(each, batch, dim, entries))
+            made[each.name] = _synthetic_input(each, random, shape_of(each, batch, dim, entries), mask.keys.length)
     return {name: x % mask.pool_counts[name] if name in mask.pool_counts else x for name, x in made.items()}
 
 
@@ -79,18 +81,29 @@ def made_up_list(declared: Input, random: np.random.Generator, shape: tuple[int,
     return hold(declared, (starts, drawn.reshape(*shape[:-1], -1))).tensor
 
 
-def _synthetic_input(declared: Input, random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+def _synthetic_input(
+    declared: Input, random: np.random.Generator, shape: tuple[int, ...], longest: int
+) -> NDArray[Any]:
     if declared.sparse:
         return made_up_list(declared, random, shape)
     match declared.type:
         case Type.FLOAT:
             return random.normal(size=shape)
+        case Type.BOOL if declared.is_coordinate:
+            return np.asarray(_segments(declared, random, shape) % 2 == 1)
         case Type.BOOL:
             return random.random(shape) < 0.5
         case Type.INT if declared.is_coordinate:
-            axis = [each.kind for each in declared.dimensions].index(DimensionKind.TOKENS)
-            begins = random.random(shape) < _SEGMENTS / shape[axis]
-            numbers = np.cumsum(begins, axis=axis, dtype=np.int64)
-            return np.asarray(numbers - numbers.take([0], axis=axis))
+            return _segments(declared, random, shape)
+        case Type.INT if declared.kinds == (DimensionKind.BATCH,):
+            return random.integers((longest + 1) // 2, longest + 1, shape)
         case Type.INT:
             return random.integers(0, 4, shape)
+
+
+def _segments(declared: Input, random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The number of each token's segment, from 0."""
+    axis = [each.kind for each in declared.dimensions].index(DimensionKind.TOKENS)
+    begins = random.random(shape) < _SEGMENTS / shape[axis]
+    numbers = np.cumsum(begins, axis=axis, dtype=np.int64)
+    return np.asarray(numbers - numbers.take([0], axis=axis))
