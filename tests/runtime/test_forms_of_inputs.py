@@ -87,6 +87,37 @@ def test_parts_of_a_call_take_inputs_without_dimensions() -> None:
     torch.testing.assert_close(packed, torch.cat(apart, dim=1))
 
 
+def test_sides_of_size_1_stand_for_lengths_that_follow_tensors() -> None:
+    """Of a space and of all tokens, in whole calls, parts, pages and packed sequences."""
+    text = """pattern p(n) { space t[n]
+    input bias: float[batch, t]  input gate: float[heads, tokens]  input document: int[heads, t]
+    attend causal and same(document)  score s + k.bias  weight q.gate }"""
+    pattern = maskdsl.parse(text)["p"]
+    following, fixed = (pattern.compile(heads=HEADS), pattern.bind(heads=HEADS, n=N).compile())
+    q, k, v = vectors()
+    small = {"bias": leaf(BATCH, 1), "gate": leaf(HEADS, 1), "document": torch.zeros(HEADS, 1, dtype=torch.int64)}
+    whole = {name: x.expand(-1, N) for name, x in small.items()}
+    expected = fixed(q, k, v, **whole)
+    torch.testing.assert_close(following(q, k, v, **small), expected)
+    learned = small["bias"], small["gate"]
+    found, known = (
+        torch.autograd.grad(attention(q, k, v, **given).square().sum(), learned)
+        for attention, given in ((following, small), (fixed, whole))
+    )
+    torch.testing.assert_close(found, known)
+    torch.testing.assert_close(following(q[:, :, 9:], k, v, query_start=9, **small), expected[:, :, 9:])
+    one = following(q[:, :, 4:5], k[:, :, :5], v[:, :, :5], query_start=4, **small)
+    torch.testing.assert_close(one, expected[:, :, 4:5])
+    paged = [x[:, :, :20].unflatten(2, (5, 4)).transpose(1, 2).flatten(0, 1) for x in (k, v)]
+    table = torch.arange(BATCH * 5).view(BATCH, 5)
+    out = following(q[:, :, 9:20], *paged, query_start=9, page_table=table, **small)
+    torch.testing.assert_close(out, expected[:, :, 9:20])
+    ends = torch.tensor([0, 11, N])
+    packed = [x[0].transpose(0, 1) for x in (q, k, v)]
+    small, whole = (given | {"bias": given["bias"][:1]} for given in (small, whole))
+    torch.testing.assert_close(following.varlen(*packed, ends, **small), fixed.varlen(*packed, ends, **whole))
+
+
 WIDE = """
     input worth: float[batch, key_heads, tokens]  input document: int[batch, tokens]
     input gate: float[batch, heads, tokens]  input slope: float[key_heads]

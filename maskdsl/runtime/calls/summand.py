@@ -1,6 +1,6 @@
 """`Summand`: the attention of one mask, in calls whose arguments are known to fit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from torch.compiler import is_compiling
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.normalization import AllQueriesNeeded
 from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
@@ -58,7 +59,7 @@ class Summand:
         if positions is not None and self.signature.normalize is Normalize.BY_KEY:
             raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
         if inputs or self.signature.changes_inputs:
-            inputs = self._passed(q, k, inputs, positions is None)
+            inputs = self._passed(q, k, inputs, positions)
         if positions is None:
             return self._whole(q, k, v, inputs, options)
         if self.signature.is_routed and state is not None:
@@ -83,16 +84,28 @@ class Summand:
         if self.signature.normalize is Normalize.BY_KEY and not has_all:
             raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
         if q.dim():
-            given = passed(self.signature, given, len(ends_q) - 1, q.shape[-1])
+            lengths = self._lengths_of(given, partial(self.compiled.bound_to_longest, ends_q, ends_k))
+            given = passed(self.signature, given, len(ends_q) - 1, q.shape[-1], lengths)
         out, lse = attend_packed(self.handle, q, k, v, given, ends_q, ends_k, starts)
         return out[0].transpose(0, 1), lse[0]
 
-    def _passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], is_whole: bool) -> list[Tensor]:
+    def _passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], positions: CallPositions | None) -> list[Tensor]:
         """The inputs of the mask before routes are found. Malformed q and k are found later."""
         if q.dim() != 4 or k.dim() != 4:
             return inputs
-        lengths = {"tokens": q.shape[2], "queries": q.shape[2], "keys": k.shape[2]} if is_whole else NO_LENGTHS
+        if positions is None and is_compiling():
+            lengths: Mapping[str, int] = {"tokens": q.shape[2], "queries": q.shape[2], "keys": k.shape[2]}
+        else:
+            keys = k.shape[2] if positions is None else room(k, positions)
+            lengths = self._lengths_of(inputs, partial(self.compiled.bound, q.shape[2], keys))
         return passed(self.signature, inputs, q.shape[0], q.shape[3], lengths)
+
+    def _lengths_of(self, inputs: list[Tensor], bound: Callable[[], Bound]) -> Mapping[str, int]:
+        """The lengths of token dimensions, where they follow the tensors and some input has the side 1 for them."""
+        if isinstance(self.compiled, Bound) or is_compiling() or not any(1 in each.shape for each in inputs):
+            return NO_LENGTHS
+        sides = (side for each in bound().signature.declared for side in each.dimensions)
+        return {side.text: side.size for side in sides if side.kind is DimensionKind.TOKENS and side.size is not None}
 
     def _routed(
         self, lengths: tuple[int, int], inputs: list[Tensor], options: CallOptions, find: Callable[[], list[Tensor]]
