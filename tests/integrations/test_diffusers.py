@@ -1,10 +1,6 @@
 """Transformers of diffusers with patterns: dense ones give the model's own result, others that of a mask of pairs."""
 
-from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
-from inspect import signature
-from typing import Any
 
 import pytest
 import torch
@@ -12,26 +8,9 @@ from torch.overrides import TorchFunctionMode
 
 import maskdsl
 
-diffusers = pytest.importorskip("diffusers")
-from maskdsl.integrations import diffusers as integration  # noqa: E402
-
-NEAR = """
-pattern near_image(text_length, h, w, kernel = (3, 3)) {
-    space text[text_length]
-    space image[y = h, x = w]
-    tokens text ++ image
-    attend text -> all
-    attend all -> text
-    attend image -> image where neighborhood(kernel)
-}
-pattern near_video(frames, h, w, kernel = (3, 3, 3)) {
-    space video[t = frames, y = h, x = w]
-    attend neighborhood(kernel)
-}
-"""
-BEHIND = NEAR.replace("text ++ image", "image ++ text").replace("near_", "behind_")
-"""Text behind the image."""
-MODULE = maskdsl.parse(NEAR + BEHIND)
+pytest.importorskip("diffusers")
+from maskdsl.integrations import diffusers as integration
+from tests.integrations.diffusion_models import BY_PATTERN, FLUX, MODULE, OTHERS, PADDED, WAN
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,155 +20,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-SIZES = {
-    1: "num_layers num_single_layers num_refiner_layers",
-    2: "num_attention_heads patch_size",
-    4: "in_channels out_channels time_embed_dim temporal_compression_ratio",
-    5: "sample_frames max_text_seq_length",
-    6: "max_sequence_length",
-    8: "joint_attention_dim pooled_projection_dim text_embed_dim text_dim caption_channels sample_size sample_width"
-    " sample_height pos_embed_max_size",
-    16: "attention_head_dim freq_dim ffn_dim caption_projection_dim rope_max_seq_len",
-}
-SIZE = {name: size for size, names in SIZES.items() for name in names.split()}
-
-
-@dataclass(frozen=True)
-class Model:
-    """A transformer of diffusers with the sizes above, a call of it, and a pattern for the tokens of that call."""
-
-    kind: str
-    given: Mapping[str, Any]
-    """What a call is given; tuples are the shapes of random numbers."""
-    sizes: Mapping[str, Any] = field(default_factory=dict)
-    """Those that are not the ones above, and what else it needs."""
-    near: tuple[str, Mapping[str, int]] | None = None
-    """The name of the pattern, and what it is bound with."""
-
-    def made(self) -> tuple[torch.nn.Module, dict[str, Any]]:
-        torch.manual_seed(0)
-        kind = getattr(diffusers, self.kind)
-        model = kind(**{name: SIZE[name] for name in signature(kind).parameters if name in SIZE} | self.sizes)
-        return model.eval(), {name: torch.randn(x) if isinstance(x, tuple) else x for name, x in self.given.items()}
-
-    @property
-    def mask(self) -> maskdsl.Mask:
-        name, lengths = self.near
-        return MODULE[name].bind(**lengths)
-
-
-def present(lengths, among, dtype=torch.bool):
-    """Which tokens of texts are there."""
-    return (torch.arange(among) < torch.tensor(lengths)[:, None]).to(dtype)
-
-
-FLUX = Model(
-    "FluxTransformer2DModel",
-    {
-        "hidden_states": (2, 24, 4),
-        "encoder_hidden_states": (2, 5, 8),
-        "pooled_projections": (2, 8),
-        "timestep": torch.tensor([1.0, 0.3]),
-        "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(6.0)),
-        "txt_ids": torch.zeros(5, 3),
-    },
-    {"patch_size": 1, "axes_dims_rope": [4, 4, 8]},
-    ("near_image", {"text_length": 5, "h": 4, "w": 6}),
-)
-WAN = Model(
-    "WanTransformer3DModel",
-    {"hidden_states": (1, 4, 3, 8, 8), "timestep": torch.tensor([3]), "encoder_hidden_states": (1, 6, 8)},
-    {"patch_size": (1, 2, 2), "attention_head_dim": 12, "num_layers": 2},
-    ("near_video", {"frames": 3, "h": 4, "w": 4}),
-)
-COGVIDEOX = Model(  # 2 x 4 x 4 tokens of a video, seen as an image of 8 x 4
-    "CogVideoXTransformer3DModel",
-    {"hidden_states": (1, 2, 4, 8, 8), "encoder_hidden_states": (1, 5, 8), "timestep": torch.tensor([2])},
-    near=("near_image", {"text_length": 5, "h": 8, "w": 4}),
-)
-STABLE_DIFFUSION_3 = Model(
-    "SD3Transformer2DModel",
-    {
-        "hidden_states": (1, 4, 8, 8),
-        "encoder_hidden_states": (1, 5, 8),
-        "pooled_projections": (1, 8),
-        "timestep": torch.tensor([5]),
-    },
-    {"attention_head_dim": 8, "num_layers": 2},
-    ("behind_image", {"text_length": 5, "h": 4, "w": 4}),
-)
-LTX = Model(  # no flag says that its video attends a text, which has as many tokens
-    "LTXVideoTransformer3DModel",
-    {
-        "hidden_states": (1, 24, 4),
-        "encoder_hidden_states": (1, 24, 8),
-        "encoder_attention_mask": present([15], 24, torch.long),
-        "timestep": torch.tensor([3]),
-        "num_frames": 2,
-        "height": 3,
-        "width": 4,
-    },
-    {"patch_size": 1, "cross_attention_dim": 32},
-)
-QWEN = Model(
-    "QwenImageTransformer2DModel",
-    {
-        "hidden_states": (2, 12, 4),
-        "encoder_hidden_states": (2, 7, 8),
-        "encoder_hidden_states_mask": present([7, 4], 7),
-        "timestep": torch.tensor([1.0, 0.3]),
-        "img_shapes": [[(1, 3, 4)]] * 2,
-    },
-    {"patch_size": 1, "axes_dims_rope": (4, 4, 8)},
-)
-HUNYUAN = Model(
-    "HunyuanVideoTransformer3DModel",
-    {
-        "hidden_states": (2, 4, 2, 4, 4),
-        "encoder_hidden_states": (2, 6, 8),
-        "encoder_attention_mask": present([6, 4], 6, torch.long),
-        "pooled_projections": (2, 8),
-        "timestep": torch.tensor([3, 5]),
-    },
-    {"patch_size_t": 1, "guidance_embeds": False, "rope_axes_dim": (4, 4, 8)},
-)
-MOCHI = Model(  # keys are those of the video and those of the text that are there
-    "MochiTransformer3DModel",
-    {
-        "hidden_states": (2, 4, 2, 4, 4),
-        "encoder_hidden_states": (2, 6, 8),
-        "encoder_attention_mask": present([6, 4], 6),
-        "timestep": torch.tensor([3, 5]),
-    },
-    {"attention_head_dim": 8, "num_layers": 2, "pooled_projection_dim": 16},
-)
-CHROMA = Model(  # its mask hides padding of the text from all, and everything from that padding
-    "ChromaTransformer2DModel",
-    {
-        "hidden_states": (2, 12, 4),
-        "encoder_hidden_states": (2, 5, 8),
-        "timestep": torch.tensor([1.0, 0.3]),
-        "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(3.0), torch.arange(4.0)),
-        "txt_ids": torch.zeros(5, 3),
-        "attention_mask": torch.cat([present([5, 3], 5), present([12, 12], 12)], dim=1),
-    },
-    {"patch_size": 1, "axes_dims_rope": [4, 4, 8], "approximator_hidden_dim": 16, "approximator_layers": 1},
-)
-ALLEGRO = Model(  # a video whose second entry is narrower, and padded
-    "AllegroTransformer3DModel",
-    {
-        "hidden_states": (2, 4, 2, 4, 8),
-        "encoder_hidden_states": (2, 6, 8),
-        "timestep": torch.tensor([3, 5]),
-        "attention_mask": present([8, 4], 8, torch.long)[:, None, None].expand(2, 2, 4, 8),
-        "encoder_attention_mask": present([6, 4], 6, torch.long),
-    },
-    {"cross_attention_dim": 32},
-)
-BY_PATTERN = {"flux": FLUX, "wan": WAN, "cogvideox": COGVIDEOX, "sd3": STABLE_DIFFUSION_3}
-PADDED = {"ltx": LTX, "qwen": QWEN, "hunyuan": HUNYUAN, "mochi": MOCHI, "chroma": CHROMA, "allegro": ALLEGRO}
 
 
 class Masked(TorchFunctionMode):
@@ -296,10 +126,10 @@ def test_mistakes():
         result(model, given)
 
 
-@pytest.mark.parametrize("made", PADDED.values(), ids=PADDED)
-def test_padding_of_texts(made):
+@pytest.mark.parametrize("name", [*PADDED, *(pytest.param(each, marks=pytest.mark.long) for each in OTHERS)])
+def test_padding_of_texts(name):
     """Keys that the model's mask hides from all are not there; text alone is left to the model. With all gradients."""
-    model, given = made.made()
+    model, given = {**PADDED, **OTHERS}[name].made()
     expected, wanted = result_and_gradients(model, given)
     integration.use(model, lambda number, name: None if "refiner" in name else MODULE["dense"])
     found, gradients = result_and_gradients(model, given)

@@ -24,6 +24,8 @@ class Softmaxed:
     out: Tensor
     leaves: tuple[Tensor, ...]
     """The tensors of the module's graph that q, k and v are, or are views of."""
+    mask: Tensor | None = None
+    """The mask that fused attention is given."""
     products: tuple[tuple[Tensor, Tensor], ...] = ()
     """The operands of all products since the attention before, in order; the last ones are q and k."""
 
@@ -44,9 +46,9 @@ class _Recorded(TorchFunctionMode):
         if func in SOFTMAX and args[0].dim() > 2 and self.products:
             self.after_softmax = True
         elif func is FUSED:
-            given = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+            given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | (kwargs or {})
             vectors = given["query"], given["key"], given["value"]
-            self.found.append(Softmaxed(*vectors, result, vectors))
+            self.found.append(Softmaxed(*vectors, result, vectors, given.get("attn_mask")))
         elif func in ADDING:
             given = dict(zip(("input", "batch1", "batch2"), args, strict=False)) | (kwargs or {})
             self.products.append((given["batch1"], given["batch2"]))
@@ -54,7 +56,8 @@ class _Recorded(TorchFunctionMode):
             if self.after_softmax:
                 q, k = self.products[-1]
                 leaves = q, k, args[1]
-                self.found.append(Softmaxed(q, k.transpose(-1, -2), args[1], result, leaves, tuple(self.products)))
+                products = tuple(self.products)
+                self.found.append(Softmaxed(q, k.transpose(-1, -2), args[1], result, leaves, products=products))
                 self.products, self.after_softmax = [], False
             else:
                 self.products.append((args[0], args[1]))

@@ -3,10 +3,11 @@
 import pytest
 
 pytest.importorskip("transformers")
-from tests.zoo import interface, positional, text, timm_vision, vision
+pytest.importorskip("diffusers")
+from tests.zoo import diffusion, interface, positional, text, timm_vision, vision
 from tests.zoo.families import compare
 
-MODULES = (interface, text, positional, vision, timm_vision)
+MODULES = (interface, text, positional, vision, timm_vision, diffusion)
 FAMILIES = {name: family for module in MODULES for name, family in module.FAMILIES.items()}
 FEW = {
     "gpt_oss",
@@ -20,6 +21,7 @@ FEW = {
     "sam",
     "hiera",
     "big_bird",
+    "diffusers_chroma",
     "deepseek_v32",
 }
 """One of each kind, which are no campaign."""
