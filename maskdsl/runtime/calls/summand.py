@@ -50,6 +50,7 @@ class Summand:
         self.compiled = register(compiled)
         self.handle = compiled.handle
         self.signature = compiled.signature
+        self.follows = not isinstance(compiled, Bound)  # warm calls do nothing about lengths that are known
 
     def attended(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
@@ -93,16 +94,17 @@ class Summand:
         """The inputs of the mask before routes are found. Malformed q and k are found later."""
         if q.dim() != 4 or k.dim() != 4:
             return inputs
-        if positions is None and is_compiling():
-            lengths: Mapping[str, int] = {"tokens": q.shape[2], "queries": q.shape[2], "keys": k.shape[2]}
-        else:
+        lengths: Mapping[str, int] = NO_LENGTHS
+        if self.follows and positions is None and is_compiling():
+            lengths = {"tokens": q.shape[2], "queries": q.shape[2], "keys": k.shape[2]}
+        elif self.follows:
             keys = k.shape[2] if positions is None else room(k, positions)
             lengths = self._lengths_of(inputs, partial(self.compiled.bound, q.shape[2], keys))
         return passed(self.signature, inputs, q.shape[0], q.shape[3], lengths)
 
     def _lengths_of(self, inputs: list[Tensor], bound: Callable[[], Bound]) -> Mapping[str, int]:
         """The lengths of token dimensions, where they follow the tensors and some input has the side 1 for them."""
-        if isinstance(self.compiled, Bound) or is_compiling() or not any(1 in each.shape for each in inputs):
+        if not self.follows or is_compiling() or not any(1 in each.shape for each in inputs):
             return NO_LENGTHS
         sides = (side for each in bound().signature.declared for side in each.dimensions)
         return {side.text: side.size for side in sides if side.kind is DimensionKind.TOKENS and side.size is not None}
