@@ -166,21 +166,22 @@ class Leaves:
     lock = Lock()
 
     def __init__(self, problem, tile, shape, limits, gradients):
-        self.shape, self.limits, self.columns = shape, limits, tile.group.partial
+        self.limits, self.columns = limits, tile.group.partial
         self.leaves, self.excluded = [], None
         self.values = problem.pair_values(tile, tile.columns)
         for (source, name), gradient in gradients.items():
             if source == "inputs":
-                self.values[name] = Leaf(self, problem.inputs[name], gradient)
+                self.values[name] = Leaf(self.leaves, shape, problem.inputs[name], gradient)
             else:
                 side, add = ("q", tile.add_to_queries) if source == "queries" else ("k", tile.add_to_keys)
                 value = self.values[f"{side}_{name}"]
-                self.values[f"{side}_{name}"] = self.take(value, partial(add, gradient))
+                self.values[f"{side}_{name}"] = self.take(self.leaves, shape, value, partial(add, gradient))
 
-    def take(self, values, add):
+    @staticmethod
+    def take(leaves, shape, values, add):
         """The values expanded to one leaf element a pair; `add` is called with the gradient of the values."""
-        leaf = values.detach().expand(self.shape).requires_grad_()
-        self.leaves.append((leaf, values.shape, add))
+        leaf = values.detach().expand(shape).requires_grad_()
+        leaves.append((leaf, values.shape, add))
         return leaf
 
     def exclude(self, s):
@@ -209,17 +210,18 @@ class Leaves:
 
 
 class Leaf:
-    """A table whose elements are leaves where a tile reads them."""
+    """A table whose elements are leaves where a tile reads them. The `Leaves` hold it, so it does not hold them."""
 
-    def __init__(self, leaves, table, gradient):
-        self.leaves, self.table, self.gradient = leaves, table, gradient
+    def __init__(self, leaves, pairs, table, gradient):
+        self.leaves, self.pairs, self.table, self.gradient = leaves, pairs, table, gradient
         self.shape, self.device = table.shape, table.device
 
     def __getitem__(self, indices):
         strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
         start = torch.zeros((), dtype=torch.int64, device=self.device)
         flat = sum((index * stride for index, stride in zip(indices, strides, strict=True)), start)
-        return self.leaves.take(self.table.view(-1)[flat], partial(add_to_table, flat, self.gradient))
+        add = partial(add_to_table, flat, self.gradient)
+        return Leaves.take(self.leaves, self.pairs, self.table.view(-1)[flat], add)
 
 
 def add_to_table(indices, gradient, grad):

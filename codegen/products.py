@@ -192,12 +192,12 @@ def products(q, k, v, dtype, **_):
 
 
 # end
-def find(q, k, v, positions, inputs):
+def find(q, k, v, positions, inputs, first_key=0):
     """The products by name, [batch, heads, ...], the queries, keys and values of attention, and the rows of values.
 
     q is [batch, heads, queries, dim] at declared positions [batch, queries], None for all; k is [batch, key heads,
-    keys, dim], the first keys of the pattern, and v likewise. `inputs` are the pattern's inputs by name. Keys and
-    values come with as many heads as queries, if they are others than the given ones.
+    keys, dim], the keys of the pattern from `first_key` on, and v likewise. `inputs` are the pattern's inputs by name.
+    Keys and values come with as many heads as queries, if they are others than the given ones.
     """
     batch, heads, _, _ = q.shape
     dtype = torch.promote_types(q.dtype, torch.float32)
@@ -210,7 +210,8 @@ def find(q, k, v, positions, inputs):
     queries = keys = token_coordinates(device=q.device, **inputs)
     # end
     queries = {f"q_{name}": at(value, positions) for name, value in queries.items()}
-    keys = {f"k_{name}": at(value, None)[..., : k.shape[2]] for name, value in keys.items()}
+    last_key = first_key + k.shape[2]
+    keys = {f"k_{name}": at(value, None)[..., first_key:last_key] for name, value in keys.items()}
     tables, query_vectors, key_vectors, value, value_rows = products(q, k, v, dtype, **{**inputs, **queries, **keys})
     tables = {name: product.expand(batch, heads, *product.shape[2:]) for name, product in tables.items()}
     query = q if query_vectors is None else joined(query_vectors, q)

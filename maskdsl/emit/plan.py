@@ -24,12 +24,17 @@ from maskdsl.ir.values.token_vectors import vector_expressions
 
 HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "integers", "join", "token_value", *TORCH_HELPERS)
 """Functions of `codegen/functions.py` that generated functions may call."""
-_OF_PRODUCTS = ("rows", "of_each", "of_all", "of_groups", "shared_by", "numbers_of", "times", "of_heads", "joined")
-"""Functions of `codegen/products.py` that generated functions may call."""
-_RESERVED = frozenset(
-    {"torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends", *HELPERS, *_OF_PRODUCTS}
-)
-"""Names that generated functions use."""
+SKELETON_NAMES = {
+    "products": "Finite Multiply Times at find joined numbers_of of_all of_each of_groups of_heads products rows"
+    " shared_by times token_coordinates with_rows",
+    "routing": "Groups OutsideGroups best best_one_by_one find finished heaviest members nearest of_heads on_device"
+    " pooled ranks select shared_by",
+    "pooling": "BoxPools GroupPools box_numbers in_boxes pool_facts pool_numbers pooled",
+}
+"""The functions and classes of skeletons whose generated functions call them."""
+_VARIABLES = ("torch", "tl", "s", "q", "k", "v", "head", "batch", "device", "values", "attends")
+_RESERVED = frozenset({*_VARIABLES, *HELPERS, *" ".join(SKELETON_NAMES.values()).split()})
+"""Names in generated functions that no coordinate and no input has there."""
 OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
 """Names that generated code must not bind: keywords, builtins, and `_`, which collects unused arguments."""
 _HEAVY_OPERATIONS = 16

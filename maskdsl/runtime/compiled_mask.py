@@ -21,7 +21,7 @@ from maskdsl.ir.rewrites.branch_union import merged_weights
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
 from maskdsl.ir.rewrites.dropout import with_dropout
 from maskdsl.ir.rewrites.product_inputs import unpooled, weighed, with_given_products, without_products
-from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row
+from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row, products_by_slice
 from maskdsl.ir.routes import Routed
 from maskdsl.runtime.backends.available import AUTO, REFERENCE, everywhere, serving
 from maskdsl.runtime.backends.protocol import Backend
@@ -134,6 +134,7 @@ class Bound:
         self.kernels: dict[str, Kernel] = {}
         self.sums: dict[tuple[int, ...], Bound] = {}
         self.weighed_masks: dict[tuple[int, bool], Bound] = {}
+        self.sliced_masks: dict[tuple[bool, int | None], Bound] = {}
 
     def bound(self, queries: int, keys: int) -> "Bound":
         """This mask: its lengths are fixed."""
@@ -265,6 +266,21 @@ class Bound:
             mask = products_by_row(mask, term) if by_rows else unpooled(with_given_products(mask))
             self.weighed_masks.setdefault(key, Bound(replace(self.plan, mask=mask), self.backend))
         return self.weighed_masks[key]
+
+    def sliced(self, has_sinks: bool, number: int | None = None) -> "Bound":
+        """The mask that computes calls with some of the keys, given the products; with the pattern's sinks, or without.
+
+        With a `number`, its derivatives are the masses of the value term of this number. Cached.
+        """
+        key = has_sinks, number
+        if key not in self.sliced_masks:
+            mask = self.plan.mask if has_sinks else replace(self.plan.mask, sinks=())
+            terms = () if number is None else (mask.values[number],)
+            for term in terms:
+                mask = weighed(mask, term)
+            bound = Bound(replace(self.plan, mask=products_by_slice(mask, *terms)), self.backend)
+            self.sliced_masks.setdefault(key, bound)
+        return self.sliced_masks[key]
 
     @cached_property
     def for_products_by_row(self) -> "Bound":

@@ -1,6 +1,8 @@
 """Products of vectors in scores: every backend against the code of papers, in whole calls and in others."""
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.codegen import products
 from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.calls import summand
-from maskdsl.runtime.decode import decode_call
+from maskdsl.runtime.decode import decode_call, key_slices
 from maskdsl.runtime.kernels import product_finder
 from tests.support.dot_checks import bound, check_chunks, check_gradients, check_meaning, check_packed
 from tests.support.dot_patterns import CASES
@@ -140,7 +142,7 @@ def test_dropped_pairs_add_no_vector(backend: str) -> None:
 def test_many_products_are_computed_in_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that they take memory linear in n; results and gradients are the same."""
     monkeypatch.setattr(product_finder, "MOST_PRODUCTS", 64)
-    monkeypatch.setattr(product_finder, "_FEWEST_QUERIES", 16)
+    monkeypatch.setattr(product_finder, "_FEWEST_TOKENS", 16)
     calls: list[int] = []
 
     def counted(handle: str, q: torch.Tensor, *others: object) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,6 +152,98 @@ def test_many_products_are_computed_in_chunks(name: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(summand, "attend", counted)
     check_gradients(name, "tiled")
     assert calls == [16, 16, 5]
+
+
+KEYS = """
+pattern sunk(n = 37) {
+    space tokens[n]
+    input r: float[heads, n, dim]
+    input rows: float[n, dim]
+    input logit: float[heads]
+    input gate: float[heads, tokens]
+    attend causal and q != 0 and k % 5 != 1
+    score dot(k, r[head, q - k]) + s * 0.5 + dot(q, rows[q - k])
+    sink logit[head]
+    sink 0.0
+    weight gate[head, q] * (1.0 if k < 9 else 0.5)
+    value v + rows[q - k]
+}
+pattern apart(n = 37) {
+    space tokens[n]
+    input r: float[heads, n, dim]
+    attend 5 < q - k < 12
+    score dot(k, r[head, q - k])
+}
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["sunk", "apart"])
+def test_many_products_of_keys_are_computed_in_slices(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sinks count once, queries without keys in a slice or in all of them stay what they are, and gradients too."""
+    mask = maskdsl.parse(KEYS)[name].bind(heads=2)
+    results = []
+    for few in (False, True):
+        if few:
+            monkeypatch.setattr(product_finder, "MOST_PRODUCTS", 64)
+            monkeypatch.setattr(product_finder, "_FEWEST_TOKENS", 16)
+        generator = torch.Generator().manual_seed(4)
+
+        def leaf(*shape: int, generator: torch.Generator = generator) -> torch.Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+        given = {"q": leaf(2, 2, 37, 4), "k": leaf(2, 1, 37, 4), "v": leaf(2, 1, 37, 4), "r": leaf(2, 37, 4)}
+        if name == "sunk":
+            given |= {"rows": leaf(37, 4), "logit": leaf(2), "gate": leaf(2, 37)}
+        out, lse = mask.compile(backend)(**given, return_lse=True)
+        loss = out.sin().sum() + lse.nan_to_num(0, 0, 0).cos().sum()
+        results.append([out, lse, *torch.autograd.grad(loss, [*given.values()])])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["deberta", "everything"])
+def test_slices_of_keys_agree_with_released_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product_finder, "MOST_PRODUCTS", 64)
+    monkeypatch.setattr(product_finder, "_FEWEST_TOKENS", 16)
+    sliced: list[tuple[int, int]] = []
+
+    def counted(compiled: object, *others: object) -> tuple[torch.Tensor, torch.Tensor]:
+        sliced.append(others[-2:])
+        return key_slices.attend_slices(compiled, *others)
+
+    monkeypatch.setattr(summand, "attend_slices", counted)
+    check_gradients(name, "tiled")
+    assert sliced == [(16, 16)]
+
+
+MEMORY = """
+import torch
+import maskdsl
+from tests.support.memory import peak
+
+pattern = maskdsl.parse('''pattern p(n) {
+    space tokens[n]
+    input r: float[n, dim]
+    attend causal and q - k < 64
+    score dot(k, r[(q - k) * (n // 64)])
+}''')["p"]
+n = 16384
+q, k, v = (torch.randn(1, 1, n, 8, requires_grad=True) for _ in range(3))
+r = torch.randn(n, 8, requires_grad=True)
+attention = pattern.bind(n=n).compile("tiled")
+small = pattern.bind(n=256).compile("tiled")
+small(*(x[:, :, :256] for x in (q, k, v)), r=r[:256]).sum().backward()
+before = peak()
+attention(q, k, v, r=r).sum().backward()
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_all_products_of_keys() -> None:
+    """The products of all keys with all rows would be a gigabyte, and their gradient another."""
+    ended = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) < 700e6
 
 
 def test_pools_need_all_tokens() -> None:

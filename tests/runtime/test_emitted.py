@@ -1,6 +1,7 @@
 """What the torch backends emit is formatted, clean and needs torch alone; their skeletons run as they are."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.emit.plan import SKELETON_NAMES
+from maskdsl.emit.skeleton import read_skeleton
 
 PATTERNS = {
     "plain": "pattern p(n = 40) { space tokens[n] attend window(9) }",
@@ -89,3 +92,9 @@ def test_the_tiled_skeleton_is_full_attention() -> None:
     work, heads = state.kept["schedules"].work(1, 1, 1)
     out, _ = names["attention"](q, k, v, {}, work, {}, heads, lambda f, items: [f(item) for item in items])  # type: ignore[operator]
     torch.testing.assert_close(out, torch.nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+@pytest.mark.parametrize("name", SKELETON_NAMES)
+def test_no_input_has_the_name_of_a_function_that_is_called(name: str) -> None:
+    defined = re.findall(r"^(?:def|class) (\w+)", read_skeleton(name), re.MULTILINE)
+    assert set(SKELETON_NAMES[name].split()) == set(defined)

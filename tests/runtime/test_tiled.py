@@ -1,5 +1,6 @@
 """The tiled backend against the dense reference, forward and backward, in float64."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,16 +70,9 @@ def test_rows_that_may_be_empty_are_computed_once(monkeypatch: pytest.MonkeyPatc
 
 
 MEMORY = """
-import resource, sys
-from pathlib import Path
 import torch
 import maskdsl
-
-def peak():
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike `getrusage`, it forgets what the parent process held
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+from tests.support.memory import peak
 
 torch.ones(8, 8, requires_grad=True).matmul(torch.ones(8, 8)).sum().backward()
 before, n = peak(), 32768
@@ -87,6 +81,22 @@ q, k, v = (torch.randn(1, 1, n, 16, requires_grad=True) for _ in range(3))
 attention.compile("tiled")(q, k, v).sum().backward()
 print(peak() - before)
 """
+
+
+def test_tiles_are_freed_when_they_are_done() -> None:
+    """Their values are in no cycle, which would keep them until the garbage collector runs."""
+    text = "pattern p(n) { space t[n] input r: float[n] input g: float[t] attend causal score s + r[q - k] * k.g }"
+    attention = maskdsl.parse(text)["p"].bind(n=80).compile("tiled")
+    given = {name: torch.randn(1, 1, 80, 8, requires_grad=True) for name in "qkv"}
+    given |= {name: torch.randn(80, requires_grad=True) for name in "rg"}
+    attention(**given).sum().backward()
+    gc.collect()
+    gc.disable()
+    try:
+        attention(**given).sum().backward()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_memory_does_not_grow_with_all_pairs() -> None:

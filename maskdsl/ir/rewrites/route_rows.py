@@ -44,20 +44,15 @@ def products_by_row(mask: MaskIR, *masses: ValueTerm) -> MaskIR:
     return _by_row(with_given_products(mask), sizes)
 
 
+def products_by_slice(mask: MaskIR, *masses: ValueTerm) -> MaskIR:
+    """As `products_by_row`, for consecutive keys: the last but one input is the position of the first key."""
+    rows = products_by_row(mask, *masses)
+    products = {each.name for each in mask.products if each.per is Side.KEY}
+    return _from_first(rows, Side.KEY, products, _unused_name(rows, "first_key"), -1)
+
+
 def _by_row(mask: MaskIR, sizes: dict[str, Dimension]) -> MaskIR:
     """The mask with these dimensions of tokens in these tables."""
-    start = _start_name(mask)
-    row = apply(Op.SUBTRACT, Coordinate(Side.QUERY, "i"), Read(start, (Batch(),), Type.INT))
-    rows = {name for name, size in sizes.items() if size is _QUERIES}
-
-    def replaced(node: Expression) -> Expression | None:
-        """A read of a table with rows, by row; None for other nodes."""
-        match node:
-            case Read(input=name, indices=(batch, head, query, *others)) if name in rows:
-                assert not isinstance(query, Constant)
-                return replace(node, indices=(batch, head, row, *others))
-            case _:
-                return None
 
     def resized(declared: Input) -> Input:
         if declared.name not in sizes:
@@ -65,13 +60,33 @@ def _by_row(mask: MaskIR, sizes: dict[str, Dimension]) -> MaskIR:
         batch, heads, _, *others = declared.dimensions
         return replace(declared, dimensions=(batch, heads, sizes[declared.name], *others))
 
-    inputs = *map(resized, mask.inputs), Input(start, Type.INT, (_BATCH,))
+    mask = replace(mask, inputs=tuple(map(resized, mask.inputs)))
+    rows = {name for name, size in sizes.items() if size is _QUERIES}
+    return _from_first(mask, Side.QUERY, rows, _unused_name(mask, "first_query"), len(mask.inputs))
+
+
+def _from_first(mask: MaskIR, side: Side, tables: set[str], start: str, at: int) -> MaskIR:
+    """The mask that reads the rows of tables of a side by a token's position less that of the first one.
+
+    `start` is a new input before the input number `at`, int [batch].
+    """
+    row = apply(Op.SUBTRACT, Coordinate(side, "i"), Read(start, (Batch(),), Type.INT))
+
+    def replaced(node: Expression) -> Expression | None:
+        """A read of a table with rows, by row; None for other nodes."""
+        match node:
+            case Read(input=name, indices=(batch, head, token, *others)) if name in tables:
+                assert not isinstance(token, Constant)
+                return replace(node, indices=(batch, head, row, *others))
+            case _:
+                return None
+
+    inputs = *mask.inputs[:at], Input(start, Type.INT, (_BATCH,)), *mask.inputs[at:]
     return replace(mask.mapped(lambda expression: rebuild(expression, replaced)), inputs=inputs)
 
 
-def _start_name(mask: MaskIR) -> str:
-    """The unused name of the input int [batch] that holds the position of each entry's first query."""
-    name = "first_query"
+def _unused_name(mask: MaskIR, name: str) -> str:
+    """A name of a new input that no input of the mask has."""
     while mask.input(name) is not None:
         name += "_"
     return name

@@ -12,6 +12,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.normalization import AllQueriesNeeded
 from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute
 from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
@@ -19,14 +20,15 @@ from maskdsl.runtime.calls.debugging import check_reads, check_scores
 from maskdsl.runtime.calls.varlen import attend_packed
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
 from maskdsl.runtime.decode.decode_call import attend
+from maskdsl.runtime.decode.key_slices import attend_slices
 from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
 from maskdsl.runtime.decode.regrouped import two_passes
-from maskdsl.runtime.kernels.product_finder import queries_at_once
+from maskdsl.runtime.kernels.product_finder import tokens_at_once
 from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
-from maskdsl.runtime.torch_ops.product_op import attend_multiplied
+from maskdsl.runtime.torch_ops.product_op import attend_multiplied, check_multiplied
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 
 
@@ -150,10 +152,17 @@ class Summand:
         return out, lse
 
     def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """A call whose products are computed before it: in chunks of queries, if there are many."""
-        step = None
-        if not is_compiling() and not any(map(is_mapped, (q, k, v, *inputs))):
-            step = queries_at_once(self.compiled.bound(q.shape[2], k.shape[2]).plan.mask, q)
+        """A call whose products are computed before it: in chunks of queries, or of keys, if there are many."""
+        if is_compiling() or any(map(is_mapped, (q, k, v, *inputs))):
+            return attend_multiplied(q, k, v, inputs, self.handle)
+        compiled = self.compiled.bound(q.shape[2], k.shape[2])
+        step, key_step = (
+            tokens_at_once(compiled.plan.mask, side, q, x.shape[2]) for side, x in ((Side.QUERY, q), (Side.KEY, k))
+        )
+        if key_step is not None:
+            with in_no_mode():
+                check_multiplied(compiled, q.detach(), k.detach(), v.detach(), [x.detach() for x in inputs])
+            return attend_slices(compiled, q, k, v, inputs, step or q.shape[2], key_step)
         if step is None:
             return attend_multiplied(q, k, v, inputs, self.handle)
         chunks = (

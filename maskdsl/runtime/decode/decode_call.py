@@ -186,7 +186,7 @@ def _in_chunk(
             (k, _), (v, present) = (with_pooled(compiled, x, present, inputs) for x in (k, v))
     derived = compiled.derived(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in compiled.plan.mask.inputs), inputs, strict=True))
-    values |= {**_chunk_values(derived, values, starts), PRESENT: present}
+    values |= {**chunk_values(derived, values, starts), PRESENT: present}
     return (
         attend_gathered(derived, q, k, v, table, values)
         if gathers
@@ -205,8 +205,13 @@ def attend_derived(
     return attend(q, k, v, inputs, compiled.handle) if results is None else results
 
 
-def _chunk_values(derived: DerivedMask, given: dict[str, Tensor], starts: Tensor) -> dict[str, Tensor]:
-    """The inputs of the chunk's mask except `PRESENT`, by name. Gradients flow back to the given inputs."""
+def chunk_values(
+    derived: DerivedMask, given: Mapping[str, Tensor], starts: Tensor, first_key: int = 0
+) -> dict[str, Tensor]:
+    """The inputs of the chunk's mask except `PRESENT`, by name, for the keys from `first_key` on.
+
+    Gradients flow back to the given inputs.
+    """
     chunk = derived.gathered
     positions = (starts.long()[:, None] + torch.arange(chunk.queries, device=starts.device))[:, None]
     values = {}
@@ -215,7 +220,7 @@ def _chunk_values(derived: DerivedMask, given: dict[str, Tensor], starts: Tensor
         if value.leaf.side is Side.QUERY:
             taken = torch.take_along_dim(whole.expand(starts.shape[0], -1, -1), positions, dim=-1)
         else:
-            taken = whole[..., : chunk.keys]
+            taken = whole[..., first_key : first_key + chunk.keys]
         values[value.declared.name] = as_given(value.declared, taken)
     return values
 

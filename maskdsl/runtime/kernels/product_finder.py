@@ -23,24 +23,23 @@ from maskdsl.runtime.base.input_tensors import as_value
 from maskdsl.runtime.base.module_cache import load_module
 
 MOST_PRODUCTS = 2**27
-"""The most products of queries with entries of tables that a call computes at once: 512 MiB of float32."""
-_FEWEST_QUERIES = 128
+"""The most products of tokens with entries of tables that a call computes at once: 512 MiB of float32."""
+_FEWEST_TOKENS = 128
 
 
-def queries_at_once(mask: MaskIR, q: Tensor) -> int | None:
-    """How many queries a call takes at a time, so that products take memory linear in n; None for all of them.
+def tokens_at_once(mask: MaskIR, side: Side, q: Tensor, tokens: int) -> int | None:
+    """How many of a side's tokens a call takes at a time, so that products take memory linear in n; None for all.
 
-    What needs all queries takes all: routes, pools, and other normalizations than by query.
+    What needs all tokens takes all: routes, pools, and other normalizations than by query.
     """
-    windows = [each.windows for each in mask.products if each.per is Side.QUERY] + [
-        each.windows for each in mask.values
-    ]
+    windows = [each.windows for each in mask.products if each.per is side]
+    windows += [each.windows for each in mask.values] if side is Side.QUERY else []
     entries = sum(prod(each.count for each in of_product) for of_product in windows)
     needs_all = mask.routed or mask.pooled_vectors or mask.keys.is_pooled or mask.queries.is_pooled
-    a_query = q.shape[0] * q.shape[1] * entries
-    if needs_all or mask.normalize is not Normalize.BY_QUERY or a_query * q.shape[2] <= MOST_PRODUCTS:
+    a_token = q.shape[0] * q.shape[1] * entries
+    if needs_all or mask.normalize is not Normalize.BY_QUERY or a_token * tokens <= MOST_PRODUCTS:
         return None
-    return max(_FEWEST_QUERIES, MOST_PRODUCTS // 4 // a_query)
+    return max(_FEWEST_TOKENS, MOST_PRODUCTS // 4 // a_token)
 
 
 class Products(NamedTuple):
@@ -76,12 +75,18 @@ class ProductFinder:
         return load_module(emit_products(self.plan), f"{self.plan.mask.name}_products")
 
     def find(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: Mapping[str, Tensor], positions: Tensor | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        inputs: Mapping[str, Tensor],
+        positions: Tensor | None = None,
+        first_key: int = 0,
     ) -> Products:
         """The products of q [batch, heads, queries, dim], and k and v [batch, key heads, keys, dim] with pooled keys.
 
         `inputs` are those known before, by declared name. `positions`, int64 [batch, queries], are declared ones; None
-        for all queries. Keys are the first ones of the pattern. Raises `VectorLength`, and
+        for all queries. Keys are those of the pattern from `first_key` on. Raises `VectorLength`, and
         `PooledInPart` where some of the tokens are pooled.
         """
         names, mask = self.plan.input_identifiers, self.plan.mask
@@ -90,7 +95,7 @@ class ProductFinder:
         _check_lengths(mask, q.shape[-1], v.shape[-1])
         values = {names[each.name]: as_value(each, inputs[each.name]) for each in mask.unmultiplied}
         values |= self.curves(q.device)
-        tables, query, key, value, rows = self.module.find(q, k, v, positions, values)
+        tables, query, key, value, rows = self.module.find(q, k, v, positions, values, first_key)
         if key.shape[1] != value.shape[1]:
             key, value = (_of_heads(x, q.shape[1]) for x in (key, value))
         return Products({each.name: tables[names[each.name]] for each in mask.products}, query, key, value, rows)

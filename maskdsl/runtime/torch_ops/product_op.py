@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
-from maskdsl.runtime.compiled_mask import find, register
+from maskdsl.runtime.compiled_mask import Bound, find, register
 from maskdsl.runtime.kernels.product_finder import Products
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
 from maskdsl.runtime.torch_ops.masses import attend_masses
@@ -34,14 +34,9 @@ def _multiply(
     handle: str,
 ) -> tuple[Tensor, Tensor]:
     """The `Gather` of `maskdsl::multiply`."""
-    check_tensors(q, k, v, "declared")
     compiled = find(handle).bound(q.shape[2], k.shape[2])
     mask = compiled.plan.mask
-    check_sizes(compiled.plan, q, k, v)
-    check_inputs(mask.unmultiplied, inputs, q)
-    check_values(mask.passed, inputs[: len(mask.passed)])
-    if compiled.checks_reads:
-        compiled.open_reads.check(inputs, q.shape[0])
+    check_multiplied(compiled, q, k, v, inputs)
     kernels = compiled.for_products
     values = dict(zip((each.name for each in mask.unmultiplied), inputs, strict=True))
     kernel, read = compiled.default_kernel, compiled.default_kernel.values(inputs, q.device)
@@ -60,6 +55,17 @@ def _multiply(
         masses, _ = attend_masses(term.name, lse.detach())(products.q, products.k, ones, given, weighed.handle)
         out = compiled.product_finder.with_rows(out, masses, products.rows[number])
     return out, lse
+
+
+def check_multiplied(compiled: Bound, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Checks a call with all tokens. Raises `AttnError`."""
+    mask = compiled.plan.mask
+    check_tensors(q, k, v, "declared")
+    check_sizes(compiled.plan, q, k, v)
+    check_inputs(mask.unmultiplied, inputs, q)
+    check_values(mask.passed, inputs[: len(mask.passed)])
+    if compiled.checks_reads:
+        compiled.open_reads.check(inputs, q.shape[0])
 
 
 def blank_masses(products: Products, out: Tensor, number: int) -> Tensor:
