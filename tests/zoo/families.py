@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -32,6 +33,12 @@ class Compared:
 
 Family = Callable[[], Iterator[Compared]]
 """Makes the modules of a family with random weights, calls them, and gives what is compared."""
+
+
+@cache
+def example(group: str, file: str, name: str) -> maskdsl.Pattern:
+    """A pattern of the examples."""
+    return maskdsl.load(f"examples/{group}/{file}.attn")[name]
 
 
 def stirred(module: Any) -> Any:

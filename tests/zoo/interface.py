@@ -10,26 +10,8 @@ import transformers
 import maskdsl
 from tests.integrations.tiny import tiny
 from tests.zoo.capture import attentions
-from tests.zoo.families import Compared, Family, stirred
+from tests.zoo.families import Compared, Family, example, stirred
 
-PATTERNS = maskdsl.parse("""
-pattern causal_(n) { space tokens[n] attend causal }
-pattern all_(n) { space tokens[n] attend all -> all }
-pattern last(n, size = 6) { space tokens[n] attend causal and backward(size) }
-pattern around(n, size = 3) { space tokens[n] attend abs(q - k) <= size }
-pattern chunked(n, size = 8) { space tokens[n] attend causal and q // size == k // size }
-pattern capped(n, size = 0) {
-    space tokens[n]
-    attend causal and (q - k < size or size == 0)
-    score 2.0 * tanh(s / 2.0)
-}
-pattern sunk(n, size = 0) {
-    space tokens[n]
-    input logit: float[heads]
-    attend causal and (q - k < size or size == 0)
-    sink logit[head]
-}
-""")
 TOKENS = 20
 
 
@@ -38,8 +20,8 @@ class Model:
     """A model of texts, and the patterns of its layers."""
 
     kind: str
-    patterns: tuple[tuple[str, Mapping[str, int]], ...]
-    """Of each layer: the name of a pattern, and parameters."""
+    patterns: tuple[tuple[maskdsl.Pattern, Mapping[str, float]], ...]
+    """Of each layer: a pattern, and its parameters."""
     own: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Of the inputs of patterns, the attributes of an attention module that are given."""
@@ -56,14 +38,20 @@ class Model:
         calls = len(found) // len(modules)  # of each: a difference of two attentions calls twice
         assert len(modules) == len(self.patterns) and len(found) == calls * len(modules)
         for number, each in enumerate(found):
-            module, (name, values) = modules[number // calls], self.patterns[number // calls]
-            mask = PATTERNS[name].bind(n=TOKENS, heads=each.q.shape[1], **values)
+            module, (pattern, values) = modules[number // calls], self.patterns[number // calls]
+            mask = pattern.bind(n=TOKENS, heads=each.q.shape[1], **values)
             inputs = {each.name: getattr(module, self.inputs[each.name]) for each in mask.inputs}
             leaves = each.leaves + tuple(inputs.values())
             yield Compared(mask, each.q, each.k, each.v, each.out, leaves, inputs, getattr(module, "scaling", None))
 
 
-LAST, CAUSAL, ALL, AROUND = ("last", {}), ("causal_", {}), ("all_", {}), ("around", {})
+LAST = example("language", "sliding_window", "sliding_window"), {"size": 6}
+CAUSAL = example("language", "causal", "causal_dense"), {}
+ALL = example("language", "dense", "dense"), {}
+AROUND = example("language", "modernbert", "local"), {"size": 6}
+CHUNKED = example("language", "chunked", "chunked"), {"chunk": 8}
+CAPPED = example("language", "gemma", "gemma2_layer")
+SLIDING_SINK = example("language", "gpt_oss", "sliding"), {"size": 6}
 MIXED = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
 ONE = {"sliding_window": 6}
 SINKS = {"logit": "sinks"}
@@ -84,19 +72,23 @@ FAMILIES: dict[str, Family] = {
     "ministral": Model("MinistralModel", (LAST, CAUSAL), MIXED),
     "cohere2": Model("Cohere2Model", (LAST, CAUSAL), MIXED),
     "deepseek_v3": Model("DeepseekV3Model", (CAUSAL,)),
-    "gemma2": Model("Gemma2Model", (("capped", {"size": 6}), ("capped", {})), {**MIXED, "attn_logit_softcapping": 2.0}),
+    "gemma2": Model(
+        "Gemma2Model",
+        ((CAPPED, {"size": 6, "cap": 2.0}), (CAPPED, {"size": TOKENS, "cap": 2.0})),
+        {**MIXED, "attn_logit_softcapping": 2.0},
+    ),
     "gemma3": Model("Gemma3TextModel", (LAST, CAUSAL), MIXED),
     "gemma3_bidirectional": Model("Gemma3TextModel", (AROUND, ALL), {**MIXED, "use_bidirectional_attention": True}),
     "llama4": Model(
         "Llama4TextModel",
-        (("chunked", {}), CAUSAL),
+        (CHUNKED, CAUSAL),
         {
             "attention_chunk_size": 8,
             "layer_types": ["chunked_attention", "full_attention"],
             "no_rope_layers": [1, 0],
         },
     ),
-    "gpt_oss": Model("GptOssModel", (("sunk", {"size": 6}), ("sunk", {})), MIXED, SINKS),
+    "gpt_oss": Model("GptOssModel", (SLIDING_SINK, (example("language", "gpt_oss", "full"), {})), MIXED, SINKS),
     "modernbert": Model(
         "ModernBertModel",
         (AROUND, ALL),
@@ -105,6 +97,6 @@ FAMILIES: dict[str, Family] = {
     "gpt2": Model("GPT2Model", (CAUSAL,)),
     "bert": Model("BertModel", (ALL,), {"is_decoder": False}),
     "esm": Model("EsmModel", (ALL,), {"vocab_size": 64, "pad_token_id": 1, "position_embedding_type": "rotary"}),
-    "mimo_v2_flash": Model("MiMoV2FlashModel", (("sunk", {"size": 6}), CAUSAL), MIXED, SINKS),
+    "mimo_v2_flash": Model("MiMoV2FlashModel", (SLIDING_SINK, CAUSAL), MIXED, SINKS),
     "diffllama": Model("DiffLlamaModel", (CAUSAL,)),
 }

@@ -14,30 +14,13 @@ from tests.integrations.tiny import tiny
 from tests.support.dot_patterns import CASES
 from tests.zoo.capture import attentions
 from tests.zoo.families import Compared, Family, stirred
-from tests.zoo.text import BUCKETS, SLOPES, TOKENS, bound, heads, made, of, tokens
+from tests.zoo.text import BUCKETS, SLOPES, TOKENS, heads, made, of, of_example, tokens
 
 PATTERNS = maskdsl.parse("""
-def passed(distance, near, far, steps) =
-    sum(1 if float(distance) >= near * (far / float(near)) ** (step / float(steps)) - 1e-6 else 0
-        for step in 1 .. steps)
-def bucket(relative, buckets, distance) = {
-    let half = buckets // 2
-    let exact = half // 2
-    let away = abs(relative)
-    (away if away < exact else exact + passed(away, exact, distance, half - exact)) + (half if relative > 0 else 0)
-}
 pattern all_(n) { space tokens[n] attend all -> all }
 pattern causal_(n) { space tokens[n] attend causal }
 pattern across(m, n) { space asking[m] space asked[n] queries asking keys asked attend all -> all }
 pattern same_part(n) { space tokens[n] input part: int[tokens] attend same(part) }
-pattern conformer(n) {
-    space tokens[n]
-    input u: float[heads, dim]
-    input w: float[heads, dim]
-    input r: float[2 * n - 1, heads, dim]
-    attend all -> all
-    score (dot(q + u[head], k) + dot(q + w[head], r[n - 1 + k - q, head])) / sqrt(dim)
-}
 pattern clamped(n, before, after) {
     space tokens[n]
     input r: float[before + after + 1, dim]
@@ -49,7 +32,7 @@ pattern gated(n, buckets, distance) {
     input table: float[buckets, heads]
     input gate: float[batch, heads, tokens]
     attend all -> all
-    score s + q.gate * table[bucket(k - q, buckets, distance), head]
+    score s + q.gate * table[t5_bucket(k - q, buckets, distance), head]
 }
 pattern boxes(n, buckets, distance, box_buckets, box_distance) {
     space tokens[n]
@@ -59,16 +42,16 @@ pattern boxes(n, buckets, distance, box_buckets, box_distance) {
     input columns: float[box_buckets, heads]
     input rows: float[box_buckets, heads]
     attend all -> all
-    score s + (table[bucket(k - q, buckets, distance), head]
-        + columns[bucket(k.x - q.x, box_buckets, box_distance), head]
-        + rows[bucket(k.y - q.y, box_buckets, box_distance), head]) / sqrt(dim)
+    score s + (table[t5_bucket(k - q, buckets, distance), head]
+        + columns[t5_bucket(k.x - q.x, box_buckets, box_distance), head]
+        + rows[t5_bucket(k.y - q.y, box_buckets, box_distance), head]) / sqrt(dim)
 }
 pattern segments(n, buckets, distance, count) {
     space tokens[n]
     input segment: int[batch, tokens]
     input table: float[buckets + count * count, heads]
     attend all -> all
-    score s + table[bucket(k - q, buckets, distance) if same(segment)
+    score s + table[t5_bucket(k - q, buckets, distance) if same(segment)
         else buckets + q.segment * count + k.segment, head]
 }
 pattern own_block(globals, n, size) {
@@ -140,11 +123,11 @@ def conformer() -> Iterator[Compared]:
     x, places = hidden(), torch.randn(1, 2 * TOKENS - 1, 32)
     with before(module.linear_out) as outs:
         module(x, relative_position_embeddings=places)
-    r = module.linear_pos(places)[0].unflatten(1, (4, 8))
+    r = module.linear_pos(places)[0].flip(0).unflatten(1, (4, 8)).transpose(0, 1)
     inputs = {"u": module.pos_bias_u, "w": module.pos_bias_v, "r": r}
     vectors = [heads(each(x)) for each in (module.linear_q, module.linear_k, module.linear_v)]
     leaves = x, module.linear_q.weight, module.linear_pos.weight, module.pos_bias_u, module.pos_bias_v
-    mask = PATTERNS["conformer"].bind(n=TOKENS, heads=4)
+    mask = of_example("conformer", "conformer")
     yield Compared(mask, *vectors, heads(outs[0]), leaves, inputs)
 
 
@@ -229,10 +212,11 @@ def longt5() -> Iterator[Compared]:
     x = hidden()
     with before(module.o) as outs:
         module(x, modeling._get_local_attention_mask(torch.ones(2, TOKENS), module.block_len, "cpu"))
-    table = module.relative_attention_bias.weight
+    table = module.relative_attention_bias.weight.T
     vectors = [heads(each(x)) for each in (module.q, module.k, module.v)]
-    leaves = x, module.q.weight, table
-    yield Compared(bound("near", radius=5), *vectors, heads(outs[0]), leaves, {"table": table}, scale=1.0)
+    leaves = x, module.q.weight, module.relative_attention_bias.weight
+    mask = of_example("longt5", "local_biased", radius=5, buckets=8, distance=16)
+    yield Compared(mask, *vectors, heads(outs[0]), leaves, {"table": table})
 
 
 def pegasus_x() -> Iterator[Compared]:
@@ -254,7 +238,7 @@ def falcon() -> Iterator[Compared]:
     model = made("FalconModel", alibi=True, **own)
     model.config._attn_implementation = "sdpa"
     for each in attentions(model, tokens(), use_cache=False):
-        yield of(each, bound("alibi"), slope=SLOPES * each.q.shape[-1] ** -0.5)
+        yield of(each, of_example("alibi", "alibi"), slope=SLOPES * each.q.shape[-1] ** -0.5)
 
 
 def git() -> Iterator[Compared]:

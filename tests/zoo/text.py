@@ -10,54 +10,18 @@ from torch import Tensor
 import maskdsl
 from tests.integrations.tiny import tiny
 from tests.zoo.capture import Softmaxed, attentions
-from tests.zoo.families import Compared, Family, stirred
+from tests.zoo.families import Compared, Family, example, stirred
 
 PATTERNS = maskdsl.parse("""
-def passed(distance, near, far, steps) =
-    sum(1 if float(distance) >= near * (far / float(near)) ** (step / float(steps)) - 1e-6 else 0
-        for step in 1 .. steps)
-def bucket_back(away, buckets, distance) = {
-    let exact = buckets // 2
-    away if away < exact else exact + passed(away, exact, distance, buckets - exact)
-}
-def bucket(relative, buckets, distance) =
-    bucket_back(abs(relative), buckets // 2, distance) + (buckets // 2 if relative > 0 else 0)
-
 pattern all_(n) { space tokens[n] attend all -> all }
 pattern causal_(n) { space tokens[n] attend causal }
 pattern last(n, size) { space tokens[n] attend causal and backward(size) }
 pattern across(m, n) { space asking[m] space asked[n] queries asking keys asked attend all -> all }
-pattern both_ways(n, buckets = 8, distance = 16) {
+pattern scaled_t5(n, buckets, distance) {
     space tokens[n]
-    input table: float[buckets, heads]
+    input table: float[heads, buckets]
     attend all -> all
-    score s + table[bucket(k - q, buckets, distance), head]
-}
-pattern backwards(n, buckets = 8, distance = 16) {
-    space tokens[n]
-    input table: float[buckets, heads]
-    attend causal
-    score s + table[bucket_back(q - k, buckets, distance), head]
-}
-pattern near(n, radius, buckets = 8, distance = 16) {
-    space tokens[n]
-    input table: float[buckets, heads]
-    attend abs(q - k) <= radius
-    score s + table[bucket(k - q, buckets, distance), head]
-}
-pattern alibi(n) {
-    space tokens[n]
-    input slope: float[heads]
-    attend causal
-    score s + slope[head] * k
-}
-pattern deberta(n, span) {
-    space tokens[n]
-    input c2p: float[heads, 2 * span, dim]
-    input p2c: float[heads, 2 * span, dim]
-    attend all -> all
-    score (dot(q, k) + dot(q, c2p[head, clamp(q - k + span, 0, 2 * span - 1)])
-        + dot(k, p2c[head, clamp(q - k + span, 0, 2 * span - 1)])) / sqrt(3.0 * dim)
+    score s + table[head, t5_bucket(k - q, buckets, distance)]
 }
 pattern xlnet(n) {
     space tokens[n]
@@ -67,7 +31,6 @@ pattern xlnet(n) {
     attend all -> all
     score (dot(q + w[head], k) + dot(q + u[head], r[n + k - q, head])) / sqrt(dim)
 }
-pattern longformer(n, size) { space tokens[n] attend abs(q - k) <= size // 2 }
 """)
 TOKENS = 24
 BUCKETS = {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 16}
@@ -84,14 +47,19 @@ def tokens(batch: int = 2, count: int = TOKENS) -> Tensor:
     return torch.randint(6, 60, (batch, count))
 
 
-def of(each: Softmaxed, mask: maskdsl.Mask, scale: float | None = None, **inputs: Tensor) -> Compared:
-    """An attention whose tokens are in the order of the pattern already. Inputs are leaves."""
-    leaves = *each.leaves, *(x for x in inputs.values() if x.requires_grad)
-    return Compared(mask, each.q, each.k, each.v, each.out, leaves, inputs, scale)
+def of(
+    each: Softmaxed, mask: maskdsl.Mask, scale: float | None = None, leaves: tuple[Tensor, ...] = (), **inputs: Tensor
+) -> Compared:
+    """An attention whose tokens are in the order of the pattern already, with more leaves."""
+    return Compared(mask, each.q, each.k, each.v, each.out, (*each.leaves, *leaves), inputs, scale)
 
 
 def bound(name: str, **values: Any) -> maskdsl.Mask:
     return PATTERNS[name].bind(**{"n": TOKENS, "heads": 4, **values})
+
+
+def of_example(file: str, name: str, **values: Any) -> maskdsl.Mask:
+    return example("language", file, name).bind(**{"n": TOKENS, "heads": 4, **values})
 
 
 def t5(name: str, **own: Any) -> Family:
@@ -101,8 +69,9 @@ def t5(name: str, **own: Any) -> Family:
         model = made(name, num_layers=1, num_decoder_layers=1, **BUCKETS, **own)
         tables = [each.weight for each in model.modules() if getattr(each, "num_embeddings", 0) == 8]
         encoder, decoder, cross = attentions(model, input_ids=tokens(), decoder_input_ids=tokens(), use_cache=False)
-        yield of(encoder, bound("both_ways"), 1.0, table=tables[0])
-        yield of(decoder, bound("backwards"), 1.0, table=tables[1])
+        sizes = {"buckets": 8, "distance": 16}
+        yield of(encoder, of_example("t5", "t5", **sizes), leaves=(tables[0],), table=tables[0].T)
+        yield of(decoder, of_example("t5", "t5_decoder", **sizes), leaves=(tables[1],), table=tables[1].T)
         yield of(cross, bound("across", m=TOKENS), 1.0)
 
     return family
@@ -112,7 +81,7 @@ def mpnet() -> Iterator[Compared]:
     model = made("MPNetModel", num_hidden_layers=1, pad_token_id=1)
     table = model.encoder.relative_attention_bias.weight
     (each,) = attentions(model, tokens())
-    yield of(each, bound("both_ways", buckets=32, distance=128), table=table)
+    yield of(each, bound("scaled_t5", buckets=32, distance=128), leaves=(table,), table=table.T)
 
 
 def gpt_neo() -> Iterator[Compared]:
@@ -129,7 +98,7 @@ def with_slopes(name: str, slopes: Tensor, **own: Any) -> Family:
         model = made(name, **own)
         for each in attentions(model, tokens(), use_cache=False):
             q, k, v, out = (x.view(2, 4, TOKENS, -1) for x in (each.q, each.k, each.v, each.out))
-            yield Compared(bound("alibi"), q, k, v, out, each.leaves, {"slope": slopes})
+            yield Compared(of_example("alibi", "alibi"), q, k, v, out, each.leaves, {"slope": slopes})
 
     return family
 
@@ -145,7 +114,7 @@ def deberta() -> Iterator[Compared]:
     (q, _), (_, to_position), (k, from_position) = each.products
     c2p, p2c = (x.transpose(1, 2) for x in (to_position, from_position))
     vectors = [x.view(1, 4, TOKENS, -1) for x in (q, k, each.v, each.out)]
-    mask = bound("deberta", span=9)
+    mask = of_example("deberta", "deberta", span=9)
     yield Compared(mask, *vectors, (q, k, each.v, to_position, from_position), {"c2p": c2p, "p2c": p2c})
 
 
@@ -173,7 +142,7 @@ def longformer() -> Iterator[Compared]:
     out = module(x, none, none.bool(), none.bool(), False)[0]
     vectors = [heads(each(x)) for each in (module.query, module.key, module.value)]
     leaves = x, module.query.weight, module.key.weight, module.value.weight
-    yield Compared(bound("longformer", size=8), *vectors, heads(out), leaves)
+    yield Compared(of_example("longformer", "longformer", size=8, globals=0), *vectors, heads(out), leaves)
 
 
 def lxmert() -> Iterator[Compared]:

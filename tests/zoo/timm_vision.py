@@ -10,7 +10,7 @@ from torch import Tensor
 import maskdsl
 from tests.support.side_libraries import side_library
 from tests.zoo.capture import Softmaxed, attentions
-from tests.zoo.families import Compared, Family, stirred
+from tests.zoo.families import Compared, Family, example, stirred
 from tests.zoo.grids import by_offset, from_grid, whole
 
 PATTERNS = maskdsl.parse("""
@@ -99,7 +99,7 @@ pattern halo(h, w, size, reach) {
     score s + dot(q, down[k.y - q.y + size + 2 * reach - 1]) + dot(q, right[k.x - q.x + size + 2 * reach - 1])
 }
 """)
-SWIN = maskdsl.load("examples/vision/swin_bias.attn")["swin_bias"]
+SWIN = example("vision", "swin_bias", "swin_bias")
 
 
 def part(module: str, kind: str, *arguments: Any, **named: Any) -> Any:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 import maskdsl
 from tests.zoo.capture import Softmaxed, attentions
-from tests.zoo.families import Compared, Family, stirred
+from tests.zoo.families import Compared, Family, example, stirred
 from tests.zoo.grids import by_offset, whole
-from tests.zoo.text import made
+from tests.zoo.text import made, of
 
 PATTERNS = maskdsl.parse("""
 pattern all_(n) { space tokens[n] attend all -> all }
@@ -34,13 +34,7 @@ pattern same_part(n) { space tokens[n] input part: int[tokens] attend same(part)
 pattern same_place(p, t) { space video[place = p, t = t] attend same(place) }
 pattern same_frame(t, p) { space video[t = t, place = p] attend same(t) }
 """)
-BIASED = maskdsl.load("examples/vision/swin_bias.attn")["swin_bias"]
-"""The example that is the pattern of Swin."""
-
-
-def of(each: Softmaxed, mask: maskdsl.Mask, scale: float | None = None, **inputs: Any) -> Compared:
-    leaves = *each.leaves, *(x for x in inputs.values() if x.is_floating_point())
-    return Compared(mask, each.q, each.k, each.v, each.out, leaves, inputs, scale)
+BIASED = example("vision", "swin_bias", "swin_bias")
 
 
 def of_windows(each: Softmaxed, h: int, w: int, size: int, shift: int) -> list[Tensor]:
