@@ -53,6 +53,8 @@ def is_true(caution, mask, *call):
             return np.array_equal(whole, attending(mask, attend, require, *call))
         case "W009":
             return not whole[caution.position].any()
+        case "W015":
+            return mask.normalize == "softmax by k" and not np.triu(whole, 1).any()
         case code:
             raise AssertionError(code)
 

@@ -1,4 +1,4 @@
-"""Warnings about the lines of a mask: that attend nothing, or what others do, and about queries without keys.
+"""Warnings about the lines of a mask: that attend nothing, or what others do, or seem causal; of queries without keys.
 
 Each is a fact, found by the search for a pair that contradicts it, whatever the inputs. What the search cannot settle
 within its budget is not warned of.
@@ -18,14 +18,15 @@ from maskdsl.base.errors.language.warnings import (
     CoveredLine,
     IdleRequire,
     LineWithoutPairs,
+    NothingCausal,
     QueriesWithoutKeys,
     TooSmall,
 )
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
-from maskdsl.ir.expressions import FALSE, TRUE, Expression, Side, apply, substitute
+from maskdsl.ir.expressions import FALSE, TRUE, Coordinate, Expression, Side, apply, substitute
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import Clause, MaskIR
+from maskdsl.ir.mask import Clause, MaskIR, Normalize
 from maskdsl.ir.ops import Op
 
 _BUDGET = 1 << 10
@@ -36,7 +37,7 @@ _LONGEST = 60
 """The most characters of another line that a warning shows."""
 
 
-_KINDS: tuple[type[Caution], ...] = (LineWithoutPairs, CoveredLine, IdleRequire, QueriesWithoutKeys)
+_KINDS: tuple[type[Caution], ...] = (LineWithoutPairs, CoveredLine, IdleRequire, NothingCausal, QueriesWithoutKeys)
 """Warnings of single lines, and of queries without keys."""
 
 
@@ -87,6 +88,8 @@ def _line_warnings(facts: "_PairFacts", kinds: Collection[type[Caution]]) -> Ite
         yield from facts.covered([line for line, is_empty in lines if not is_empty])
     if IdleRequire in kinds:
         yield from facts.idle()
+    if NothingCausal in kinds and mask.normalize is Normalize.BY_KEY:
+        yield from facts.causal()
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,16 @@ class _PairFacts:
             others = [other.relation for other in self.mask.require if other is not each]
             if self.never(attended, *others, apply(Op.NOT, each.relation)):
                 yield IdleRequire(span=each.span)
+
+    def causal(self) -> Iterator[Caution]:
+        """The warning of the first line that keeps every query from later keys, though not from earlier ones."""
+        query, key = Coordinate(Side.QUERY, "i"), Coordinate(Side.KEY, "i")
+        later, earlier = apply(Op.LESS, query, key), apply(Op.LESS, key, query)
+        relation = self.mask.relation
+        if not self.mask.self_attention or not self.never(relation, later) or self.never(relation, earlier):
+            return
+        lines = (each for each in (*self.mask.require, *self.mask.attend) if self.never(each.relation, later))
+        yield NothingCausal(span=next((each.span for each in lines), self.mask.span))
 
     def query_without_keys(self) -> int | None:
         """The position of a query in a corner of its space that attends no key in some head; None if all attend."""

@@ -144,5 +144,13 @@ class SlowerThanDense(Caution):
     speedups: str
 
 
+class NothingCausal(Caution):
+    code = "W015"
+    is_of_text = True
+    message = "nothing is causal under `normalize softmax by k`: queries share the probability of each key"
+    label = "later queries change what earlier ones get"
+    help = "leave `normalize` out for a causal model; where the line only chooses pairs, write `# allow: W015`"
+
+
 CODES = tuple(each.code for each in Caution.__subclasses__() if each.__module__ == __name__)
 """Of all warnings."""
