@@ -255,13 +255,10 @@ def factor_of_output(factor, out):
     return torch.where((out == 0) & ~factor.isfinite(), 0, factor)
 
 
-def unscaled(problem, out, grad_out, factor):
-    """The output before its factor, the gradient of that, and the gradient of the factor."""
-    grad_out, size = grad_out.to(problem.dtype), factor.abs()
-    if bool((size >= 2**-6).logical_and_(size <= 2**6).all()):
-        out = out / factor
-    else:  # the output has lost digits that the quotient would need
-        out, _, _ = attended(problem, True)
-    # Queries without keys have no gradient, even if theirs is NaN.
-    products = (grad_out * out).masked_fill_(out == 0, 0)
-    return out, grad_out * factor, products.sum(dim=-1, keepdim=True)
+def factor_gradient(problem, dots, grad_out, factor):
+    """The gradient of the factors of outputs, from rowsum(out * grad_out), in which they are."""
+    size, most = factor.abs(), 2**6 if problem.q.dtype == torch.float16 else 2**60
+    if bool(((size >= 1 / most) & (size <= most) & dots.isfinite()).all()):
+        return dots / factor
+    out, _, _ = attended(problem, True)  # the output has lost digits that the quotient would need
+    return (grad_out * out).masked_fill_(out == 0, 0).sum(dim=-1, keepdim=True)

@@ -253,14 +253,17 @@ def merge(target, result, earlier, tile_m, tile_l):
 
 
 # end
-def backward(problem, out, lse, grad_out, grad_lse, gradients):
-    """dQ, dK and dV, shaped as q, k and v; those of float inputs are added to `gradients`, by (source, name)."""
+def backward(problem, dots, lse, grad_out, grad_lse, gradients):
+    """dQ, dK and dV, shaped as q, k and v; those of float inputs are added to `gradients`, by (source, name).
+
+    `dots` is rowsum(out * grad_out).
+    """
     # hole: normalizers
     empty = lse == -torch.inf
     problem.overflows = bool(empty.any())
     if problem.overflows:  # rows without keys have no gradient, even if theirs is NaN
-        grad_out, grad_lse = grad_out.masked_fill(empty, 0), grad_lse.masked_fill(empty, 0)
-    delta = (grad_out.to(problem.dtype) * out).sum(dim=-1, keepdim=True) - grad_lse
+        grad_out, grad_lse, dots = (x.masked_fill(empty, 0) for x in (grad_out, grad_lse, dots))
+    delta = dots - grad_lse
     problem.poisoned = not is_finite(problem.q, problem.k, problem.v, delta)
     norms = normalizers(problem, lse, empty)
     if problem.poisoned:  # a gradient that is not finite makes NaN of its row: 0 * inf would reach masked pairs
@@ -409,12 +412,13 @@ def gradients(
     for (source, name), value in floats.items():
         sources[source][name] = value.detach().contiguous()
         grad_floats[source, name] = value.new_zeros(value.shape, dtype=torch.promote_types(value.dtype, torch.float32))
-    results = [units(x, heads) for x in (out, lse.unsqueeze(-1), grad_out, grad_lse.unsqueeze(-1))]
+    out, lse, grad_out, grad_lse = (units(x, heads) for x in (out, lse.unsqueeze(-1), grad_out, grad_lse.unsqueeze(-1)))
+    dots = (grad_out.to(problem.dtype) * out).sum(dim=-1, keepdim=True)
     # hole: query_values
     # end
-    # hole: unscaled
+    # hole: factor_gradient
     # end
-    grads = backward(problem, *results, grad_floats)
+    grads = backward(problem, dots, lse, grad_out, grad_lse, grad_floats)
     grads = [grad.to(x.dtype).reshape(x.shape) for grad, x in zip(grads, (q, k, v), strict=True)]
     grad_inputs = [torch.zeros_like(leaf) for leaf in leaves.values()]
     if floats:  # through coordinates back to the inputs that they are computed from

@@ -140,3 +140,16 @@ def test_forward_passes_compute_no_gradients(backend: type[Backend], monkeypatch
     attention = of("softmax by k").compile(backend.name)
     s = (x @ x.mT / 2).masked_fill(~torch.ones(9, 9, dtype=torch.bool).tril(), -torch.inf)
     torch.testing.assert_close(attention(x, x, x), s.softmax(dim=-2) @ x)
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_factors_of_zero_have_gradients(backend: str) -> None:
+    """As of gates that begin at zero: the output before them is not to be had from what follows them."""
+    pattern = maskdsl.parse("pattern p(n = 9) { space t[n] input gate: float[t] attend causal weight q.gate }")["p"]
+    gate = torch.arange(9).remainder(3).double().requires_grad_()
+    leaves = [x.double().requires_grad_(), gate]
+    s = (leaves[0] @ leaves[0].mT / 2).masked_fill(~torch.ones(9, 9, dtype=torch.bool).tril(), -torch.inf)
+    expected = (s.softmax(dim=-1) @ leaves[0] * gate[:, None]).sin().sum()
+    out = pattern.bind().compile(backend)(*leaves[:1] * 3, gate=gate)
+    for one, other in zip(*(torch.autograd.grad(each, leaves) for each in (out.sin().sum(), expected)), strict=True):
+        torch.testing.assert_close(one, other)

@@ -37,8 +37,7 @@ _UNNORMALIZED = {
     "merge": [],
     "normalizers": [
         "# NaN for queries whose result or gradient is not finite: it reaches the pairs that attend, and no others.",
-        "is_whole = (out.isfinite() & grad_out.isfinite()).all(dim=-1, keepdim=True)",
-        "delta = torch.zeros_like(lse).masked_fill_(is_whole.logical_not_(), torch.nan)",
+        "delta = torch.zeros_like(lse).masked_fill_(~dots.isfinite(), torch.nan)",
         "problem.poisoned = not is_finite(problem.q, problem.k, problem.v, delta)",
         "norms, grad_out = (delta,), problem.clean(grad_out)",
     ],
@@ -86,7 +85,7 @@ def emit_tiled(plan: KernelPlan) -> str:
 def _query_helpers(plan: KernelPlan) -> tuple[str, ...]:
     """The helpers that apply sinks and the factor."""
     sinks = ("with_sinks", "sink_gradient") if plan.mask.sinks else ()
-    factor = ("factor_of_output", "unscaled") if plan.mask.factor is not None else ()
+    factor = ("factor_of_output", "factor_gradient") if plan.mask.factor is not None else ()
     return (*(GUARDS if plan.mask.query_values else ()), *sinks, *factor)
 
 
@@ -98,7 +97,10 @@ def _query_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     grads += ["factor_grad"] if has_factor else []
     every = "[units(each.unsqueeze(-1), heads) for each in query_values(q, inputs, layout[0])]"
     sink_grads = f"problem.sink_grads = [sink_gradient(each, norms, delta) for each in {values}]"
-    unscaled = f"results[0], results[2], factor_grad = unscaled(problem, results[0], results[2], {factor})"
+    by_factor = [
+        f"factor_grad = factor_gradient(problem, dots, grad_out, {factor})",
+        f"grad_out = grad_out.to(problem.dtype) * {factor}",
+    ]
     gradients = [
         f"grads_of_queries = [each.view(q.shape[:3]) for each in ({', '.join(grads)},)]",
         "of_queries = query_gradients(q, inputs, layout[0], wanted, grads_of_queries)",
@@ -110,7 +112,7 @@ def _query_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
         "sinks": [f"out, m_i, l_i = with_sinks(out, m_i, l_i, {values})"] if sinks else [],
         "factor": [f"out.mul_(factor_of_output({factor}, out))"] if has_factor else [],
         "sink_gradients": [sink_grads] if sinks else [],
-        "unscaled": [unscaled] if has_factor else [],
+        "factor_gradient": by_factor if has_factor else [],
         "query_gradients": gradients if grads else [],
     }
 
