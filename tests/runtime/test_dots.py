@@ -209,12 +209,42 @@ def test_slices_of_keys_agree_with_released_code(name: str, monkeypatch: pytest.
     sliced: list[tuple[int, int]] = []
 
     def counted(compiled: object, *others: object) -> tuple[torch.Tensor, torch.Tensor]:
-        sliced.append(others[-2:])
+        sliced.append(others[-1])
         return key_slices.attend_slices(compiled, *others)
 
     monkeypatch.setattr(summand, "attend_slices", counted)
     check_gradients(name, "tiled")
     assert sliced == [(16, 16)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_slices_of_keys_in_calls_with_some_of_the_tokens(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of queries against the first keys, keys of several lengths, and pages, one of them missing."""
+    attention = maskdsl.parse(KEYS)["sunk"].bind(heads=2).compile(backend)
+    q, k, v = (torch.randn(2, heads, 37, 4, dtype=torch.float64, requires_grad=True) for heads in (2, 1, 1))
+    shapes = {"r": (2, 37, 4), "rows": (37, 4), "logit": (2,), "gate": (2, 37)}
+    given = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
+    table = torch.arange(10).view(2, 5).masked_fill(torch.arange(5) == 1, -1)
+    pages = [
+        torch.nn.functional.pad(x, (0, 0, 0, 3)).unflatten(2, (5, 8)).transpose(1, 2).flatten(0, 1) for x in (k, v)
+    ]
+    calls = [
+        ((q[:, :, 20:25], k[:, :, :30], v[:, :, :30]), {"query_start": 20}),
+        ((q[:, :, :30], k, v), {"query_start": torch.tensor([0, 7]), "key_lengths": torch.tensor([37, 11])}),
+        ((q[:, :, 30:], *pages), {"query_start": 30, "page_table": table}),
+    ]
+    for tensors, positions in calls:
+        results = []
+        for few in (2**27, 64):
+            monkeypatch.setattr(product_finder, "MOST_PRODUCTS", few)
+            monkeypatch.setattr(product_finder, "_FEWEST_TOKENS", 8)
+            out, lse = attention(*tensors, **positions, **given, return_lse=True)
+            grads = torch.autograd.grad(
+                out.sin().sum() + lse.cos().nan_to_num(0, 0, 0).sum(), (q, k, v), retain_graph=True
+            )
+            results.append([out, lse, *grads])
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
 MEMORY = """

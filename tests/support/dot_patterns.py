@@ -51,11 +51,10 @@ def deberta(q: Tensor, k: Tensor, v: Tensor, c2p: Tensor, p2c: Tensor) -> Tensor
     return softmax(scores * (3 * q.shape[-1]) ** -0.5, torch.ones(n, n, dtype=torch.bool), v)
 
 
-# TransNeXt's local attention (DaiShiResearch/TransNeXt, attention_native.py): a query embedding, a scale a head, and
-# vectors and biases of the places of a 3 x 3 window, here of its scores
+# Vectors and biases of the places of a 3 x 3 window in its scores, beside a query embedding and a scale a head
 
-TRANSNEXT = """
-pattern transnext(h, w) {
+PLACED = """
+pattern placed(h, w) {
     space image[y = h, x = w]
     input embedding: float[heads, dim]
     input temperature: float[heads]
@@ -68,10 +67,10 @@ pattern transnext(h, w) {
 """
 
 
-def transnext(
+def placed(
     q: Tensor, k: Tensor, v: Tensor, embedding: Tensor, temperature: Tensor, tokens: Tensor, bias: Tensor
 ) -> Tensor:
-    """Neighbours by `unfold`, padding masked, as the code has it."""
+    """Neighbours by `unfold`, padding masked."""
     batch, heads, n, dim = q.shape
     h, w = 5, n // 5
 
@@ -260,13 +259,13 @@ CASES = {
         {"c2p": (2, 10, 8), "p2c": (2, 10, 8)},
         deberta,
     ),
-    "transnext": Case(
-        TRANSNEXT,
+    "placed": Case(
+        PLACED,
         {"h": 5, "w": 7},
         2,
         2,
         {"embedding": (2, 8), "temperature": (2,), "tokens": (2, 3, 3, 8), "bias": (2, 3, 3)},
-        transnext,
+        placed,
         tokens=35,
     ),
     "shaw": Case(SHAW, {"n": 37, "reach": 4}, 2, 2, {"keys": (9, 8)}, shaw),

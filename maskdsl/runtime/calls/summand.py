@@ -70,6 +70,12 @@ class Summand:
         elif self.signature.is_routed:
             find = partial(with_partial_routed, self.compiled, q, k, inputs, positions)
             inputs = self._routed((q.shape[2], room(k, positions)), inputs, options, find)
+        table = positions.page_table
+        if self.signature.multiplies and (table is None or table.dim() == 2) and self._can_split(q, k, v, inputs):
+            compiled = self.compiled.bound(q.shape[2], room(k, positions))
+            steps = self._steps(compiled, q, room(k, positions))
+            if steps[1] is not None:
+                return attend_slices(compiled, q, k, v, inputs, (steps[0] or q.shape[2], steps[1]), positions)
         return attend(self.handle, q, k, v, inputs, positions)
 
     def packed(
@@ -153,16 +159,14 @@ class Summand:
 
     def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
         """A call whose products are computed before it: in chunks of queries, or of keys, if there are many."""
-        if is_compiling() or any(map(is_mapped, (q, k, v, *inputs))):
+        if not self._can_split(q, k, v, inputs):
             return attend_multiplied(q, k, v, inputs, self.handle)
         compiled = self.compiled.bound(q.shape[2], k.shape[2])
-        step, key_step = (
-            tokens_at_once(compiled.plan.mask, side, q, x.shape[2]) for side, x in ((Side.QUERY, q), (Side.KEY, k))
-        )
+        step, key_step = self._steps(compiled, q, k.shape[2])
         if key_step is not None:
             with in_no_mode():
                 check_multiplied(compiled, q.detach(), k.detach(), v.detach(), [x.detach() for x in inputs])
-            return attend_slices(compiled, q, k, v, inputs, step or q.shape[2], key_step)
+            return attend_slices(compiled, q, k, v, inputs, (step or q.shape[2], key_step))
         if step is None:
             return attend_multiplied(q, k, v, inputs, self.handle)
         chunks = (
@@ -171,3 +175,16 @@ class Summand:
         )
         outs, lses = zip(*chunks, strict=True)
         return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+
+    @staticmethod
+    def _can_split(q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> bool:
+        """Whether a call may become several, by what it computes."""
+        if is_compiling() or any(map(is_mapped, (q, k, v, *inputs))):
+            return False
+        return q.dim() == k.dim() == 4 and q.shape[2] > 0
+
+    @staticmethod
+    def _steps(compiled: Bound, q: Tensor, keys: int) -> tuple[int | None, int | None]:
+        """How many queries and keys the call takes at a time; None for all."""
+        mask = compiled.plan.mask
+        return tokens_at_once(mask, Side.QUERY, q, q.shape[2]), tokens_at_once(mask, Side.KEY, q, keys)

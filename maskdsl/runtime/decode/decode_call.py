@@ -52,7 +52,7 @@ def attend(
     return out, lse
 
 
-def _ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], positions: CallPositions) -> Bound:
+def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], positions: CallPositions) -> Bound:
     """Checks a partial call, as far as possible without waiting for a GPU, and returns the mask that computes it."""
     whole = checked_mask(handle, q, k, v, positions)
     compiled = whole.for_partial_calls
@@ -79,7 +79,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
     """The kernel of `maskdsl::decode`."""
     *fields, handle = others
     positions, inputs = CallPositions(*fields), inputs or ()
-    compiled = _ready(handle, q, k, v, inputs, positions)
+    compiled = ready(handle, q, k, v, inputs, positions)
     check_whole(compiled.signature.pattern, compiled.signature.span)
     if 0 in (q.shape[0], q.shape[2], room(k, positions)):
         first = positions.query_starts.long().expand(len(q))[:, None, None]
@@ -134,7 +134,7 @@ def _chunk(
     starts, lengths, table = positions
     assert starts is not None
     call = CallPositions(starts, lengths, table, page_size)
-    compiled = _ready(handle, q, k, v, inputs, call)
+    compiled = ready(handle, q, k, v, inputs, call)
     if compiled.plan.mask.multiplies:
         moved = multiplied(compiled, q, k, v, inputs, call)
         tensors = moved.q, moved.k, moved.v, moved.inputs, moved.positions
