@@ -114,7 +114,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "vision/clear: clear_down": {**LARGE_IMAGE, "radius": 16},
     "vision/condaformer: planes": {"t": 32, "h": 64, "w": 64},
     "vision/convit: gpsa": IMAGE,
-    "vision/craft: craft": {**IMAGE, "shift": (2, 8)},
+    "vision/craft: craft": {**IMAGE, "shift": 1},
     "vision/crossformer: short": IMAGE,
     "vision/crossformer: long": IMAGE,
     "vision/crossformer: long_whole": IMAGE,

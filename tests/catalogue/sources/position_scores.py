@@ -106,7 +106,7 @@ def planes(t: int, h: int, w: int, size: int, shift: int) -> Callable[..., Tenso
         """Released code: LHDuan/ConDaFormer, pcr/models/condaformer/modules.py, 1fa596e.
 
         `forward_qkv_one_pass`: a third of the heads for each plane, with windows that are one voxel high, and the same
-        tables for all thirds. `shift` is half a window, or 0 in layers without a shift; a voxel is a quantum.
+        tables for all thirds. A voxel is a quantum.
         """
         points = torch.cartesian_prod(*map(torch.arange, (t, h, w))).to(q.dtype)
         third = q.shape[1] // 3
@@ -160,8 +160,8 @@ for values in ({"h": 5, "w": 4, "size": 3, "pool": 2}, {"h": 3, "w": 6, "size": 
     ROWS.append(Computes("vision/transnext", "transnext", values, aggregated(**values), heads=2, inputs=inputs))
 for heads, values in (
     (3, {"t": 3, "h": 5, "w": 4, "size": 2, "shift": 0}),
-    (6, {"t": 3, "h": 5, "w": 4, "size": 2, "shift": 1}),
-    (3, {"t": 7, "h": 2, "w": 4, "size": 5, "shift": 2}),
+    (6, {"t": 5, "h": 4, "w": 6, "size": 4, "shift": 1}),
+    (3, {"t": 7, "h": 2, "w": 4, "size": 5, "shift": 1}),
 ):
     inputs = dict.fromkeys(("q_table", "k_table", "v_table"), (2 * values["size"] - 1, 3, heads // 3, 8))
     ROWS.append(Computes("vision/condaformer", "planes", values, planes(**values), heads=heads, inputs=inputs))

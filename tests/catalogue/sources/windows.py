@@ -144,14 +144,15 @@ def dformer_global(heads: int, t: int, h: int, w: int, size: int) -> np.ndarray:
     return within(spread(numbered(t, h, w), t // size, h // size, w // size), t * h * w)
 
 
-def craft(heads: int, h: int, w: int, a: int, b: int, shift: tuple[int, int]) -> np.ndarray:
+def craft(heads: int, h: int, w: int, a: int, b: int, shift: int) -> np.ndarray:
     """Released code: AVC2-UESTC/CRAFT-SR, basicsr/archs/craft_arch.py, f4f7068.
 
     Each half of the heads is rolled and cut into its rectangles; `attn_mask` is (None, None).
     """
+    by = [a // 2, b // 2] if shift else [0, 0]
     halves = [
         within(near(np.roll(numbered(h, w), (-down, -right), (0, 1)), rows, columns), h * w)
-        for rows, columns, down, right in ((a, b, *shift), (b, a, *shift[::-1]))
+        for rows, columns, down, right in ((a, b, *by), (b, a, *by[::-1]))
     ]
     return np.repeat(halves, heads // 2, axis=0)
 
@@ -180,7 +181,7 @@ ROWS = [
     Attends("vision/dformer", "local", {"t": 1, "h": 6, "w": 4, "size": 3}, dformer_local),
     Attends("vision/dformer", "global", {"t": 4, "h": 6, "w": 8, "size": 2}, dformer_global),
     Attends("vision/dformer", "global", {"t": 3, "h": 6, "w": 9, "size": 3}, dformer_global),
-    Attends("vision/craft", "craft", {"h": 8, "w": 16, "a": 2, "b": 8, "shift": (0, 0)}, craft, heads=4),
-    Attends("vision/craft", "craft", {"h": 8, "w": 16, "a": 2, "b": 8, "shift": (1, 4)}, craft, heads=2),
-    Attends("vision/craft", "craft", {"h": 15, "w": 15, "a": 3, "b": 5, "shift": (1, 2)}, craft, heads=6),
+    Attends("vision/craft", "craft", {"h": 8, "w": 16, "a": 2, "b": 8, "shift": 0}, craft, heads=4),
+    Attends("vision/craft", "craft", {"h": 8, "w": 16, "a": 2, "b": 8, "shift": 1}, craft, heads=2),
+    Attends("vision/craft", "craft", {"h": 15, "w": 15, "a": 3, "b": 5, "shift": 1}, craft, heads=6),
 ]
