@@ -29,9 +29,14 @@ def band(length: int, heads: int = 2, text: str = BAND) -> maskdsl.Mask:
 TYPES = (torch.float32, HALF)
 
 
+SLOW = ("planes",)
+"""Patterns with many tables: a minute in the interpreter."""
+
+
 def marks(number: int) -> tuple[pytest.MarkDecorator, ...]:
     """In the interpreter, which is slow, a sixth of the examples is always run, and all of them where there is time."""
-    return () if DEVICE.type == "cuda" or number % 6 == 0 else (pytest.mark.long,)
+    always = number % 6 == 0 and PATTERNS[number][1] not in SLOW
+    return () if DEVICE.type == "cuda" or always else (pytest.mark.long,)
 
 
 EVERY = [
