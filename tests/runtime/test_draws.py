@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.draw_meaning import drawn
 from maskdsl.ir.values.drawing import permuted, positions_of
 from maskdsl.ir.values.entries import EntryList
@@ -153,3 +154,15 @@ def test_explanations_say_what_was_drawn() -> None:
     drawn = next(k for k in range(96) if mask.dense()[40, k] and k // 8 not in (0, 4, 5, 6, 11))
     text = str(mask.explain(40, drawn))
     assert "drawn: group 5 of `b` selected groups" in text and f"the key is in group {drawn // 8}" in text, text
+
+
+@pytest.mark.parametrize("backend", ["tiled", "reference"])
+def test_draws_know_tokens_in_laid_out_order(backend: str) -> None:
+    attention = MODULE["bigbird"].bind(heads=4, order="by shuffle(i, 3)").compile(backend)
+    turn = Coordinates(attention.mask, attention.mask.queries, {}).permutation()
+    q, k, v = (torch.randn(2, 4, 96, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    out = attention(q, k, v)
+    laid_out = attention(*(each[:, :, turn] for each in (q, k, v)), layout="ordered")
+    torch.testing.assert_close(laid_out, out[:, :, turn])
+    grads = (torch.autograd.grad(each.square().sum(), (q, k, v)) for each in (out, laid_out))
+    torch.testing.assert_close(*grads)

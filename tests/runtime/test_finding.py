@@ -120,7 +120,10 @@ def test_vectors_must_be_given_to_find_pairs() -> None:
 
 
 def test_laid_out_tensors_are_refused() -> None:
-    attention = maskdsl.parse(TEXT)["p"].bind(heads=1).compile()
+    mask = maskdsl.parse(TEXT)["p"].bind(heads=1)
     q, k, v = torch.randn(3, 1, 1, 24, 16)
+    given = {"worth": torch.randn(1, 3), "chunk": torch.zeros(24, dtype=torch.long)}
     with pytest.raises(AttnError, match="E452"):
-        attention(q, k, v, layout="ordered", worth=torch.randn(1, 3), chunk=torch.zeros(24, dtype=torch.long))
+        mask.with_order("by shuffle(i, 3)").compile()(q, k, v, layout="ordered", **given)
+    attention = mask.compile()  # without an order, both layouts are one
+    torch.testing.assert_close(attention(q, k, v, layout="ordered", **given), attention(q, k, v, **given))

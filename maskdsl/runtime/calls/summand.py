@@ -14,6 +14,7 @@ from maskdsl.base.errors.calls.selection import LaidOutProducts, LaidOutRoute
 from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import Normalize
+from maskdsl.ir.routes import Draw
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
 from maskdsl.runtime.calls.debugging import check_reads, check_scores
@@ -130,13 +131,11 @@ class Summand:
     ) -> tuple[Tensor, Tensor]:
         """A call with all queries, from the given inputs."""
         layout = options.layout
+        if layout != "declared" and (self.signature.is_routed or self.signature.multiplies):
+            layout = self._checked_layout(q, k)
         if self.signature.is_routed:
-            if layout != "declared":
-                raise AttnError(LaidOutRoute(pattern=self.signature.pattern, span=self.signature.span))
             find = partial(with_routed, self.compiled, q, k, inputs)
             inputs = self._routed((q.shape[2], k.shape[2]), inputs, options, find)
-        if self.signature.multiplies and layout != "declared":
-            raise AttnError(LaidOutProducts(pattern=self.signature.pattern, span=self.signature.span))
         if options.debug:
             check_reads(self.compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self.compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
@@ -145,7 +144,7 @@ class Summand:
         # While torch.compile traces lengths that follow the tensors, no mask is bound yet: then there is one pass.
         if self.signature.is_routed and (isinstance(self.compiled, Bound) or not is_compiling()):
             compiled = self.compiled.bound(q.shape[2], k.shape[2])
-            passes = two_passes(compiled)
+            passes = two_passes(compiled) if layout == "declared" else None
             if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):
                 passes = None  # under vmap the host cannot read values, on which two passes depend
             if passes is not None and not is_compiling():
@@ -156,6 +155,17 @@ class Summand:
                 return results
         out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, options.wants_lse)
         return out, lse
+
+    def _checked_layout(self, q: Tensor, k: Tensor) -> str:
+        """The layout of a call in laid-out order: the declared one without an order. Draws read no tokens."""
+        if isinstance(self.compiled, Bound) or not is_compiling():
+            plan = self.compiled.bound(q.shape[2], k.shape[2]).plan
+            if not plan.order_keys:
+                return "declared"
+            if not self.signature.multiplies and all(isinstance(each, Draw) for each in plan.mask.routed):
+                return "ordered"
+        error = LaidOutRoute if self.signature.is_routed else LaidOutProducts
+        raise AttnError(error(pattern=self.signature.pattern, span=self.signature.span))
 
     def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
         """A call whose products are computed before it: in chunks of queries, or of keys, if there are many."""
