@@ -73,6 +73,8 @@ class Computes(Row):
     dim: int = 8
     room: float = 1e-9
     """The tolerance: more where a library computes in float32."""
+    given: Callable[..., Mapping[str, Tensor]] = dict
+    """From q, k, v and inputs by name to what the pattern is given: what a model does to them before its scores."""
 
     def check(self, backend: str) -> None:
         """The output, and the gradients of q, k, v and of all inputs of floats."""
@@ -87,8 +89,9 @@ class Computes(Row):
         inputs = {name: each if isinstance(each, Tensor) else leaf(*each) for name, each in self.inputs.items()}
         leaves = {"q": q, "k": k, "v": v} | {name: each for name, each in inputs.items() if each.requires_grad}
         results = []
-        for compute in (mask.compile(backend), self.source):
-            out = compute(q, k, v, **inputs)
+        attention = mask.compile(backend)
+        for compute in (lambda **given: attention(**self.given(**given)), self.source):
+            out = compute(q=q, k=k, v=v, **inputs)
             grads = torch.autograd.grad(out.sin().sum(), [*leaves.values()], allow_unused=True, materialize_grads=True)
             results.append((out, *grads))
         for name, found, wanted in zip(("out", *leaves), *results, strict=True):

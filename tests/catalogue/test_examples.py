@@ -13,16 +13,8 @@ from tests.catalogue import oracles
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 CASES = [
-    ("vision/hilbert_window", "hilbert_layout", {"h": 7, "w": 10, "kernel": 5}, 1, oracles.square_window),
     ("routing/core_context", "core_context", {"n": 53, "group": 4, "size": 9}, 1, oracles.core_context),
     ("routing/core_context", "core_context", {"n": 21, "group": 5, "size": 1}, 1, oracles.core_context),
-    ("vision/super_token", "gather", {"h": 9, "w": 14, "size": 3}, 1, oracles.super_gather),
-    ("vision/super_token", "broadcast", {"h": 10, "w": 13, "size": 3}, 1, oracles.super_broadcast),
-    ("vision/super_token", "broadcast", {"h": 1, "w": 13, "size": 2}, 1, oracles.super_broadcast),
-    ("vision/agent", "gather", {"h": 5, "w": 7, "size": 3}, 1, oracles.everything),
-    ("vision/agent", "broadcast", {"h": 5, "w": 7, "size": 3}, 1, oracles.everything),
-    ("vision/lookup", "gather", {"h": 4, "w": 6, "size": 2}, 1, oracles.everything),
-    ("vision/lookup", "broadcast", {"h": 4, "w": 6, "size": 2}, 1, oracles.everything),
 ]
 
 
@@ -36,22 +28,6 @@ def test_example_attends_what_its_rule_says(
     allowed = rule(**values)
     expected = [[allowed(0, q, k) for k in range(mask.key_length)] for q in range(mask.query_length)]
     np.testing.assert_array_equal(mask.dense(), expected)
-
-
-BY_HEAD = [
-    ("vision/ultragen", "ultragen", {"h": 7, "w": 10, "size": 5, "ratio": 3}, oracles.ultragen),
-]
-
-
-@pytest.mark.parametrize(
-    ("file", "pattern", "values", "rule"), BY_HEAD, ids=[f"{case[1]}-{n}" for n, case in enumerate(BY_HEAD)]
-)
-def test_heads_attend_what_their_rules_say(file: str, pattern: str, values: dict[str, object], rule: object) -> None:
-    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[pattern].bind(heads=7, **values)
-    allowed = rule(7, **values)
-    for head in range(7):
-        expected = [[allowed(head, q, k) for k in range(mask.key_length)] for q in range(mask.query_length)]
-        np.testing.assert_array_equal(mask.dense(head=head), expected)
 
 
 def test_stochastic_attention_is_laid_out_by_its_permutation() -> None:
