@@ -9,6 +9,7 @@ import transformers
 
 import maskdsl
 from tests.integrations.tiny import tiny
+from tests.support.side_libraries import side_library
 from tests.zoo.capture import attentions
 from tests.zoo.families import Compared, Family, example, stirred
 
@@ -57,6 +58,12 @@ ONE = {"sliding_window": 6}
 SINKS = {"logit": "sinks"}
 
 
+def gemma3n() -> Iterator[Compared]:
+    """It is not imported without timm, which its images need."""
+    side_library("timm")
+    yield from Model("Gemma3nTextModel", (LAST, CAUSAL), MIXED)()
+
+
 FAMILIES: dict[str, Family] = {
     "llama": Model("LlamaModel", (CAUSAL,)),
     "mistral": Model("MistralModel", (LAST,), ONE),
@@ -79,6 +86,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "gemma3": Model("Gemma3TextModel", (LAST, CAUSAL), MIXED),
     "gemma3_bidirectional": Model("Gemma3TextModel", (AROUND, ALL), {**MIXED, "use_bidirectional_attention": True}),
+    "gemma3n": gemma3n,
     "llama4": Model(
         "Llama4TextModel",
         (CHUNKED, CAUSAL),

@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
-from tests.zoo import diffusion, interface, positional, text, timm_vision, vision
+from tests.zoo import diffusion, interface, positional, rest, text, timm_vision, vision
 from tests.zoo.families import compare
 
-MODULES = (interface, text, positional, vision, timm_vision, diffusion)
+MODULES = (interface, text, positional, rest, vision, timm_vision, diffusion)
 FAMILIES = {name: family for module in MODULES for name, family in module.FAMILIES.items()}
 FEW = {
     "gpt_oss",

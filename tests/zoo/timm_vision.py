@@ -12,6 +12,7 @@ from tests.support.side_libraries import side_library
 from tests.zoo.capture import Softmaxed, attentions
 from tests.zoo.families import Compared, Family, example, stirred
 from tests.zoo.grids import by_offset, from_grid, whole
+from tests.zoo.positional import before
 
 PATTERNS = maskdsl.parse("""
 def in_window(size) = q.y // size == k.y // size and q.x // size == k.x // size
@@ -32,21 +33,6 @@ pattern grid(h, w, size) {
     attend q.y % (h // size) == k.y % (h // size) and q.x % (w // size) == k.x % (w // size)
     score s + table[head, q.y // (h // size) - k.y // (h // size) + size - 1,
         q.x // (w // size) - k.x // (w // size) + size - 1]
-}
-pattern gated(h, w) {
-    space image[y = h, x = w]
-    input gate: float[heads]
-    input place: float[heads, 3]
-    branch content {
-        attend all -> all
-        weight 1.0 - sigmoid(gate[head])
-    }
-    branch position {
-        attend all -> all
-        score place[head, 0] * (k.x - q.x) + place[head, 1] * (k.y - q.y)
-            + place[head, 2] * ((k.x - q.x) ** 2 + (k.y - q.y) ** 2)
-        weight sigmoid(gate[head])
-    }
 }
 pattern by_distance(h, w) {
     space image[y = h, x = w]
@@ -213,7 +199,12 @@ def convit() -> Iterator[Compared]:
     module = part("models.convit", "GPSA", 32, 4)
     (each,) = attentions(module, random(2, 25, 32))
     inputs = {"gate": module.gating_param, "place": module.pos_proj.weight}
-    yield Compared(PATTERNS["gated"].bind(h=5, w=5, heads=4), *vectors(each), (*each.leaves, *inputs.values()), inputs)
+    yield Compared(
+        example("vision", "convit", "gpsa").bind(h=5, w=5, heads=4),
+        *vectors(each),
+        (*each.leaves, *inputs.values()),
+        inputs,
+    )
 
 
 def levit() -> Iterator[Compared]:
@@ -275,6 +266,22 @@ def mvit_v2() -> Iterator[Compared]:
     yield Compared(mask, q, each.k, each.v, each.out, leaves, inputs)
 
 
+def volo() -> Iterator[Compared]:
+    """Windows whose scores a linear layer gives, added where they overlap; zeros outside of the image take part."""
+    h, w = 5, 6
+    for stride in (1, 2):
+        module = part("models.volo", "OutlookAttention", 32, 4, 3, 1, stride)
+        x = random(2, h, w, 32)
+        with before(module.proj) as outs:
+            module(x)
+        pooled = module.pool(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)
+        logits = module.attn(pooled).unflatten(2, (4, 9, 9)).transpose(1, 2) * module.scale
+        v, out = (y.flatten(1, 2).unflatten(2, (4, 8)).transpose(1, 2) for y in (module.v(x), outs[0]))
+        mask = example("vision", "volo", "outlook").bind(h=h, w=w, size=3, stride=stride, heads=4)
+        leaves = x, module.v.weight, module.attn.weight
+        yield Compared(mask, torch.zeros_like(v), torch.zeros_like(v), v, out, leaves, {"logits": logits})
+
+
 FAMILIES: dict[str, Family] = {
     "timm_swin": swin,
     "timm_swin_v2_cr": swin_v2_cr,
@@ -286,6 +293,7 @@ FAMILIES: dict[str, Family] = {
     "timm_crossvit": one_query("models.crossvit", "CrossAttention"),
     "timm_eva": eva,
     "timm_convit": convit,
+    "timm_volo": volo,
     "timm_levit": levit,
     "timm_tiny_vit": tiny_vit,
     "timm_beit": beit,

@@ -199,6 +199,7 @@ FAMILIES: dict[str, Family] = {
     "siglip": vision_tower("SiglipVisionModel"),
     "clip_vision": vision_tower("CLIPVisionModel"),
     "dinov2": vision_tower("Dinov2Model"),
+    "llama4_vision": vision_tower("Llama4VisionModel", pixel_shuffle_ratio=1.0, intermediate_size=32),
     "videomae": video_mae,
     "timesformer": timesformer,
     "qwen2_5_vl_vision": qwen_windows,
