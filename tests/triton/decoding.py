@@ -13,7 +13,6 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.api.verify import draw, prepared
-from maskdsl.ir.facts.route_candidates import selects
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.backends.available import usable_backends
 from tests.triton.interpreted import poisoned
@@ -58,7 +57,7 @@ def rows_of(x: Tensor, positions: Tensor, dim: int) -> Tensor:
 
 def in_whole_sequences_only(mask: maskdsl.Mask) -> bool:
     ir = mask.ir
-    return selects(ir) or ir.queries.is_pooled or ir.normalize is Normalize.BY_KEY
+    return bool(ir.routed) or ir.queries.is_pooled or ir.normalize is Normalize.BY_KEY
 
 
 def paged(tensors: tuple[Tensor, Tensor]) -> tuple[list[Tensor], Tensor]:
