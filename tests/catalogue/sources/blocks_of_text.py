@@ -1,5 +1,6 @@
-"""Blocks, groups and chunks of tokens, random ones included."""
+"""Blocks, groups and chunks of tokens, random ones and summarized ones included."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -206,6 +207,85 @@ def causal_stochastic(heads: int, n: int, size: int, seed: int) -> np.ndarray:
     return stochastic(heads, n, size, seed) & np.tri(n, dtype=bool)
 
 
+# Combiner
+
+
+def combiner_fixed(heads: int, n: int, block: int) -> np.ndarray:
+    """No public code: the paper's text."""
+    number = np.arange(n) // block
+    own = (number[:, None] == number) & np.tri(n, dtype=bool)
+    return np.concatenate([own, np.arange(number[-1] + 1) < number[:, None]], axis=1)
+
+
+def combiner_fixed_given(q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
+    """Released code: google-research/google-research, combiner/combiner/tf/approx_attention.py, 5b09c22.
+
+    `sqrt_fixed_full`. Behind the tokens, keys and values have those of whole spans.
+    """
+    n, scale = q.shape[2], q.shape[-1] ** -0.5
+    spans = n // block
+    cut = [x[:, :, :n].unflatten(2, (spans, block)) for x in (q * scale, k, v)]
+    query, key, value = cut
+    future = torch.full((block, block), -1e9, dtype=q.dtype).triu(1)
+    local = query @ key.mT + future
+    later = torch.full((spans, spans), -1e9, dtype=q.dtype).triu().repeat_interleave(block, dim=0)
+    past = q * scale @ k[:, :, n:].mT + later
+    weights = torch.cat([local.flatten(2, 3), past], dim=-1).softmax(-1)
+    own, before = weights.split([block, spans], dim=-1)
+    return (own.unflatten(2, (spans, block)) @ value).flatten(2, 3) + before @ v[:, :, n:]
+
+
+def combiner_summary(q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
+    """Released code: google-research/google-research, combiner/combiner/tf/approx_attention.py, 5b09c22.
+
+    `span_val` of `sqrt_fixed_full`.
+    """
+    query, key, value = (x.unflatten(2, (-1, block)) for x in (q * q.shape[-1] ** -0.5, k, v))
+    merged = query.mean(3, keepdim=True)
+    return ((merged @ key.mT).softmax(-1) @ value).squeeze(3)
+
+
+def combiner_axial(q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
+    """Released code: google-research/google-research, combiner/combiner/tf/approx_attention.py, 5b09c22.
+
+    `axial_rowmajor`. Behind the tokens, keys and values have those that each token has for its row.
+    """
+    n, rows = q.shape[2], q.shape[2] // block
+    query = (q * q.shape[-1] ** -0.5).unflatten(2, (rows, block))
+    key, value = (x[:, :, :n].unflatten(2, (rows, block)) for x in (k, v))
+    row_key, row_value = (x[:, :, n:].unflatten(2, (rows, block)) for x in (k, v))
+    local = query @ key.mT + torch.full((block, block), -1e9, dtype=q.dtype).triu(1)
+    along = torch.einsum("bhqld,bhkld->bhqlk", query, row_key)
+    along = along + torch.full((rows, rows), -1e9, dtype=q.dtype).triu()[:, None]
+    own, before = torch.cat([local, along], dim=-1).softmax(-1).split([block, rows], dim=-1)
+    return (own @ value + torch.einsum("bhqlv,bhvld->bhqld", before, row_value)).flatten(2, 3)
+
+
+def combiner_logsparse(heads: int, n: int) -> np.ndarray:
+    """Released code: google-research/google-research, combiner/combiner/jax/model/layer.py, 4c42994.
+
+    `_SelfAttLogn`. Queries are rolled back by a span, so that they stand with the span before their own; every second
+    span is masked.
+    """
+    levels = math.ceil(math.log2(n - 1))
+    starts = [0, *(n + sum(n // 2**j for j in range(1, level)) for level in range(1, levels + 1))]
+    attends = np.zeros((n, starts[-1]), bool)
+    attends[np.arange(n), np.arange(n)] = True
+    for level in range(levels):
+        length = 2**level
+        last = n - n % length
+        rolled = np.roll(np.arange(n), -length)[:last].reshape(-1, length)
+        masked = np.concatenate([np.arange(n - length) // length % 2, np.ones(last + length - n, int)])
+        for span, queries in enumerate(rolled):
+            attends[queries[masked.reshape(-1, length)[span] == 0], starts[level] + span] = True
+    return attends
+
+
+def cut(pattern: str, source: Callable[..., Tensor]) -> Computes:
+    """Five blocks of four tokens."""
+    return Computes("language/combiner", pattern, {"n": 20, "block": 4}, partial(source, block=4), heads=2)
+
+
 DIVIDED = {"n": 96, "block": 8, "random_blocks": 3, "seed": 7}
 RAGGED = {"n": 61, "block": 4, "random_blocks": 2, "seed": -3}
 SHARDS = {"n": 50, "block": 3, "local": 2}
@@ -234,4 +314,12 @@ ROWS = [
     Attends("language/bigbird", "bigbird", RAGGED | {"span": 16}, bigbird, heads=2),
     Attends("language/stochastic", "stochastic", {"n": 50, "size": 9, "seed": 1}, stochastic),
     Attends("language/stochastic", "causal_stochastic", {"n": 50, "size": 9, "seed": 2}, causal_stochastic),
+    Attends("language/combiner", "combiner_fixed", {"n": 41, "block": 6}, combiner_fixed),
+    Attends("language/combiner", "combiner_fixed", {"n": 3, "block": 8}, combiner_fixed),
+    cut("combiner_fixed_given", combiner_fixed_given),
+    cut("combiner_summary", combiner_summary),
+    cut("combiner_axial", combiner_axial),
+    Attends("language/combiner", "combiner_logsparse", {"n": 16}, combiner_logsparse),
+    Attends("language/combiner", "combiner_logsparse", {"n": 27}, combiner_logsparse),
+    Attends("language/combiner", "combiner_logsparse", {"n": 12}, combiner_logsparse),
 ]
