@@ -19,8 +19,8 @@ HEAD = """# Gallery
 Every pattern of [examples](../examples) at the largest setting of its paper or of its users, with {heads} heads.
 `make gallery` writes this page.
 
-- *Compared with* says what tests hold the pattern against: a port of the paper's released code, the module of an
-  installed library, or the paper's text alone where no code is public.
+- *Held to* says what tests compare the pattern with: a port of the paper's released *code*, a module of an installed
+  *library*, the *paper* alone where no code is public, or a *definition*.
 - *Density* is the share of all pairs that attend, *blocks* that of tiles of 128 x 128 tokens that are not empty, and
   *bound* how much faster than dense attention these tiles can be. All three are exact.
 - *Best order* is the order of tokens in which the forward kernel should take the least time, with the blocks that are
@@ -37,10 +37,10 @@ blue](gallery/{legend}) From left to right: an empty cell, partial ones with few
 Values of inputs that decide the tiles, such as the document of each token, are made up.
 """
 COMPARISONS = {
-    "Released code": "released code",
-    "Library": "a library's module",
-    "No public code": "the paper's text",
-    "By definition": "its definition",
+    "Released code": "code",
+    "Library": "library",
+    "No public code": "paper",
+    "By definition": "definition",
 }
 """What tests compare a pattern with: how its documentation begins that line, and what the table says."""
 GROUPS = {"language": "Language", "routing": "Routing", "video": "Video", "vision": "Vision"}
@@ -61,7 +61,7 @@ def page(record: Result, patterns: Mapping[str, Pattern]) -> str:
 
 def table(results: Mapping[str, Result], patterns: Mapping[str, Pattern]) -> Iterator[str]:
     """One line for each pattern of a group."""
-    yield "| pattern | compared with | tokens | density | blocks | bound | best order | predicted | found in |"
+    yield "| pattern | held to | tokens | density | blocks | bound | best order | predicted | found in |"
     yield "| --- | --- | --: | --: | --: | --: | --: | --: | --: |"
     for key, result in results.items():
         own, best = result["own"], result["best"]
