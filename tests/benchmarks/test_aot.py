@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from ahead import kernel_masks
 
 import maskdsl
 from maskdsl.analysis.cost.tile_table import KernelName
 
 ROOT = Path(__file__).parents[2]
+WORDS = ROOT / "benchmarks" / "words.attn"
+KNOWN_SPILLS = {("shaw masses 1", "sm100", "key_gradient_kernel"): 32}
+"""Bytes that kernels of `words.attn` spill: Triton's compiler for sm_100 fails on their smaller tiles."""
 EXAMPLES = ROOT / "examples"
 SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
 MATRIX = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}
@@ -48,6 +52,20 @@ def test_record_of_every_example() -> None:
 @pytest.mark.parametrize("target", SHARED)
 def test_shared_memory_is_within_what_targets_have(target: str) -> None:
     assert all(0 < line.used["shared"] <= SHARED[target] for line in lines() if line.target == target)
+
+
+def test_record_of_every_pattern_of_words() -> None:
+    """And each of the masks whose kernels it runs, within the budgets."""
+    masks = {name: kernel_masks(pattern.bind(heads=4).ir) for name, pattern in maskdsl.load(WORDS).items()}
+    names = {f"{name} {what}".strip() for name, each in masks.items() for what in each}
+    assert {*RECORD["words"]} == names
+    for name, targets in RECORD["words"].items():
+        assert {*targets} == {*SHARED}
+        for target, (kernels,) in ((target, dims.values()) for target, dims in targets.items()):
+            assert {*KernelName} - {*kernels} == ({KernelName.FORWARD} if "masses" in name else set())
+            for kernel, used in kernels.items():
+                assert 0 < used["shared"] <= SHARED[target]
+                assert used["spills"] <= KNOWN_SPILLS.get((name, target, kernel), 0)
 
 
 @pytest.mark.parametrize("target", SHARED)

@@ -9,7 +9,16 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from ahead import DECODE_KERNELS, KERNELS, TARGETS, Compiled, compile_ahead, kernel_names
+from ahead import (
+    DECODE_KERNELS,
+    KERNELS,
+    TARGETS,
+    Compiled,
+    compile_ahead,
+    decode_kernel_names,
+    kernel_masks,
+    kernel_names,
+)
 from assembly import Loop, tile_loops
 
 import maskdsl
@@ -92,6 +101,32 @@ def test_every_decoding_kernel_compiles(number: int) -> None:
     usage = compile_ahead(mask_of(*PATTERNS[number]).ir, target, 128, kernel_name="decode_kernel").usage
     assert usage.spills <= KNOWN_SPILLS.get((IDS[number], target), 0) or PATTERNS[number][0] is EVERYTHING
     assert usage.shared <= SHARED[target]
+
+
+WORDS = maskdsl.load(HERE.parents[1] / "benchmarks" / "words.attn")
+MASKS = {
+    f"{name} {what}".strip(): mask
+    for name, pattern in WORDS.items()
+    for what, mask in kernel_masks(pattern.bind(heads=4).ir).items()
+}
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n % 4 == 1 else pytest.mark.long) for n in range(len(MASKS))], ids=MASKS
+)
+def test_kernels_of_new_words_compile(number: int) -> None:
+    """Of sinks, other normalizations, branches, values of pairs, vectors, lists, pools and draws, in small tiles."""
+    name, target = list(MASKS)[number], list(TARGETS)[number % 3]
+    kernels = KERNELS[1:] if "masses" in name else KERNELS
+    usage = compile_ahead(MASKS[name], target, kernel_name=kernels[number % len(kernels)], choice=SMALL).usage
+    assert usage.shared <= SHARED[target]
+
+
+def test_decoding_without_a_softmax_compiles() -> None:
+    """There is no kernel that merges: partial results are added."""
+    mask = MASKS["sigmoid"]
+    assert decode_kernel_names(make_plan(mask)) == DECODE_KERNELS[:1]
+    assert compile_ahead(mask, "sm90", 64, "bf16", "decode_kernel").usage.spills == 0
 
 
 @pytest.mark.parametrize(

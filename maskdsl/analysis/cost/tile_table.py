@@ -187,9 +187,12 @@ TABLE = (
     # Two bytes, backward. The side with the gradient has the longer block: accumulators stay, the other side is read.
     _entry(_SM80, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "with 64 keys each warp holds too much of them"),
     _entry(_SM80, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _USUAL, "half of that"),
+    _entry(_SM80, _QUERY_GRADIENT, 64, 2, (64, 32, 8, 1), _HEAVY, "half the pairs of a thread: searches, tables"),
+    _entry(_SM80, _QUERY_GRADIENT, 64, 2, (64, 16, 8, 1), _HEAVY, "half of that"),
     _entry(_SM80, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _USUAL, "two results of 128 keys; 64 queries would spill"),
     _entry(_SM80, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
     _entry(_SM80, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "half of that"),
+    _entry(_SM80, _KEY_GRADIENT, 64, 2, (16, 32, 8, 1), _HEAVY, "sums of two tables of pairs"),
     _entry(_SM90, _QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), _HEAVY, "64 KiB: one warp group for 64 queries"),
     _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), _HEAVY, "half the queries"),
     _entry(
@@ -198,11 +201,13 @@ TABLE = (
     _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _HEAVY, "two results of 128 keys; 64 queries would spill"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 64, 8, 2), _HEAVY, "half of that"),
+    _entry(_SM90, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "sums of two tables of pairs"),
     _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 64, 4, 2), _USUAL, "4 warps have 255 registers, as many as 8"),
     _entry(
         _SM100, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "as many pairs, half the keys to hold conditions of"
     ),
     _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _HEAVY, "room for addresses and conditions"),
+    _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 32, 8, 1), _HEAVY, "half the pairs of a thread"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _USUAL, "two results of 128 keys"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 1), _HEAVY, "a second stage costs registers"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
