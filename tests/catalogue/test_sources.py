@@ -32,3 +32,18 @@ def test_outputs_and_gradients(row: Computes, backend: str) -> None:
 def test_examples_name_what_they_are_compared_with(row: Row) -> None:
     pattern = maskdsl.load(EXAMPLES / f"{row.file}.attn")[row.pattern]
     assert compared(pattern.doc) == row.named
+
+
+ALONG_CURVES = {("vision/hilbert_window", "hilbert_window")}
+"""`test_examples.py` says what is asked of it, whatever the curve."""
+
+
+def test_every_example_that_names_a_source_is_compared_with_it() -> None:
+    rows = {(row.file, row.pattern) for row in ROWS}
+    named = {
+        (f"{file.parent.name}/{file.stem}", name)
+        for file in EXAMPLES.rglob("*.attn")
+        for name, pattern in maskdsl.load(file).items()
+        if compared(pattern.doc)
+    }
+    assert named - ALONG_CURVES == rows

@@ -182,6 +182,16 @@ def favit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scaled(q, k, v)
 
 
+def rows(heads: int, h: int, w: int) -> np.ndarray:
+    """By definition."""
+    return np.kron(np.eye(h, dtype=bool), np.ones((w, w), bool))
+
+
+def columns(heads: int, h: int, w: int) -> np.ndarray:
+    """By definition."""
+    return np.kron(np.ones((h, h), bool), np.eye(w, dtype=bool))
+
+
 ROWS = [
     Attends("vision/hidiffusion", "msw", {"h": 8, "w": 12, "shift": shift}, hidiffusion)
     for shift in ((0, 0), (1, 1), (2, 3), (3, 4))
@@ -231,4 +241,8 @@ ROWS += [
     ),
     Computes("vision/favit", "favit", {"tokens": 30, "fused": 9}, favit, heads=2),
     Computes("vision/favit", "favit", {"tokens": 12, "fused": 1}, favit),
+]
+ROWS += [
+    Attends("vision/axial", "rows", {"h": 4, "w": 5}, rows),
+    Attends("vision/axial", "columns", {"h": 4, "w": 5}, columns),
 ]

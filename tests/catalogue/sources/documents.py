@@ -178,7 +178,7 @@ def tree(heads: int, prefix: int, drafts: int, **_: np.ndarray) -> np.ndarray:
     return np.concatenate([np.ones((drafts, prefix), bool), among], axis=1)
 
 
-ENTER, LEAVE = (numbers.numpy()[None] for numbers in maskdsl.inputs.tree(draft_parents()))
+ENTER, LEAVE = (numbers.numpy() for numbers in maskdsl.inputs.tree(draft_parents()))
 IMAGE = np.array([-1, -1, 0, 0, 0, -1, 1, 1, 2, 2, 2, -1, -1, 2, 2, -1])
 ANSWER = np.array([0, 0, 1, 1, 2, 0, *[0] * 4, *[1] * 2, *[2] * 3, *[0] * 7, *[0] * 1, *[1] * 2, 2])
 STARTS = np.repeat(np.cumsum([0, *LENGTHS[:-1]]), LENGTHS)
