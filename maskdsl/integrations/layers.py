@@ -97,26 +97,20 @@ class LayerPatterns:
                 return None if layer.role == "cross" else self.choice(layer.number, layer.kind)
 
     def _entry(self, choice: Mapping[str | int, OneChoice | None], layer: Layer) -> OneChoice | None:
-        keys: tuple[str | int | None, ...]
-        match layer.role:
-            case "cross":
-                return choice.get("cross")
-            case "encoder":
-                keys = "encoder", layer.number, layer.kind
-            case "self":
-                keys = layer.number, layer.kind, "self"
-        for key in keys:
-            if key is not None and key in choice:
-                return choice[key]
+        key = _key_of(choice, layer)
+        if key is not None:
+            return choice[key]
+        if layer.role == "cross":
+            return None
         known = ", ".join(f"`{key}`" for key in choice)
         raise AttnError(errors.NoPatternForLayer(name=self.name, layer=layer.number, kind=layer.kind, known=known))
 
     def leaves(self, layer: Layer) -> bool:
         """Whether a layer would be left to the model; False if there is no such layer."""
-        try:
-            return self.of(layer) is None
-        except AttnError:
-            return False
+        if isinstance(self.choice, Mapping):  # raises nothing: graphs of `torch.compile` cannot
+            key = _key_of(self.choice, layer)
+            return layer.role == "cross" if key is None else self.choice[key] is None
+        return self.of(layer) is None
 
     def attention(self, layer: Layer, heads: Heads, soft_cap: float | None = None) -> Compiled | None:
         """The attention of a layer, cached; None if the layer is left to the model. Raises `AttnError`.
@@ -165,6 +159,22 @@ class LayerPatterns:
         known = {name for each in others if isinstance(each, Pattern) for name in each.parameters}
         names = {*pattern.parameters, *(self.parameters.keys() - known)}
         return {name: value for name, value in self.parameters.items() if name in names}
+
+
+def _key_of(choice: Mapping[str | int, OneChoice | None], layer: Layer) -> str | int | None:
+    """The first key of a mapping that fits a layer; None if there is none."""
+    keys: tuple[str | int | None, ...]
+    match layer.role:
+        case "cross":
+            keys = ("cross",)
+        case "encoder":
+            keys = "encoder", layer.number, layer.kind
+        case "self":
+            keys = layer.number, layer.kind, "self"
+    for key in keys:
+        if key is not None and key in choice:
+            return key
+    return None
 
 
 def _count_of_parameters(choose: Callable[..., object]) -> int:

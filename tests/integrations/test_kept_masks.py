@@ -103,6 +103,13 @@ def test_one_pattern_for_encoder_and_decoder():
     assert model.config._attn_implementation == "sdpa"
 
 
+def test_one_pattern_for_texts_and_images():
+    """Both are encoders to the library; that of texts is told in each call that it is causal."""
+    integration.register("one", DENSE)
+    with pytest.raises(maskdsl.AttnError, match="E627"):
+        made(transformers.CLIPModel, "one")
+
+
 def test_layers_left_to_the_model():
     """Sliding ones, with padding and a cache, beside others that a pattern computes."""
     kind, other = transformers.Gemma3ForCausalLM, {"sliding_window": 6}

@@ -76,6 +76,21 @@ def test_mistakes() -> None:
     assert inputs_of_tokens(attention, one, 6, alike)["document"].shape == (64,)
 
 
+def test_one_graph() -> None:
+    """Documents of padded sequences, in one graph of torch.compile."""
+    integration.register("documents", MODULE["documents"])
+    transformers.set_seed(0)
+    model = transformers.LlamaForCausalLM(tiny(transformers.LlamaConfig)).eval()
+    model.set_attn_implementation("documents")
+    tokens, document = torch.arange(3, 31).view(2, 14), (torch.arange(14) // 8).expand(2, -1)
+    mask = torch.ones(2, 14, dtype=torch.long)
+    mask[1, :4] = 0
+    given = {"attention_mask": mask, "document": document, "use_cache": False}
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    shown = mask.bool()
+    torch.testing.assert_close(compiled(tokens, **given).logits[shown], model(tokens, **given).logits[shown])
+
+
 def test_generation_with_documents() -> None:
     """Padded on the left, with entries for what is generated: the second document goes on, and sees nothing before."""
     config = tiny(transformers.LlamaConfig)

@@ -187,6 +187,8 @@ def test_soft_caps():
     integration.register("uncapped", windows, size=WINDOW)
     model.set_attn_implementation("uncapped")
     torch.testing.assert_close(model(drawn(2, 23)).logits, expected)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(drawn(2, 23), use_cache=False).logits, expected)
     integration.register("uncapped", MODULE["causal_dense"].compile(heads=4))
     with pytest.raises(maskdsl.AttnError, match=r"E615[\s\S]*score 20\.0 \* tanh\(s / 20\.0\)"):
         model(drawn(1, 9))
