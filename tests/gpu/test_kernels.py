@@ -29,8 +29,8 @@ def band(length: int, heads: int = 2, text: str = BAND) -> maskdsl.Mask:
 TYPES = (torch.float32, HALF)
 
 
-SLOW = ("planes",)
-"""Patterns with many tables: a minute in the interpreter."""
+SLOW = ("outlook", "planes")
+"""Patterns with many branches or tables, which take long in the interpreter."""
 
 
 def marks(number: int) -> tuple[pytest.MarkDecorator, ...]:
