@@ -39,9 +39,9 @@ def test_operators(name: str) -> None:
     assert last_line("triton.citizenship", name) == "agreed"
 
 
-@in_turn(4, 4)
+@in_turn(6, 6)
 def test_gradients_of_inputs(part: int) -> None:
-    assert last_line("triton.input_gradients", part, 4) == "agreed"
+    assert last_line("triton.input_gradients", part, 6) == "agreed"
 
 
 @pytest.mark.long
