@@ -57,12 +57,13 @@ def check(
 ) -> None:
     """Output, log-sum-exp and gradients of the kernels, against the reference in float64 on the same numbers.
 
-    `heads` are those of queries and of keys, `dims` those of keys and of values.
+    `heads` are those of queries and of keys, unless the pattern knows the latter; `dims` those of keys and of values.
     """
+    key_heads = heads[1] if mask.ir.whole is None else mask.ir.whole.key_count
     shapes = (
-        (batch, heads[0], mask.query_length, dims[0]),
-        (batch, heads[1], mask.given_key_length, dims[0]),
-        (batch, heads[1], mask.given_key_length, dims[1]),
+        (batch, heads[0], mask.given_query_length, dims[0]),
+        (batch, key_heads, mask.given_key_length, dims[0]),
+        (batch, key_heads, mask.given_key_length, dims[1]),
     )
     unit = dims[0] ** -0.5 if mask.ir.name in UNIT else 1.0
     tensors = [surrounded(shapes[n], dtype, n, size) for n, size in enumerate((unit, unit, 1.0))]
