@@ -14,7 +14,7 @@ from maskdsl.view.language_server.hover import hover
 from maskdsl.view.language_server.symbols import symbols
 from maskdsl.view.language_server.text_diagnostics import diagnose
 
-EXAMPLES = ["language/gemma", "vision/scale_dit", "routing/moba", "vision/hilo"]
+EXAMPLES = ["language/gemma", "vision/clear", "routing/moba", "vision/hilo"]
 
 
 class Unmeasured:

@@ -24,8 +24,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = Path(__file__).with_name("inputs.attn")
 SMALL = {"n": 41, "t": 2, "h": 8, "w": 8, "size": 4, "drafts": 9, "radius": 6, "span": 9}
 SMALLER = {"outlook": {"h": 4, "w": 4, "size": 2}, "planes": {"h": 4, "w": 4, "size": 2}, "transnext": {"size": 3}}
+SMALLER |= {"star": {"h": 3, "w": 3}}
 """Of patterns by name, in place of these."""
-SLOW = ("outlook", "planes", "transnext", "local_biased", "transient_global_biased")
+SLOW = ("outlook", "planes", "polyline", "star", "transnext", "local_biased", "transient_global_biased")
 """Patterns with many branches or tables, which take seconds: they wait for `whole`."""
 TABLES = ("relative", "chained", "hidden")
 """Patterns with gradients that several programs add to."""
