@@ -10,12 +10,13 @@ pattern p(n = 8) { space tokens[n]  input g: int[tokens]  input t: float[4]  att
 stack s() = 2 * p()
 """
 PACKED = "examples/language/packed.attn"
+GCVIT = "examples/vision/gcvit.attn"
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["show", PACKED], "` has several patterns\n  help: name one of them after the file: `packed`, `packed_full`"),
+        (["show", GCVIT], "` has several patterns\n  help: name one of them after the file: `local`, `global_query`"),
         (["show", PACKED, "packd"], "did you mean `packed`?"),
         (["show", PACKED, "packed", "n"], "error[E503]: `n` is not a parameter; the pattern is `packed`"),
         (["show", PACKED, "packed", "n=4", "n=5"], "error[E504]: `n` is given twice"),

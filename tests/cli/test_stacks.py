@@ -79,6 +79,8 @@ def test_what_is_meant_without_a_name(maskdsl, deep, pattern_file):
     assert "has several patterns and stacks" in ended.err and "`local`, `packed`, `deep`" in ended.err
     alone = pattern_file('use "deep.attn"\nstack twice(n = 16) = 2 * local(n)\n')
     assert "twice(n=16)  2 layers" in maskdsl("show", alone).out
+    text = "pattern a(n = 16) { space t[n] attend causal }\npattern named(n = 8) { space t[n] attend all -> all }\n"
+    assert maskdsl("show", pattern_file(text, "named.attn")).out.startswith("named(n=8)")
     both = pattern_file("pattern a(n = 16) { space t[n] attend causal }\nstack b(n = 16) = 2 * a(n)\n", "both.attn")
     assert maskdsl("show", both).out.startswith("a(n=16)  16 tokens")
 

@@ -108,7 +108,10 @@ def _named(module: Module, name: str) -> Pattern | Stack:
 
 
 def _only_one(module: Module, file: str) -> Pattern | Stack:
-    """The only pattern that the file declares, else its only stack, else the only pattern of the files it uses."""
+    """The only pattern that the file declares, else its only stack, else the only pattern of the files it uses.
+
+    Of several patterns, the one that is called as the file.
+    """
     everything = module.everything
     root = module.program.root.span.source
     here = [name for name in everything if everything[name].declaration.span.source is root]
@@ -117,6 +120,8 @@ def _only_one(module: Module, file: str) -> Pattern | Stack:
     if not names:
         raise AttnError(errors.NoPattern(file=file))
     if len(names) > 1:
+        if (stem := Path(file).stem) in patterns:
+            return everything[stem]
         kinds = "patterns" if len(here) == len(patterns) else "patterns and stacks"
         listed = ", ".join(f"`{name}`" for name in here or names)
         raise AttnError(errors.SeveralPatterns(file=file, what=kinds, known=listed))
