@@ -43,6 +43,7 @@ $(READY): pyproject.toml constraints.txt
 
 # Libraries that do not fit the others: tests/support/side_libraries.py says why.
 $(SIDE): $(READY)
+	rm -rf $(SIDE)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(SIDE) timm==1.0.31 torchvision==0.28.0 trl==1.16.0 \
 		datasets==4.8.5 pyarrow==26.0.1 pandas==3.1.1 multiprocess==0.70.19 dill==0.4.1 xxhash==4.1.0
 

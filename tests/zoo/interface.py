@@ -106,5 +106,6 @@ FAMILIES: dict[str, Family] = {
     "bert": Model("BertModel", (ALL,), {"is_decoder": False}),
     "esm": Model("EsmModel", (ALL,), {"vocab_size": 64, "pad_token_id": 1, "position_embedding_type": "rotary"}),
     "mimo_v2_flash": Model("MiMoV2FlashModel", (SLIDING_SINK, CAUSAL), MIXED, SINKS),
+    "minimax": Model("MiniMaxModel", (CAUSAL,), {"layer_types": ["full_attention"]}),
     "diffllama": Model("DiffLlamaModel", (CAUSAL,)),
 }

@@ -18,6 +18,7 @@ pattern chunks(n, size, is_cyclic = True) {
     let back = (q // size - k // size) % (n // size)
     attend back <= 1 if is_cyclic else causal and back <= 1
 }
+pattern chunks_back(n, size, back) { space tokens[n] attend 0 <= q // size - k // size <= back }
 pattern funnel(n) {
     space tokens[n]
     input w: float[heads, dim]
@@ -178,6 +179,17 @@ def t5gemma() -> Iterator[Compared]:
         yield of(each, mask, scale)
 
 
+def seamless_chunks() -> Iterator[Compared]:
+    """The own chunk, and two before. By fused attention: the eager one of this version adds the booleans to scores."""
+    own = {"speech_encoder_chunk_size": 5, "speech_encoder_left_chunk_num": 2, "position_embeddings_type": ""}
+    own |= {"speech_encoder_layers": 1, "speech_encoder_attention_heads": 4, "speech_encoder_intermediate_size": 48}
+    config = configured("SeamlessM4Tv2Config", **own)
+    config._attn_implementation = "sdpa"
+    encoder = part("seamless_m4t_v2", "SeamlessM4Tv2ConformerEncoder", config)
+    (each,) = attentions(encoder, hidden())
+    yield of(each, PATTERNS["chunks_back"].bind(n=TOKENS, size=5, back=2))
+
+
 def prophetnet() -> Iterator[Compared]:
     """The main stream: causal, with a bias by bucket that a linear layer gives for each query."""
     modeling = import_module("transformers.models.prophetnet.modeling_prophetnet")
@@ -208,4 +220,5 @@ FAMILIES: dict[str, Family] = {
     "moonshine": moonshine,
     "t5gemma": t5gemma,
     "prophetnet": prophetnet,
+    "seamless_m4t_v2_chunks": seamless_chunks,
 }
