@@ -10,11 +10,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from maskdsl.analysis.tiles import intervals
 from maskdsl.emit.torch import pooling_function
 from maskdsl.emit.torch.torch_printer import ATOM, COMPARISON, TorchPrinter
 from maskdsl.ir import simplify
 from maskdsl.ir.expressions import Apply, walk
+from maskdsl.ir.facts import intervals
 from maskdsl.ir.facts.intervals import Interval
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.numpy_operators import apply_operator
