@@ -807,6 +807,20 @@ MUTANTS = (
         "(shown[:, :1] == keys[:, None, None])",
         of("integrations/test_places", "test_a_mask_is_padding_or_not"),
     ),
+    Mutant(
+        "inputs of what a cache has dropped",
+        "maskdsl/integrations/positions.py",
+        "self.slots + self.dropped[:, None])",
+        "self.slots)",
+        of("integrations/test_slot_inputs", "test_tables_of_pairs"),
+    ),
+    Mutant(
+        "texts of CLIP are an encoder's",
+        "maskdsl/integrations/transformers_models.py",
+        "causal or _tells_causal(kind_of(owner))",
+        "causal",
+        of("integrations/test_kept_masks", "test_one_pattern_for_texts_and_images"),
+    ),
     # What decoding keeps of keys
     Mutant(
         "groups that were forgotten are known",
