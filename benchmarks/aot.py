@@ -6,7 +6,8 @@ Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension a
 thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; and the
 compares and selects in the first loop, which is that over full tiles. Beside these `selection`, the first three of the
 kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the masks whose kernels
-their calls run; `decode_kernel` is one of these, where calls run it.
+their calls run; `decode_kernel` is one of these, where calls run it. Examples that run kernels of several masks, such as
+branches, are left out: `words.attn` has one of each kind.
 """
 
 import json
@@ -29,14 +30,15 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
 RESULTS = HERE / "results" / "aot.json"
 WORDS = HERE / "words.attn"
-DIMS = (64, 128)
+DIMS = {"sm80": (64,), "sm90": (64, 128), "sm100": (64,), "gfx942": (64,)}
+"""Head dimensions on each target."""
 
 Job = tuple[str, str, str]
 
 
 def main() -> None:
     files = sorted(EXAMPLES.rglob("*.attn"))
-    patterns = [(str(file), name) for file in files for name in maskdsl.load(file)]
+    patterns = [(str(file), name) for file in files for name in maskdsl.load(file) if has_one_mask(file, name)]
     only = sys.argv[1:]
     of_words = {*maskdsl.load(WORDS)}
     examples = [pattern for pattern in patterns if not only or pattern[1] in {*only} - of_words]
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def text_of(whole: dict[str, Any]) -> str:
-    """As JSON: what a pattern uses on one target with one head dimension is one line, so that changes can be read."""
+    """As JSON: what a pattern uses on one target is one line, so that changes can be read."""
 
     def lines(value: Any, depth: int) -> str:
         if depth == 0 or not isinstance(value, dict) or not value:
@@ -67,14 +69,19 @@ def text_of(whole: dict[str, Any]) -> str:
         inner = (f"{json.dumps(key)}: {lines(part, depth - 1)}" for key, part in value.items())
         return "{\n" + ",\n".join(inner) + "}"
 
-    return lines(whole, 4) + "\n"
+    return lines(whole, 3) + "\n"
+
+
+def has_one_mask(file: Path, name: str) -> bool:
+    """Whether calls of an example run the kernels of one mask."""
+    return [*kernel_masks(maskdsl.load(file)[name].bind(heads=4).ir)] == [""]
 
 
 def used(job: Job) -> tuple[Job, dict[str, Any], dict[str, Any]]:
     """What the kernels of one pattern use on one target, by head dimension, and those that select."""
     file, name, target = job
     mask = maskdsl.load(file)[name].bind(heads=4).ir
-    kernels = {str(dim): {kernel: figures(mask, target, dim, kernel) for kernel in KERNELS} for dim in DIMS}
+    kernels = {str(dim): {kernel: figures(mask, target, dim, kernel) for kernel in KERNELS} for dim in DIMS[target]}
     return job, kernels, selecting(mask, target)
 
 
@@ -83,7 +90,7 @@ def words_used(job: tuple[str, str]) -> tuple[tuple[str, str], dict[str, Any]]:
     name, target = job
     masks = kernel_masks(maskdsl.load(WORDS)[name].bind(heads=4).ir)
     return job, {
-        f"{name} {what}".strip(): {str(DIMS[0]): mask_figures(mask, what, target, DIMS[0])}
+        f"{name} {what}".strip(): {"64": mask_figures(mask, what, target, 64)}
         for what, mask in masks.items()
     }
 
@@ -99,7 +106,7 @@ def mask_figures(mask: MaskIR, what: str, target: str, dim: int) -> dict[str, An
 
 def selecting(mask: MaskIR, target: str) -> dict[str, Any]:
     """What the kernels that find pairs use, by head dimension; nothing where there are none."""
-    found = {str(dim): compile_selection(mask, target, dim) for dim in DIMS if mask.routed}
+    found = {str(dim): compile_selection(mask, target, dim) for dim in DIMS[target] if mask.routed}
     return {
         dim: {name: asdict(each.usage) for name, each in kernels.items()} for dim, kernels in found.items() if kernels
     }
