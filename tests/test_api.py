@@ -70,7 +70,7 @@ def test_files_that_use_others(tmp_path: Path) -> None:
 
 def test_representations() -> None:
     module = maskdsl.load(LONGFORMER)
-    assert repr(module) == "Module(longformer)"
+    assert repr(module) == "Module(longformer, longformer_at)"
     assert repr(module["longformer"]) == "Pattern(longformer(n, size, dilation, globals))"
     mask = module["longformer"].bind(n=10, heads=3)
     assert repr(mask) == "Mask(longformer(n=10, size=512, dilation=1, globals=1), heads=3, 10 x 10)"

@@ -6,7 +6,7 @@ from functools import partial
 
 from maskdsl.bind.context.bound_values import Bad, Term, Value
 from maskdsl.bind.context.frame import Declared, Frame, SideDeclared, StatementKind
-from maskdsl.bind.context.report import Report
+from maskdsl.bind.context.report import MOST_SUGGESTIONS, Report, WorkSpent
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.bind.statement.empty_spaces import without_empty_spaces
 from maskdsl.bind.statement.macro_names import macro_mistakes
@@ -39,7 +39,7 @@ def with_tokens(
 ) -> tree.PatternDeclaration:
     """The pattern without its empty spaces, as far as their lengths are right; wrong ones are reported later."""
     nothing = SideDeclared(Sequence(()))
-    trial = Report(is_trial=True)
+    trial = Report(is_trial=True, work=WorkSpent(suggestions=MOST_SUGGESTIONS))  # whose errors nobody sees
     start = Frame(Declared(program, heads, nothing, nothing), trial, StatementKind.CONSTANT, {})
     names = Names(declaration, replace(start, names=parameter_names(declaration, values, start, elaborate)))
 

@@ -36,8 +36,8 @@ def test_show(maskdsl):
     assert found["parameters"] == {"h": 14, "w": 14, "stripe": 7}
     declared, columns = found["orders"]
     assert (declared["order"], columns["order"]) == ("declared order", "order by x")
-    assert declared["heads"][0] == {"head": 1, "tiles": 98, "full": 42, "partial": 14, "density": 0.5}
-    assert columns["heads"][1] == {"head": 2, "tiles": 98, "full": 42, "partial": 14, "density": 0.5}
+    assert columns["heads"][0] == {"head": 1, "tiles": 98, "full": 42, "partial": 14, "density": 0.5}
+    assert declared["heads"][1] == {"head": 2, "tiles": 98, "full": 42, "partial": 14, "density": 0.5}
 
 
 def test_show_of_routes(maskdsl):
