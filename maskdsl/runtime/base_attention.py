@@ -298,13 +298,13 @@ class BaseAttention(nn.Module):
         return _sum([out for out, _ in results]), [lse for _, lse in results]
 
     def _states(self, state: RoutingState | None) -> Sequence[RoutingState | None]:
-        """The routing state of each summand."""
+        """The routing state of each summand, if it has routes."""
         if state is None:
             return [None] * len(self._summands)
-        if not isinstance(state, BranchedState) or state._compiled.handle != self._handle:
+        if state._compiled.handle != self._handle:
             pattern, other = self.name, state._compiled.signature.pattern
             raise AttnError(OtherState(pattern=pattern, other=other, span=self.span))
-        return state._summands
+        return state._summands if isinstance(state, BranchedState) else [None] * len(self._summands)
 
     def _of_branches(self, lses: list[Tensor], dim: int) -> Tensor:
         """The log-sum-exp: of the only summand; of a pattern with branches, of each branch along a dimension."""

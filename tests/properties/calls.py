@@ -220,7 +220,8 @@ def result_of(call: Call) -> list[Tensor] | str:
         function = torch.compile(function, backend=call.mode)
     try:
         with mode_of(call.mode):
-            results, back = called(call.mode, partial(function, return_lse=True, **options, **inputs), tensors)
+            options |= {"return_lse": True} if attention.has_lse else {}
+            results, back = called(call.mode, partial(listed, partial(function, **options, **inputs)), tensors)
         weights = [torch.randn(x.shape, generator=generator).to(x.dtype) for x in results]
         if back is not None:
             results += back(tuple(weights))
@@ -231,8 +232,14 @@ def result_of(call: Call) -> list[Tensor] | str:
     return [x.detach().clone() for x in results]
 
 
+def listed(function: Callable[..., Any], *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The results of a call, be they one or two."""
+    found = function(*tensors)
+    return (found,) if isinstance(found, Tensor) else tuple(found)
+
+
 def called(mode: str, function: Callable[..., Any], tensors: list[Tensor]) -> tuple[list[Tensor], Any]:
-    """Output and log-sum-exp, and for `torch.func.vjp` what gives gradients."""
+    """Output and log-sum-exp, if there is one, and for `torch.func.vjp` what gives gradients."""
     match mode:
         case "vmap":
             found = torch.vmap(function)(*(torch.stack([x, x.flip(0) / 2]) for x in tensors))
@@ -251,7 +258,7 @@ def in_steps(attention: Any, q: Tensor, k: Tensor, v: Tensor, *, query_start: Te
     state, found = attention.routing_state(len(q)), []
     for position in range(q.shape[2]):
         where = {"query_start": query_start + position, "key_lengths": query_start + position + 1}
-        found.append(attention(q[:, :, [position]], k, v, **where, routing_state=state, **others))
+        found.append(listed(partial(attention, **where, routing_state=state, **others), q[:, :, [position]], k, v))
         if position % 2:
             state.truncate(query_start + position - 1)
             state = state.clone()
