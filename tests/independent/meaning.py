@@ -25,6 +25,11 @@ def alone(space: Space) -> list[Token]:
     return [Token(f"in {space.name}", number, space, number, cell) for number, cell in enumerate(space.cells())]
 
 
+class NotBound(Exception):
+    """What is read is known in calls only, or differs between tokens or heads."""
+
+
+UNBOUND = {"q", "k", "head", "key_head", "batch", "dim", "s"}
 STANDARD = read((Path(__file__).parents[2] / "grammar" / "std.attn").read_text())
 
 
@@ -56,6 +61,8 @@ class Meaning:
     nearest: dict[tuple[str, str, int, int, int], int] = field(default_factory=dict)
     pools: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
     rows: dict[tuple[str, int, int], pooling.Rows] = field(default_factory=dict)
+    bound_only: bool = False
+    """Whether only what is known when the pattern is bound may be read: see `is_constant`."""
 
     @staticmethod
     def of(
@@ -308,6 +315,8 @@ class Meaning:
         return all(self.has(token, name) for name in names & known)
 
     def coordinate(self, token: Token, name: str) -> object:
+        if self.bound_only:
+            raise NotBound
         if name == "i":
             return token.i
         if name in token.cell:
@@ -404,6 +413,8 @@ class Meaning:
         return None
 
     def element(self, name: str, position: tuple[int, ...]) -> object:
+        if self.bound_only:
+            raise NotBound
         sparse = self.stored(name)
         if sparse is not None:
             assert all(0 <= index < length for index, length in zip(position, sparse[1], strict=True)), (name, position)
@@ -472,6 +483,8 @@ class Meaning:
                 raise AssertionError(node)
 
     def name(self, name: str, scope: Scope) -> Any:
+        if self.bound_only and (name in UNBOUND or self.route(name) is not None):
+            raise NotBound
         match name:
             case "q" | "k" if (token := {"q": scope.q, "k": scope.k}[name]) is not None:
                 return token.i
@@ -594,7 +607,29 @@ class Meaning:
         macro = self.macro(name)
         if macro is not None and name not in FUNCTIONS:
             return self.expand(macro, arguments, scope)
-        return FUNCTIONS[name](*(self.value(node, scope) for _, node in arguments))
+        values = [self.value(node, scope) for _, node in arguments]
+        if name in ("min", "max", "clamp") and any(map(is_float, values)):
+            values = self.without_ties([node for _, node in arguments], values, scope)
+        return FUNCTIONS[name](*values)
+
+    def without_ties(self, nodes: list[Node], values: list[Any], scope: Scope) -> list[Any]:
+        """Operands of which some are equal: constants are plain numbers, and the others are not."""
+        if len({*map(plain, values)}) == len(values):
+            return values
+        constant = [self.is_constant(node, scope) for node in nodes]
+        numbers = [x if isinstance(x, Number) else Number(float(x)) for x in values]
+        return [float(plain(x)) if known else x for x, known in zip(numbers, constant, strict=True)]
+
+    def is_constant(self, node: Node, scope: Scope) -> bool:
+        """Whether a value is known when the pattern is bound, whatever the head."""
+        before, self.bound_only = self.bound_only, True
+        try:
+            self.value(node, scope)
+        except NotBound:
+            return False
+        finally:
+            self.bound_only = before
+        return True
 
     def position(self, node: Node, scope: Scope) -> tuple[int, int]:
         """Where the token is on the axis that is read, and the length of that."""

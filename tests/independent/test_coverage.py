@@ -8,8 +8,10 @@ import lark
 
 from maskdsl.view.language_server import words
 from tests.independent.drawing import draw
+from tests.independent.held import is_same
 from tests.independent.meaning import STANDARD
 from tests.independent.reader import Reader
+from tests.independent.truth import truth_of
 
 ROOT = Path(__file__).parents[2]
 GRAMMAR = (ROOT / "grammar" / "attn.lark").read_text()
@@ -22,6 +24,16 @@ NOT_DRAWN = {"group_length"}
 What is drawn of no program, as it is no word: `use` of files in other directories, texts that are errors
 (`hostile.py` and `tests/errors` have them), and warnings.
 """
+
+
+FORMS = (
+    *(r"normalize none", r"normalize softmax by k", r"normalize softmax by q", r"weight -", r"\n +sink "),
+    *(r"value [^\n]*\bv\b", r"score [^\n]*\bdot\(", r"score [^\n]*\bdot\([^\n]*(mean|max|sum|root)\([qk] by"),
+    *(r"score [^\n]*\bdot\([^\n]*\bif\b", r"dot\(q\.code, k\.code\)", r"\n +queries [^\n]*coarse", r"by of_coarse, "),
+    *(r"space \w+\[(\w = )?0\b", r"\[(batch, )?key_heads, ", r"\[(batch, )?key_head, [qk] // 2 \* 2\]", r"2 \*\* head"),
+    *(r"sizes\[head\]", r"branch \w+ for o in", r"= draw\([^\n]* where ", r"sparse\[", r"\bedge\]", r"\bdim\)"),
+)
+"""What has words of its own in no list: how it is written, as patterns of `re`."""
 
 
 def not_found(known: set[str], of_text: Callable[[str], set[str]]) -> set[str]:
@@ -53,6 +65,26 @@ def test_every_word_of_the_language_is_drawn() -> None:
     marks = set(re.findall(r'"([^"\w\s]+)"', rules))
     assert "->" in marks and "." in marks and "topk" in known
     assert not_found(known | marks, lambda text: {word for _, word in Reader(text).words}) == NOT_DRAWN
+
+
+def test_every_form_is_drawn() -> None:
+    drawn = "\n".join(draw(seed).text for seed in range(600))
+    assert [form for form in FORMS if not re.search(form, drawn)] == []
+
+
+def test_calls_drop_pairs_and_share_sides() -> None:
+    """Some programs are called with dropout, and some inputs are the same along an axis that has a side of 1 then."""
+    drawn = [draw(seed) for seed in range(40)]
+    truths = [truth_of(each, seed, infinite=False) for seed, each in enumerate(drawn)]
+    assert 0 < sum(each.dropout is not None for each in truths) < len(truths) / 2
+    shared = [
+        name
+        for each in truths
+        for name, x in each.inputs.items()
+        for axis in each.meaning.shared_axes(name)
+        if x.shape[axis] > 1 and is_same(x, axis)
+    ]
+    assert len(shared) > 5
 
 
 def test_every_rule_of_the_grammar_is_drawn() -> None:

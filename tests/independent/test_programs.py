@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.independent.checks import Differs
 from tests.independent.compare import campaign, check
-from tests.independent.drawing import draw
-from tests.independent.truth import truth_of
+from tests.independent.drawing import Drawn, draw
+from tests.independent.programs import Declared
+from tests.independent.truth import Truth, truth_of
 
 FIRST, PIECE = 1_000_000, 12
 """Seeds that no campaign runs."""
@@ -45,3 +48,31 @@ def test_a_seed_is_the_same_program_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert len(found) == 1
+
+
+TIES = (
+    *("max(s, 0.0)", "max(0.0, s, 1.0)", "clamp(s, 0.0, 1.0)", "min(s, 0)", "max(s, sqrt(dim) - 2.0)"),
+    *(
+        "max(s, float(head))",
+        "clamp(s, float(head), 1.0)",
+        "min(s, float(k % 2))",
+        "max(s, s * 1.0)",
+        "max(s, k.worth)",
+    ),
+)
+
+
+@pytest.mark.parametrize("score", TIES)
+def test_ties_of_min_and_max(score: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of small integers: what a kink sends where, in two branches of which one is as the other."""
+    lines = f"attend all -> all score s + {score} normalize none"
+    text = f"pattern drawn() {{ space t[5] input worth: float[tokens] branch a {{ {lines} }} branch b {{ {lines} }} }}"
+    drawn = Drawn(text, 2, 1, 1, {"worth": Declared("float", (5,))})
+
+    def of_integers(drawn: Drawn, seed: int, infinite: bool = True) -> Truth:
+        random, truth = np.random.default_rng(seed), truth_of(drawn, seed, infinite=False)
+        q, k = (random.integers(-1, 2, x.shape).astype(float) for x in truth.tensors[:2])
+        return replace(truth, tensors=(q, k, truth.tensors[2]), inputs={"worth": np.round(truth.inputs["worth"])})
+
+    monkeypatch.setattr("tests.independent.compare.truth_of", of_integers)
+    assert check(drawn, 3, ("tiled", "reference")) == "equal"
