@@ -10,7 +10,8 @@ from maskdsl.testing.texts import Draw, choose
 
 _ROWS = 5
 """Rows of the table."""
-_INDICES = (f"(q - k) % {_ROWS}", f"clamp(k - q + 2, 0, {_ROWS - 1})", f"q % {_ROWS}", f"(q + 2 * k) % {_ROWS}")
+_INDICES = (f"(q - k) % {_ROWS}", f"clamp(k - q + 2, 0, {_ROWS - 1})", f"(q + 2 * k) % {_ROWS}")
+"""Of both tokens: products of a vector of the query with one of the key go into one sum, without conditions."""
 _POOLS = ("mean", "max", "sum", "root")
 
 
@@ -51,6 +52,7 @@ class VectorLines:
     def value(self) -> str:
         """A line of `value` that adds vectors."""
         row = self._of_table()
+        row = f"({row})" if " if " in row else row
         forms = [f"v + {row}", f"1.5 * v - {row}", f"v / 2.0 + {row}"]
         forms += [f"v + {side}.{self._input_of(side)}" for side in self.sides]
         return f"value {choose(self.draw, forms)}"
@@ -61,7 +63,6 @@ class VectorLines:
 
     def _of_token(self, side: str) -> str:
         forms = [side, f"{side} + turn[head]", f"2.0 * {side}", f"max({side}, 0.0)", f"abs({side})", f"-{side}"]
-        forms += [f"({side} if {side} % 2 == 0 else 0.0)"]
         if side in self.sides:
             forms += [f"{side}.{self._input_of(side)}", f"{side} + 0.5 * {side}.{self._input_of(side)}"]
         if self.pools:
@@ -72,4 +73,4 @@ class VectorLines:
     def _of_table(self) -> str:
         row = f"rows[{'head, ' if self.by_head else ''}{choose(self.draw, _INDICES)}]"
         factor = choose(self.draw, ("", "0.5 * ", "float(q % 3 - 1) * "))
-        return choose(self.draw, (f"{factor}{row}", f"({factor}{row} if k <= q else 0.0)"))
+        return choose(self.draw, (f"{factor}{row}", f"{factor}{row} if k <= q else 0.0"))

@@ -57,8 +57,11 @@ class Explained:
         for kind in ("attend", "require"):
             lines = [each for each in found.lines if each.kind == kind]
             statements = [each for each in meaning.pattern.statements if each[0] == kind]
+            asked = kind == "attend" or any(each.reason.holds for each in found.lines if each.kind == "attend")
             for line, statement in zip(lines, statements, strict=False):
-                self.check_reason(line.reason, statement, statement[1], q, k)
+                if asked:  # a line may assume what those before it say
+                    self.check_reason(line.reason, statement, statement[1], q, k)
+                asked = asked and (kind == "attend" or line.reason.holds)
             for line in lines[len(statements) :]:
                 empty = not all(meaning.within(each.space, each.number) for each in (q, k))
                 say(empty and not line.reason.holds, f"{line.reason.text}: {line.reason.because}")
