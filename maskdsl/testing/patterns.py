@@ -104,9 +104,9 @@ class _DrawnPattern:
         self.some(2, self.draw_coordinate)
         self.vectors = VectorLines(self.draw, self.world) if self.whole and self.draw(st.booleans()) else None
         self.lines += [] if self.vectors is None else self.vectors.declared()
-        if self.whole:
-            self.some(1, self.draw_draw)
         self.some(1, self.draw_let)
+        if self.whole:  # no `let` may read a route
+            self.some(1, self.draw_draw)
         if self.branches:
             for number in range(self.draw(st.integers(1, 3))):
                 self.draw_branch(number)
@@ -307,7 +307,8 @@ class _DrawnPattern:
     def draw_scores(self) -> None:
         numbers = Numbers(self.draw, self.scope())
         scoring = Numbers(self.draw, replace(self.scope(), score=True))
-        if self.vectors is not None and self.draw(st.booleans()):
+        multiplies = self.vectors is not None and self.draw(st.booleans())
+        if self.vectors is not None and multiplies:
             self.lines.append(self.vectors.score())
         if self.vectors is not None and self.draw(st.booleans()):
             self.lines.append(self.vectors.value())
@@ -315,7 +316,7 @@ class _DrawnPattern:
             return
         if self.draw(st.integers(0, 3)) == 0:
             self.lines.append(f"scale {numbers.score(1).text}")
-        for line in range(self.draw(st.integers(0, 2))):
+        for line in range(0 if multiplies else self.draw(st.integers(0, 2))):  # all products in one sum
             start = choose(self.draw, ("s + ", "0.5 * s - ", "", "bias", "bias"))
             if start == "bias":
                 self.draw_bias(f"bias{line}")

@@ -22,7 +22,7 @@ WORDS = {
     "pools by a coordinate": r"= (mean|max|min)\(\w+ by of_",
     "pools by an input": r"input of_\w+: int\[",
     "draws": r"route some = draw\(",
-    "a draw that is read": r"(attend|require|let)[^\n]*\bsome\b",
+    "a draw that is read": r"(attend|require)[^\n]*\bsome\b",
     "products with a table": r"score [^\n]*dot\([^\n]*rows\[",
     "products of vectors of tokens": r"score [^\n]*[qk]\.added",
     "pools in scores": r"(mean|max|sum|root)\([qk] by cube",
