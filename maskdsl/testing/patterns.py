@@ -20,6 +20,8 @@ _AXES = ("x", "y", "t", "z")
 _SPACES = ("image", "text", "guide")
 _SCORED = re.compile(r"\b(bias[0-9]|sunk)\b")
 """Names of the inputs that scores declare."""
+_DRAWN = "some"
+"""The name of the route that draws groups."""
 _PARAMETERS = ("n", "size", "y", "image")
 """Names of parameters; two of them may also be the name of an axis or of a space."""
 
@@ -120,6 +122,8 @@ class _DrawnPattern:
     def draw_attention(self) -> None:
         for _ in range(self.draw(st.integers(1, 2))):
             self.lines.append(f"attend {self.relation(self.scope(), self.depth)}")
+        if any(each.name == _DRAWN for each in self.world.relations) and self.draw(st.booleans()):
+            self.lines.append(f"attend {_DRAWN}")
         self.some(1, lambda: self.lines.append(f"require {self.relation(self.scope(), 1)}"))
         self.draw_scores()
 
@@ -262,8 +266,8 @@ class _DrawnPattern:
         count = choose(self.draw, ("1", "2", "head + 1"))
         numbers = choose(self.draw, ("", ", head", ", head % 2, -1"))
         where = choose(self.draw, ("", " where abs(q - k) > 1", " where k <= q", " where k % 3 != 0"))
-        self.lines.append(f"route some = draw({count}, {self.draw(st.integers(-2, 9))}{numbers}){where}")
-        named = Named("some", self.world.all_pairs())
+        self.lines.append(f"route {_DRAWN} = draw({count}, {self.draw(st.integers(-2, 9))}{numbers}){where}")
+        named = Named(_DRAWN, self.world.all_pairs())
         self.world = replace(self.world, relations=(*self.world.relations, named))
 
     def draw_coordinate(self) -> None:
