@@ -4,10 +4,10 @@ With names of patterns behind it, `python benchmarks/aot.py t5 dense`, it record
 
 Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension and kernel, in bf16, the registers of a
 thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; and the
-compares and selects in the first loop, which is that over full tiles. Beside these `selection`, the first three of the
-kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the masks whose kernels
-their calls run; `decode_kernel` is one of these, where calls run it. Examples that run kernels of several masks, such as
-branches, are left out: `words.attn` has one of each kind.
+compares and selects in the first loop, which is that over full tiles. Beside these are `selection`, the first three of
+the kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the masks whose
+kernels their calls run; `decode_kernel` is one of these, where calls run it. Examples that run kernels of several
+masks, as those with branches do, are left out: `words.attn` has one of each kind.
 """
 
 import json
@@ -89,10 +89,7 @@ def words_used(job: tuple[str, str]) -> tuple[tuple[str, str], dict[str, Any]]:
     """What the kernels of one pattern of `words.attn` use on one target, by head dimension, for each of its masks."""
     name, target = job
     masks = kernel_masks(maskdsl.load(WORDS)[name].bind(heads=4).ir)
-    return job, {
-        f"{name} {what}".strip(): {"64": mask_figures(mask, what, target, 64)}
-        for what, mask in masks.items()
-    }
+    return job, {f"{name} {what}".strip(): {"64": mask_figures(mask, what, target, 64)} for what, mask in masks.items()}
 
 
 def mask_figures(mask: MaskIR, what: str, target: str, dim: int) -> dict[str, Any]:
