@@ -92,7 +92,8 @@ def ladder(
     entries = [each for each in covering if (each.element_size, each.dim) == nearest and each.serves >= work]
     choices = [each.choice for each in entries]
     query, key = choices[-1].block
-    return *choices, *(each for each in LAST if each.query_block * each.key_block < query * key)
+    smaller = (each for each in LAST if each.query_block * each.key_block <= query * key)
+    return *choices, *(each for each in smaller if each not in choices)
 
 
 def first_choice(
@@ -152,32 +153,39 @@ TABLE = (
     _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 2), _HEAVY, "tables of pairs in the 99 KiB of 8.6, 8.9, 12.x"),
     _entry(_SM80, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM80, _FORWARD, 64, 2, (64, 64, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM80, _FORWARD, 64, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM80, _FORWARD, 128, 2, (128, 64, 8, 3), _WIDE, "96 KiB: three stages, no coordinates to hold"),
     _entry(_SM80, _FORWARD, 128, 2, (128, 64, 8, 2), _USUAL, "64 KiB: a third stage costs registers"),
     _entry(_SM80, _FORWARD, 128, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM80, _FORWARD, 128, 2, (128, 32, 8, 2), _HEAVY, "a third stage costs registers"),
     _entry(_SM80, _FORWARD, 128, 2, (128, 16, 8, 3), _HEAVY, "half the keys to hold conditions of"),
     _entry(_SM80, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM80, _FORWARD, 128, 2, (32, 32, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM90, _FORWARD, 64, 2, (128, 128, 8, 2), _WIDE, "half the rescaling of results"),
     _entry(_SM90, _FORWARD, 64, 2, (128, 64, 8, 3), _HEAVY, "a warp group for 64 queries; stages hide memory"),
     _entry(_SM90, _FORWARD, 64, 2, (128, 64, 8, 2), _HEAVY, "two stages, for less memory"),
     _entry(_SM90, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
+    _entry(_SM90, _FORWARD, 64, 2, (64, 32, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM90, _FORWARD, 128, 2, (128, 128, 8, 2), _WIDE, "160 KiB: half the rescaling of results"),
     _entry(_SM90, _FORWARD, 128, 2, (128, 64, 8, 3), _USUAL, "128 KiB: one warp group for 64 queries"),
     _entry(_SM90, _FORWARD, 128, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM90, _FORWARD, 128, 2, (64, 64, 8, 2), _HEAVY, "as many pairs, half the results of a thread"),
     _entry(_SM90, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM90, _FORWARD, 128, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM100, _FORWARD, 64, 2, (128, 64, 8, 3), _WIDE, "three stages, no coordinates to hold"),
     _entry(_SM100, _FORWARD, 64, 2, (128, 64, 8, 2), _USUAL, "a third stage costs registers"),
     _entry(_SM100, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM100, _FORWARD, 64, 2, (64, 64, 8, 2), _HEAVY, "as many pairs, half the results of a thread"),
+    _entry(_SM100, _FORWARD, 64, 2, (64, 32, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM100, _FORWARD, 128, 2, (128, 64, 8, 2), _WIDE, "104 KiB: no registers for conditions"),
     _entry(_SM100, _FORWARD, 128, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM100, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
     _entry(_SM100, _FORWARD, 128, 2, (64, 32, 8, 2), _HEAVY, "half the pairs of a thread"),
+    _entry(_SM100, _FORWARD, 128, 2, (64, 32, 8, 1), _HEAVY, "six products with tables"),
     _entry(_AMD, _FORWARD, 64, 2, (128, 64, 4, 2), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
     _entry(_AMD, _FORWARD, 64, 2, (128, 64, 4, 1), _HEAVY, "compilers fail on some tables of pairs in two stages"),
     _entry(_AMD, _FORWARD, 64, 2, (128, 32, 4, 2), _HEAVY, "half the memory"),
+    _entry(_AMD, _FORWARD, 64, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
     _entry(_AMD, _FORWARD, 128, 2, (128, 64, 8, 1), _WIDE, "one stage: two would need all 64 KiB"),
     _entry(_AMD, _FORWARD, 128, 2, (128, 32, 8, 1), _HEAVY, "conditions of half the pairs"),
     _entry(_AMD, _FORWARD, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
@@ -199,9 +207,11 @@ TABLE = (
         _SM90, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "as many pairs, half the keys to hold conditions of"
     ),
     _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _HEAVY, "two results of 128 keys; 64 queries would spill"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 64, 8, 2), _HEAVY, "half of that"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "sums of two tables of pairs"),
+    _entry(_SM90, _KEY_GRADIENT, 64, 2, (16, 32, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 64, 4, 2), _USUAL, "4 warps have 255 registers, as many as 8"),
     _entry(
         _SM100, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "as many pairs, half the keys to hold conditions of"
@@ -211,6 +221,7 @@ TABLE = (
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _USUAL, "two results of 128 keys"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 1), _HEAVY, "a second stage costs registers"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
+    _entry(_SM100, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "six products with tables"),
     _entry(_AMD, _QUERY_GRADIENT, 64, 2, (64, 64, 4, 1), _USUAL, "4 wavefronts have 512 registers, 8 have 256"),
     _entry(_AMD, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 1), _HEAVY, "conditions of half the pairs"),
     _entry(_AMD, _KEY_GRADIENT, 64, 2, (64, 64, 4, 1), _USUAL, "4 wavefronts have 512 registers, 8 have 256"),
