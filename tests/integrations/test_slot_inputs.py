@@ -76,11 +76,12 @@ def test_mistakes() -> None:
     assert inputs_of_tokens(attention, one, 6, alike)["document"].shape == (64,)
 
 
+@pytest.mark.long
 def test_one_graph() -> None:
     """Documents of padded sequences, in one graph of torch.compile."""
     integration.register("documents", MODULE["documents"])
     transformers.set_seed(0)
-    model = transformers.LlamaForCausalLM(tiny(transformers.LlamaConfig)).eval()
+    model = transformers.LlamaForCausalLM(tiny(transformers.LlamaConfig, num_hidden_layers=1)).eval()
     model.set_attn_implementation("documents")
     tokens, document = torch.arange(3, 31).view(2, 14), (torch.arange(14) // 8).expand(2, -1)
     mask = torch.ones(2, 14, dtype=torch.long)

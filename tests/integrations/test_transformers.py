@@ -187,11 +187,21 @@ def test_soft_caps():
     integration.register("uncapped", windows, size=WINDOW)
     model.set_attn_implementation("uncapped")
     torch.testing.assert_close(model(drawn(2, 23)).logits, expected)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(drawn(2, 23), use_cache=False).logits, expected)
     integration.register("uncapped", MODULE["causal_dense"].compile(heads=4))
     with pytest.raises(maskdsl.AttnError, match=r"E615[\s\S]*score 20\.0 \* tanh\(s / 20\.0\)"):
         model(drawn(1, 9))
+
+
+@pytest.mark.long
+def test_soft_caps_in_one_graph():
+    """With a mapping from types of layers, of which the model has one."""
+    own = {"sliding_window": WINDOW, "attn_logit_softcapping": 20.0, "layer_types": ["sliding_attention"]}
+    model = transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**{**SMALL, "num_hidden_layers": 1, **own})).eval()
+    windows = {"sliding_attention": MODULE["local"], "full_attention": MODULE["causal_dense"]}
+    integration.register("capped", windows, size=WINDOW)
+    model.set_attn_implementation("capped")
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(drawn(2, 23), use_cache=False).logits, model(drawn(2, 23)).logits)
 
 
 def test_a_mask_for_the_longest_sequence():
