@@ -198,11 +198,18 @@ class Groups:
             found.setdefault(self.number(token), token)
         return dict(sorted(found.items()))
 
+    def is_group(self, token: Token) -> bool:
+        """Whether a token is no pool without tokens that would be a group of its own."""
+        is_alone = self.names[token.side] in ("i", token.space.name)
+        return not is_alone or bool(self.meaning.within(token.space, token.number))
+
     def scores(self) -> dict[tuple[int, int], float]:
         """Of the candidates."""
         found = {}
         for a, q in self.first["q"].items():
             for b, k in self.first["k"].items():
+                if not (self.is_group(q) and self.is_group(k)):
+                    continue
                 scope = Scope(self.meaning.names_before(self.route), q=q, k=k)
                 if self.route[3] is None or self.meaning.value(self.route[3], scope):
                     found[a, b] = float(plain(self.meaning.value(self.score, scope)))

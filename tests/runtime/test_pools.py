@@ -281,6 +281,34 @@ def test_some_queries_over_pools_of_the_keys_that_exist(backend: str) -> None:
     torch.testing.assert_close(found, whole)
 
 
+@pytest.mark.parametrize("score", ["dot(q, k)", "worth[k.groups] + 0.0 * q"])
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+def test_routes_do_not_select_pools_without_tokens(backend: str, score: str) -> None:
+    """The best of the pools that have tokens, in a whole call and in a partial one."""
+    text = f"""
+    pattern p() {{
+        space tokens[6]
+        space groups = mean(tokens by cluster, 3)
+        input cluster: int[tokens]
+        input worth: float[3]
+        queries tokens
+        keys groups
+        route picked = topk(1, {score})
+        attend picked
+    }}
+    """
+    cluster = torch.tensor([0, 2, 2, 0, 0, 2])
+    worth = torch.tensor([0.5, 1.0, 0.25], dtype=torch.float64)
+    q, k, v = (torch.randn(1, 2, 6, 8, dtype=torch.float64) for _ in range(3))
+    pools = [torch.stack([x[:, :, cluster == number].mean(dim=2) for number in (0, 2)], dim=2) for x in (k, v)]
+    scores = q @ pools[0].transpose(2, 3) if "dot" in score else worth[[0, 2]].expand(1, 2, 6, 2)
+    expected = pools[1].gather(2, scores.argmax(dim=3, keepdim=True).expand(-1, -1, -1, 8))
+    attention = maskdsl.parse(text)["p"].bind(heads=2).compile(backend)
+    inputs = {"cluster": cluster} | ({} if "dot" in score else {"worth": worth})
+    torch.testing.assert_close(attention(q, k, v, **inputs), expected)
+    torch.testing.assert_close(attention(q[:, :, 2:], k, v, query_start=2, **inputs), expected[:, :, 2:])
+
+
 def test_grids_of_pooled_queries() -> None:
     text = (
         "pattern p(h = 5, w = 6) { space a[y = h, x = w]  space c = mean(a, 2)  queries c  keys a  attend all -> all }"

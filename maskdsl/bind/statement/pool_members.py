@@ -134,14 +134,22 @@ def without_unread(declared: Declared, expressions: Iterable[Expression]) -> Dec
 
 def guards(declared: Declared) -> Iterator[Clause]:
     """Yields that pools without tokens attend nothing, and that nothing attends them."""
-    count = PoolFact.COUNT.value if PoolFact.COUNT.value in declared.facts else _COUNT
     for side in (Side.QUERY, Side.KEY):
-        spaces = declared.side(side).sequence.spaces
-        for space in spaces:
-            if _may_be_empty(space, declared):
-                some = apply(Op.LESS, Constant(0), Coordinate(side, count))
-                other = apply(Op.NOT, InSpace(side, space.name))
-                yield Clause(some if len(spaces) == 1 else apply(Op.OR, other, some), span=space.span)
+        yield from guards_of(side, declared)
+
+
+def guards_of(side: Side, declared: Declared, by: str = "i") -> Iterator[Clause]:
+    """Yields for each space of a side whose pools may have no tokens that a token of it has some.
+
+    Only of spaces whose tokens the coordinate `by` tells apart.
+    """
+    count = PoolFact.COUNT.value if PoolFact.COUNT.value in declared.facts else _COUNT
+    spaces = declared.side(side).sequence.spaces
+    for space in spaces:
+        if by in ("i", space.name) and _may_be_empty(space, declared):
+            some = apply(Op.LESS, Constant(0), Coordinate(side, count))
+            other = apply(Op.NOT, InSpace(side, space.name))
+            yield Clause(some if len(spaces) == 1 else apply(Op.OR, other, some), span=space.span)
 
 
 def _may_be_empty(space: Space, declared: Declared) -> bool:

@@ -21,6 +21,7 @@ from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
 from maskdsl.bind.statement.coord_statements import updated
 from maskdsl.bind.statement.draw_statements import drawn
+from maskdsl.bind.statement.pool_members import guards_of
 from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.declared.sequences import CoordinateDefinition, Given, Sequence
 from maskdsl.ir.expressions import (
@@ -31,6 +32,7 @@ from maskdsl.ir.expressions import (
     Expression,
     Read,
     Side,
+    apply,
     substitute,
     walk,
 )
@@ -38,7 +40,7 @@ from maskdsl.ir.facts.ranges import INT32, Range
 from maskdsl.ir.facts.reads import elements, reads
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.meaning.coordinates import Coordinates
-from maskdsl.ir.ops import Type
+from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import GROUP, Above, Balanced, Grouping, Nearest, Route, Routed, Selector, TopCount, TopMass
 from maskdsl.syntax import tree
 
@@ -124,6 +126,10 @@ def _selected(
     for each, at in ((value, span), (candidates, candidates_span)):
         if not _constant_in_groups(each, (queries, keys), at, frame):
             return BAD
+    for side, grouping in zip(PAIR, (queries, keys), strict=True):
+        if grouping.by is not None:  # where each pool is a group, those without tokens are none
+            for guard in guards_of(side, declared, grouping.by):
+                candidates = apply(Op.AND, candidates, guard.relation)
     products = tuple(each for each in declared.products.values() if each.name in reads(value).inputs)
     route = Route(name, queries, keys, products, value, selector, candidates, span=statement.span)
     sizes = (Dimension(DimensionKind.FIXED, each.count, str(each.count)) for each in (queries, keys))
