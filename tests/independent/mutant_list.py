@@ -614,7 +614,7 @@ MUTANTS = (
     Mutant(
         "pools without tokens are attended",
         "maskdsl/bind/statement/pool_members.py",
-        "if _may_be_empty(space, declared):",
+        'if by in ("i", space.name) and _may_be_empty(space, declared):',
         "if False:",
         of("runtime/test_pools", "test_results_and_gradients"),
     ),
