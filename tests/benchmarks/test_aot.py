@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from ahead import kernel_masks
-from aot import DIMS, has_one_mask
+from aot import DIMS, is_recorded, key_of
 
 import maskdsl
 from maskdsl.analysis.cost.tile_table import KernelName
@@ -42,10 +42,9 @@ def lines() -> Iterator[Line]:
 
 
 def test_record_of_every_example() -> None:
-    """But those that run kernels of several masks: `words.attn` has one of each kind."""
+    """But those that run kernels of several masks, of which `words.attn` has one of each kind, and one."""
     files = sorted(EXAMPLES.rglob("*.attn"))
-    patterns = [(file, name) for file in files for name in maskdsl.load(file) if has_one_mask(file, name)]
-    names = {f"{file.relative_to(EXAMPLES).with_suffix('')}: {name}" for file, name in patterns}
+    names = {key_of(file, name) for file in files for name in maskdsl.load(file) if is_recorded(file, name)}
     expected = {
         (name, target, dim, kernel)
         for name in names
