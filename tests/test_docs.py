@@ -173,8 +173,8 @@ def test_the_site_can_be_seen_and_read(browser, served, width, theme):
 
 def test_the_search_of_the_site_finds_something(browser, served):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{served}/index.html")
-    page.locator(".md-search__input").first.fill("neighborhood")
+    page.goto(f"{served}/index.html", wait_until="networkidle")  # the index is there
+    page.locator(".md-search__input").first.press_sequentially("neighborhood")
     page.locator(".md-search-result__link").first.wait_for()
     assert "neighborhood" in page.locator(".md-search-result__list").inner_text().lower()
     page.close()

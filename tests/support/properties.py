@@ -337,4 +337,5 @@ def check_clauses(case: Case) -> None:
 
 def all_pairs(case: Case, head: int) -> Pairs:
     lengths = case.mask.queries.length, case.mask.keys.length
-    return Pairs(case.mask, np.arange(lengths[0])[:, None], np.arange(lengths[1])[None, :], head, 0, case.inputs)
+    inputs = {**case.inputs, HEAD_DIM: np.asarray(7)}
+    return Pairs(case.mask, np.arange(lengths[0])[:, None], np.arange(lengths[1])[None, :], head, 0, inputs)
