@@ -91,7 +91,8 @@ def check_stack(module: maskdsl.Module, truth: Truth, random: Random) -> None:
     for mask, (name, values) in zip(bound.layers, layers, strict=True):
         key = repr((name, values))
         if key not in kept:
-            meaning = Meaning.of(truth.meaning.file, drawn.heads, truth.inputs, name=name, values=values)
+            options = {"name": name, "values": values, "key_heads": drawn.key_heads}
+            meaning = Meaning.of(truth.meaning.file, drawn.heads, truth.inputs, **options)
             kept[key] = np.array([meaning.dense(head, 0) for head in range(drawn.heads)])
             for head, expected in enumerate(kept[key]):
                 own = {each.name: truth.inputs[each.name] for each in mask.inputs}
