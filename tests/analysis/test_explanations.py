@@ -62,7 +62,7 @@ def test_lines_agree_with_the_pair(case, data):
     check(explain_pair(program, mask, query, key, head, 0, case.inputs), mask, case.inputs)
 
 
-@pytest.mark.thinned(2, "path")
+@pytest.mark.thinned(4, "path")
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_lines_of_examples_agree_with_their_pairs(path):
     drawn = random.Random(path.stem)

@@ -89,9 +89,9 @@ def test_gradients_through_routes() -> None:
     assert last_line("triton.route_gradients") == "agreed"
 
 
-@in_turn(12, 12)
+@in_turn(24, 24)
 def test_examples(part: int) -> None:
-    found = interpret(3, 17 + part, *FILES[part::12])
+    found = interpret(3, 17 + part, *FILES[part::24])
     assert found
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
@@ -117,10 +117,10 @@ def test_pools_and_draws(cases: int) -> None:
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
-@in_turn(6, 6)
+@in_turn(12, 12)
 def test_decoding(part: int) -> None:
     files = [*FILES, *(HERE / f"{name}.attn" for name in ("everything", "inputs", "limits"))]
-    found: list[str] = json.loads(last_line("triton.decoding", *files[part::6]))
+    found: list[str] = json.loads(last_line("triton.decoding", *files[part::12]))
     assert len(found) > 6
 
 
