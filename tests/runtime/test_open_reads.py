@@ -93,6 +93,15 @@ def test_values_of_tokens_that_nobody_attends_may_be_any() -> None:
     assert call("gates", g=g, w=torch.randn(4)).isfinite().all()
 
 
+def test_calls_without_batch_entries_read_nothing() -> None:
+    """The indices of a table come from an input with no batch entries."""
+    text = "input a: int[batch, tokens] input b: float[8, 8] attend q.a == k.a score s + b[q.a, k.a]"
+    attention = maskdsl.parse(f"pattern p() {{ space tokens[6] {text} }}")["p"].bind().compile("tiled")
+    q = torch.zeros(0, 1, 6, 4)
+    out = attention(q, q, q, a=torch.zeros(0, 6, dtype=torch.int64), b=torch.zeros(8, 8))
+    assert out.shape == q.shape
+
+
 def test_tensors_that_passed_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     known = given_reads.known_inside

@@ -45,7 +45,7 @@ def read_fault(
     mask: MaskIR, question: IndexQuestion, arrays: Mapping[str, Array], batch: int, budget: int
 ) -> Diagnostic | None:
     """The error of one index; None if it stays inside, or the search exceeds `budget` boxes."""
-    if known_inside(mask, question, arrays):
+    if not batch or known_inside(mask, question, arrays):
         return None
     outside = answer(mask, question, arrays, batch, budget)
     if not isinstance(outside, Outside):
