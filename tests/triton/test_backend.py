@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
@@ -163,3 +164,11 @@ def test_no_argument_of_a_kernel_is_called_as_what_a_launch_takes() -> None:
             kernels = [each for each in functions if each.name.endswith("_kernel")]
             assert kernels
             assert not [each.name for each in kernels for argument in each.args.args if argument.arg == name]
+
+
+def test_constant_sinks_and_factors_are_as_wide_as_scores() -> None:
+    """A variable that is given a number has 32 bits in Triton, also in calls in float64."""
+    text = "pattern p() { space t[40] attend causal sink 0.1 weight 0.3 }"
+    source = maskdsl.parse(text)["p"].bind().compile("triton").source
+    assert not re.findall(r"^ +(?:sink|factor)\w* = -?[0-9].*$", source, re.MULTILINE)
+    assert source.count("zeros_like(s) + 0.1") == source.count("zeros_like(s) + 0.3") > 0

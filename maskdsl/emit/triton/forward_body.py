@@ -157,18 +157,26 @@ class Body:
         mask, printer = self.plan.mask, self.printer(relation=False)
         printer.lines += [f"s = tl.zeros([{block}, 1], dtype=WIDE)"] if mask.query_values else []
         for sink in mask.sinks:
-            name = unused("sink", printer.taken)
-            printer.assign(name, sink)
+            name = self.assigned("sink", sink, printer)
             printer.lines += [
                 f"sink_i = {self.counted_sink(f'tl.sum(s + {name}, 1)')} * (1.4426950408889634 / UNIT)",
                 "l_i, rescale, m_i = join_sink(sink_i, m_i, l_i, UNIT)",
                 "result *= rescale[:, None]",
             ]
         if mask.factor is not None:
-            name = unused("factor", printer.taken)
-            printer.assign(name, mask.factor)
+            name = self.assigned("factor", mask.factor, printer)
             printer.lines.append(f"result = tl.where(result == 0, 0.0, result * {name})")
         return printer.lines
+
+    def assigned(self, word: str, expression: Expression, printer: TritonPrinter) -> str:
+        """The name of a variable that holds an expression, like `s` in its shape or in WIDE: constants have 32 bits."""
+        name = unused(word, printer.taken)
+        if isinstance(expression, Constant):
+            printer.lines.append(f"{name} = {printer.filled(expression)}")
+            printer.taken.add(name)
+        else:
+            printer.assign(name, expression)
+        return name
 
     def counted_sink(self, score: str) -> str:
         """The score of a sink in this program."""
