@@ -402,3 +402,16 @@ def test_weights_that_cancel_have_gradients(backend: str) -> None:
     torch.testing.assert_close(out, expected)
     toward = torch.randn(out.shape, dtype=torch.float64, generator=random)
     torch.testing.assert_close(*(torch.autograd.grad(x, leaves, toward) for x in (out, expected)))
+
+
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+def test_partial_calls_where_only_a_table_of_values_has_gradients(backend: str) -> None:
+    """Each of the four queries of the call adds its row once, as its probabilities sum to one."""
+    text = "pattern p() { space t[6] input moves: float[5, dim] attend causal value v + moves[q % 5] }"
+    attention = maskdsl.parse(text)["p"].bind().compile(backend)
+    q, k, v = (torch.randn(1, 1, 6, 4, dtype=torch.float64) for _ in range(3))
+    moves = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    attention(q[:, :, 2:], k, v, query_start=2, moves=moves).sum().backward()
+    rows = torch.tensor([2, 3, 4, 5]) % 5
+    expected = torch.bincount(rows, minlength=5).double()[:, None].expand(5, 4)
+    torch.testing.assert_close(moves.grad, expected)

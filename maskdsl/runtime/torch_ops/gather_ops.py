@@ -103,7 +103,10 @@ def define(name: str, gather: Gather) -> Any:
         with recording(), torch.enable_grad():
             again = gather(_resumed(out, lse), *leaves[:3], leaves[3:], *options)
             needed = [leaf for leaf in leaves if leaf.requires_grad]
-            grads = torch.autograd.grad(again, needed, (grad_out, grad_lse), materialize_grads=True)
+            # The log-sum-exp depends on none of them where they are read by values alone.
+            pairs = [each for each in zip(again, (grad_out, grad_lse), strict=True) if each[0].requires_grad]
+            results, incoming = zip(*pairs, strict=True)
+            grads = torch.autograd.grad(results, needed, incoming, materialize_grads=True)
         return [grad.contiguous() for grad in grads]
 
     def recorded(q: Tensor, k: Tensor, v: Tensor, given: Sequence[Tensor] | None, positions: Any, *options: Any) -> Any:
