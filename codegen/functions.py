@@ -255,10 +255,16 @@ def factor_of_output(factor, out):
     return torch.where((out == 0) & ~factor.isfinite(), 0, factor)
 
 
-def factor_gradient(problem, dots, grad_out, factor):
-    """The gradient of the factors of outputs, from rowsum(out * grad_out), in which they are."""
+def factor_gradient(problem, out, dots, grad_out, factor):
+    """The gradient of the factors of outputs, from rowsum(out * grad_out), in which they are.
+
+    Whether it is a quotient depends on the factors alone: outputs without vectors that values add, and the masses of
+    these, have to go the same way. Zeros of outputs send none, even if their gradient is NaN.
+    """
     size, most = factor.abs(), 2**6 if problem.q.dtype == torch.float16 else 2**60
-    if bool(((size >= 1 / most) & (size <= most) & dots.isfinite()).all()):
+    if bool(((size >= 1 / most) & (size <= most)).all()):
+        if not bool(dots.isfinite().all()):
+            dots = (grad_out.to(problem.dtype) * out).masked_fill_(out == 0, 0).sum(dim=-1, keepdim=True)
         return dots / factor
     out, _, _ = attended(problem, True)  # the output has lost digits that the quotient would need
     return (grad_out * out).masked_fill_(out == 0, 0).sum(dim=-1, keepdim=True)

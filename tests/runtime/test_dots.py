@@ -415,3 +415,30 @@ def test_partial_calls_where_only_a_table_of_values_has_gradients(backend: str) 
     rows = torch.tensor([2, 3, 4, 5]) % 5
     expected = torch.bincount(rows, minlength=5).double()[:, None].expand(5, 4)
     torch.testing.assert_close(moves.grad, expected)
+
+
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+def test_factors_of_values_where_some_queries_have_no_keys(backend: str) -> None:
+    """NaN that arrives at queries without keys changes no gradient of a factor of the others."""
+    text = """
+    pattern p() {
+        space a[4]
+        space b[2]
+        queries a ++ b
+        keys a
+        input w: float[3]
+        input own: float[batch, heads, queries, dim]
+        attend a -> a
+        weight w[0]
+        value v + q.own
+    }
+    """
+    attention = maskdsl.parse(text)["p"].bind().compile(backend)
+    q, own, grad = (torch.randn(1, 1, 6, 4, dtype=torch.float64) for _ in range(3))
+    k, v = (torch.randn(1, 1, 4, 4, dtype=torch.float64) for _ in range(2))
+    w = torch.tensor([0.5, 1, 2], dtype=torch.float64, requires_grad=True)
+    p = (q[:, :, :4] @ k.mT / 2).softmax(-1)
+    expected = ((p @ v + own[:, :, :4]) * grad[:, :, :4]).sum()
+    grad[:, :, 4:] = torch.nan
+    attention(q, k, v, w=w, own=own).backward(grad)
+    torch.testing.assert_close(w.grad, torch.stack([expected, torch.zeros(()), torch.zeros(())]).double())

@@ -98,7 +98,7 @@ def _query_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     every = "[units(each.unsqueeze(-1), heads) for each in query_values(q, inputs, layout[0])]"
     sink_grads = f"problem.sink_grads = [sink_gradient(each, norms, delta) for each in {values}]"
     by_factor = [
-        f"factor_grad = factor_gradient(problem, dots, grad_out, {factor})",
+        f"factor_grad = factor_gradient(problem, out, dots, grad_out, {factor})",
         f"grad_out = grad_out.to(problem.dtype) * {factor}",
     ]
     gradients = [
