@@ -1,65 +1,36 @@
-"""`Pattern`, and `Mask`: a pattern at values of its parameters, with its tiles, its statistics and its compilation."""
+"""`Pattern`: a pattern of a file, before its parameters have values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, cast
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from maskdsl.analysis.cost.devices import find_device
-from maskdsl.analysis.counts.stats import Stats, stats
-from maskdsl.analysis.indices.given_reads import check_reads
 from maskdsl.analysis.orders.binding import bind_mask
-from maskdsl.analysis.tiles.block_map import BlockMap
-from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.api.bound_patterns import Mask
 from maskdsl.base.arguments import (
-    BATCH,
-    BLOCK,
-    BLOCKS,
     FLAG,
-    HEAD_DIM,
     HEADS,
-    INDEX,
     POSITIVE,
     TENSORS,
     TEXT,
     TEXTS,
     BackendName,
     TensorLayout,
-    integer,
     optional,
     takes,
 )
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.display import Displayed
-from maskdsl.base.errors.calls.arguments import NotCompiled, OutsideMap
-from maskdsl.base.errors.language.composition import ValueClash, WrongOperand
+from maskdsl.base.errors.calls.arguments import NotCompiled
+from maskdsl.base.errors.language.composition import WrongOperand
 from maskdsl.base.records import dataclass
-from maskdsl.ir.declared.inputs import Input
-from maskdsl.ir.facts.route_candidates import unscored
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.meaning.evaluate import dense
-from maskdsl.ir.meaning.given_lists import holding
-from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
-from maskdsl.ir.meaning.route_meaning import with_routes
-from maskdsl.ir.meaning.routed_inputs import find_in_mask
-from maskdsl.ir.routes import OfInputs
-from maskdsl.ir.stack import StackIR
-from maskdsl.syntax.compose import ComposedPattern, complement, intersection, soft_capped, standalone, union
-from maskdsl.syntax.program import Program, program_from_text
+from maskdsl.syntax.compose import ComposedPattern, complement, composed, intersection, soft_capped, standalone, union
+from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
 if TYPE_CHECKING:
-    from maskdsl.analysis.cost.predict import Prediction
-    from maskdsl.analysis.counts.guarantees import Guarantee
-    from maskdsl.analysis.counts.selected_pairs import Selection
-    from maskdsl.analysis.orders.best import BestOrder
-    from maskdsl.analysis.reach.receptive_field import Field
-    from maskdsl.analysis.reasons.explanation import Explanation
-    from maskdsl.runtime.attention import Attention, FollowingAttention
+    from maskdsl.runtime.attention import FollowingAttention
 
 
 @dataclass(frozen=True)
@@ -196,253 +167,6 @@ class Pattern(Displayed):
         return f"Pattern({self.name}({', '.join(self.parameters)}))"
 
 
-@dataclass(frozen=True)
-class Mask(Displayed):
-    """A pattern at values of its parameters: which pairs attend, what that costs, and its compilation.
-
-    Methods take the pattern's inputs by name as arrays (NumPy, nested lists, CPU tensors) of their declared shapes. For
-    patterns with routes, `q` [batch, heads, queries, dim] and `k` [batch, key heads, keys, dim] are inputs as well;
-    instead of them each route's selection may be given by its name, bool [batch, heads, query groups, key groups].
-    Raises `AttnError` for inputs that are missing, unknown or do not fit their declaration.
-    """
-
-    pattern: Pattern
-    """The pattern that was bound."""
-    ir: MaskIR
-    """The compiler's representation of the mask. It may change in the next version."""
-
-    @property
-    def name(self) -> str:
-        """The pattern's name."""
-        return self.ir.name
-
-    @property
-    def query_length(self) -> int:
-        """The number of queries, in tokens."""
-        return self.ir.queries.length
-
-    @property
-    def given_query_length(self) -> int:
-        """The number of queries that a call gives: `query_length` without pooled queries."""
-        return self.ir.queries.given_length
-
-    @property
-    def key_length(self) -> int:
-        """The number of keys, in tokens, pooled ones included."""
-        return self.ir.keys.length
-
-    @property
-    def given_key_length(self) -> int:
-        """The number of keys that a call gives: `key_length` without pooled keys."""
-        return self.ir.keys.given_length
-
-    @property
-    def heads(self) -> int:
-        """The number of query heads."""
-        return self.ir.heads
-
-    @property
-    def branch(self) -> str:
-        """The name of the branch that this mask is, such as `local` or `window[3]`; empty for a whole pattern."""
-        return self.ir.branch
-
-    @property
-    def branches(self) -> tuple[Mask, ...]:
-        """The branches as masks of their own, in the order of the text; none of a pattern without branches."""
-        return tuple(Mask(self.pattern, each) for each in self.ir.branches)
-
-    @property
-    def inputs(self) -> tuple[Input, ...]:
-        """The inputs that a call gives, in the order of declaration."""
-        return self.ir.given
-
-    @takes(head=INDEX, batch=INDEX)
-    def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
-        """Which pairs attend, bool [queries, keys], in declared order. Takes n x n memory: for inspection and tests."""
-        if head >= self.heads:
-            raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
-        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir), batch + 1)
-        return dense(self.ir, head=head, batch=batch, inputs=given)
-
-    @takes(block=BLOCK)
-    def tiles(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
-        """The exact class (empty, partial, full) of every tile of `block` (queries, keys) tokens, in laid-out order."""
-        return tiles(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
-
-    @takes(block=BLOCK)
-    def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
-        """Exact statistics at tiles of `block` tokens: density, block density, waste, FLOPs, bytes, speed-up bound."""
-        return stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
-
-    @takes(query=integer(), key=integer(), head=INDEX, batch=INDEX)
-    def explain(self, query: int, key: int, /, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> Explanation:
-        """Why the query and the key at these declared positions attend or not: `print` it, or show it in a notebook.
-
-        Each condition of each line is there as written, whether it holds, and the keys that this query attends by it.
-        """
-        from maskdsl.analysis.reasons.pair_reasons import explain_pair  # start-up time
-
-        for what, number, count in (("query", query, self.query_length), ("key", key, self.key_length)):
-            if not 0 <= number < count:
-                raise AttnError(OutsideMap(what=what, number=number, last=count - 1))
-        if head >= self.heads:
-            raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
-        arrays = find_in_mask(self.ir, arrays_of(self.ir, inputs), by_line=True)
-        given = input_arrays(self.ir, arrays, relation_inputs(self.ir, by_line=True), batch + 1)
-        return explain_pair(self.pattern.program, self.ir, query, key, head, batch, given)
-
-    def guarantee(self, **inputs: ArrayLike) -> Guarantee:
-        """Bounds on the keys per query and on the density, for any selection that the routes can make.
-
-        Reads only inputs that decide the candidates of routes and how many they select. The lower bounds hold while
-        scores are finite.
-        """
-        from maskdsl.analysis.counts.guarantees import guarantee  # start-up time
-
-        arrays, wanted = arrays_of(self.ir, inputs), relation_inputs(unscored(self.ir))
-        needed = wanted & {each.name for each in self.ir.given}
-        return guarantee(self.ir, with_routes(self.ir, input_arrays(self.ir, arrays, needed), wanted=wanted))
-
-    def selections(self, **inputs: ArrayLike) -> tuple[Selection, ...]:
-        """Statistics of what each route selects in `q` and `k`: number of groups, their load, overlap between heads."""
-        from maskdsl.analysis.counts.selected_pairs import selections  # start-up time
-
-        wanted = [each.name for each in self.ir.routed if not isinstance(each, OfInputs)]
-        return selections(self.ir, input_arrays(self.ir, self._arrays(inputs), wanted))
-
-    @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
-    def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
-        """Predicted seconds of the forward and backward kernels, from exact tiles and the GPU's datasheet.
-
-        Of A100, H100, H200, B200 and MI300X, for two-byte numbers. Nothing is measured: the model is
-        `analysis/cost/model.py`.
-        """
-        from maskdsl.analysis.cost.predict import predict_mask  # start-up time
-
-        return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
-
-    @takes(block=BLOCKS, gpu=TEXT, head_dim=HEAD_DIM)
-    def best_order(
-        self,
-        block: int | tuple[int, int] | Sequence[tuple[int, int]] = (128, 128),
-        *,
-        gpu: str = "H100",
-        head_dim: int = 64,
-        **inputs: ArrayLike,
-    ) -> BestOrder:
-        """The token order with the least predicted time on `gpu`, and the table of all orders compared.
-
-        `block` is the tile size (queries, keys) in tokens, or several sizes of which the best counts. Apply the result
-        by `with_order(result.order)`.
-        """
-        from maskdsl.analysis.orders.best import best_order  # start-up time
-
-        blocks = cast("list[tuple[int, int]]", block)
-        return best_order(self.ir, self._decided(inputs), blocks, find_device(gpu), head_dim)
-
-    @takes(token=optional(integer()), layers=optional(integer()))
-    def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
-        """How far information travels through `layers` repetitions of this mask: from `token`, and between all tokens.
-
-        `token` is a position, by default the middle one; `layers` is by default as many as it takes.
-        """
-        from maskdsl.analysis.reach.receptive_field import field  # start-up time
-
-        return field(self.ir, token=token, layers=layers, inputs=self._decided(inputs))
-
-    @takes(order=TEXT)
-    def with_order(self, order: str) -> Mask:
-        """The same mask with another token order, as `Pattern.bind` takes it."""
-        program, name, parameters = self.pattern.program, self.name, dict(self.ir.parameters)
-        mask = bind_mask(program, name, parameters, self.ir.whole or self.heads, order)
-        return Mask(self.pattern, next((each for each in mask.branches if each.branch == self.branch), mask))
-
-    @takes(backend=TEXT, refine=FLAG, tune=FLAG, layout=TENSORS)
-    def compile(
-        self,
-        backend: BackendName = "auto",
-        *,
-        refine: bool = False,
-        tune: bool = False,
-        layout: TensorLayout = "bhnd",
-    ) -> Attention:
-        """The attention of this mask, a torch module: `attention(q, k, v, **inputs)`.
-
-        Backends: `"triton"`, `"tiled"` and `"reference"`; `"auto"` takes `triton` for tensors on a GPU, else `tiled`.
-        Where inputs decide the tiles, kernels find them on the GPU, where some full or empty tiles may count as
-        partial; with `refine` the host finds exact tiles, and waits for the GPU. With `tune` the first call measures a
-        few tile choices on its GPU and caches the fastest on disk. With `layout="bnhd"` tensors and results are [batch,
-        tokens, heads, dim], or have the axes of a grid: [batch, h, w, heads, dim]; nothing is copied for that. Raises
-        `AttnError` for an unknown backend.
-        """
-        from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
-
-        return compile_mask(self.ir, backend=backend, refine=refine, tune=tune, layout=layout)
-
-    def __and__(self, other: Mask) -> Mask:
-        """The mask that attends what both attend: that of `Pattern.__and__`, at the values of both.
-
-        Raises `AttnError` for what patterns refuse, and if heads or parameters of one name have different values. An
-        order that `with_order` or `bind` gave is left out.
-        """
-        return self._composed(intersection, other)
-
-    def __or__(self, other: Mask) -> Mask:
-        """The mask that attends what either attends. As for `&`, but both must change scores alike."""
-        return self._composed(union, other)
-
-    def __invert__(self) -> Mask:
-        """The mask that attends what this one does not. Scores change as they do in this one."""
-        return self._composed(complement)
-
-    @takes(cap=POSITIVE)
-    def soft_capped(self, cap: float) -> Mask:
-        """The mask with one more line, `score cap * tanh(s / cap)`: that of `Pattern.soft_capped`, at these values.
-
-        An order that `with_order` or `bind` gave is left out. Raises `AttnError` unless `cap` is a positive number.
-        """
-        return self._composed(lambda operand: soft_capped(operand, cap))
-
-    @property
-    def _operand(self) -> ComposedPattern:
-        return ComposedPattern(self.pattern.program, self.pattern.declaration, dict(self.ir.parameters))
-
-    def _composed(self, how: Callable[..., str], *others: Mask) -> Mask:
-        """The mask of a pattern that is composed of this one and others, for the same heads."""
-        whole = self.ir.whole or self.heads
-        for each in others:
-            if not isinstance(each, Mask):
-                raise AttnError(WrongOperand(found=type(each).__name__, expected="mask"))
-            if (each.ir.whole or each.heads) != whole:
-                values = f"{self.heads} in `{self.name}` and {each.heads} in `{each.name}`"
-                raise AttnError(ValueClash(what="the heads are", values=values))
-        pattern = _composed(how, self._operand, *(each._operand for each in others))
-        return Mask(pattern, bind_mask(pattern.program, pattern.name, {}, whole))
-
-    def __call__(self, *tensors: object, **inputs: object) -> NoReturn:
-        """Raises `AttnError`: a mask has to be compiled before it can be called."""
-        raise AttnError(NotCompiled(kind="mask", compiled="mask.compile()"))
-
-    def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-        """The inputs as arrays. Raises if an attending pair reads outside a table."""
-        arrays = self._arrays(given)
-        input_arrays(self.ir, arrays, ())
-        check_reads(self.ir, arrays, batch_entries(self.ir, arrays))
-        return arrays
-
-    def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-        """The inputs as arrays, with the selections of routes in place of `q` and `k`."""
-        return find_in_mask(self.ir, arrays_of(self.ir, given))
-
-    def _shown_(self) -> tuple[object, ...]:
-        return (self.ir,)
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
-        branch = f", branch {self.branch!r}" if self.branch else ""
-        return f"Mask({self.name}({values}){branch}, heads={self.heads}, {self.query_length} x {self.key_length})"
-
-
 def _pattern_operand(value: object) -> ComposedPattern:
     if not isinstance(value, Pattern):
         raise AttnError(WrongOperand(found=type(value).__name__, expected="pattern"))
@@ -451,9 +175,8 @@ def _pattern_operand(value: object) -> ComposedPattern:
 
 def _composed(how: Callable[..., str], *operands: ComposedPattern) -> Pattern:
     """The pattern of the text that `how` makes of its operands."""
-    program = program_from_text(how(*operands), name="<composed>")
-    (declaration,) = (each for each in program.root.declarations if isinstance(each, PatternDeclaration))
-    return Pattern(program, declaration)
+    made = composed(how, *operands)
+    return Pattern(made.program, made.declaration)
 
 
 def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[str, str | None]:
@@ -462,8 +185,3 @@ def parameter_texts(declaration: PatternDeclaration | StackDeclaration) -> dict[
         parameter.name.id: None if parameter.default is None else parameter.default.span.text
         for parameter in declaration.parameters
     }
-
-
-def arrays_of(mask: MaskIR | StackIR, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-    """The inputs as NumPy arrays; the tensors of sparse inputs for their lists."""
-    return {name: np.asarray(value) for name, value in holding(mask.inputs, inputs).items()}

@@ -3,7 +3,7 @@
 Works on trees, so that what it makes can be read, kept as a file and bound like any other pattern.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
 from maskdsl.base.diagnostics import AttnError, Diagnostic, Note
@@ -22,7 +22,7 @@ from maskdsl.syntax import tree
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.format_expression import format_expression
 from maskdsl.syntax.parse import parse
-from maskdsl.syntax.program import Program
+from maskdsl.syntax.program import Program, program_from_text
 
 _TOKENS = (tree.SpaceStatement, tree.PooledSpaceStatement, tree.SequenceStatement)
 _SCORES = (
@@ -133,6 +133,13 @@ class ComposedPattern:
         required = [each.relation for each in self.statements(tree.RequireStatement)]  # type: ignore[union-attr]
         whole = " or ".join(f"({format_expression(each)})" for each in attended)
         return " and ".join([f"({whole})", *(f"({format_expression(each)})" for each in required)])
+
+
+def composed(how: Callable[..., str], *operands: ComposedPattern) -> ComposedPattern:
+    """The pattern of the text that `how` makes of its operands."""
+    program = program_from_text(how(*operands), name="<composed>")
+    (declaration,) = (each for each in program.root.declarations if isinstance(each, tree.PatternDeclaration))
+    return ComposedPattern(program, declaration)
 
 
 def standalone(operand: ComposedPattern) -> str:
