@@ -13,6 +13,7 @@ from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.compiled_mask import Bound, find, register
 from maskdsl.runtime.decode.decode_call import attend_derived, chunk_values, ready
 from maskdsl.runtime.decode.paging import CallPositions, gathered_pages, normalized, present_keys
+from maskdsl.runtime.decode.regrouped import merge_partials
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
 from maskdsl.runtime.torch_ops.masses import attend_masses
 from maskdsl.runtime.torch_ops.product_op import blank_masses
@@ -44,28 +45,15 @@ def attend_slices(
     slices = [torch.split(x, keys, dim=2) for x in (k, v)]
     there = [None] * len(slices[0]) if present is None else torch.split(present, keys, dim=1)
     results = []
-    for number, chunk in enumerate(torch.split(q, queries, dim=2)):
-        first = starts + number * queries
-        partial = [
-            _SLICE(chunk, *each, inputs, [first, exists], number * keys, compiled.handle)
-            for number, (*each, exists) in enumerate(zip(*slices, there, strict=True))
+    for row, chunk in enumerate(torch.split(q, queries, dim=2)):
+        first = starts + row * queries
+        partials = [
+            _SLICE(chunk, *each, inputs, [first, exists], column * keys, compiled.handle)
+            for column, (*each, exists) in enumerate(zip(*slices, there, strict=True))
         ]
-        results.append(_together(partial))
+        results.append(merge_partials(partials))
     outs, lses = zip(*results, strict=True)
     return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
-
-
-def _together(partial: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The results over all keys, from those over each slice of them."""
-    lses = torch.stack([lse for _, lse in partial])
-    most = lses.detach().amax(dim=0)
-    most = most.masked_fill(most.isinf() & (most < 0), 0)
-    shares = (lses - most).exp()
-    total = shares.sum(dim=0)
-    some = total.masked_fill(total == 0, 1)
-    outs = (share[..., None] * out for share, (out, _) in zip(shares / some, partial, strict=True))
-    lse = (some.log() + most).masked_fill(total == 0, -torch.inf)
-    return sum(outs, torch.zeros((), device=lse.device, dtype=lse.dtype)).to(partial[0][0].dtype), lse
 
 
 def _slice(
