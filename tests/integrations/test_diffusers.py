@@ -13,15 +13,6 @@ from maskdsl.integrations import diffusers as integration
 from tests.integrations.diffusion_models import BY_PATTERN, FLUX, MODULE, OTHERS, PADDED, WAN
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small only wait for threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Masked(TorchFunctionMode):
     """The reference: torch's attention with a mask of pairs, among as many tokens."""
 

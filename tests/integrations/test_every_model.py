@@ -29,14 +29,9 @@ NAMES = [name for name, _ in causal_models() if name not in LEFT_OUT]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small only wait for threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def registered():
     integration.register("causal_text", CAUSAL)
     integration.register("near_text", NEAR)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

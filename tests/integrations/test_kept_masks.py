@@ -31,15 +31,6 @@ pattern pictures(n) {
 CAUSAL, DENSE = MODULE["causal_dense"], MODULE["dense"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small only wait for threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def drawn(*shape):
     return torch.randint(3, 60, shape, generator=torch.Generator().manual_seed(1))
 

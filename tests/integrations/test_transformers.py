@@ -59,15 +59,6 @@ def gemma():
     return transformers.Gemma3ForCausalLM(config), patterns, {"size": WINDOW}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small only wait for threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=[llama, mistral, gemma], ids=["llama", "mistral", "gemma3"])
 def model(request):
     """One that computes a registered pattern that is the model's own; `theirs` switches."""

@@ -17,15 +17,6 @@ def some(names):
     return [pytest.param(each, marks=[] if each in FEW else [pytest.mark.long]) for each in names]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small only wait for threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def made(name):
     """A model, and a function that switches it between its own attention and its patterns."""
     case = WHOLE[name]
