@@ -97,3 +97,75 @@ class Computes(Row):
         for name, found, wanted in zip(("out", *leaves), *results, strict=True):
             say = f"{name} of {self}: {{}}".format
             torch.testing.assert_close(found, wanted, atol=self.room, rtol=self.room, msg=say)
+
+
+@dataclass(frozen=True)
+class Selects(Row):
+    """A relation that q and k decide. `source(q, k, **values, **inputs)` gives it for one batch entry.
+
+    q is [heads, queries, dim] and k [key heads, keys, dim], float64; the result bool [heads, queries, keys].
+    """
+
+    inputs: Mapping[str, tuple[int, ...] | np.ndarray] = field(default_factory=dict)
+    """Shapes of random floats; or arrays of whatever is given. With the batch dimension, where they have one."""
+    batched: frozenset[str] = frozenset()
+    """The inputs that have a batch dimension, which a source is given an entry of."""
+    batch: int = 2
+    dim: int = 16
+    scale: float = 1.0
+    """What random queries and keys are multiplied by."""
+    softmax_scale: float | None = None
+    """What products are multiplied by, if not 1 / sqrt(dim)."""
+
+    def tensors(
+        self, mask: maskdsl.Mask, seed: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """q, k, v and the inputs of a call."""
+        random = np.random.default_rng(seed)
+        q = random.normal(size=(self.batch, self.heads, mask.given_query_length, self.dim)) * self.scale
+        sides = (2, self.batch, self.key_heads or self.heads, mask.given_key_length, self.dim)
+        k, v = random.normal(size=sides) * self.scale
+        inputs = {
+            name: random.normal(size=each) if isinstance(each, tuple) else each for name, each in self.inputs.items()
+        }
+        return q, k, v, inputs
+
+    def expected(self, q: np.ndarray, k: np.ndarray, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """bool [batch, heads, queries, keys]."""
+        entries = []
+        for entry in range(self.batch):
+            own = {name: each[entry] if name in self.batched else each for name, each in inputs.items()}
+            entries.append(self.source(q[entry], k[entry], **self.values, **own))
+        return np.stack(entries)
+
+    def check(self) -> None:
+        """Every pair of every head, for three draws of queries and keys."""
+        mask = self.bound()
+        for seed in range(3):
+            q, k, _, inputs = self.tensors(mask, seed)
+            wanted = self.expected(q, k, inputs)
+            for entry, head in np.ndindex(wanted.shape[:2]):
+                found = mask.dense(head=head, batch=entry, q=q, k=k, **inputs)
+                np.testing.assert_array_equal(found, wanted[entry, head], f"{self}, batch {entry}, head {head}")
+
+    def check_outputs(self, backend: str) -> None:
+        """The output of a call, and the gradients of q, k and v, against dense attention over the source's pairs."""
+        mask = self.bound()
+        q, k, v, inputs = self.tensors(mask, 7)
+        attends = torch.as_tensor(self.expected(q, k, inputs))
+        leaves = [torch.as_tensor(each).requires_grad_() for each in (q, k, v)]
+        given = {name: torch.as_tensor(each) for name, each in inputs.items()}
+        attention = mask.compile(backend)
+        results = []
+        for out in attention(*leaves, **given), _over_pairs(*leaves, attends, self.softmax_scale or self.dim**-0.5):
+            results.append((out, *torch.autograd.grad(out.sin().sum(), leaves)))
+        for found, wanted in zip(*results, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-9, rtol=1e-9)
+
+
+def _over_pairs(q: Tensor, k: Tensor, v: Tensor, attends: Tensor, scale: float) -> Tensor:
+    """Dense attention over these pairs; zeros for queries without any."""
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    score = (q @ k.transpose(-1, -2) * scale).masked_fill(~attends, -torch.inf)
+    some = attends.any(dim=-1, keepdim=True)
+    return torch.where(some, score.masked_fill(~some, 0).softmax(dim=-1), 0) @ v

@@ -7,18 +7,22 @@ import pytest
 
 import maskdsl
 from benchmarks.gallery_page import compared
-from tests.catalogue import sources
-from tests.catalogue.compared import EXAMPLES, Attends, Computes, Row
+from tests.catalogue import routing_sources, sources
+from tests.catalogue.compared import EXAMPLES, Attends, Computes, Row, Selects
 
 ROWS: list[Row] = [
-    row for module in iter_modules(sources.__path__) for row in import_module(f"{sources.__name__}.{module.name}").ROWS
+    row
+    for package in (sources, routing_sources)
+    for module in iter_modules(package.__path__)
+    for row in import_module(f"{package.__name__}.{module.name}").ROWS
 ]
 ATTENDS = [row for row in ROWS if isinstance(row, Attends)]
 COMPUTES = [row for row in ROWS if isinstance(row, Computes)]
+SELECTS = [row for row in ROWS if isinstance(row, Selects)]
 
 
-@pytest.mark.parametrize("row", ATTENDS, ids=str)
-def test_pairs(row: Attends) -> None:
+@pytest.mark.parametrize("row", [*ATTENDS, *SELECTS], ids=str)
+def test_pairs(row: Attends | Selects) -> None:
     row.check()
 
 
@@ -26,6 +30,12 @@ def test_pairs(row: Attends) -> None:
 @pytest.mark.parametrize("row", COMPUTES, ids=str)
 def test_outputs_and_gradients(row: Computes, backend: str) -> None:
     row.check(backend)
+
+
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+@pytest.mark.parametrize("row", SELECTS, ids=str)
+def test_outputs_over_selected_pairs(row: Selects, backend: str) -> None:
+    row.check_outputs(backend)
 
 
 @pytest.mark.parametrize("row", {(row.file, row.pattern): row for row in ROWS}.values(), ids=str)
