@@ -1,4 +1,4 @@
-"""Every example against its rule written a second time (`oracles.py`), at sizes that no tile divides."""
+"""What is asked of single examples, and of all, beside their pairs (`test_sources.py`)."""
 
 from itertools import product
 from pathlib import Path
@@ -8,26 +8,8 @@ import pytest
 import torch
 
 import maskdsl
-from tests.catalogue import oracles
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-CASES = [
-    ("routing/core_context", "core_context", {"n": 53, "group": 4, "size": 9}, 1, oracles.core_context),
-    ("routing/core_context", "core_context", {"n": 21, "group": 5, "size": 1}, 1, oracles.core_context),
-]
-
-
-@pytest.mark.parametrize(
-    ("file", "pattern", "values", "heads", "rule"), CASES, ids=[f"{case[1]}-{n}" for n, case in enumerate(CASES)]
-)
-def test_example_attends_what_its_rule_says(
-    file: str, pattern: str, values: dict[str, object], heads: int, rule: object
-) -> None:
-    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[pattern].bind(heads=heads, **values)
-    allowed = rule(**values)
-    expected = [[allowed(0, q, k) for k in range(mask.key_length)] for q in range(mask.query_length)]
-    np.testing.assert_array_equal(mask.dense(), expected)
 
 
 def test_stochastic_attention_is_laid_out_by_its_permutation() -> None:
@@ -35,18 +17,6 @@ def test_stochastic_attention_is_laid_out_by_its_permutation() -> None:
     mask = maskdsl.load(EXAMPLES / "language/stochastic.attn")["stochastic"].bind(n=512, size=65, seed=0)
     tiles = mask.tiles((64, 64))
     assert tiles.partial_count() + tiles.full_count() < 64 * 0.4
-
-
-@pytest.mark.parametrize("seed", [0, 5])
-def test_one_proxy_is_drawn_for_each_window(seed: int) -> None:
-    module = maskdsl.load(EXAMPLES / "routing/proxy_tokens.attn")
-    sizes = {"t": 3, "h": 5, "w": 7, "window_t": 2, "window_h": 4, "window_w": 3, "seed": seed}
-    among, broadcast = (module[name].bind(**sizes).dense() for name in ("proxy_tokens", "proxy_broadcast"))
-    proxies = broadcast[0]
-    for window in product(oracles.windows(2, 3), oracles.windows(4, 5), oracles.windows(3, 7)):
-        assert sum(proxies[(t * 5 + y) * 7 + x] for t, y, x in product(*window)) == 1
-    np.testing.assert_array_equal(broadcast, np.broadcast_to(proxies, broadcast.shape))
-    np.testing.assert_array_equal(among, proxies[:, None] & proxies)
 
 
 def test_hilbert_window_follows_the_curve() -> None:

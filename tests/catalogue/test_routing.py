@@ -65,26 +65,6 @@ def plain_attention(q, k, v, attends):
     return torch.where(some, score.masked_fill(~some, 0).softmax(dim=-1), 0) @ v
 
 
-@pytest.mark.parametrize("shifted", [False, True])
-def test_windows_of_other_layers(shifted):
-    lengths, window = (5, 6, 9), (2, 4, 3)
-    names = "t", "h", "w", "window_t", "window_h", "window_w"
-    values = dict(zip(names, (*lengths, *window), strict=True))
-    found = maskdsl.load(EXAMPLES / "proxy_tokens.attn")["windows"].bind(**values, shifted=shifted).dense()
-    cells = list(np.ndindex(*lengths))
-
-    def window_of(cell):
-        parts = []
-        for at, length, size in zip(cell, lengths, window, strict=True):
-            shift = size // 2 if shifted else 0
-            rolled = [*range(shift, length), *range(shift)].index(at)
-            parts.append((rolled // size, rolled >= length - shift))
-        return parts
-
-    for (i, one), (j, other) in ((a, b) for a in enumerate(cells) for b in enumerate(cells)):
-        assert found[i, j] == (window_of(one) == window_of(other)), (one, other)
-
-
 def test_layers_that_the_caller_chooses():
     stack = maskdsl.load(EXAMPLES / "layer_choice.attn").stack("layer_choice").bind(n=64, size=8, dense=(0, 1, 0))
     assert [mask.name for mask in stack.layers] == ["window_layer", "causal_dense", "window_layer"]
