@@ -45,18 +45,6 @@ def empty(q, k):
     return np.zeros((len(q), q.shape[1], k.shape[1]), dtype=bool)
 
 
-def moba(q, k, n, block, top_count):
-    result, blocks = empty(q, k), blocks_of(n, block)
-    for head in range(len(q)):
-        queries, keys = of_head(q, k, head)
-        for i in range(n):
-            scores = {b: queries[i] @ mean_of(keys, blocks[b]) for b in range(i // block)}
-            for b in top(scores, top_count - 1):
-                result[head, i, blocks[b]] = True
-            result[head, i, i // block * block : i + 1] = True
-    return result
-
-
 def vmoba(q, k, t, h, w, block_t, block_h, block_w, mass):
     result, blocks = empty(q, k), {}
     for token in range(t * h * w):
@@ -216,30 +204,6 @@ def nsa_selected(q, k, n, block, top_count, size, compressed):
             chosen = top({b: compressed[head, i, b] for b in range(i // block)}, top_count)
             for j in range(i + 1):
                 result[head, i, j] = j // block in chosen or i - j < size
-    return result
-
-
-def knn(q, k, n, top_count):
-    connect = np.stack([np.stack(of_head(q, k, head)[0]) @ of_head(q, k, head)[1].T for head in range(len(q))])
-    return sparsifiner(q, k, n, top_count, connect)
-
-
-def sparsifiner(q, k, n, top_count, connect):
-    result = empty(q, k)
-    for head in range(len(q)):
-        for i in range(n):
-            result[head, i, top(dict(enumerate(connect[head, i])), top_count)] = True
-    return result
-
-
-def vertical_slash(q, k, n, columns, diagonals, column_score, diagonal_score):
-    result = empty(q, k)
-    for head in range(len(q)):
-        vertical = top(dict(enumerate(column_score[head])), columns)
-        slash = top(dict(enumerate(diagonal_score[head])), diagonals)
-        for i in range(n):
-            for j in range(i + 1):
-                result[head, i, j] = j in vertical or i - j in slash
     return result
 
 

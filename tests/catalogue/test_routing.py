@@ -1,4 +1,4 @@
-"""Every routing example against its rule written a second time (`routing_oracles.py`), on every backend."""
+"""Routing examples that are not held against released code yet, against their rules written a second time."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from maskdsl.ir.mask import MaskIR
 from tests.catalogue import routing_oracles as rules
 from tests.support.routing_examples import BATCH, CASES, DIM, EXAMPLES, HEADS, KEY_HEADS, tensors
 
-IDS = [f"{name}-{number}" for number, (_, name, _) in enumerate(CASES)]
+RESTATED = [case for case in CASES if hasattr(rules, case[1])]
+IDS = [f"{name}-{number}" for number, (_, name, _) in enumerate(RESTATED)]
 
 
 def expected(name: str, mask: MaskIR, parameters, q, k, inputs) -> np.ndarray:
@@ -27,7 +28,7 @@ def expected(name: str, mask: MaskIR, parameters, q, k, inputs) -> np.ndarray:
     return np.stack(entries)
 
 
-@pytest.mark.parametrize(("file", "name", "parameters"), CASES, ids=IDS)
+@pytest.mark.parametrize(("file", "name", "parameters"), RESTATED, ids=IDS)
 def test_the_same_pairs(file, name, parameters):
     mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, **parameters)
     for seed in range(3):
@@ -42,7 +43,7 @@ def test_the_same_pairs(file, name, parameters):
 
 
 @pytest.mark.parametrize("backend", ["reference", "tiled"])
-@pytest.mark.parametrize(("file", "name", "parameters"), CASES, ids=IDS)
+@pytest.mark.parametrize(("file", "name", "parameters"), RESTATED, ids=IDS)
 def test_outputs_and_gradients(file, name, parameters, backend):
     mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, **parameters)
     q, k, v, inputs = tensors(mask.ir, 7)

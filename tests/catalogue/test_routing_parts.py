@@ -28,6 +28,8 @@ def test_all_of_a_pattern_as_a_part(file: Path, name: str) -> None:
     attention = mask.compile("tiled")
     whole = attention(q, k, v, **given)
     torch.testing.assert_close(attention(q, k, v, query_start=0, **given), whole)
+    if mask.key_length != mask.given_key_length:
+        return  # packed sequences cannot be pooled
     ends = [torch.arange(batch + 1) * x.shape[2] for x in (q, k)]
     out = attention.varlen(*map(packed, (q, k, v)), *ends, **given)
     torch.testing.assert_close(out, packed(whole))

@@ -30,6 +30,7 @@ EXAMPLES = [
     ("dhsa", "dhsa"),
     ("infllm", "infllm"),
     ("infllm", "nosa"),
+    ("knn", "kca"),
     ("knn", "knn"),
     ("moba", "moba"),
     ("nsa_selected", "nsa_selected"),
@@ -91,7 +92,7 @@ pattern coordinates(n = 256) {
 def test_tiles_and_passes_wait_for_nothing(name: str, recorded: None, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = PATTERNS[name].bind(heads=HEADS).compile("triton")._compiled
     plan = compiled.plan
-    lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
+    lengths = plan.mask.queries.given_length, *[plan.mask.keys.given_length] * 2
     q, k, v = (torch.empty(BATCH, HEADS, length, DIM, device="meta") for length in lengths)
     inputs = inputs_of(plan)
     passes = two_passes(compiled)
