@@ -75,6 +75,8 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "language/tree: tree": {"prefix": 131072},
     "routing/core_context: core_context": LANGUAGE,
     "routing/antidiagonal: antidiagonal": LANGUAGE,
+    "routing/catanet: catanet": {"n": 65536},
+    "routing/clustered: clustered": {"n": 65536},
     "routing/clusters: clusters": LANGUAGE,
     "routing/dhsa: dhsa": LANGUAGE,
     "routing/infllm: infllm": LANGUAGE,

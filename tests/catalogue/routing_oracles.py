@@ -86,20 +86,6 @@ def routing_transformer(q, k, n, clusters, size, centroids):
     return result
 
 
-def clusters(q, k, n, centroids):
-    result = empty(q, k)
-    for head in range(len(q)):
-        queries, keys = of_head(q, k, head)
-
-        def nearest(vector, rows=centroids[head]):
-            return min(range(len(rows)), key=lambda c: np.linalg.norm(vector - rows[c]))
-
-        for i in range(n):
-            for j in range(n):
-                result[head, i, j] = nearest(queries[i]) == nearest(keys[j])
-    return result
-
-
 def gated(q, k, n, block, gate, choose):
     result = empty(q, k)
     for head in range(len(q)):

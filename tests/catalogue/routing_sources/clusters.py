@@ -1,0 +1,79 @@
+"""Clusters of tokens: by centroids, or given."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.catalogue.compared import Computes, Row, Selects
+from tests.catalogue.selecting import keys_by_head
+
+
+def clusters(q: np.ndarray, k: np.ndarray, n: int, centroids: np.ndarray) -> np.ndarray:
+    """By definition."""
+    own = [((x[:, :, None] - centroids[:, None]) ** 2).sum(axis=-1).argmin(axis=-1) for x in (q, keys_by_head(q, k))]
+    return own[0][:, :, None] == own[1][:, None]
+
+
+def catanet(q: Tensor, k: Tensor, v: Tensor, group: int, cluster: Tensor) -> Tensor:
+    """Released code: EquationWalker/CATANet, basicsr/archs/catanet_arch.py, fd2222f.
+
+    `IASA` without what it adds of the global centres. Padded with the last tokens once more, in reverse.
+    """
+    batch, heads, n, dim = q.shape
+    place = cluster.argsort(dim=1, stable=True)
+    q, k, v = (torch.stack([x[entry][:, place[entry]] for entry in range(batch)]) for x in (q, k, v))
+    group = min(n, group)
+    groups = -(-n // group)
+    missing = groups * group - n
+    q = torch.cat([q, q[:, :, n - missing :].flip(2)], dim=2).unflatten(2, (groups, group))
+    k, v = (torch.cat([x, x[:, :, n - missing - group :].flip(2)], dim=2) for x in (k, v))
+    k, v = (x.unfold(2, 2 * group, group).mT for x in (k, v))
+    out = ((q @ k.mT * dim**-0.5).softmax(-1) @ v).flatten(2, 3)[:, :, :n]
+    return torch.stack([out[entry][:, place[entry].argsort()] for entry in range(batch)])
+
+
+def clustered(q: Tensor, k: Tensor, v: Tensor, cluster: Tensor, clusters: int) -> Tensor:
+    """Released code: idiap/fast-transformers, fast_transformers/attention/clustered_attention.py, 2ad36b9."""
+    member = (cluster[:, None, :, None] == torch.arange(clusters)).to(q.dtype)
+    counts = member.sum(dim=2)[..., None]
+    grouped = member.mT @ q / counts.clamp(min=1)
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    return (grouped @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v * (counts > 0)
+
+
+def drawn(clusters: int, n: int) -> Tensor:
+    """A cluster of each token, for two batch entries."""
+    return torch.as_tensor(np.random.default_rng(0).integers(0, clusters, (2, n)))
+
+
+ROWS: list[Row] = [
+    *(
+        Selects("routing/clusters", "clusters", {"n": n}, clusters, 4, 2, inputs={"centroids": (4, 5, 16)})
+        for n in (33, 3)
+    ),
+    *(
+        Computes(
+            "routing/catanet",
+            "catanet",
+            {"n": n, "group": group},
+            partial(catanet, group=group),
+            heads=2,
+            inputs={"cluster": drawn(5, n)},
+        )
+        for n, group in ((45, 8), (48, 8), (29, 16), (5, 8))
+    ),
+    *(
+        Computes(
+            "routing/clustered",
+            "clustered",
+            {"n": n, "clusters": 6},
+            partial(clustered, clusters=6),
+            heads=4,
+            key_heads=2,
+            inputs={"cluster": drawn(6, n)},
+        )
+        for n in (37, 5)
+    ),
+]
