@@ -97,10 +97,6 @@ def gated(q, k, n, block, gate, choose):
     return result
 
 
-def seer(q, k, n, block, top_count, gate):
-    return gated(q, k, n, block, gate, lambda scores: top(scores, top_count))
-
-
 def seer_above(q, k, n, block, threshold, gate):
     return gated(q, k, n, block, gate, lambda scores: [b for b in scores if scores[b] > threshold])
 

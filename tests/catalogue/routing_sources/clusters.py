@@ -21,7 +21,7 @@ def catanet(q: Tensor, k: Tensor, v: Tensor, group: int, cluster: Tensor) -> Ten
 
     `IASA` without what it adds of the global centres. Padded with the last tokens once more, in reverse.
     """
-    batch, heads, n, dim = q.shape
+    batch, n, dim = len(q), *q.shape[2:]
     place = cluster.argsort(dim=1, stable=True)
     q, k, v = (torch.stack([x[entry][:, place[entry]] for entry in range(batch)]) for x in (q, k, v))
     group = min(n, group)
