@@ -116,15 +116,20 @@ class Selects(Row):
     """What random queries and keys are multiplied by."""
     softmax_scale: float | None = None
     """What products are multiplied by, if not 1 / sqrt(dim)."""
+    normalized: bool = False
+    """Whether queries and keys have length 1 before they are multiplied by `scale`."""
 
     def tensors(
         self, mask: maskdsl.Mask, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """q, k, v and the inputs of a call."""
         random = np.random.default_rng(seed)
-        q = random.normal(size=(self.batch, self.heads, mask.given_query_length, self.dim)) * self.scale
+        q = random.normal(size=(self.batch, self.heads, mask.given_query_length, self.dim))
         sides = (2, self.batch, self.key_heads or self.heads, mask.given_key_length, self.dim)
-        k, v = random.normal(size=sides) * self.scale
+        k, v = random.normal(size=sides)
+        if self.normalized:
+            q, k = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, k))
+        q, k, v = (x * self.scale for x in (q, k, v))
         inputs = {
             name: random.normal(size=each) if isinstance(each, tuple) else each for name, each in self.inputs.items()
         }

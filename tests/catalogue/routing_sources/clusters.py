@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.catalogue.compared import Computes, Row, Selects
-from tests.catalogue.selecting import keys_by_head
+from tests.catalogue.selecting import best, keys_by_head
 
 
 def clusters(q: np.ndarray, k: np.ndarray, n: int, centroids: np.ndarray) -> np.ndarray:
@@ -43,6 +43,18 @@ def clustered(q: Tensor, k: Tensor, v: Tensor, cluster: Tensor, clusters: int) -
     return (grouped @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v * (counts > 0)
 
 
+def routing_transformer_union(
+    q: np.ndarray, k: np.ndarray, n: int, clusters: int, size: int, centroids: np.ndarray
+) -> np.ndarray:
+    """Released code: lucidrains/routing-transformer, routing_transformer/routing_transformer.py, 3f6c461.
+
+    The pairs that one of its clusters has, without the memory keys.
+    """
+    unit = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (q, keys_by_head(q, k)))
+    asking, answering = (best(centroids @ x.swapaxes(1, 2), size) for x in unit)
+    return (asking[..., None] & answering[..., None, :]).any(axis=1) & np.tri(n, dtype=bool)
+
+
 def drawn(clusters: int, n: int) -> Tensor:
     """A cluster of each token, for two batch entries."""
     return torch.as_tensor(np.random.default_rng(0).integers(0, clusters, (2, n)))
@@ -75,5 +87,18 @@ ROWS: list[Row] = [
             inputs={"cluster": drawn(6, n)},
         )
         for n in (37, 5)
+    ),
+    *(
+        Selects(
+            "routing/routing_transformer",
+            "routing_transformer_union",
+            {"n": n, "clusters": 3, "size": 11},
+            routing_transformer_union,
+            heads=4,
+            key_heads=2,
+            inputs={"centroids": (4, 3, 16)},
+            normalized=True,
+        )
+        for n in (37, 7)
     ),
 ]
