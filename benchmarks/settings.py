@@ -96,6 +96,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "routing/proxy_tokens: proxy_tokens": VIDEO,
     "routing/proxy_tokens: proxy_broadcast": VIDEO,
     "routing/proxy_tokens: windows": VIDEO,
+    "routing/video_sparse: video_sparse": VIDEO,
     "video/freeswim: inward": {"t": 8, "h": 96, "w": 160, "window": (49, 81)},
     "video/paro: paro": {"t": 13, "h": 30, "w": 90},
     "video/radial: radial": {"frames": 33, "tokens_per_frame": 3600, "text": 256},
