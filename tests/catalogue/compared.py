@@ -118,6 +118,8 @@ class Selects(Row):
     """What products are multiplied by, if not 1 / sqrt(dim)."""
     normalized: bool = False
     """Whether queries and keys have length 1 before they are multiplied by `scale`."""
+    given: Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]] | None = None
+    """From q and k of all batch entries to more inputs: what a model finds before, and a source by itself."""
 
     def tensors(
         self, mask: maskdsl.Mask, seed: int
@@ -133,13 +135,13 @@ class Selects(Row):
         inputs = {
             name: random.normal(size=each) if isinstance(each, tuple) else each for name, each in self.inputs.items()
         }
-        return q, k, v, inputs
+        return q, k, v, inputs | dict(self.given(q, k) if self.given else {})
 
     def expected(self, q: np.ndarray, k: np.ndarray, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """bool [batch, heads, queries, keys]."""
         entries = []
         for entry in range(self.batch):
-            own = {name: each[entry] if name in self.batched else each for name, each in inputs.items()}
+            own = {name: inputs[name][entry] if name in self.batched else inputs[name] for name in self.inputs}
             entries.append(self.source(q[entry], k[entry], **self.values, **own))
         return np.stack(entries)
 

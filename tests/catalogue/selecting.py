@@ -1,4 +1,4 @@
-"""What sources of routing have in common: the keys of query heads, means of blocks, and the best of scores."""
+"""What sources of routing have in common: the keys of query heads, means of blocks, shares, and the best of scores."""
 
 import numpy as np
 
@@ -18,3 +18,11 @@ def best(scores: np.ndarray, count: int) -> np.ndarray:
     chosen = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(chosen, np.argsort(-scores, axis=-1, kind="stable")[..., :count], True, axis=-1)
     return chosen & (scores > -np.inf)
+
+
+def softmax(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Shares of each row: zero where not allowed, and in rows without any."""
+    scores = np.where(allowed, scores, -np.inf)
+    highest = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - np.where(highest > -np.inf, highest, 0))
+    return weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
