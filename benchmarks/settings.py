@@ -76,6 +76,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "routing/core_context: core_context": LANGUAGE,
     "routing/antidiagonal: antidiagonal": LANGUAGE,
     "routing/catanet: catanet": {"n": 65536},
+    "routing/catanet: catanet_centres": {"n": 65536},
     "routing/clustered: clustered": {"n": 65536},
     "routing/clusters: clusters": LANGUAGE,
     "routing/dhsa: dhsa": LANGUAGE,

@@ -34,6 +34,17 @@ def catanet(q: Tensor, k: Tensor, v: Tensor, group: int, cluster: Tensor) -> Ten
     return torch.stack([out[entry][:, place[entry].argsort()] for entry in range(batch)])
 
 
+def catanet_centres(q: Tensor, k: Tensor, v: Tensor, group: int, cluster: Tensor) -> Tensor:
+    """Released code: EquationWalker/CATANet, basicsr/archs/catanet_arch.py, fd2222f.
+
+    `IASA`, with the keys and values of centres behind those of tokens.
+    """
+    n = q.shape[2]
+    centres_k, centres_v = k[:, :, n:], v[:, :, n:]
+    central = (q @ centres_k.mT * q.shape[-1] ** -0.5).softmax(-1) @ centres_v
+    return catanet(q, k[:, :, :n], v[:, :, :n], group, cluster) + central
+
+
 def clustered(q: Tensor, k: Tensor, v: Tensor, cluster: Tensor, clusters: int) -> Tensor:
     """Released code: idiap/fast-transformers, fast_transformers/attention/clustered_attention.py, 2ad36b9."""
     member = (cluster[:, None, :, None] == torch.arange(clusters)).to(q.dtype)
@@ -75,6 +86,17 @@ ROWS: list[Row] = [
             inputs={"cluster": drawn(5, n)},
         )
         for n, group in ((45, 8), (48, 8), (29, 16), (5, 8))
+    ),
+    *(
+        Computes(
+            "routing/catanet",
+            "catanet_centres",
+            {"n": n, "group": 8, "centres": 6},
+            partial(catanet_centres, group=8),
+            heads=2,
+            inputs={"cluster": drawn(5, n)},
+        )
+        for n in (45, 5)
     ),
     *(
         Computes(
