@@ -89,6 +89,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "routing/proxy: proxy": LANGUAGE,
     "routing/proxy: proxy_budget": LANGUAGE,
     "routing/routing_transformer: routing_transformer": LANGUAGE,
+    "routing/routing_transformer: routing_transformer_union": LANGUAGE,
     "routing/seer: seer": LANGUAGE,
     "routing/seer: seer_above": LANGUAGE,
     "routing/vertical_slash: vertical_slash": LANGUAGE,

@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 
 
 def found_in(name: str, heads: int = 3, batch: int = 2, **parameters: int):
-    mask = maskdsl.load(EXAMPLES / f"{name}.attn")[name].bind(heads=heads, **parameters).ir
+    mask = maskdsl.load(EXAMPLES / f"{name.removesuffix('_union')}.attn")[name].bind(heads=heads, **parameters).ir
     random = np.random.default_rng(0)
     inputs = synthetic_inputs(mask, 0, batch, dim=8)
     q, k = random.normal(size=(2, batch, heads, mask.queries.length, 8))
@@ -49,7 +49,8 @@ def test_groups_and_their_load():
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("clusters", {"n": 40}), ("routing_transformer", {"n": 40, "clusters": 35, "size": 4})]
+    ("name", "parameters"),
+    [("clusters", {"n": 40}), ("routing_transformer_union", {"n": 40, "clusters": 35, "size": 4})],
 )
 def test_clusters(name, parameters):
     mask, inputs = found_in(name, **parameters)

@@ -73,19 +73,6 @@ def biformer(q, k, h, w, regions, top_count):
     return result
 
 
-def routing_transformer(q, k, n, clusters, size, centroids):
-    result = empty(q, k)
-    for head in range(len(q)):
-        queries, keys = of_head(q, k, head)
-        for row in centroids[head]:
-            chosen_queries = top({i: row @ queries[i] for i in range(n)}, size)
-            chosen_keys = top({j: row @ keys[j] for j in range(n)}, size)
-            for i in chosen_queries:
-                for j in chosen_keys:
-                    result[head, i, j] |= j <= i
-    return result
-
-
 def gated(q, k, n, block, gate, choose):
     result = empty(q, k)
     for head in range(len(q)):

@@ -30,7 +30,7 @@ CASES = [
     ("permuted_blocks", "permuted_blocks", {"n": 256, "segment": 64, "block": 16, "top": 3}),
     ("proxy", "proxy", {"n": 250, "block": 16, "top": 3}),
     ("proxy", "proxy_budget", {"n": 256, "block": 16}),
-    ("routing_transformer", "routing_transformer", {"n": 256, "clusters": 8, "size": 24}),
+    ("routing_transformer", "routing_transformer_union", {"n": 256, "clusters": 8, "size": 24}),
     ("seer", "seer", {"n": 256, "block": 16, "top": 3}),
     ("seer", "seer_above", {"n": 250, "block": 16, "threshold": 1.0}),
     ("sparsifiner", "sparsifiner", {"n": 128, "top": 3}),

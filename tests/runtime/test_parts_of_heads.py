@@ -90,7 +90,7 @@ def test_parts_decode_and_pack_as_the_whole_does(call, first, seed):
 ROUTED = [
     ("moba", {"n": 40, "block": 8, "top": 2}, 4, 2),
     ("infllm", {"n": 40, "block": 8, "top": 2}, 4, 2),
-    ("routing_transformer", {"n": 40}, 4, 4),
+    ("routing_transformer_union", {"n": 40}, 4, 4),
     ("clusters", {"n": 40}, 4, 4),
     ("seer", {"n": 40}, 4, 4),
 ]
@@ -98,7 +98,7 @@ ROUTED = [
 
 @pytest.mark.parametrize(("name", "values", "heads", "key_heads"), ROUTED, ids=[each[0] for each in ROUTED])
 def test_routes_of_some_heads_select_what_they_select_among_all(name, values, heads, key_heads):
-    pattern = maskdsl.load(ROUTING / f"{name}.attn")[name]
+    pattern = maskdsl.load(ROUTING / f"{name.removesuffix('_union')}.attn")[name]
     values = {each: value for each, value in values.items() if each in pattern.parameters}
     whole = pattern.bind(heads=heads, **values)
     torch.manual_seed(3)
@@ -114,7 +114,7 @@ def test_routes_of_some_heads_select_what_they_select_among_all(name, values, he
     attended = [part.dense(head, 1, q=q[:, first:], k=k[:, own], **inputs) for head in range(count)]
     of_whole = [whole.dense(first + head, 1, q=q, k=k, **inputs) for head in range(count)]
     np.testing.assert_array_equal(attended, of_whole)
-    if name == "routing_transformer":  # whose queries choose together
+    if name == "routing_transformer_union":  # whose queries choose together
         return
     rows = part.compile()(q[:, first:, 30:], k[:, own], v[:, own], query_start=30, **inputs)
     torch.testing.assert_close(rows, expected[:, first:, 30:], rtol=0, atol=1e-12)

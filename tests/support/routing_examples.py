@@ -15,7 +15,7 @@ CASES = [
     ("vmoba", "vmoba", {"t": 3, "h": 5, "w": 4, "block_t": 2, "block_h": 2, "block_w": 3, "mass": 0.3}),
     ("biformer", "biformer", {"h": 7, "w": 9, "regions": 3, "top": 2}),
     ("biformer", "biformer", {"h": 2, "w": 1, "regions": 3, "top": 9}),
-    ("routing_transformer", "routing_transformer", {"n": 37, "clusters": 3, "size": 11}),
+    ("routing_transformer", "routing_transformer_union", {"n": 37, "clusters": 3, "size": 11}),
     ("clusters", "clusters", {"n": 33}),
     ("seer", "seer", {"n": 41, "block": 6, "top": 2}),
     ("seer", "seer_above", {"n": 41, "block": 6, "threshold": 0.5}),

@@ -37,7 +37,7 @@ EXAMPLES = [
     ("permuted_blocks", "permuted_blocks"),
     ("proxy", "proxy"),
     ("proxy", "proxy_budget"),
-    ("routing_transformer", "routing_transformer"),
+    ("routing_transformer", "routing_transformer_union"),
     ("seer", "seer"),
     ("seer", "seer_above"),
     ("sparsifiner", "sparsifiner"),
