@@ -92,6 +92,7 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "routing/routing_transformer: routing_transformer_union": LANGUAGE,
     "routing/seer: seer": LANGUAGE,
     "routing/seer: seer_above": LANGUAGE,
+    "routing/seer: seer_decode": {"n": 65536},
     "routing/vertical_slash: vertical_slash": LANGUAGE,
     "routing/biformer: biformer": IMAGE,
     "routing/vmoba: vmoba": VIDEO,

@@ -22,6 +22,18 @@ def seer(q: np.ndarray, k: np.ndarray, n: int, block: int, top: int, dense: int,
     return np.tril(np.tril(chosen)[:, own][..., own])
 
 
+def seer_decode(q: np.ndarray, k: np.ndarray, n: int, block: int, top: int, gate: np.ndarray) -> np.ndarray:
+    """Released code: microsoft/SeerAttention, seer_attn/decode_sparse/attn_gate_inf.py, aba03e3.
+
+    With every token as the last one in turn: its block is forced behind the choice.
+    """
+    own = np.arange(n) // block
+    past = np.arange(own[-1] + 1) <= own[:, None]
+    chosen = best(np.where(past, gate, -1e20), top) & past
+    chosen[:, np.arange(n), own] = True
+    return np.tril(chosen[..., own]).repeat(len(q) // len(k), axis=0)
+
+
 def pyramid(q: Tensor, k: Tensor, v: Tensor, level: Tensor, block: int, levels: int) -> Tensor:
     """Released code: ziplab/Pyramid-Sparse-Attention, src/psa_triton/kernels/psa_kernel.py, be122cf.
 
@@ -61,6 +73,19 @@ ROWS: list[Row] = [
             batched=frozenset({"gate"}),
         )
         for n, top, dense in ((41, 2, 0), (41, 2, 2), (29, 9, 0), (5, 1, 2))
+    ),
+    *(
+        Selects(
+            "routing/seer",
+            "seer_decode",
+            {"n": n, "block": 6, "top": top},
+            seer_decode,
+            heads=4,
+            key_heads=2,
+            inputs={"gate": (2, 2, n, -(-n // 6))},
+            batched=frozenset({"gate"}),
+        )
+        for n, top in ((41, 2), (29, 9))
     ),
     *(
         Computes(
