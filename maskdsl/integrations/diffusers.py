@@ -139,7 +139,7 @@ class _PatternProcessor:
         if dropout_p:
             cure = "set the attention dropout of the model to 0"
             raise AttnError(errors.AskedMore(name=self.patterns.name, argument="dropout_p", cure=cure))
-        attention = self.patterns.attention(Layer(self.number, self.name), Heads(query.shape[1]))
+        attention = self.patterns.attention(Layer(self.number, self.name), Heads(query.shape[1], key.shape[1]))
         assert attention is not None
         if scale is not None:
             query = rescaled(query, scale)

@@ -20,14 +20,15 @@ def heads_here(module: nn.Module, heads: int, key_heads: int) -> Heads:
     """
     config = getattr(module, "config", None)
     whole = getattr(config, "num_attention_heads", heads)
+    here = Heads(heads, key_heads)
     if heads == whole:
-        return Heads(heads)
+        return here
     shard = _shard_of(module)
     if shard is not None and heads * shard[1] == whole:
         all_key_heads = getattr(config, "num_key_value_heads", None) or key_heads * shard[1]
         return Heads(whole, all_key_heads, heads * shard[0], heads)
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return Heads(1) if several and torch.distributed.get_world_size() > 1 and whole % heads == 0 else Heads(heads)
+    return Heads(1) if several and torch.distributed.get_world_size() > 1 and whole % heads == 0 else here
 
 
 def _shard_of(module: nn.Module) -> tuple[int, int] | None:

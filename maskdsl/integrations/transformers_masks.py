@@ -139,9 +139,10 @@ torch.library.register_fake("maskdsl::text_starts", _fake_starts, lib=LIBRARY)
 def _check_dropped(patterns: LayerPatterns, config: Any, queries: int, dropped: int, keys: int, local: bool) -> None:
     """Raises `DroppedKeys` if a layer may attend keys that its cache has dropped."""
     length, distance = 1 << (dropped + keys - 1).bit_length(), queries - dropped + 1
+    heads = Heads(config.num_attention_heads, getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     for number, kind in enumerate(_kinds_of(config)):
         if _is_local(kind, local):
-            attention = patterns.attention(Layer(number, kind), Heads(config.num_attention_heads))
+            attention = patterns.attention(Layer(number, kind), heads)
             if attention is not None and _reaches(attention, length, distance):
                 raise AttnError(errors.DroppedKeys(pattern=attention.name, distance=distance, span=attention.span))
 

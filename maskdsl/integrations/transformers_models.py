@@ -68,12 +68,12 @@ def _check(model: PreTrainedModel) -> None:
             raise AttnError(errors.ReadsMask(name=patterns.name, model=type(owner).__name__, part=name))
         role = _role_of(name, module, owner)
         setattr(module, _ROLE, role)
-        heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
+        heads = getattr(getattr(module, "config", None), "num_attention_heads", None) or 1
+        shared = getattr(module, "num_key_value_groups", 1)
         cap = getattr(module, "attn_logit_softcapping", None)
         with suppress(AttnError):  # submodels are checked before roles are final; a real error is raised at the call
-            patterns.attention(
-                layer_of(module), Heads(heads or 1), cap
-            )  # compiles now: graphs of `torch.compile` cannot
+            # Compiles now: graphs of `torch.compile` cannot.
+            patterns.attention(layer_of(module), Heads(heads, max(1, heads // int(shared))), cap)
         roles.setdefault(patterns.name, set()).add(role)
     for name, roles_told in roles.items():
         if {"self", "encoder"} <= roles_told and not REGISTERED[name].tells_roles:

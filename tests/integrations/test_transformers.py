@@ -244,6 +244,28 @@ def test_inputs_are_given_to_the_model():
         model(tokens)
 
 
+KEY_HEADS = """
+pattern own(n) { space t[n] input slope: float[key_heads] attend causal score s - slope[key_head] * (q - k) }
+pattern by_query_head(n) { space t[n] input slope: float[2] attend causal score s - slope[head // 2] * (q - k) }
+"""
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_patterns_read_the_key_heads_of_the_model(compiled):
+    """In decoding as in prefill, and in graphs, which cannot bind a pattern."""
+    torch.manual_seed(0)
+    made, tokens, slope = llama()[0].eval(), drawn(2, 9), torch.tensor([0.5, 0.1])
+    found = {}
+    for pattern in maskdsl.parse(KEY_HEADS).values():
+        integration.register(pattern.name, pattern)
+        made.set_attn_implementation(pattern.name)
+        model = torch.compile(made, backend="eager", fullgraph=True) if compiled else made
+        first = model(tokens[:, :6], slope=slope)
+        rest = made(tokens[:, 6:], past_key_values=first.past_key_values, slope=slope)
+        found[pattern.name] = torch.cat([first.logits, rest.logits], dim=1)
+    torch.testing.assert_close(found["own"], found["by_query_head"])
+
+
 def test_what_a_cache_has_dropped():
     """The window of the model is what its cache keeps: first tokens that all attend are not among them."""
     torch.manual_seed(0)
