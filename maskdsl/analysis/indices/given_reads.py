@@ -10,12 +10,16 @@ from maskdsl.analysis.indices.in_bounds import (
     known_inside,
     open_questions,
     where,
+    written,
 )
 from maskdsl.base.diagnostics import AttnError, Diagnostic, Note
 from maskdsl.base.errors.calls.inputs import InputReadOutside
+from maskdsl.base.errors.calls.sparse_inputs import NumberOfNoEntry
 from maskdsl.ir.declared.inputs import said
+from maskdsl.ir.expressions import Read
 from maskdsl.ir.facts.intervals import Array
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays
 
 BUDGET = 1 << 18
@@ -50,12 +54,17 @@ def read_fault(
     outside = answer(mask, question, arrays, batch, budget)
     if not isinstance(outside, Outside):
         return None
-    notes = (_values(mask, name, arrays[name]) for name in inputs_of(mask, question) if name in arrays)
+    span = question.index.span or question.read.span
+    name, first = written(mask, question)
+    if isinstance(question.index, Read) and question.index.sparse:
+        sparse, text = question.index.input, print_expression(question.index)
+        return NumberOfNoEntry(span=span, name=name, sparse=sparse, where=where(outside), text=text)
+    notes = (_values(mask, each, arrays[each]) for each in inputs_of(mask, question) if each in arrays)
     return InputReadOutside(
-        span=question.index.span or question.read.span,
-        name=said(question.read.input),
-        value=outside.value,
-        last=question.size - 1,
+        span=span,
+        name=name,
+        value=outside.value + first,
+        last=question.size + first - 1,
         where=where(outside),
         notes=tuple(notes),
     )

@@ -76,12 +76,13 @@ def in_bounds(mask: MaskIR) -> MaskIR:
 
     Raises `ReadOutside` if a read leaves its table for an attending pair, whatever the inputs.
     """
-    errors: dict[tuple[Read, int], Diagnostic] = {}
+    errors: dict[tuple[str, Expression], Diagnostic] = {}
     still_open: dict[Read, None] = {}
     for question in _questions(mask):
         match answer(mask, question, {}):
             case Outside() as outside:
-                errors.setdefault((question.read, question.axis), _diagnostic(question, outside))
+                name, _ = written(mask, question)
+                errors.setdefault((name, question.index), _diagnostic(mask, question, outside))
             case IndexVerdict.OPEN:
                 still_open[question.read] = None
     if errors:
@@ -96,14 +97,28 @@ def where(outside: Outside) -> str:
     return f"for query {outside.query} and key {outside.key}"
 
 
-def _diagnostic(question: IndexQuestion, outside: Outside) -> Diagnostic:
+def written(mask: MaskIR, question: IndexQuestion) -> tuple[str, int]:
+    """The table that a question is about as the pattern names it, and the index there of its entry 0.
+
+    A table of products of vectors, or of masses, stands for the rows that it keeps as axes.
+    """
+    read = question.read
+    for made in (*mask.products, *mask.values):
+        if made.name == read.input:
+            windows = [(row.input, each.first) for row in made.rows for each in row.windows]
+            return windows[question.axis - (len(read.indices) - len(windows))]
+    return said(read.input), 0
+
+
+def _diagnostic(mask: MaskIR, question: IndexQuestion, outside: Outside) -> Diagnostic:
+    name, first = written(mask, question)
     return ReadOutside(
         span=question.index.span or question.read.span,
-        name=said(question.read.input),
-        low=outside.reach.low,
-        high=outside.reach.high,
-        last=question.size - 1,
-        value=outside.value,
+        name=name,
+        low=outside.reach.low + first,
+        high=outside.reach.high + first,
+        last=question.size + first - 1,
+        value=outside.value + first,
         where=where(outside),
     )
 

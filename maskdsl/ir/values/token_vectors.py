@@ -204,9 +204,14 @@ class VectorProduct:
     right: Vector
 
     @property
+    def rows(self) -> tuple[TableRow, ...]:
+        """The rows of tables that are multiplied."""
+        return _rows_of(self.left, self.right)
+
+    @property
     def windows(self) -> tuple[Window, ...]:
         """The axes behind the tokens."""
-        return _windows_of(self.left, self.right)
+        return _windows_of(self.rows)
 
     @property
     def indices(self) -> tuple[Expression, ...]:
@@ -235,10 +240,14 @@ PLAIN = PairProduct(OfToken(Side.QUERY), OfToken(Side.KEY))
 """The product of query and key."""
 
 
-def _windows_of(*vectors: Vector) -> tuple[Window, ...]:
-    """The axes that the rows of tables among these vectors keep."""
+def _rows_of(*vectors: Vector) -> tuple[TableRow, ...]:
     leaves = (leaf for each in vectors for leaf in vector_leaves(each))
-    return tuple(window for leaf in leaves if isinstance(leaf, TableRow) for window in leaf.windows)
+    return tuple(each for each in leaves if isinstance(each, TableRow))
+
+
+def _windows_of(rows: tuple[TableRow, ...]) -> tuple[Window, ...]:
+    """The axes that rows of tables keep."""
+    return tuple(window for row in rows for window in row.windows)
 
 
 @dataclass(frozen=True)
@@ -256,9 +265,14 @@ class ValueTerm:
     """Rows of a table, whose indices are windows; or a vector of the query."""
 
     @property
+    def rows(self) -> tuple[TableRow, ...]:
+        """The rows of tables that are added."""
+        return _rows_of(self.vector)
+
+    @property
     def windows(self) -> tuple[Window, ...]:
         """The axes behind the queries."""
-        return _windows_of(self.vector)
+        return _windows_of(self.rows)
 
     @property
     def indices(self) -> tuple[Expression, ...]:

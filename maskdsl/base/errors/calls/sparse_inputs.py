@@ -1,4 +1,4 @@
-"""E39x: errors of sparse inputs in a call. Raised by `ir` and `runtime`."""
+"""E39x: errors of sparse inputs in a call. Raised by `ir`, `analysis` and `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -69,3 +69,15 @@ class NumbersOfNoList(Diagnostic):
     sparse: str
     found: int
     expected: int
+
+
+class NumberOfNoEntry(Diagnostic):
+    code = "E399"
+    message = "`{name}` has a number of each entry of `{sparse}`, and a pair that attends is no entry"
+    label = "read {where}"
+    help = "let only entries attend, as in `attend {text}`, or read no number elsewhere: `... if {text} else 0.0`"
+
+    name: str
+    sparse: str
+    where: str
+    text: str
