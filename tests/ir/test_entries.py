@@ -46,6 +46,15 @@ class Csr(NamedTuple):
     format: str = "csr"
 
 
+class Coo:
+    """A sparse matrix of SciPy that is no list of entries."""
+
+    format = "coo"
+
+    def tocsr(self):
+        raise NotImplementedError
+
+
 PADDED = np.arange(13) * 12, np.where(EDGES, np.arange(12), -1).reshape(-1)
 
 FORMS = {
@@ -121,6 +130,8 @@ WRONG = {
     "E393 a table": torch.as_tensor(EDGES),
     "E393 a pair of floats": (np.zeros(13), np.zeros(3)),
     "E393 a name": "edges",
+    "E393 rows in no tuple": [STARTS, COLUMNS],
+    "E393 coordinates of SciPy": Coo(),
     "E394 starts": (np.zeros(12, int), np.zeros(3, int)),
     "E394 columns": (np.zeros(13, int), np.zeros((3, 2), int)),
     "E395 begin with": (np.arange(1, 14), np.zeros(13, int)),
@@ -142,6 +153,19 @@ def test_what_is_no_list_is_an_error(wrong):
             call(edge=WRONG[wrong])
         assert [each.code for each in raised.value.diagnostics] == [code]
         assert said.split()[-1] in str(raised.value) or code in ("E393", "E394")
+
+
+def test_matrices_in_other_forms_are_told_how_to_change():
+    for matrix, says in ((WRONG["E393 coordinates"], r"edge\.to_sparse_csr\(\)"), (Coo(), r"edge\.tocsr\(\)")):
+        with pytest.raises(AttnError, match=says):
+            PLAIN.dense(edge=matrix)
+
+
+def test_lists_of_equal_bytes_are_told_apart():
+    attention, q = PLAIN.compile(), torch.randn(1, 1, 12, 8)
+    for pairs in (np.array([[1], [2]]), np.array([[1, 0], [2, 0]], dtype=np.int32)):
+        rows = attention(q, q, q, edge=pairs).any(-1).nonzero()[:, 2]
+        assert rows.tolist() == sorted(pairs[0])
 
 
 def test_numbers_that_do_not_fit_are_errors():

@@ -54,7 +54,8 @@ def _is_held(declared: Input, value: Any) -> bool:
 
 
 def _is_dense(value: object) -> bool:
-    return not hasattr(value, "indptr") and "sparse" not in str(getattr(value, "layout", ""))
+    """Whether a value is no sparse matrix, of torch or SciPy."""
+    return not hasattr(value, "tocsr") and "sparse" not in str(getattr(value, "layout", ""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +150,10 @@ def _listed(declared: Input, value: Any) -> Array | tuple[Array, Array]:
     """Pairs, or row starts and columns, of integers. Raises `NotAList`."""
     in_front = len(declared.dimensions) > 2
 
-    def fault(what: str) -> AttnError:
+    def fault(what: str, matrix: object = None) -> AttnError:
         hint = _FORMS_IN_FRONT if in_front else _FORMS
+        if matrix is not None and not in_front:
+            hint = f"give `{declared.name}.{'tocsr' if hasattr(matrix, 'tocsr') else 'to_sparse_csr'}()`; or {_FORMS}"
         return AttnError(NotAList(name=declared.name, found=what, hint=hint, span=declared.span))
 
     if str(getattr(value, "layout", "")) == "torch.sparse_csr":
@@ -158,7 +161,7 @@ def _listed(declared: Input, value: Any) -> Array | tuple[Array, Array]:
     elif getattr(value, "format", None) == "csr":
         value = value.indptr, value.indices
     elif not _is_dense(value):
-        raise fault(f"a sparse matrix of the format {getattr(value, 'format', None) or value.layout}")
+        raise fault(f"a sparse matrix of the format {getattr(value, 'format', None) or value.layout}", value)
     if isinstance(value, tuple) and len(value) == 2:
         starts, columns = (_integers(each) for each in value)
         if starts is None or columns is None:

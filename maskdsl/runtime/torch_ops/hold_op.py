@@ -133,8 +133,12 @@ def _kept(mask: MaskIR, name: str, value: Any, device: torch.device) -> tuple[Te
 
 def _digest(value: Any) -> object:
     """What tells arrays and lists with other values apart."""
-    arrays = (value.indptr, value.indices) if hasattr(value, "indptr") else (value,)
-    return tuple(blake2b(np.ascontiguousarray(each).tobytes()).digest() for each in arrays)
+    given = (value.indptr, value.indices) if hasattr(value, "indptr") else (value,)
+    try:
+        arrays = [np.ascontiguousarray(each) for each in given]
+    except (TypeError, ValueError, RuntimeError):
+        return object()  # no list of entries: never known
+    return tuple((each.dtype, each.shape, blake2b(each.tobytes()).digest()) for each in arrays)
 
 
 def _made(declared: Input, numbers: str | None, value: Any, device: torch.device) -> tuple[Tensor, Tensor | None, int]:
@@ -159,8 +163,8 @@ def _hold(lists: Sequence[Tensor], handle: str, name: str, queries: int, keys: i
     """The kernel of `maskdsl::hold`: the tensor of a sparse input, and the places of its entries in the list."""
     declared, numbers = _declared(find_compiled(handle).bound(queries, keys).plan.mask, name)
     held = hold(declared, tuple(lists) if len(lists) > 1 else lists[0], numbers)
-    device = lists[0].device
-    return torch.as_tensor(held.tensor, device=device), torch.as_tensor(held.order, device=device)
+    device, order = lists[0].device, np.require(held.order, requirements="W")
+    return torch.as_tensor(held.tensor, device=device), torch.as_tensor(order, device=device)
 
 
 def _fake_hold(lists: Sequence[Tensor], handle: str, name: str, queries: int, keys: int) -> tuple[Tensor, Tensor]:
