@@ -54,6 +54,8 @@ class Summand:
         self.handle = compiled.handle
         self.signature = compiled.signature
         self.follows = not isinstance(compiled, Bound)  # warm calls do nothing about lengths that are known
+        for each in self.signature.declared:
+            _ = each.held  # cached now: before Python 3.12, torch.compile cannot trace how
 
     def attended(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
@@ -141,13 +143,13 @@ class Summand:
             check_scores(self.compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
         if self.signature.multiplies:
             return self._multiplied(q, k, v, inputs)
-        # While torch.compile traces lengths that follow the tensors, no mask is bound yet: then there is one pass.
-        if self.signature.is_routed and (isinstance(self.compiled, Bound) or not is_compiling()):
+        # While torch.compile traces, no mask can be made, as two passes need: then there is one.
+        if self.signature.is_routed and not is_compiling():
             compiled = self.compiled.bound(q.shape[2], k.shape[2])
             passes = two_passes(compiled) if layout == "declared" else None
-            if not is_compiling() and any(map(is_mapped, (q, k, v, *inputs))):
+            if any(map(is_mapped, (q, k, v, *inputs))):
                 passes = None  # under vmap the host cannot read values, on which two passes depend
-            if passes is not None and not is_compiling():
+            if passes is not None:
                 with in_no_mode():
                     compiled.open_reads.check([*map(unwrapped, inputs)], q.shape[0])
             results = None if passes is None else passes.attend(q, k, v, inputs)
