@@ -139,7 +139,8 @@ torch.library.register_fake("maskdsl::text_starts", _fake_starts, lib=LIBRARY)
 def _check_dropped(patterns: LayerPatterns, config: Any, queries: int, dropped: int, keys: int, local: bool) -> None:
     """Raises `DroppedKeys` if a layer may attend keys that its cache has dropped."""
     length, distance = 1 << (dropped + keys - 1).bit_length(), queries - dropped + 1
-    heads = Heads(config.num_attention_heads, getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    whole = config.num_attention_heads
+    heads = Heads(whole, getattr(config, "num_key_value_heads", None) or whole)
     for number, kind in enumerate(_kinds_of(config)):
         if _is_local(kind, local):
             attention = patterns.attention(Layer(number, kind), heads)

@@ -27,7 +27,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.routes import Rank, Route, selector_argument
 from maskdsl.ir.simplify import simplify
-from maskdsl.ir.values.token_vectors import Window
+from maskdsl.ir.values.token_vectors import ValueTerm, VectorProduct, Window
 
 NO_LIMIT = 1 << 62
 
@@ -103,7 +103,8 @@ def written(mask: MaskIR, question: IndexQuestion) -> tuple[str, int]:
     A table of products of vectors, or of masses, stands for the rows that it keeps as axes.
     """
     read = question.read
-    for made in (*mask.products, *mask.values):
+    tables: tuple[VectorProduct | ValueTerm, ...] = (*mask.products, *mask.values)
+    for made in tables:
         if made.name == read.input:
             windows = [(row.input, each.first) for row in made.rows for each in row.windows]
             return windows[question.axis - (len(read.indices) - len(windows))]
