@@ -25,7 +25,7 @@ PATTERNS = [
     for name, pattern in maskdsl.load(path).items()
     if path.stem != "vmoba" and selects(pattern.bind().ir)
 ]
-SMALL = {"n": 45, "h": 5, "w": 9, "block": 8, "segment": 16, "size": 6, "regions": 2, "top": 2, "stride": 4}
+SMALL = {"n": 45, "t": 1, "h": 5, "w": 9, "block": 8, "segment": 16, "size": 6, "regions": 2, "top": 2, "stride": 4}
 
 
 def contained(bounds, found):
@@ -43,7 +43,7 @@ def test_every_selection_is_between_the_bounds(file: str, name: str) -> None:
     assert found.total.most_attended == sum(each.most_attended for each in found.heads)
     for seed in range(3):
         random = np.random.default_rng(seed)
-        q, k = random.normal(size=(2, 1, 2, 45, 8)) ** 3
+        q, k = (random.normal(size=(1, 2, side.given_length, 8)) ** 3 for side in (mask.queries, mask.keys))
         selected = with_routes(mask, inputs, q, k)
         for head in range(2):
             contained(found.heads[head], dense(mask, head, 0, selected))

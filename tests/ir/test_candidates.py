@@ -24,12 +24,12 @@ PATTERNS = [
 @pytest.mark.parametrize(("file", "name"), PATTERNS)
 def test_every_selection_is_between_the_bounds(file: str, name: str) -> None:
     pattern = maskdsl.load(EXAMPLES / f"{file}.attn")[name]
-    small = {"n": 40, "h": 5, "w": 8, "block": 8, "segment": 16, "size": 5, "regions": 2, "top": 2, "stride": 4}
+    small = {"n": 40, "t": 1, "h": 5, "w": 8, "block": 8, "segment": 16, "size": 5, "regions": 2, "top": 2, "stride": 4}
     chosen = {each: small[each] for each in pattern.parameters if each in small}
     mask = pattern.bind(heads=2, **chosen).ir
     inputs = synthetic_inputs(mask, 0, dim=8)
     random = np.random.default_rng(1)
-    q, k = random.normal(size=(2, 1, 2, 40, 8))
+    q, k = (random.normal(size=(1, 2, side.given_length, 8)) for side in (mask.queries, mask.keys))
     bounds = least(mask), most(mask)
     for each in bounds:
         verify(each)
