@@ -19,6 +19,7 @@ from maskdsl.api.verify import Case, prepared
 from maskdsl.emit.plan import make_plan
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.meaning.inputs import whole_arrays
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.kernels.route_finder import RouteFinder
@@ -49,7 +50,8 @@ def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: tor
     finder = RouteFinder.of(plan, CallStates())
     if small:
         finder = replace(finder, emit_kernels=lambda: emit_selection(plan) + SMALL)
-    values = [torch.as_tensor(inputs[each.name]) for each in mask.ir.given]
+    whole = whole_arrays(mask.ir, inputs, len(q), q.shape[-1])
+    values = [torch.as_tensor(whole[each.name]) for each in mask.ir.passed]
     found = finder.find(torch.as_tensor(q).to(dtype), torch.as_tensor(k).to(dtype), values, by_kernels=True)
     expected = with_routes(mask.ir, inputs, q, k)
     return [
