@@ -12,7 +12,7 @@ _DIGITS = r"[0-9]+(_[0-9]+)*"
 _EXPONENT = rf"[eE][+-]?{_DIGITS}"
 _NAMING = ("space", "input", "coord", "let", "route", "branch")
 """Words of statements that are followed by the name that they declare."""
-_NOT_AFTER = r"(?!(?:where|and|or|if|else|for|in)\b)"
+_NOT_AFTER = r"(?!(?:where|and|or|if|else|for|in|by)\b)"
 _AFTER = rf'(?=[ \t]+{_NOT_AFTER}[A-Za-z_0-9("]|[ \t]+[-+][^\s>+])'
 """The text after the word of a statement. The same word can be a name elsewhere."""
 
@@ -50,7 +50,7 @@ class AttnLexer(RegexLexer):
                 rf"\b(order)([ \t]+)({_NAME})([ \t]+)(auto)\b",
                 bygroups(Keyword, Text.Whitespace, Name, Text.Whitespace, Keyword),
             ),
-            (r"\b(order)([ \t]+)(auto)\b", bygroups(Keyword, Text.Whitespace, Keyword)),
+            (r"\b(order)([ \t]+)(auto|by)\b", bygroups(Keyword, Text.Whitespace, Keyword)),
             (rf"\b({_PLAIN})\b{_AFTER}", Keyword),
             (words(("True", "False"), suffix=r"\b"), Keyword.Constant),
             (words(sorted(RESERVED_WORDS - {"True", "False"}), suffix=r"\b"), Operator.Word),
