@@ -96,6 +96,6 @@ ROWS: list[Row] = [
             heads=2,
             inputs={"level": levels_of(-(-n // block), levels)},
         )
-        for n, block, levels in ((48, 8, 4), (37, 8, 3), (45, 16, 4), (3, 6, 2))
+        for n, block, levels in ((48, 8, 4), (37, 8, 3), (45, 16, 4), (3, 5, 3))
     ),
 ]
