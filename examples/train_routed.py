@@ -104,6 +104,11 @@ class Task:
         )
         return tokens, torch.full_like(tokens, -1).scatter(1, questions, values)
 
+    def tests(self, size: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+        """Eight batches that no training with this seed sees."""
+        generator = torch.Generator().manual_seed(seed + 2)
+        return [self.batch(size, generator) for _ in range(8)]
+
 
 class Centroids(nn.Module):
     """Rows of unit variance [heads, clusters, dim], moving averages of the vectors nearest to them."""
@@ -196,14 +201,19 @@ class Curve:
 def train(name: str, task: Task, steps: int, every: int, batch: int, seed: int) -> Curve:
     """The same weights to begin with and the same sequences for every pattern."""
     torch.manual_seed(seed)
-    mask = maskdsl.parse(PATTERNS)[name].bind(n=task.length, heads=2, **task.patterns[name])
-    model = Transformer(task, mask)
+    model = Transformer(task, maskdsl.parse(PATTERNS)[name].bind(n=task.length, heads=2, **task.patterns[name]))
+    begin = process_time()
+    found = fit(model, task, steps, every, batch, seed, name)
+    seconds = process_time() - begin
+    return Curve(list(found), list(found.values()), density(model, task.tests(batch, seed)[0][0][:1]), seconds)
+
+
+def fit(model: Transformer, task: Task, steps: int, every: int, batch: int, seed: int, name: str) -> dict[int, float]:
+    """Trains the model, and gives its recall after every so many steps."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
-    trained, tested = (torch.Generator().manual_seed(seed + number) for number in (1, 2))
-    tests = [task.batch(batch, tested) for _ in range(8)]
+    trained, tests = torch.Generator().manual_seed(seed + 1), task.tests(batch, seed)
     found = {0: recall(model, tests)}
-    begin = process_time()
     for step in track(range(1, steps + 1), description=f"{name:9}", transient=True):
         tokens, answers = task.batch(batch, trained)
         loss = functional.cross_entropy(model(tokens).flatten(0, 1), answers.flatten(), ignore_index=-1)
@@ -213,7 +223,7 @@ def train(name: str, task: Task, steps: int, every: int, batch: int, seed: int) 
         schedule.step()
         if step % every == 0 or step == steps:
             found[step] = recall(model, tests)
-    return Curve(list(found), list(found.values()), density(model, tests[0][0][:1]), process_time() - begin)
+    return found
 
 
 @torch.no_grad()

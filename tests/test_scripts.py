@@ -1,10 +1,12 @@
-"""The scripts among the examples: native sparse attention against its definition, and a training run of a few steps."""
+"""The scripts among the examples: native sparse attention against its definition, and training runs of a few steps."""
 
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import product
 from types import ModuleType
 
 import pytest
 import torch
+from torch.nn import functional
 
 EVERY_TRAINING = ("dense", "window", "moba", "clusters")
 
@@ -125,3 +127,37 @@ def test_answers_lie_beyond_the_window():
             pair = row.index(row[position])
             assert row[pair + 1] == task.keys + right[position]
             assert position - (pair + 1) > reach
+
+
+def test_a_gate_learns_the_largest_probabilities_of_tiles():
+    gate = script("train_gate")
+    q, k = torch.randn(2, 2, gate.HEADS, 3 * gate.BLOCK, gate.DIM, generator=torch.Generator().manual_seed(0))
+    found = gate.maxima(q, k)["gate"]
+    for batch, head, row in product(range(2), range(gate.HEADS), range(3)):
+        queries = range(row * gate.BLOCK, (row + 1) * gate.BLOCK)
+        scores = [q[batch, head, i] @ k[batch, head, : i + 1].T / gate.DIM**0.5 for i in queries]
+        shares = torch.stack([functional.pad(each.softmax(0), (0, 3 * gate.BLOCK - len(each))) for each in scores])
+        for column in range(3):
+            tile = shares[:, column * gate.BLOCK :][:, : gate.BLOCK]
+            torch.testing.assert_close(found[batch, head, row, column], tile.max())
+    torch.manual_seed(0)
+    learner = gate.Gate()
+    optimizer = torch.optim.Adam(learner.parameters(), 1e-2)
+    losses = []
+    for _ in range(30):
+        loss = learner.loss(q, k)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert 0 <= losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["train_gate"])
+def test_training_what_selects(name, capsys):
+    script(name).main(["--quick"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shares = {" ".join(row[:-2]): float(row[-2][:-1]) for row in rows if row and row[-1].endswith("%")}
+    (dense,) = (share for way, share in shares.items() if way == "(dense)")
+    assert {"untrained", "trained"} <= {way.split()[0] for way in shares}
+    assert all(0 < share < dense for way, share in shares.items() if way != "(dense)")
