@@ -113,6 +113,48 @@ def test_sequences_without_tokens_give_zeros(name: str, backend: str) -> None:
     assert maskdsl.verify(mask.pattern, cases=2).passed
 
 
+WORDS = "space words[0] space image[5]"
+LINES = {
+    "a let of lines about it": "tokens words ++ image let apart = abs(q.words - k.words) let near = apart < 3"
+    " attend words -> words where near attend image -> image",
+    "a let of a branch": "tokens words ++ image let apart = abs(q.words - k.words)"
+    " branch one { let near = apart < 3 attend words -> words where near attend image -> image }",
+    "pools of it by a coordinate": "coord words.pair = words // 2 space pairs = mean(words by pair, 3)"
+    " queries image keys pairs ++ image attend image -> all",
+    "pools of other tokens": "let step = 2 coord image.pair = image // step space pairs = mean(image by pair)"
+    " queries image keys pairs ++ image attend all -> image",
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_declarations_that_only_lines_about_it_read_are_left_out(name: str) -> None:
+    q, k, v = torch.randn(3, 1, 1, 5, 8)
+    out = maskdsl.parse(f"pattern p() {{ {WORDS} {LINES[name]} }}")["p"].bind().compile()(q, k, v)
+    torch.testing.assert_close(out, torch.nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+NOTHING = {
+    "a length that a let gives": ("let more = n + 5 space a[n] space b[more] queries b keys a", 5, 5),
+    "pools of nothing": ("space a[n] space b[5] coord a.g = a // 4 space c = mean(a by g) queries b keys c", 5, 5),
+    "pools for no keys": ("space a[n] space b[5] let f = 2 coord b.g = b // f space c = mean(b by g)"
+                          " queries c keys a", 5, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_what_lengths_read_stays_where_nothing_attends(name: str) -> None:
+    lines, given, queries = NOTHING[name]
+    attention = maskdsl.parse(f"pattern p(n = 0) {{ {lines} attend all -> all }}")["p"].bind().compile()
+    q, k = torch.randn(1, 1, given, 8), torch.randn(1, 1, 0, 8)
+    assert torch.equal(attention(q, k, k), torch.zeros(1, 1, queries, 8))
+
+
+def test_a_wrong_let_that_nothing_reads_is_an_error() -> None:
+    text = f"pattern p() {{ {WORDS} tokens words ++ image let apart = q.sentence attend image -> image }}"
+    with pytest.raises(maskdsl.AttnError, match="E207"):
+        maskdsl.parse(text)["p"].bind()
+
+
 def test_sinks_of_queries_without_keys() -> None:
     text = """pattern p(n = 0) { space words[n] space image[5] queries image keys words  input logit: float[heads]
     attend all -> all  sink logit[head] }"""

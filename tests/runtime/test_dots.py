@@ -44,6 +44,30 @@ def test_packed_sequences_are_each_alone(name: str, backend: str) -> None:
     check_packed(name, backend)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_input_of_one_dimension_is_a_vector(backend: str) -> None:
+    text = """pattern p(n) {
+        space t[n]
+        input bias: float[dim]
+        input shift: float[dim]
+        attend causal
+        score dot(q + bias, k - 0.5 * max(bias, 0.0)) * 0.3
+        value v + shift
+    }"""
+    attention = maskdsl.parse(text)["p"].bind(n=33, heads=2).compile(backend)
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = torch.randn(3, 1, 2, 33, 16, generator=generator, dtype=torch.float64).requires_grad_().unbind()
+    bias, shift = torch.randn(2, 16, generator=generator, dtype=torch.float64).requires_grad_().unbind()
+    scores = (q + bias) @ (k - 0.5 * bias.clamp(min=0)).mT * 0.3
+    seen = torch.ones(33, 33, dtype=torch.bool).tril()
+    expected = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ (v + shift)
+    out = attention(q, k, v, bias=bias, shift=shift)
+    torch.testing.assert_close(out, expected)
+    leaves = q, k, v, bias, shift
+    found = torch.autograd.grad(out.sin().sum(), leaves)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.sin().sum(), leaves))
+
+
 def test_a_layer_of_vits() -> None:
     """The module of transformers in float64, and its projections around the pattern."""
     modeling = pytest.importorskip("transformers.models.vits.modeling_vits")

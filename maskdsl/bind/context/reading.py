@@ -15,6 +15,7 @@ from maskdsl.base.errors.language.types import NotConstant
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, constant
 from maskdsl.bind.context.frame import Declared, Frame, SideDeclared
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.declared.sequences import Along, CurveKind, Shuffled, Space
 from maskdsl.ir.expressions import Constant, Coordinate, Side
 from maskdsl.ir.facts.ranges import INT32, Range
@@ -75,6 +76,8 @@ def _unknown(frame: Frame, name: str, span: Span, sides: Iterable[SideDeclared])
     scalar = frame.declared.input(name)
     if scalar is not None and not scalar.dimensions:
         return frame.add(NoTokens(span=span, name=name, kind=scalar.type))
+    if scalar is not None:
+        return frame.add(UnknownCoordinate(span=span, name=name, known=_how_to_read(scalar)))
     unread = [each.name for each in frame.declared.unread if each.is_coordinate]
     known = list(dict.fromkeys([*(each for tokens in sides for each in tokens.coordinate_names()), *unread]))
     nearest = frame.nearest(name, known)
@@ -82,6 +85,17 @@ def _unknown(frame: Frame, name: str, span: Span, sides: Iterable[SideDeclared])
     advice = f"declare it: `input {name}: int[tokens]` if calls give it, else `coord {name} = ...`"
     advice = advice if nearest is None and frame.declared.self_attention else ""
     return frame.add(UnknownCoordinate(span=span, name=name, known=shown, nearest=nearest, advice=advice))
+
+
+def _how_to_read(declared: Input) -> str:
+    """How an input is read that is no coordinate, for a label."""
+    if declared.sparse:
+        indices = ", ".join([*(each.text.removesuffix("s") for each in declared.dimensions[:-2]), "q", "k"])
+        return f"it is a list of entries: write `{declared.name}[{indices}]`"
+    kinds = declared.kinds
+    if kinds.count(DimensionKind.TOKENS) == 1 and kinds[-1] in (DimensionKind.DIM, DimensionKind.FIXED):
+        return "each token has a vector of it, which `dot` and `value` take"
+    return f"it is an input of more dimensions: index it, `{declared.name}[...]`"
 
 
 def unknown_space(frame: Frame, name: str, span: Span, known: Collection[str], *others: str) -> Bad:

@@ -68,6 +68,9 @@ def vector(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> VectorV
             return BAD if isinstance(side, Bad) else _single(OfToken(side), _HEAD_DIM)
         case tree.Name(id=name) if isinstance(value := frame.names.get(name), Abbreviation):
             return vector(value.statement.value, replace(frame, names=value.names), elaborate)
+        case tree.Name(id=name) if _is_row(name, frame):
+            row = read_row(node, [], node.span, frame)
+            return BAD if isinstance(row, Bad) else _single(*row)
         case tree.Index(base=tree.Name(id=name)) if _is_table(name, frame):
             row = read_row(node.base, [elaborate(each, frame) for each in node.indices], node.span, frame)
             return BAD if isinstance(row, Bad) else _single(*row)
@@ -101,6 +104,8 @@ def vector(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> VectorV
 def _is_vector(node: tree.Expression, frame: Frame) -> bool:
     """Whether an expression is meant as a vector, by its form."""
     match node:
+        case tree.Name(id=name) if _is_row(name, frame):
+            return True
         case tree.Name(id=name):
             value = frame.names.get(name)
             if frame.statement is StatementKind.VECTOR and name in ("q", "k", "v"):
@@ -210,6 +215,14 @@ def _elementwise(call: tree.Call, frame: Frame, elaborate: Elaborate) -> VectorV
 def _is_table(name: str, frame: Frame) -> bool:
     table = frame.declared.input(name)
     return name not in frame.names and table is not None and not table.is_coordinate
+
+
+def _is_row(name: str, frame: Frame) -> bool:
+    """Whether a name is that of an input with one dimension, which is a vector as a whole."""
+    table = frame.declared.input(name)
+    if not _is_table(name, frame) or table is None or len(table.dimensions) != 1:
+        return False
+    return table.type is Type.FLOAT and table.dimensions[0].kind in (DimensionKind.DIM, DimensionKind.FIXED)
 
 
 def _of_token(node: tree.Attribute, base: str, frame: Frame) -> VectorValue | Bad:

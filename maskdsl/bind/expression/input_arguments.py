@@ -40,7 +40,8 @@ def _input(parameter: tree.Parameter, node: tree.Expression | None, frame: Frame
             return node.id
     nearest = None
     if isinstance(node, tree.Name):
-        nearest = frame.nearest(node.id, [each.name for each in frame.declared.inputs if each.source is None])
+        declared = (*frame.declared.inputs, *frame.declared.unread)
+        nearest = frame.nearest(node.id, [each.name for each in declared if each.source is None])
     return frame.add(ArgumentNotInput(span=node.span, name=parameter.name.id, nearest=nearest))
 
 

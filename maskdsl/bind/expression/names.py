@@ -111,7 +111,7 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
     if any(space.name == name for space in declared.spaces()):
         return frame.add(SpaceAsValue(span=span, name=name))
     if name == "s":
-        hint = "relations and weights cannot read the score"
+        hint = "no other line reads the score of a pair"
         return frame.add(NoScoreHere(span=span, hint=hint))
     coordinates = [each for side in (declared.queries, declared.keys) for each in side.coordinate_names()]
     if name in FUNCTIONS:
@@ -120,6 +120,8 @@ def _unknown(name: str, span: Span, frame: Frame) -> Value:
         hint = f"this is a coordinate: write `q.{name}` or `k.{name}`"
     elif name in declared.routes:
         hint = "this is a route: only `attend`, `require` and candidates of routes can read it"
+    elif name == "v":
+        hint = "only `value` lines read the value of a key"
     elif declared.input(name) is not None:
         hint = f"this is an input: index it, `{name}[...]`"
     else:

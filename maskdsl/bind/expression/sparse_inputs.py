@@ -21,7 +21,7 @@ _SIDES = (DimensionKind.TOKENS, DimensionKind.FIXED)
 def checked_sparse(declared: Input, statement: tree.InputStatement, frame: Frame) -> Input | Bad:
     """The sparse input; BAD, with a report, if its dimensions are not rows and columns with others in front."""
     if len(declared.dimensions) < 2:
-        hint = "here is one dimension"
+        hint = f"here {'is one dimension' if declared.dimensions else 'are none'}"
         return frame.add(WrongSparse(span=statement.span, name=declared.name, hint=hint))
     sides = len(declared.dimensions) - 2
     for number, (dimension, node) in enumerate(zip(declared.dimensions, statement.dimensions, strict=True)):

@@ -11,7 +11,7 @@ from maskdsl.base.errors.language.types import NotConstant, UnknownType
 from maskdsl.base.habits import DIMENSIONS as DIMENSIONS_ELSEWHERE
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant, why_unknown
-from maskdsl.bind.context.frame import Declared, Frame
+from maskdsl.bind.context.frame import Declared, Frame, StatementKind
 from maskdsl.bind.context.reading import read
 from maskdsl.bind.context.sides import head_number
 from maskdsl.bind.context.terms import as_terms, make, operate
@@ -227,12 +227,7 @@ def _indices(
 ) -> list[Term] | None:
     """The indices of these dimensions of a table; None, with a report, if they do not fit."""
     if len(indices) != len(dimensions):
-        count, shown = len(dimensions), ", ".join(each.text for each in table.dimensions)
-        expected = f"{count} ind{'ices' if count != 1 else 'ex'}"
-        if count < len(table.dimensions) and not table.sparse:
-            expected += " where a vector is expected"
-        result, text = len(indices), f"{SPARSE if table.sparse else table.type}[{shown}]"
-        frame.add(IndexCount(span=span, name=table.name, expected=expected, found=result, declared=text))
+        frame.add(_wrong_count(table, len(dimensions), len(indices), span))
         return None
     terms = as_terms(frame, Op.RANDOM, span, indices)  # an operator of integers, so that all indices must be integers
     if terms is None:
@@ -250,16 +245,37 @@ def _indices(
     return terms
 
 
+def _wrong_count(table: Input, count: int, given: int, span: Span) -> IndexCount:
+    expected, advice = f"{count} ind{'ices' if count != 1 else 'ex'}", ""
+    last = table.dimensions[-1].kind if table.dimensions else None
+    if count < len(table.dimensions) and not table.sparse and table.lists is None:
+        expected += " where a vector is expected"
+    elif given == count - 1 and table.type is Type.FLOAT and last in (DimensionKind.DIM, DimensionKind.FIXED):
+        advice = "with one index fewer it is a vector, which stands directly inside `dot`, or in a sum of `value`"
+    shown = ", ".join(each.text for each in table.dimensions)
+    text = f"{SPARSE if table.sparse else table.type}{f'[{shown}]' if shown else ''}"
+    counted = f"{given} {'is' if given == 1 else 'are'}"
+    return IndexCount(span=span, name=table.name, expected=expected, found=counted, declared=text, advice=advice)
+
+
 def _no_table(name: str, node: tree.Index, declared: Declared, frame: Frame) -> Bad:
     if name in frame.names:
         return frame.add(NotIndexed(span=node.base.span, name=name, hint="neither a tuple nor an input"))
+    hint = "not an input or a tuple"
+    if any(each.name == name for each in declared.unread):  # which only a macro can name
+        hint, advice = "a macro sees its own parameters alone", f"give it one, `{name}: input`, and pass `{name}`"
+        return frame.add(UnknownName(span=node.base.span, name=name, hint=hint, advice=advice))
     nearest = frame.nearest(name, [each.name for each in (*declared.inputs, *declared.unread)])
     match node.indices:
+        case (tree.Name(id="head" | "key_head" | "batch" as index),):
+            kind = "int" if frame.statement is StatementKind.PAIR else "float"
+            sides = {"head": "heads", "key_head": "key_heads", "batch": "batch"}
+            advice = f"declare it, `input {name}: {kind}[{sides[index]}]`"
         case (tree.Name(),):
             advice = f"declare it, `input {name}: int[tokens]`, and read it as `q.{name}` and `k.{name}`"
         case (_,):
             advice = f"declare it, such as `input {name}: float[64]` for a table of 64 entries"
         case _:
             advice = f"declare it with its dimensions, such as `input {name}: float[heads, 64]`"
-    hint, advice = "not an input or a tuple", advice if nearest is None else ""
+    advice = advice if nearest is None else ""
     return frame.add(UnknownName(span=node.base.span, name=name, hint=hint, advice=advice, nearest=nearest))

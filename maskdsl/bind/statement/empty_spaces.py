@@ -1,6 +1,6 @@
 """Takes spaces without tokens out of a pattern: lines about them say nothing."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -34,9 +34,56 @@ def without_empty_spaces(
     if not empty:
         return declaration
     if wholly:
-        return _attending_nothing(declaration, "queries" in sequences and "queries" not in wholly)
-    statements = [_statement(each, empty) for each in declaration.statements if not _is_about(each, empty)]
-    return replace(declaration, statements=tuple(statements))
+        has_queries = "queries" in sequences and "queries" not in wholly
+        return _attending_nothing(declaration, has_queries, empty)
+    return replace(declaration, statements=_present(declaration.statements, empty))
+
+
+def _present(statements: tuple[tree.Statement, ...], empty: _Lengths) -> tuple[tree.Statement, ...]:
+    """The statements without those about empty spaces alone, and without `let`s that only these read."""
+    named = _named(statements)
+    rest = [_statement(each, empty) for each in statements if not _is_about(each, empty)]
+    return _needed(rest, lambda each: not isinstance(each, tree.LetStatement) or each.name.id not in named)
+
+
+def _needed(
+    statements: Sequence[tree.Statement], stays: Callable[[tree.Statement], bool]
+) -> tuple[tree.Statement, ...]:
+    """The statements that stay, and the declarations of what they name."""
+    kept, before = [stays(each) for each in statements], None
+    while kept != before:
+        before = kept
+        named = _named(tuple(each for each, is_kept in zip(statements, kept, strict=True) if is_kept))
+        kept = [is_kept or _declared(each) in named for each, is_kept in zip(statements, kept, strict=True)]
+    return tuple(each for each, is_kept in zip(statements, kept, strict=True) if is_kept)
+
+
+def _declared(statement: tree.Statement) -> str | None:
+    """The name that a statement declares, for values."""
+    match statement:
+        case tree.LetStatement(name=name) | tree.CoordinateStatement(name=name) | tree.InputStatement(name=name):
+            return name.id
+        case _:
+            return None
+
+
+def _named(node: Any) -> set[str]:
+    """The names that a node reads."""
+    match node:
+        case tree.Name(id=name):
+            return {name}
+        case tuple():
+            return {name for each in node for name in _named(each)}
+        case (
+            tree.LetStatement(value=inner)
+            | tree.CoordinateStatement(value=inner)
+            | tree.InputStatement(dimensions=inner)
+        ):
+            return _named(inner)
+        case tree.Node():
+            return {name for each in fields(node) for name in _named(getattr(node, each.name))}
+        case _:
+            return set()
 
 
 def _sequences(declaration: tree.PatternDeclaration) -> dict[str, set[str]]:
@@ -48,32 +95,32 @@ def _sequences(declaration: tree.PatternDeclaration) -> dict[str, set[str]]:
     return {each.kind: {name.id for name in each.spaces} for each in statements}
 
 
-def _attending_nothing(declaration: tree.PatternDeclaration, has_queries: bool) -> tree.PatternDeclaration:
-    """The pattern of no pairs. Sinks, and what they may read, stay where there are queries."""
-    kept = [tree.SpaceStatement, tree.PooledSpaceStatement, tree.SequenceStatement, tree.NormalizeStatement]
-    if has_queries and any(isinstance(each, tree.SinkStatement) for each in _all_statements(declaration)):
-        kept += [tree.SinkStatement, tree.InputStatement, tree.CoordinateStatement, tree.LetStatement]
+def _attending_nothing(
+    declaration: tree.PatternDeclaration, has_queries: bool, empty: _Lengths
+) -> tree.PatternDeclaration:
+    """The pattern of no pairs, with what its lengths read. Sinks stay where there are queries.
 
-    def without_pairs(statements: tuple[tree.Statement, ...]) -> tuple[tree.Statement, ...]:
-        remaining: list[tree.Statement] = []
-        for each in statements:
-            match each:
-                case tree.BranchStatement(statements=inner):
-                    remaining.append(replace(each, statements=without_pairs(inner)))
-                case tree.AttendStatement():
-                    remaining.append(replace(each, relation=tree.Boolean(False, span=each.span)))
-                case _ if isinstance(each, tuple(kept)):
-                    remaining.append(each)
-        return tuple(remaining)
+    Where no token is pooled, no coordinate says which.
+    """
+    kept: list[type[tree.Statement]] = [tree.SpaceStatement, tree.PooledSpaceStatement, tree.SequenceStatement]
+    kept += [tree.NormalizeStatement, tree.AttendStatement, tree.BranchStatement]
+    kept += [tree.SinkStatement] if has_queries else []
 
-    return replace(declaration, statements=without_pairs(declaration.statements))
+    def without_pairs(statement: tree.Statement) -> tree.Statement:
+        match statement:
+            case tree.BranchStatement(statements=inner):
+                return replace(statement, statements=in_need(inner))
+            case tree.AttendStatement():
+                return replace(statement, relation=tree.Boolean(False, span=statement.span))
+            case tree.PooledSpaceStatement(source=source) if source.id in empty:
+                return replace(statement, by=None, size=tree.Integer(1, span=statement.span))
+            case _:
+                return statement
 
+    def in_need(statements: Sequence[tree.Statement]) -> tuple[tree.Statement, ...]:
+        return _needed([without_pairs(each) for each in statements], lambda each: isinstance(each, tuple(kept)))
 
-def _all_statements(declaration: tree.PatternDeclaration) -> Iterator[tree.Statement]:
-    """Yields the statements of a pattern and of its branches."""
-    for each in declaration.statements:
-        yield each
-        yield from each.statements if isinstance(each, tree.BranchStatement) else ()
+    return replace(declaration, statements=in_need(declaration.statements))
 
 
 def inputs_left_out(written: tree.PatternDeclaration, present: tree.PatternDeclaration) -> tuple[str, ...]:
@@ -103,6 +150,8 @@ def _is_about(statement: tree.Statement, empty: _Lengths) -> bool:
 def _statement(node: tree.Statement, empty: _Lengths) -> tree.Statement:
     if isinstance(node, tree.SequenceStatement):
         return replace(node, spaces=tuple(each for each in node.spaces if each.id not in empty))
+    if isinstance(node, tree.BranchStatement):
+        node = replace(node, statements=_present(node.statements, empty))
     changed: tree.Statement = _rewritten(node, empty)
     return changed
 

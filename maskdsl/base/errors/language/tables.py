@@ -5,13 +5,15 @@ from maskdsl.base.diagnostics import Diagnostic
 
 class IndexCount(Diagnostic):
     code = "E229"
-    message = "`{name}` takes {expected}, and {found} are given"
+    message = "`{name}` takes {expected}, and {found} given"
     label = "declared as {declared}"
+    help = "{advice}"
 
     name: str
     expected: str
-    found: int
+    found: str
     declared: str
+    advice: str = ""
 
 
 class IndexOutOfBounds(Diagnostic):
