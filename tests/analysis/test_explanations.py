@@ -244,3 +244,27 @@ def test_lines_that_decide_nothing_are_explained_by_their_inputs():
         assert [each.holds for each in line.operands] == held and line.holds is all(held)
     with pytest.raises(maskdsl.AttnError, match="`mark`"):
         mask.explain(3, 4, far=far)
+
+
+def test_routes_of_lines_that_no_pair_can_meet_change_no_other_line() -> None:
+    text = """
+    pattern p() {
+        space text[4]
+        space clip[0]
+        tokens text ++ clip
+        input rows: float[heads, 2, dim]
+        route near = balanced(2, rows)
+        route best = topk(1, dot(q, k))
+        attend near
+        attend best and text -> clip
+    }
+    """
+    mask = maskdsl.parse(text)["p"].bind()
+    rng = np.random.default_rng(0)
+    given = {name: rng.normal(size=(1, 1, 4, 4)) for name in "qk"} | {"rows": rng.normal(size=(1, 2, 4))}
+    dense = mask.dense(**given)
+    assert 0 < dense.sum() < dense.size
+    assert [[mask.explain(q, k, **given).attends for k in range(4)] for q in range(4)] == dense.tolist()
+    best = int((given["k"][0, 0] @ given["q"][0, 0, 0]).argmax())
+    said = [mask.explain(0, key, **given).lines[1].reason.operands[0].holds for key in range(4)]
+    assert said == [key == best for key in range(4)]

@@ -143,10 +143,17 @@ pattern gathered(n = 11, size = 4) {
     score dot(mean(q by c), k) + dot(q, max(k where i % 2 == 0 by c)) + s * 0.5
     score s + dot(root(k by c, heads = key_head), k) + dot(sum(q by c, heads = all), mean(q by i)) * 0.1
 }
+pattern tables(n = 9) {
+    space tokens[n]
+    input r: float[n, dim]
+    input t: float[heads, dim]
+    attend causal
+    score s + dot(r[q - k], t[head]) - dot(t[head], r[abs(q - k)]) * 0.3 + dot(r[q - k], r[k % 3])
+}
 """
 
 
-@pytest.mark.parametrize("name", ["sigmoids", "by_key", "branched", "pooled", "gathered"])
+@pytest.mark.parametrize("name", ["sigmoids", "by_key", "branched", "pooled", "gathered", "tables"])
 def test_vectors_go_with_everything_else(name: str) -> None:
     """Other normalizations, branches, pools, sinks: against the plain meaning, with gradients in float64."""
     verdict = verify(maskdsl.parse(MIXED)[name], cases=3, seed=2)

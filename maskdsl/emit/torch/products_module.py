@@ -108,7 +108,7 @@ class _ProductWriter:
         left, right = product.left, product.right
         left_entries, right_entries = map(_has_windows, (left, right))
         if left_entries and not right_entries:
-            left, right, right_entries = right, left, True
+            left, right, left_entries, right_entries = right, left, False, True
         texts = f"{self.vector(left)}, {self.vector(right)}"
         if not right_entries:
             return f"of_each({texts}){'' if product.per is not None else '[..., 0]'}"

@@ -184,11 +184,12 @@ def relation_inputs(mask: MaskIR, given: Container[str] = (), by_line: bool = Fa
     """Names of the inputs that decide which pairs attend, and the memory order of tokens.
 
     Includes the results of routes, and what these are computed from unless the results are `given`; all of branches.
-    `by_line` includes what lines read that decide nothing, as another line holds for every pair.
+    `by_line` includes what lines read that decide nothing, as another line holds for every pair, and all routes.
     """
     names = set(tile_trace(mask).inputs)
     if by_line:
         names |= pair_trace(mask, [each.relation for each in (*mask.attend, *mask.require)]).inputs
+        names |= {each.name for each in mask.routed}
     for routed in reversed(mask.routed):
         if routed.name in names and routed.name not in given:
             names |= inputs_of_route(mask, routed)
