@@ -184,6 +184,17 @@ def _count_of_parameters(choose: Callable[..., object]) -> int:
     return sum(each.kind in kinds and each.default is Parameter.empty for each in given)
 
 
+def scaled_for(attention: Compiled, query: Tensor, scale: float, name: str) -> Tensor:
+    """Queries for a model with this scale of scores, which a `scale` line of the pattern replaces.
+
+    Raises `AskedMore` if only some branches have such a line.
+    """
+    if attention.has_scale is None:
+        cure = "write `scale` in every branch, or in none: then the model's holds in all of them"
+        raise AttnError(errors.AskedMore(name=name, argument="scaling", cure=cure))
+    return query if attention.has_scale else rescaled(query, scale)
+
+
 def rescaled(query: Tensor, scale: float) -> Tensor:
     """Queries [batch, heads, queries, head dim] multiplied so that a scale of 1 / sqrt(head dim) becomes `scale`."""
     factor = scale * query.shape[3] ** 0.5

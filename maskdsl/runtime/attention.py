@@ -1,5 +1,6 @@
 """The modules that users call: `Attention`, at fixed lengths, and `FollowingAttention`, at those of each call."""
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -37,7 +38,7 @@ from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
-from maskdsl.syntax.tree import LetStatement, PatternDeclaration, ScoreStatement, SinkStatement
+from maskdsl.syntax.tree import LetStatement, PatternDeclaration, ScaleStatement, ScoreStatement, SinkStatement
 
 
 def _device(value: Any) -> torch.device:
@@ -100,6 +101,11 @@ class Attention(BaseAttention, Displayed):
     def changes_scores(self) -> bool:
         """Whether the pattern has `score` statements."""
         return any(each.scores for each in self.mask.branches or (self.mask,))
+
+    @property
+    def has_scale(self) -> bool | None:
+        """Whether the pattern has a `scale` statement; None if only some of its branches have one."""
+        return _alike(each.scale is not None for each in self.mask.branches or (self.mask,))
 
     @property
     def sink_inputs(self) -> frozenset[str] | None:
@@ -195,6 +201,12 @@ class FollowingAttention(BaseAttention):
         return any(isinstance(line, ScoreStatement) for each in self._declarations() for line in each.statements)
 
     @property
+    def has_scale(self) -> bool | None:
+        """Whether the pattern has a `scale` statement; None if only some of its branches have one."""
+        lines = (each.statements for each in self._declarations())
+        return _alike(any(isinstance(line, ScaleStatement) for line in each) for each in lines)
+
+    @property
     def sink_inputs(self) -> frozenset[str] | None:
         """The inputs that the pattern's sinks read; None if it has no sinks."""
         lines = [line for each in self._declarations() for line in each.statements]
@@ -231,6 +243,12 @@ class FollowingAttention(BaseAttention):
         heads = compiled.heads.whole
         said = f"{compiled.pattern}, follow={compiled.follow!r}, heads={heads}, backend={compiled.backend!r}"
         return f"{said}{_shown_layout(self)}"
+
+
+def _alike(facts: Iterable[bool]) -> bool | None:
+    """What is true of all, or of none; None if of some."""
+    known = {*facts}
+    return known.pop() if len(known) == 1 else None
 
 
 def _shown_layout(attention: BaseAttention) -> str:

@@ -266,6 +266,41 @@ def test_patterns_read_the_key_heads_of_the_model(compiled):
     torch.testing.assert_close(found["own"], found["by_query_head"])
 
 
+SCALED = """
+pattern of_the_model(n) { space t[n] attend causal }
+pattern own(n) { space t[n] attend causal scale 1.0 }
+pattern of_branches(n) {
+    space t[n]
+    branch one { attend causal scale 1.0 weight 0.5 }
+    branch two { attend causal scale 1.0 weight 0.5 }
+}
+pattern of_one_branch(n) { space t[n] branch one { attend causal scale 1.0 } branch two { attend causal } }
+"""
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_scale_of_the_pattern_replaces_that_of_the_model(bound):
+    """Gemma's scale is 24 ** -0.5 here, that of T5 is 1, as its rows of the gallery say."""
+    tokens, module = drawn(2, 20), maskdsl.parse(SCALED)
+    expected = {}
+    for scalar in (24, 1):
+        torch.manual_seed(0)
+        config = transformers.Gemma3TextConfig(**SMALL, query_pre_attn_scalar=scalar, sliding_window=64)
+        expected[scalar] = transformers.Gemma3ForCausalLM(config).eval()(tokens).logits
+    torch.manual_seed(0)
+    config = transformers.Gemma3TextConfig(**SMALL, query_pre_attn_scalar=24, sliding_window=64)
+    model = transformers.Gemma3ForCausalLM(config).eval()
+    for name, scalar in (("of_the_model", 24), ("own", 1), ("of_branches", 1)):
+        pattern = module[name].bind(n=20, heads=4) if bound else module[name]
+        integration.register(name, pattern)
+        model.set_attn_implementation(name)
+        torch.testing.assert_close(model(tokens).logits, expected[scalar])
+    integration.register("of_one_branch", module["of_one_branch"])
+    model.set_attn_implementation("of_one_branch")
+    with pytest.raises(maskdsl.AttnError, match=r"E615.*scaling"):
+        model(tokens)
+
+
 def test_what_a_cache_has_dropped():
     """The window of the model is what its cache keeps: first tokens that all attend are not among them."""
     torch.manual_seed(0)
