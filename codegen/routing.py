@@ -8,6 +8,8 @@ import torch
 # end
 
 MOST_SCORES = 2**24  # in memory at once
+OF_ALL_HEADS = ("batch", "key_of_all_heads")  # where the pairs of several heads compete
+NOTHING = {"max": -torch.inf, "min": torch.inf}  # the neutral elements of pools that are no sums
 
 
 # hole: pattern
@@ -22,14 +24,15 @@ class OutsideGroups(ValueError):
 class Groups:
     """The groups of one side's tokens: `numbers` [batch or 1, heads or 1, tokens], in [0, count).
 
-    Tokens where `has` is false have no group. Without numbers each token is a group of its own.
+    Tokens where `has` is false have no group. Without numbers each token is a group of its own; if there is one group,
+    it has all. With a `span` groups overlap: a token of number n is in the groups n, n - 1, ..., `span` of them.
 
     Raises `OutsideGroups` for other numbers, on the CPU; on a GPU, where that would wait for the device, such tokens
     have no group.
     """
 
-    def __init__(self, count, name="", numbers=None, has=None):
-        self.count, self.numbers, self.exists = count, numbers, None
+    def __init__(self, count, name="", numbers=None, has=None, span=1):
+        self.count, self.numbers, self.exists, self.span = count, numbers, None, span
         if numbers is None:
             return
         numbers = numbers if numbers.dim() == 3 else numbers.expand(1, 1, -1)
@@ -44,8 +47,23 @@ class Groups:
         positions = torch.arange(numbers.shape[-1], device=numbers.device).expand_as(numbers)
         last = torch.full((*numbers.shape[:-1], count + 1), numbers.shape[-1], device=numbers.device)
         first = last.scatter_reduce(-1, self.numbers, positions, "amin")[..., :count]
+        for behind in range(1, span):
+            first = torch.minimum(
+                first, torch.nn.functional.pad(first[..., behind:], (0, min(behind, count)), value=2**62)
+            )
         self.exists = first < numbers.shape[-1]
         self.positions = first.clamp(max=numbers.shape[-1] - 1)
+
+    def all_numbers(self, tokens, device):
+        """The group of each token, once for each group that it is in, [batch or 1, heads or 1, tokens * span]."""
+        if self.numbers is None:
+            own = (
+                torch.arange(tokens, device=device) if self.count > 1 else torch.zeros(tokens, dtype=int, device=device)
+            )
+            return own.expand(1, 1, -1)
+        behind = [self.numbers - step for step in range(self.span)]
+        lost = [(self.numbers == self.count) | (each < 0) for each in behind]
+        return torch.cat([each.masked_fill(no, self.count) for each, no in zip(behind, lost, strict=True)], dim=-1)
 
     def first(self, values):
         """The values [batch or 1, heads or 1, tokens] of each group's first token, [batch or 1, heads or 1, groups]."""
@@ -64,19 +82,23 @@ def on_device(x, device):
 def pooled(x, groups, kind, among=None, heads=None):
     """Pools x [batch, heads, tokens, dim] by group: [batch, heads, groups, dim], zeros for groups without tokens.
 
-    `kind` is "mean", "sum", "root" (the sum over the root of the count) or "max". `among`, bool, selects tokens.
+    `kind` is "mean", "sum", "root" (the sum over the root of the count), "max" or "min". `among`, bool, selects tokens.
     `heads` holds a number for each head; heads of equal number are pooled together.
     """
     batch, count, tokens, dim = x.shape
-    numbers = torch.arange(tokens, device=x.device) if groups.numbers is None else groups.numbers
+    numbers = groups.all_numbers(tokens, x.device)
     if among is not None:
-        numbers = torch.where(on_device(among, x.device), numbers, groups.count)
-    numbers = numbers.expand(1, 1, -1) if numbers.dim() < 3 else numbers
-    result = x.new_full((batch, count, groups.count + 1, dim), -torch.inf if kind == "max" else 0)
+        among = on_device(among, x.device)
+        among = among.repeat(*(1,) * (among.dim() - 1), groups.span) if among.dim() else among
+        numbers = torch.where(among, numbers, groups.count)
+    x = x if groups.span == 1 else x.repeat(1, 1, groups.span, 1)
+    if numbers.shape[1] > count:
+        x, count = whole_heads(x, numbers.shape[1]), numbers.shape[1]
+    result = x.new_full((batch, count, groups.count + 1, dim), NOTHING.get(kind, 0))
     sizes = x.new_zeros(*numbers.shape[:2], groups.count + 1)
     sizes = sizes.scatter_add(2, numbers, x.new_ones(()).expand(numbers.shape)).expand(batch, count, -1)
-    if kind == "max":
-        result = result.scatter_reduce(2, numbers.unsqueeze(-1).expand_as(x), x, "amax")
+    if kind in NOTHING:
+        result = result.scatter_reduce(2, numbers.unsqueeze(-1).expand_as(x), x, f"a{kind}")
     elif numbers.shape[:2] == (1, 1):  # index_add adds whole rows: several times as fast
         result = result.index_add(2, numbers[0, 0], x)
     else:
@@ -85,12 +107,24 @@ def pooled(x, groups, kind, among=None, heads=None):
 
 
 def finished(result, sizes, kind, heads=None):
-    """The pooled vectors, from sums or maxima [batch, heads, groups, dim] and token counts [batch, heads, groups]."""
+    """The pooled vectors, from sums or maxima [batch, heads, groups, dim] and token counts [batch, heads, groups].
+
+    If all heads are pooled together, there is one; if the heads of a key head are, there is one for each.
+    """
     if heads is not None:
-        pools = [[other for other, number in enumerate(heads) if number == pool] for pool in heads]
+        result, sizes = whole_heads(result, len(heads)), whole_heads(sizes, len(heads))
+        pools = [[other for other, number in enumerate(heads) if number == pool] for pool in dict.fromkeys(heads)]
         stacked = [torch.stack([result[:, head] for head in pool]) for pool in pools]
-        result = torch.stack([each.amax(dim=0) if kind == "max" else each.sum(dim=0) for each in stacked], dim=1)
+        together = {"max": lambda x: x.amax(dim=0), "min": lambda x: x.amin(dim=0)}.get(kind, lambda x: x.sum(dim=0))
+        result = torch.stack([together(each) for each in stacked], dim=1)
         sizes = torch.stack([sum(sizes[:, head] for head in pool) for pool in pools], dim=1)
+        if (
+            len(heads) % len(pools)
+            or [len(each) for each in pools] != [len(pools[0])] * len(pools)
+            or heads != sorted(heads)
+        ):
+            index = torch.tensor([list(dict.fromkeys(heads)).index(each) for each in heads], device=result.device)
+            result, sizes = result[:, index], sizes[:, index]
     empty = sizes == 0
     if kind in ("mean", "root"):
         sizes = sizes.clamp(min=1) if kind == "mean" else sizes.clamp(min=1).sqrt()
@@ -108,42 +142,345 @@ def of_heads(k, heads):
     return k if k.shape[1] == heads else k.repeat_interleave(heads // k.shape[1], dim=1)
 
 
-def select(shape, queries, keys, values, products, score, candidates, choose, whole=False):
-    """The key groups that each query group selects: bool [batch, heads, query groups, key groups].
+def whole_heads(x, heads):
+    """x [batch, 1, key heads or heads, ...], an entry for each query head."""
+    if x.shape[1] == heads:
+        return x
+    return x.expand(-1, heads, *x.shape[2:]) if x.shape[1] == 1 else x.repeat_interleave(heads // x.shape[1], dim=1)
 
-    `queries` and `keys` are pairs (`Groups`, coordinates of tokens by name), `products` pairs of vectors by name.
-    `score` and `candidates` are functions of pairs of groups, `choose` of scores. With `whole`, `choose` gets all
-    scores of a head at once. Scores of at most MOST_SCORES pairs are in memory at once.
+
+def rows_of(table, *indices):
+    """The vectors of an input at indices over groups: [batch, heads, groups, dim], with 1 for what none depends on."""
+    indices = [torch.as_tensor(index, device=table.device) for index in indices]
+    rows = table[tuple(index.clamp(0, size - 1) for index, size in zip(indices, table.shape[:-1], strict=True))]
+    return rows.reshape(*(1,) * (4 - rows.dim()), *rows.shape)
+
+
+def multiplied(one, other):
+    """The products of vectors [batch, heads, query groups, dim] and [batch, heads, key groups, dim].
+
+    Heads that share keys are one product: keys are not repeated.
     """
-    (query_groups, query_values), (key_groups, key_values) = queries, keys
-    batch, heads = shape
-    device = values["head"].device
-    values = {**values, "batch": values["batch"].unsqueeze(-1), "head": values["head"].unsqueeze(-1)}
-    table = torch.empty(batch, heads, query_groups.count, key_groups.count, dtype=torch.bool, device=device)
-    step = query_groups.count if whole else max(1, MOST_SCORES // max(1, batch * heads * key_groups.count))
-    column_values = {f"k_{name}": key_groups.first(value).unsqueeze(-2) for name, value in key_values.items()}
-    column_values["k_group"] = torch.arange(key_groups.count, device=device)
-    row_values = {f"q_{name}": query_groups.first(value).unsqueeze(-1) for name, value in query_values.items()}
-    for start in range(0, query_groups.count, step):
-        rows = slice(start, start + step)
-        chunk = table[:, :, rows]
-        read = {**values, **column_values, **{name: value[..., rows, :] for name, value in row_values.items()}}
-        read |= {name: one[:, :, rows] @ other.transpose(-1, -2) for name, (one, other) in products.items()}
-        read["s"] = next((read[name] for name in products), torch.zeros((), device=device))
-        s = on_device(score(**read), device)
-        eligible = on_device(candidates(**read), device)
-        if query_groups.exists is not None:
-            eligible = eligible & query_groups.exists[..., rows, None]
-        if key_groups.exists is not None:
-            eligible = eligible & key_groups.exists[..., None, :]
-        # Pairs that are no candidates, and those with a score of NaN, get -inf. Adding is cheaper than torch.where.
-        s = s + torch.zeros(eligible.shape, dtype=s.dtype, device=device).masked_fill_(~eligible, -torch.inf)
-        s = s.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).expand(chunk.shape)
-        if whole:
-            chunk.copy_(choose(s.flatten(-2), read).view(chunk.shape))
+    heads, key_heads = one.shape[1], other.shape[1]
+    if heads <= key_heads or key_heads == 1:
+        return whole_heads(one, max(heads, key_heads)) @ other.transpose(-1, -2)
+    shared = one.unflatten(1, (key_heads, -1)).flatten(2, 3) @ other.transpose(-1, -2)
+    return shared.unflatten(2, (heads // key_heads, -1)).flatten(1, 2)
+
+
+def of_one(one, other, heads):
+    """The products of vectors of the same groups: [batch, heads or fewer, groups, 1]."""
+    if 1 < one.shape[1] != other.shape[1] > 1:
+        one, other = whole_heads(one, heads), whole_heads(other, heads)
+    return (one * other).sum(dim=-1, keepdim=True)
+
+
+def taken(x, rows):
+    """The rows of x [batch or 1, heads or 1, groups or 1, ...]: a slice, or integers [batch or 1, heads or 1, rows]."""
+    if isinstance(rows, slice):
+        return x[:, :, rows] if x.shape[2] > 1 else x
+    if x.shape[2] == 1:
+        return x
+    if rows.shape[:2] == (1, 1):
+        return x.index_select(2, rows[0, 0])
+    leading = torch.broadcast_shapes(x.shape[:2], rows.shape[:2])
+    index = rows.view(*rows.shape, *(1,) * (x.dim() - 3)).expand(*leading, -1, *x.shape[3:])
+    return x.expand(*leading, *x.shape[2:]).gather(2, index)
+
+
+class Scored:
+    """The scores of pairs of groups, some query groups at a time.
+
+    `queries` and `keys` are pairs (`Groups`, coordinates of tokens by name). `products` are pairs of vectors by name,
+    or tables of products of one side. `score` and `candidates` are functions of pairs of groups. `wider` are other
+    scores, and the members of their groups on both sides (`sharing`): a pair is a candidate if a pair of members is.
+    """
+
+    def __init__(self, queries, keys, values, products, score, candidates, wider=None):
+        (self.queries, query_values), (self.keys, key_values) = queries, keys
+        self.device = values["head"].device
+        self.values = {**values, "batch": values["batch"].unsqueeze(-1), "head": values["head"].unsqueeze(-1)}
+        self.columns = {f"k_{name}": self.keys.first(each).unsqueeze(-2) for name, each in key_values.items()}
+        self.columns["k_group"] = torch.arange(self.keys.count, device=self.device)
+        rows = {f"q_{name}": self.queries.first(each).unsqueeze(-1) for name, each in query_values.items()}
+        self.own = {name: each if each.dim() == 4 else each.expand(1, 1, -1, 1) for name, each in rows.items()}
+        self.products, self.score, self.candidates, self.wider = products, score, candidates, wider
+
+    def read(self, rows):
+        """What scores read, for these query groups."""
+        read = {**self.values, **self.columns, **{name: taken(each, rows) for name, each in self.own.items()}}
+        for name, each in self.products.items():
+            read[name] = multiplied(taken(each[0], rows), each[1]) if isinstance(each, tuple) else taken(each, rows)
+        heads = max((read[name].shape[1] for name in self.products), default=1)
+        read |= {name: whole_heads(read[name], heads) for name in self.products if read[name].shape[1] > 1}
+        read["s"] = next((read[name] for name in self.products), torch.zeros((), device=self.device))
+        return read
+
+    def eligible(self, rows, read=None):
+        """Which pairs are candidates, bool [batch or 1, heads or 1, rows or 1, key groups or 1]."""
+        if self.wider is None:
+            eligible = on_device(self.candidates(**(self.read(rows) if read is None else read)), self.device)
         else:
-            chunk.copy_(choose(s, read))
+            scored, *members = self.wider
+            eligible = of_members(lambda rows: (scored.eligible(rows),), rows, *members)[0].any(dim=-1)
+        if self.queries.exists is not None:
+            eligible = eligible & taken(self.queries.exists.unsqueeze(-1), rows)
+        return eligible if self.keys.exists is None else eligible & self.keys.exists.unsqueeze(-2)
+
+    def rows(self, rows):
+        """Scores and candidates of these query groups, [batch, heads or fewer, rows, key groups]."""
+        read = self.read(rows)
+        s, eligible = on_device(self.score(**read), self.device), self.eligible(rows, read)
+        count = len(range(self.queries.count)[rows]) if isinstance(rows, slice) else rows.shape[-1]
+        shape = torch.broadcast_shapes(s.shape, eligible.shape, (len(self.values["batch"]), 1, count, self.keys.count))
+        return s.expand(shape), eligible.expand(shape)
+
+
+def sharing(source, target, tokens, device):
+    """The groups of `source` that share tokens with each group of `target`: [batch or 1, heads or 1, groups, most].
+
+    -1 behind the last one of a group. None where the groups are the same.
+    """
+    one, other = source.all_numbers(tokens, device), target.all_numbers(tokens, device)
+    same = source.count == target.count and source.span == target.span
+    if same and one.shape == other.shape and (one is other or bool((one == other).all())):
+        return None
+    leading = torch.broadcast_shapes(one.shape[:2], other.shape[:2])
+    one = one.expand(*leading, -1).unflatten(-1, (source.span, -1)).flatten(0, 1)
+    other = other.expand(*leading, -1).unflatten(-1, (target.span, -1)).flatten(0, 1)
+    found = []
+    for own, wanted in zip(one, other, strict=True):
+        fits = (wanted < target.count).unsqueeze(1) & (own < source.count)
+        pairs = (wanted.unsqueeze(1) * source.count + own)[fits].unique()
+        groups, members = pairs // source.count, pairs % source.count
+        counts = groups.bincount(minlength=target.count)
+        places = torch.arange(len(pairs), device=device) - (counts.cumsum(0) - counts)[groups]
+        index = torch.full((target.count, max(1, int(counts.max()))), -1, device=device)
+        index[groups, places] = members
+        found.append(index)
+    most = max(each.shape[1] for each in found)
+    padded = [torch.nn.functional.pad(each, (0, most - each.shape[1]), value=-1) for each in found]
+    return torch.stack(padded).unflatten(0, leading)
+
+
+MEMBERS = {}
+
+
+def fixed_members(name, device, tokens, find):
+    """What `find` makes of the coordinates of tokens, which no call decides: found once for each device, on the CPU."""
+    if (name, tokens, device) not in MEMBERS:
+        found = find(tokens(device=torch.device("cpu")))
+        MEMBERS[name, tokens, device] = None if found is None else found.to(device)
+    return MEMBERS[name, tokens, device]
+
+
+def of_members(find, rows, query_members, key_members):
+    """The pairs of members of pairs of groups: tensors [batch, heads, rows, key groups, pairs], false for none.
+
+    `find` gives tensors [..., rows, key groups] for query groups, the last one bool.
+    """
+    if query_members is None:
+        found = [each.unsqueeze(3) for each in find(rows)]
+    else:
+        members = taken(query_members, rows)
+        shape = members.shape[2:]
+        found = [
+            each.unflatten(2, shape) if each.shape[2] > 1 else each.unsqueeze(3)
+            for each in find(members.flatten(2).clamp(min=0))
+        ]
+        found[-1] = found[-1] & (members >= 0).unsqueeze(-1)
+    if key_members is None:
+        return [each.transpose(3, 4) for each in found]
+    index, count, most = key_members.clamp(min=0).flatten(2), *key_members.shape[2:]
+    found = [columns(each, index).unflatten(4, (count, most)).transpose(3, 4).flatten(4) for each in found]
+    real = (key_members >= 0).unsqueeze(2)
+    return [*found[:-1], found[-1] & real.repeat(1, 1, 1, 1, found[-1].shape[-1] // most)]
+
+
+def columns(x, index):
+    """The columns of x [batch, heads, rows, members, key groups] at an index [batch or 1, heads or 1, columns]."""
+    if x.shape[-1] == 1:
+        return x.expand(*x.shape[:-1], index.shape[-1])
+    if index.shape[:2] == (1, 1):
+        return x[..., index[0, 0]]
+    leading = torch.broadcast_shapes(x.shape[:2], index.shape[:2])
+    return x.expand(*leading, *x.shape[2:]).gather(4, index[:, :, None, None].expand(*leading, *x.shape[2:4], -1))
+
+
+def together(s, eligible, kind):
+    """Scores of several pairs as one, along the last dimension, and whether any is a candidate; NaN where none is."""
+    count = eligible.sum(dim=-1)
+    if kind in NOTHING:
+        s = s.masked_fill(~eligible, NOTHING[kind])
+        s = s.amax(dim=-1) if kind == "max" else s.amin(dim=-1)
+    else:
+        s = s.masked_fill(~eligible, 0).sum(dim=-1)
+        s = s / count if kind == "mean" else s
+    return s.masked_fill(count == 0, torch.nan), count > 0
+
+
+def shares(s):
+    """The shares of a softmax over the last dimension; zeros where all scores are minus infinity."""
+    limit = torch.finfo(s.dtype).max
+    return s.nan_to_num(nan=-torch.inf, posinf=limit, neginf=-torch.inf).softmax(dim=-1).nan_to_num(nan=0.0)
+
+
+def competing(x, per):
+    """x [batch, heads, query groups, key groups] with the pairs that compete along the last dimension."""
+    match per:
+        case "key":
+            return x.transpose(-1, -2)
+        case "head":
+            return x.flatten(2)
+        case "key_of_all_heads":
+            return x.permute(0, 3, 1, 2).flatten(2)
+        case "batch":
+            return x.flatten(1)
+        case _:
+            return x
+
+
+def as_pairs(x, per, shape):
+    """x as pairs of groups, [batch, heads, query groups, key groups], from what `competing` makes of them."""
+    match per:
+        case "key":
+            return x.transpose(-1, -2)
+        case "key_of_all_heads":
+            return x.view(shape[0], shape[3], *shape[1:3]).permute(0, 2, 3, 1)
+        case _:
+            return x.view(shape)
+
+
+def by_extent(function, per, x):
+    """A function along the last dimension, of the pairs that compete."""
+    return as_pairs(function(competing(x, per)), per, x.shape)
+
+
+def largest(x):
+    """The largest of a row, at each of its places."""
+    return x.amax(dim=-1, keepdim=True).expand_as(x).contiguous()
+
+
+def least(x):
+    """The least of a row, at each of its places."""
+    return x.amin(dim=-1, keepdim=True).expand_as(x).contiguous()
+
+
+class Steps:
+    """Scores after their steps, some query groups at a time.
+
+    A step is ("softmax", extent, condition or None), ("max" or "min", extent), ("gather", kind, members of the query
+    groups, members of the key groups) or ("heads", kind, whether those of a key head are put together, or all).
+    """
+
+    def __init__(self, scored, steps, heads, key_heads):
+        self.scored, self.steps, self.heads, self.key_heads = scored, steps, heads, key_heads
+        self.known = {}
+
+    def rows(self, rows, number):
+        """Scores and candidates of these query groups after so many steps."""
+        if number == 0:
+            return self.scored.rows(rows)
+        kind, *options = self.steps[number - 1]
+        if kind == "gather":
+            pool, *members = options
+            found = of_members(lambda rows: self.rows(rows, number - 1), rows, *members)
+            return together(*found, pool)
+        if kind == "heads":
+            pool, by_key_head = options
+            groups = self.key_heads if by_key_head else 1
+            found = (whole_heads(each, self.heads) for each in self.rows(rows, number - 1))
+            return together(*(each.unflatten(1, (groups, -1)).movedim(2, -1) for each in found), pool)
+        if options[0] == "query":
+            return self.compared(*self.rows(rows, number - 1), kind, *options, rows=rows)
+        if number not in self.known:
+            self.known[number] = self.compared(*self.rows(slice(None), number - 1), kind, *options, rows=slice(None))
+        return tuple(taken(each, rows) for each in self.known[number])
+
+    def compared(self, s, eligible, kind, per, among=None, rows=None):
+        """Shares of a softmax, or the extreme of all, over the pairs that compete."""
+        if per in OF_ALL_HEADS:
+            s, eligible = whole_heads(s, self.heads), whole_heads(eligible, self.heads)
+        if kind == "softmax":
+            shared = eligible if among is None else eligible & on_device(among(**self.scored.read(rows)), s.device)
+            shape = torch.broadcast_shapes(s.shape, shared.shape)
+            shared = shared.expand(shape)
+            return by_extent(shares, per, s.expand(shape).masked_fill(~shared, -torch.inf)), eligible.expand(shape)
+        fitting = eligible & ~s.isnan()
+        s = by_extent(largest if kind == "max" else least, per, s.masked_fill(~fitting, NOTHING[kind]))
+        some = by_extent(largest, per, fitting.to(torch.uint8)) > 0
+        return s.masked_fill(~some, torch.nan), eligible
+
+
+def table_of(scored, steps, heads, key_heads, query_groups):
+    """The table of scores after their steps, float [batch, heads or fewer, query groups, key groups]; NaN for none.
+
+    Scores of at most MOST_SCORES pairs are in memory at once, where no step needs all.
+    """
+    made = Steps(scored, steps, heads, key_heads)
+    pairs = len(scored.values["batch"]) * heads * scored.keys.count * -(-scored.queries.count // query_groups)
+    step = max(1, MOST_SCORES // max(1, pairs))
+    parts = []
+    for start in range(0, query_groups, step):
+        s, eligible = made.rows(slice(start, min(start + step, query_groups)), len(steps))
+        parts.append(s.masked_fill(~eligible, torch.nan))
+    return torch.cat(parts, dim=2)
+
+
+def select(scored, heads, always, choose, per="query"):
+    """The key groups that each query group selects: bool [batch, heads or fewer, query groups, key groups].
+
+    `always` is a function of pairs of groups, or None; `choose` one of scores, of what is selected always, and of what
+    scores read, for pairs that compete (`per`). Scores of at most MOST_SCORES pairs are in memory at once.
+    """
+    query_count, key_count = scored.queries.count, scored.keys.count
+    batch = len(scored.values["batch"])
+    step = query_count if per != "query" else max(1, MOST_SCORES // max(1, batch * heads * key_count))
+    table = None
+    for start in range(0, query_count, step):
+        rows = slice(start, min(start + step, query_count))
+        read = scored.read(rows)
+        s, eligible = on_device(scored.score(**read), scored.device), scored.eligible(rows, read)
+        forced = None if always is None else on_device(always(**read), s.device)
+        sizes = (batch, 1, rows.stop - rows.start, key_count)
+        shape = torch.broadcast_shapes(s.shape, eligible.shape, sizes, () if forced is None else forced.shape)
+        if per in OF_ALL_HEADS:
+            shape = (batch, heads, *shape[2:])
+        # Pairs that are no candidates, and those with a score of NaN, get -inf. Adding is cheaper than torch.where.
+        s = s + torch.zeros(eligible.shape, dtype=s.dtype, device=s.device).masked_fill_(~eligible, -torch.inf)
+        s = s.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).expand(shape)
+        if forced is not None:
+            for side, view in ((scored.queries, -1), (scored.keys, -2)):
+                if side.exists is not None:
+                    part = side.exists.unsqueeze(view)
+                    forced = forced & (taken(part, rows) if view == -1 else part)
+            forced = competing(forced.expand(shape), per)
+        chosen = as_pairs(choose(competing(s, per), forced, read), per, shape)
+        if table is None:
+            table = chosen.new_empty(batch, shape[1], query_count, key_count)
+        table[:, :, rows] = chosen
     return table
+
+
+def argument(value, per):
+    """The argument of a selector for the rows of pairs that compete, from its values for pairs of groups."""
+    if not isinstance(value, torch.Tensor) or value.dim() < 2 or per == "query":
+        return value
+    match per:
+        case "key":
+            return value.transpose(-1, -2)
+        case "key_of_all_heads":
+            return value[..., :1, :, :].select(-3, 0).transpose(-1, -2) if value.dim() > 2 else value.transpose(-1, -2)
+        case _:
+            return value[..., :1, 0]
+
+
+def chosen_best(s, count, forced):
+    """The forced pairs, and the `count` best of the others less their number."""
+    if forced is None:
+        return best(s, count)
+    room = (count - forced.sum(dim=-1, keepdim=True)).clamp(min=0)
+    return forced | best(s.masked_fill(forced, -torch.inf), room)
 
 
 def best(score, count):
@@ -184,18 +521,39 @@ def best_one_by_one(score, count):
     return chosen
 
 
-def heaviest(score, mass):
-    """The fewest scores whose softmax over the row sums to `mass`, as a mask: from the highest down; none of -inf.
+def heaviest(score, mass, forced=None, weighs=False, reach=True):
+    """The fewest scores of this share of the weights of their row, as a mask: from the highest down; none of -inf.
 
-    Ties go to the lower index.
+    Weights are exponentials, or (`weighs`) the scores, zero where these are negative; all scores are taken if no weight
+    is positive. `forced` ones are taken first. Without `reach`: the most that stay within the share, at least one. Ties
+    go to the lower index.
     """
     ordered, positions = score.double().sort(dim=-1, descending=True, stable=True)
     fitting = ordered > -torch.inf
     m_i = ordered[..., :1]  # scores of +inf weigh the same
-    weights = torch.where(fitting, torch.where(ordered == m_i, 0, ordered - m_i).exp(), 0)
-    before = weights.cumsum(dim=-1) - weights
-    chosen = fitting & (before < mass * weights.sum(dim=-1, keepdim=True))
-    return torch.zeros_like(chosen).scatter(-1, positions, chosen)
+    weights = ordered.clamp(min=0) if weighs else torch.where(ordered == m_i, 0, ordered - m_i).exp()
+    weights = torch.where(fitting, weights, 0)
+    whole = weights.sum(dim=-1, keepdim=True)
+    others, first = weights, torch.zeros_like(whole)
+    if forced is not None:
+        taken_first = forced.gather(-1, positions)
+        first = torch.where(taken_first, weights, 0).sum(dim=-1, keepdim=True)
+        others, fitting = torch.where(taken_first, 0, weights), fitting & ~taken_first
+    after = first + others.cumsum(dim=-1)
+    if reach:
+        chosen = fitting & (after - others < mass * whole)
+    else:
+        leading = fitting & (fitting.cumsum(dim=-1) == 1)
+        chosen = fitting & (after <= mass * whole)
+        chosen |= leading if forced is None else leading & ~forced.any(dim=-1, keepdim=True)
+    chosen = torch.where(whole > 0, chosen, fitting)
+    result = torch.zeros_like(chosen).scatter(-1, positions, chosen)
+    return result if forced is None else result | forced
+
+
+def above(score, threshold, forced):
+    """The scores that exceed the threshold, and the forced ones."""
+    return score > threshold if forced is None else (score > threshold) | forced
 
 
 def nearest(x, rows):

@@ -9,9 +9,11 @@ from maskdsl.base.errors.language.limits import TooManyHeads
 from maskdsl.base.limits import MOST_HEADS
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.report import Report
+from maskdsl.ir.expressions import Constant
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.numpy_operators import evaluate
-from maskdsl.ir.routes import Pool, Route
+from maskdsl.ir.routes import OF_ALL_HEADS, Gather, GatherHeads, GroupScores, Scored, route_of
+from maskdsl.ir.values.token_vectors import OfGroup, Pool, vector_leaves
 
 
 def checked_heads(given: int | Heads, report: Report) -> Heads:
@@ -50,18 +52,26 @@ def check_pools(frame: Frame) -> None:
     """Reports routes that pool vectors of heads that are here with vectors of heads that are not."""
     heads = frame.declared.heads
     for route in frame.declared.routed if not heads.are_all else ():
-        if isinstance(route, Route) and any(_is_split(pool, heads) for pool in _pools(route)):
+        if isinstance(route, Scored) and any(_is_split(pool, heads) for pool in _pools(route)):
             known = "" if heads.key_heads else ", and which heads share a key head is not known: give `key_heads`"
             first, last = heads.first, heads.first + heads.count - 1
             frame.add(
                 errors.SplitPool(
-                    span=route.span, name=route.name, first=first, last=last, heads=heads.whole, known=known
+                    span=route.span, name=route_of(route.name), first=first, last=last, heads=heads.whole, known=known
                 )
             )
 
 
-def _pools(route: Route) -> Iterator[Pool]:
-    return (pool for product in route.products for pool in (product.query, product.key))
+def _pools(route: Scored) -> Iterator[Pool]:
+    """The pools of a route's vectors, and those that its scores are put together as."""
+    vectors = (vector for product in route.products for vector in (product.left, product.right))
+    yield from (leaf.pool for vector in vectors for leaf in vector_leaves(vector) if isinstance(leaf, OfGroup))
+    steps = route.steps if isinstance(route, GroupScores) else (route.selector,)
+    for step in steps:
+        if isinstance(step, GatherHeads) and step.by_key_head:
+            yield Pool(None, by_key_head=True)
+        elif isinstance(step, GatherHeads) or (not isinstance(step, Gather) and step.per in OF_ALL_HEADS):
+            yield Pool(None, heads=Constant(0))
 
 
 def _is_split(pool: Pool, heads: Heads) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from maskdsl.base.records import dataclass
 from maskdsl.bind.bound_heads import check_pools
-from maskdsl.bind.context.frame import Declared, Frame, StatementKind
+from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.bind.line_checks import check_asserts, check_lets
@@ -64,7 +64,7 @@ def bound_mask(
     frame = _with_orders(orders, names, frame)
     auto = auto_spaces([each for each in orders if isinstance(each, tree.AutoOrderStatement)], frame)
     check_asserts(declaration, names, frame)
-    check_lets(names, replace(attending, statement=StatementKind.SCORE))
+    check_lets(names, attending)
     check_pools(frame)
     frame.report.check()
     weight, factor = weight_and_factor(probabilities.weights, frame)

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from maskdsl.base.errors.language.patterns import AssertFailed
+from maskdsl.base.errors.language.routes import OutsideRoute
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.bind.context.bound_values import Abbreviation, Bad, Term, depends_on, describe
-from maskdsl.bind.context.frame import Frame
+from maskdsl.bind.context.frame import Frame, StatementKind
+from maskdsl.bind.expression.dots import is_vector, vector
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.bind.expression.macros import let_value
 from maskdsl.bind.visible_names import Names
@@ -35,9 +37,25 @@ def check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Fra
 
 
 def check_lets(names: Names, frame: Frame) -> None:
-    """Reports errors in `let`s that nothing uses. Warnings are given where a `let` is used."""
+    """Reports errors in `let`s that are wrong wherever they are used. Warnings are given where a `let` is used."""
     for statement in names.lets:
-        inside = replace(names.at(statement, frame), report=frame.report.trial())
         if isinstance(names.last.get(statement.name.id), Abbreviation):
-            let_value(statement, inside, elaborate)
-            frame.report.take(inside.report)
+            _check_let(statement, names.at(statement, frame))
+
+
+def _check_let(let: tree.LetStatement, frame: Frame) -> None:
+    """Reports a `let` that is no value of a pair, no score of a route, and no vector."""
+    of_pair, of_route = (
+        replace(frame, statement=kind, report=frame.report.trial())
+        for kind in (StatementKind.SCORE, StatementKind.ROUTE)
+    )
+    let_value(let, of_pair, elaborate)
+    if not of_pair.report.errors:
+        return
+    if is_vector(let.value, of_route):
+        vector(let.value, of_route, elaborate)
+    else:
+        let_value(let, of_route, elaborate)
+    if of_route.report.errors:
+        meant = any(isinstance(each, OutsideRoute) for each in of_pair.report.errors.values())
+        frame.report.take((of_route if meant else of_pair).report)

@@ -7,11 +7,11 @@ from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.bind.expression.names import OF_CALLS
 from maskdsl.bind.expression.table_inputs import declare
+from maskdsl.bind.route.route_statements import with_route
 from maskdsl.bind.statement.coord_statements import with_coordinate, with_given
 from maskdsl.bind.statement.made_inputs import made_inputs
 from maskdsl.bind.statement.parameters import check_argument, check_name
 from maskdsl.bind.statement.pool_members import with_facts
-from maskdsl.bind.statement.route_statements import with_route
 from maskdsl.bind.visible_names import Names
 from maskdsl.syntax import tree
 

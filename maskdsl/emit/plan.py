@@ -19,7 +19,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import for_some_queries
-from maskdsl.ir.routes import GROUP, Route, route_expressions
+from maskdsl.ir.routes import GROUP, Scored, route_expressions
 from maskdsl.ir.values.token_vectors import vector_expressions
 
 HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "integers", "join", "token_value", *TORCH_HELPERS)
@@ -27,8 +27,10 @@ HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "integers", 
 SKELETON_NAMES = {
     "products": "Finite Multiply Times at find joined numbers_of of_all of_each of_groups of_heads products rows"
     " shared_by times token_coordinates with_rows",
-    "routing": "Groups OutsideGroups best best_one_by_one find finished heaviest members nearest of_heads on_device"
-    " pooled ranks select shared_by",
+    "routing": "Groups OutsideGroups best Scored Steps above argument best_one_by_one by_extent chosen_best"
+    " columns competing as_pairs find finished fixed_members heaviest largest least members multiplied nearest of_heads"
+    " of_members of_one on_device pooled ranks rows_of select shared_by shares sharing table_of taken together"
+    " whole_heads",
     "pooling": "BoxPools GroupPools box_numbers in_boxes pool_facts pool_numbers pooled",
 }
 """The functions and classes of skeletons whose generated functions call them."""
@@ -200,8 +202,13 @@ class KernelPlan:
         """The names of the coordinates, of either side, that routes, ranks and vectors read."""
         vectors = (each for vector in self.mask.vectors for each in vector_expressions(vector))
         read = reads(*(each for routed in self.mask.routed for each in route_expressions(routed)), *vectors)
-        routes = (routed for routed in self.mask.routed if isinstance(routed, Route))
-        groups = (grouping.by for route in routes for grouping in (route.queries, route.keys))
+        groups = (
+            grouping.by
+            for routed in self.mask.routed
+            if isinstance(routed, Scored)
+            for level in routed.levels
+            for grouping in level
+        )
         names = (each.name for each in read.coordinates if each.name != GROUP)
         return frozenset([*names, *(name for name in groups if name is not None)])
 

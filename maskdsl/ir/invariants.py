@@ -21,7 +21,19 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.ir.routes import GROUP, Balanced, Draw, Nearest, Pools, Product, Rank, Route, Routed
+from maskdsl.ir.routes import (
+    GROUP,
+    Balanced,
+    Draw,
+    GroupScores,
+    Nearest,
+    Pools,
+    Product,
+    Rank,
+    Route,
+    Routed,
+    route_expressions,
+)
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     OfToken,
@@ -78,14 +90,15 @@ def verify(mask: MaskIR) -> None:
 def _verify_routed(mask: MaskIR, routed: Routed) -> None:
     assert mask.input(routed.name) is not None, routed
     match routed:
-        case Route(products=products, queries=queries, keys=keys):
+        case (
+            Route(products=products, queries=queries, keys=keys)
+            | GroupScores(products=products, queries=queries, keys=keys)
+        ):
             assert queries.count >= 1 and keys.count >= 1, routed
             whole = replace(mask, inputs=(*mask.inputs, *(_product(each) for each in products)))
             _expression(whole, routed.score, PAIR, Type.FLOAT)
-            _expression(whole, routed.candidates, PAIR, Type.BOOL)
-            for pool in (pool for each in products for pool in (each.query, each.key)):
-                if pool.among is not None:
-                    _expression(mask, pool.among, _TOKEN, Type.BOOL)
+            for expression in set(route_expressions(routed)) - {routed.score}:
+                _expression(mask, expression, PAIR, expression.type)
         case Rank(keys=keys):
             for key in keys:
                 _expression(mask, key, _TOKEN, key.type)
@@ -205,9 +218,9 @@ def _expression(mask: MaskIR, whole: Expression, sides: tuple[Side, ...], kind: 
 
 
 def _product(product: Product) -> Input:
-    """The table of a dot product, float [query groups, key groups]."""
+    """The table of a dot product, with a dimension for the groups of each side."""
     groups = Dimension(DimensionKind.FREE, None, "groups")
-    return Input(product.name, Type.FLOAT, (groups, groups))
+    return Input(product.name, Type.FLOAT, (groups,) * len(product.groupings))
 
 
 def _known(mask: MaskIR, side: Side, name: str) -> bool:

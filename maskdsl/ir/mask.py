@@ -16,10 +16,11 @@ from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.declared.sequences import Given, PoolGroups, Sequence, Space
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.routes import Rewrite, Route, Routed
+from maskdsl.ir.routes import Routed, Scored
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     PairProduct,
+    Rewrite,
     TableRow,
     ValueTerm,
     Vector,
@@ -161,7 +162,7 @@ class MaskIR:
             factor=None if self.factor is None else rewrite(self.factor),
             sinks=tuple(map(rewrite, self.sinks)),
             scale=None if self.scale is None else rewrite(self.scale),
-            routed=tuple(each.mapped(rewrite) if isinstance(each, Route) else each for each in self.routed),
+            routed=tuple(each.mapped(rewrite) if isinstance(each, Scored) else each for each in self.routed),
             products=tuple(each.mapped(rewrite) for each in self.products),
             pairs=tuple(each.mapped(rewrite) for each in self.pairs),
             branches=tuple(each.mapped(rewrite) for each in self.branches),

@@ -19,6 +19,7 @@ from maskdsl.ir.declared.sequences import (
     Space,
 )
 from maskdsl.ir.expressions import (
+    FALSE,
     TRUE,
     Apply,
     Batch,
@@ -37,22 +38,30 @@ from maskdsl.ir.routes import (
     Above,
     Balanced,
     Draw,
+    Extent,
+    Extreme,
+    Gather,
+    GatherHeads,
+    GroupScores,
     Nearest,
-    Pool,
     Pools,
     Rank,
     Route,
     Routed,
     Selector,
+    Softmax,
+    Step,
     TopCount,
     TopMass,
 )
+from maskdsl.ir.routes import Product as GroupProduct
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
     Multiple,
     OfGroup,
     OfToken,
     OfValue,
+    Pool,
     Sum,
     TableRow,
     Vector,
@@ -117,13 +126,16 @@ def _attention(mask: MaskIR) -> str:
 def _routed(routed: Routed) -> list[str]:
     match routed:
         case Route(name=name, products=products, score=score, selector=selector, candidates=candidates):
-            by = routed.queries.by, routed.keys.by
-            lines = [
-                f"{each.name} = dot({_pool(each.query, 'q', by[0])}, {_pool(each.key, 'k', by[1])})"
-                for each in products
-            ]
             where = "" if candidates == TRUE else f" where {print_expression(candidates)}"
-            return [*lines, f"route {name} = {_selector(selector, print_expression(score))}{where}"]
+            always = "" if routed.always == FALSE else f" always {print_expression(routed.always)}"
+            chosen = f"route {name} = {_selector(selector, print_expression(score))}{where}{always}"
+            return [*map(_group_product, products), chosen]
+        case GroupScores(name=name, products=products, score=score, candidates=candidates, steps=steps):
+            where = "" if candidates == TRUE else f" where {print_expression(candidates)}"
+            text = print_expression(score)
+            for step in steps:
+                text = _step(step, text)
+            return [*map(_group_product, products), f"table `{name}` = {text}{where}"]
         case Nearest(name=name, centroids=centroids):
             return [f"found {name} = nearest({centroids})"]
         case Balanced(name=name, centroids=centroids, size=size, first=first, last=last):
@@ -142,22 +154,46 @@ def _routed(routed: Routed) -> list[str]:
 
 def _selector(selector: Selector, score: str) -> str:
     match selector:
-        case TopCount(count=count):
-            return f"topk({print_expression(count)}, {score})"
-        case TopMass(mass=mass, over_head=over_head):
-            return f"topp({print_expression(mass)}, {score}{', per = head' if over_head else ''})"
+        case TopCount(count=count, per=per):
+            return f"topk({print_expression(count)}, {score}{_per(per)})"
+        case TopMass(mass=mass, per=per, weighs=weighs, reach=reach):
+            weights = f"{'weights = ' if weighs else ''}{score}{_per(per)}{'' if reach else ', reach = False'}"
+            return f"topp({print_expression(mass)}, {weights})"
         case Above(threshold=threshold):
             return f"above({print_expression(threshold)}, {score})"
         case _:
             assert_never(selector)
 
 
-def _pool(pool: Pool, letter: str, by: str | None) -> str:
-    if pool.kind is None:
-        return letter
+def _per(per: Extent) -> str:
+    named = {Extent.KEY: "key", Extent.KEY_OF_ALL_HEADS: "(batch, key)"}
+    return "" if per is Extent.QUERY else f", per = {named.get(per, per.value)}"
+
+
+def _step(step: Step, score: str) -> str:
+    match step:
+        case Softmax(per=per, among=among):
+            return f"softmax({score}{'' if among is None else f' where {print_expression(among)}'}{_per(per)})"
+        case Extreme(kind=kind, per=per):
+            return f"{kind}({score}{_per(per)})"
+        case Gather(kind=kind, queries=queries, keys=keys):
+            return f"{kind}({score} by (q.{queries.by}, k.{keys.by}))"
+        case GatherHeads(kind=kind, by_key_head=by_key_head):
+            return f"{kind}({score}, heads = {'key_head' if by_key_head else 'all'})"
+        case _:
+            assert_never(step)
+
+
+def _group_product(product: GroupProduct) -> str:
+    return f"{product.name} = dot({_vector(product.left)}, {_vector(product.right)})"
+
+
+def _pool(pool: Pool, letter: str, by: str) -> str:
+    vector = letter if pool.of is None else _vector(pool.of)
     among = "" if pool.among is None else f" where {print_expression(pool.among)}"
     shared = "key_head" if pool.by_key_head else "" if pool.heads is None else print_expression(pool.heads)
-    return f"{pool.kind}({letter}{among} by {by}{f', heads = {shared}' if shared else ''})"
+    options = (f", heads = {shared}" if shared else "") + (f", span = {pool.span}" if pool.span > 1 else "")
+    return f"{pool.kind}({vector}{among} by {by}{options})"
 
 
 def _product(product: VectorProduct) -> str:

@@ -5,7 +5,7 @@ give. The relation reads it like any input, so tiles and kernels know inputs onl
 evaluates routes on NumPy arrays.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import field, replace
 from enum import StrEnum, auto
 from functools import cached_property
@@ -16,54 +16,84 @@ from numpy.typing import NDArray
 
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
-from maskdsl.ir.expressions import Coordinate, Expression, Side
+from maskdsl.ir.expressions import FALSE, PAIR, Coordinate, Expression, Side
+from maskdsl.ir.values.token_vectors import (
+    Pool,
+    PoolKind,
+    Rewrite,
+    TableRow,
+    Vector,
+    group_expressions,
+    mapped,
+    plain_pool,
+    reads_tokens,
+    table_rows,
+    vector_expressions,
+)
 
 GROUP = "(group)"
 """The coordinate that holds a group's number in scores and candidates, where no coordinate of a token gives it."""
 
 
-Rewrite = Callable[[Expression], Expression]
-
-
-class PoolKind(StrEnum):
-    """How the vectors of a group become one."""
-
-    MEAN = auto()
-    MAX = auto()
-    SUM = auto()
-    ROOT = auto()  # the sum over the square root of the number summed
-
-
-@dataclass(frozen=True)
-class Pool:
-    """One vector for each group of tokens of one side, in each head; without a kind, the vector of each token.
-
-    The vector of a group without pooled tokens is zero.
-    """
-
-    kind: PoolKind | None
-    among: Expression | None = None
-    """Boolean over one token: whether the token is pooled. None: all are."""
-    heads: Expression | None = None
-    """Integer over the head: heads of equal value are pooled together. None: each head alone."""
-    by_key_head: bool = False
-    """Whether the query heads that share a key head are pooled together; the call decides how many they are."""
-
-    def mapped(self, rewrite: Rewrite) -> "Pool":
-        """The pool with its expressions over tokens rewritten."""
-        return self if self.among is None else replace(self, among=rewrite(self.among))
-
-
 @dataclass(frozen=True)
 class Product:
-    """Dot products of pooled vectors: the table `name`, float [query groups, key groups]."""
+    """Dot products of vectors of groups: the table `name`, float [query groups, key groups].
+
+    It lacks a side that neither vector depends on: products of vectors of one side are [groups].
+    """
 
     name: str
-    query: Pool
-    key: Pool
+    left: Vector
+    """Of a group of queries, if either vector is."""
+    right: Vector
+    queries: "Grouping | None"
+    keys: "Grouping | None"
+
+    def grouping(self, side: Side) -> "Grouping | None":
+        """The groups of a side; None if the product does not depend on it."""
+        return self.keys if side is Side.KEY else self.queries
+
+    @property
+    def groupings(self) -> "dict[Side, Grouping]":
+        """The groups of each side that the product depends on."""
+        pairs = ((side, self.grouping(side)) for side in PAIR)
+        return {side: grouping for side, grouping in pairs if grouping is not None}
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether its vectors are made of queries or keys."""
+        return any(reads_tokens(each) for each in (self.left, self.right))
+
+    @property
+    def indices(self) -> tuple[Coordinate, ...]:
+        """What scores read the table by."""
+        return tuple(grouping.index(side) for side, grouping in self.groupings.items())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is of a query or a pool of queries, and of a key or a pool of keys."""
+        return plain_pool(self.left, Side.QUERY) is not None and plain_pool(self.right, Side.KEY) is not None
 
     def pool(self, side: Side) -> Pool:
-        return self.key if side is Side.KEY else self.query
+        """How the vectors of a side of a plain product are pooled."""
+        pool = plain_pool(self.right if side is Side.KEY else self.left, side)
+        assert pool is not None, "of plain products"
+        return pool
+
+    @property
+    def rows(self) -> Iterator[TableRow]:
+        """The rows of inputs among its vectors."""
+        for vector in (self.left, self.right):
+            yield from table_rows(vector)
+
+    def mapped(self, rewrite: Rewrite) -> "Product":
+        """The product with its expressions rewritten."""
+        return replace(self, left=mapped(self.left, rewrite), right=mapped(self.right, rewrite))
+
+    def over_token(self, side: Side) -> Iterator[Expression]:
+        """The expressions over a token of one side that its vectors read."""
+        for vector in (self.left, self.right):
+            yield from group_expressions(vector, side)
 
 
 @dataclass(frozen=True)
@@ -77,35 +107,58 @@ class Grouping:
     by: str | None
     count: int
     """The number of groups."""
+    span: int = 1
+    """How many values of `by` a group has: more than one for groups that overlap, each with its own and the next."""
 
     def index(self, side: Side) -> Coordinate:
         """The coordinate that holds the group's number in scores and candidates."""
         return Coordinate(side, self.by or GROUP)
 
 
+class Extent(StrEnum):
+    """Which pairs of groups compete in a selection, or share a normalization."""
+
+    QUERY = auto()  # those of a query group
+    KEY = auto()  # those of a key group
+    KEY_OF_ALL_HEADS = auto()  # those of a key group in all heads
+    HEAD = auto()  # all of a head
+    BATCH = auto()  # all of a batch entry
+
+
+OF_ALL_HEADS = (Extent.BATCH, Extent.KEY_OF_ALL_HEADS)
+"""The extents in which pairs of several heads compete."""
+
+
 @dataclass(frozen=True)
 class TopCount:
-    """Selects the `count` key groups of the highest score, for each query group."""
+    """Selects the `count` pairs of the highest score."""
 
     count: Expression
+    per: Extent = Extent.QUERY
 
 
 @dataclass(frozen=True)
 class TopMass:
-    """Selects the fewest key groups whose share of the softmax over all candidates reaches `mass`.
+    """Selects the fewest pairs whose share of the weights of all candidates reaches `mass`, by descending weight.
 
-    For each query group, or (`over_head`) over all pairs of groups of a head together.
+    The weight of a pair is the exponential of its score, or (`weighs`) the score, none where that is negative; all
+    candidates are selected if no weight is positive. Without `reach`: the most pairs whose share stays within `mass`,
+    at least one.
     """
 
     mass: Expression
-    over_head: bool
+    per: Extent = Extent.QUERY
+    weighs: bool = False
+    reach: bool = True
 
 
 @dataclass(frozen=True)
 class Above:
-    """Selects all key groups whose score exceeds the threshold."""
+    """Selects all pairs whose score exceeds the threshold."""
 
     threshold: Expression
+    per: Extent = Extent.QUERY
+    """Every pair is selected by itself."""
 
 
 Selector = TopCount | TopMass | Above
@@ -124,11 +177,11 @@ def _with_argument(selector: Selector, value: Expression) -> Selector:
     """The same selector with another argument."""
     match selector:
         case TopCount():
-            return TopCount(value)
-        case TopMass(over_head=over_head):
-            return TopMass(value, over_head)
+            return replace(selector, count=value)
+        case TopMass():
+            return replace(selector, mass=value)
         case Above():
-            return Above(value)
+            return replace(selector, threshold=value)
         case _:
             assert_never(selector)
 
@@ -147,31 +200,172 @@ class Route:
     candidates: Expression
     """Boolean, likewise. Groups that it excludes are never selected, nor are groups without tokens, nor scores of minus
     infinity or NaN."""
+    always: Expression = FALSE
+    """Boolean, likewise: groups that are selected before all others, candidates or not."""
     span: Span | None = field(default=None, compare=False, repr=False)
 
     def grouping(self, side: Side) -> Grouping:
         """The groups of a side."""
         return self.keys if side is Side.KEY else self.queries
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether its products read queries or keys."""
+        return any(each.reads_tokens for each in self.products)
+
+    @property
+    def levels(self) -> Iterator[tuple[Grouping, Grouping]]:
+        """The groups that are scored."""
+        yield self.queries, self.keys
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each query group selects for itself, by products of pools, with nothing selected always."""
+        plain = all(each.is_plain for each in self.products) and self.always == FALSE
+        weighs = isinstance(self.selector, TopMass) and (self.selector.weighs or not self.selector.reach)
+        return plain and not weighs and self.selector.per is Extent.QUERY and self.queries.span == self.keys.span == 1
+
     def mapped(self, rewrite: Rewrite) -> "Route":
         """The route with all of its expressions rewritten."""
         return replace(
             self,
-            products=tuple(
-                Product(each.name, each.query.mapped(rewrite), each.key.mapped(rewrite)) for each in self.products
-            ),
+            products=tuple(each.mapped(rewrite) for each in self.products),
             score=rewrite(self.score),
             selector=_with_argument(self.selector, rewrite(selector_argument(self.selector))),
             candidates=rewrite(self.candidates),
+            always=rewrite(self.always),
         )
 
     def over_token(self, side: Side) -> Iterator[Expression]:
-        """The expressions over a token of one side: its group, and whether it is pooled."""
+        """The expressions over a token of one side: its group, and what its products read."""
         by = self.grouping(side).by
         if by is not None:
             yield Coordinate(Side.TOKEN, by)
-        pools = (each.pool(side) for each in self.products)
-        yield from (pool.among for pool in pools if pool.among is not None)
+        for each in self.products:
+            yield from each.over_token(side)
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Each score becomes its share of the softmax over the candidates among which it is; zero elsewhere."""
+
+    per: Extent
+    among: Expression | None = None
+    """Boolean over a query group and a key group. None: among all candidates."""
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """Each score becomes the least or the largest of all candidates."""
+
+    kind: PoolKind
+    per: Extent
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Scores of pairs of groups become one for each pair of other groups, of all candidates that share tokens with it.
+
+    On both sides. NaN where no candidate does.
+    """
+
+    kind: PoolKind
+    queries: Grouping
+    keys: Grouping
+
+
+@dataclass(frozen=True)
+class GatherHeads:
+    """Scores of heads become one, in each pair of groups: of all heads, or of the query heads of a key head."""
+
+    kind: PoolKind
+    by_key_head: bool
+
+
+Step = Softmax | Extreme | Gather | GatherHeads
+
+
+def _mapped_step(step: Step, rewrite: Rewrite) -> Step:
+    """The step with its expression rewritten."""
+    match step:
+        case Softmax(among=among):
+            return step if among is None else replace(step, among=rewrite(among))
+        case Extreme() | Gather() | GatherHeads():
+            return step
+        case _:
+            assert_never(step)
+
+
+def scores_name(route: str, number: int) -> str:
+    """The name of a table of scores of a route: one that no input of a pattern can have."""
+    return f"{route}: scores {number}"
+
+
+def route_of(scores: str) -> str:
+    """The route that reads the table of scores of this name."""
+    return scores.partition(":")[0]
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """Computes the table `name`, float [batch, heads, query groups, key groups]: scores that later scores read.
+
+    A score of groups, and what is made of it step by step. Without a side whose groups are all tokens together.
+    """
+
+    name: str
+    queries: Grouping
+    """The groups of the score, before any step."""
+    keys: Grouping
+    products: tuple[Product, ...]
+    score: Expression
+    """As the score of a route."""
+    candidates: Expression
+    """Boolean over a pair of the groups `wider`. A pair of the score's groups is a candidate if it shares tokens, on
+    both sides, with a pair of these for which it holds."""
+    wider: tuple[Grouping, Grouping]
+    """The groups of the score, where these are enough."""
+    steps: tuple[Step, ...]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    def grouping(self, side: Side) -> Grouping:
+        """The groups of a side, before any step."""
+        return self.keys if side is Side.KEY else self.queries
+
+    @property
+    def result(self) -> tuple[Grouping, Grouping]:
+        """The groups of queries and of keys in the table."""
+        gathers = [each for each in self.steps if isinstance(each, Gather)]
+        return (gathers[-1].queries, gathers[-1].keys) if gathers else (self.queries, self.keys)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether its products read queries or keys."""
+        return any(each.reads_tokens for each in self.products)
+
+    @property
+    def levels(self) -> Iterator[tuple[Grouping, Grouping]]:
+        """The groups that the table is computed through, and those of its candidates."""
+        yield self.queries, self.keys
+        yield self.wider
+        yield from ((each.queries, each.keys) for each in self.steps if isinstance(each, Gather))
+
+    def mapped(self, rewrite: Rewrite) -> "GroupScores":
+        """The scores with all of their expressions rewritten."""
+        return replace(
+            self,
+            products=tuple(each.mapped(rewrite) for each in self.products),
+            score=rewrite(self.score),
+            candidates=rewrite(self.candidates),
+            steps=tuple(_mapped_step(each, rewrite) for each in self.steps),
+        )
+
+    def over_token(self, side: Side) -> Iterator[Expression]:
+        """The expressions over a token of one side: its groups, and what its products read."""
+        names = dict.fromkeys(level[side is Side.KEY].by for level in self.levels)
+        yield from (Coordinate(Side.TOKEN, name) for name in names if name is not None)
+        for each in self.products:
+            yield from each.over_token(side)
 
 
 @dataclass(frozen=True)
@@ -281,23 +475,35 @@ class Draw:
         return self.keys if side is Side.KEY else self.queries
 
 
-Routed = Route | Nearest | Balanced | Rank | Pools | Draw
+Routed = GroupScores | Route | Nearest | Balanced | Rank | Pools | Draw
+Scored = GroupScores | Route
+"""Routes that score groups."""
 OfInputs = Rank | Pools | Draw
 """Routes that read inputs or nothing, but no queries and keys."""
 
 
 def route_expressions(routed: Routed) -> Iterator[Expression]:
     """All expressions that are evaluated to compute a route."""
+    yield from pair_expressions(routed)
+    if isinstance(routed, Scored):
+        for product in routed.products:
+            for vector in (product.left, product.right):
+                yield from vector_expressions(vector)
+
+
+def pair_expressions(routed: Routed) -> Iterator[Expression]:
+    """The expressions of a route but those of its vectors."""
     match routed:
-        case Route(products=products, score=score, candidates=candidates, selector=selector):
-            yield from (score, candidates, selector_argument(selector))
-            pools = (pool for product in products for pool in (product.query, product.key))
-            yield from (pool.among for pool in pools if pool.among is not None)
+        case Route(score=score, candidates=candidates, selector=selector, always=always):
+            yield from (score, candidates, selector_argument(selector), always)
+        case GroupScores(score=score, candidates=candidates, steps=steps):
+            yield from (score, candidates)
+            yield from (each.among for each in steps if isinstance(each, Softmax) and each.among is not None)
         case Rank(keys=keys):
             yield from keys
         case Draw(count=count, numbers=numbers, candidates=candidates):
             yield from (count, *numbers, candidates)
         case Nearest() | Balanced() | Pools():
-            return
+            pass
         case _:
             assert_never(routed)

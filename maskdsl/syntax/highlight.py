@@ -17,7 +17,7 @@ _AFTER = rf'(?=[ \t]+{_NOT_AFTER}[A-Za-z_0-9("]|[ \t]+[-+][^\s>+])'
 """The text after the word of a statement. The same word can be a name elsewhere."""
 
 
-_PLAIN = "|".join(sorted(STATEMENT_WORDS - set(_NAMING)))
+_PLAIN = "|".join(sorted({*STATEMENT_WORDS, "always"} - set(_NAMING)))
 
 
 class AttnLexer(RegexLexer):

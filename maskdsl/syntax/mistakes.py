@@ -64,7 +64,7 @@ STATEMENT_WORDS = frozenset(
     ]
 )
 _STARTS = DECLARATION_WORDS | STATEMENT_WORDS
-SOFT_WORDS = _STARTS | {"auto"}
+SOFT_WORDS = _STARTS | {"auto", "always"}
 RESERVED_WORDS = frozenset(["and", "or", "not", "if", "else", "where", "for", "in", "by", "True", "False"])
 _OPERATORS = frozenset(
     ["+", "-", "*", "/", "//", "%", "**", "COMPARE", "and", "or", "where", "if", "else", "for", "->", ".", "[", "("]

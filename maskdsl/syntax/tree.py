@@ -235,6 +235,7 @@ class RouteStatement(Node):
     name: Name
     selector: Expression
     candidates: Expression | None
+    always: Expression | None
 
 
 @dataclass(frozen=True)

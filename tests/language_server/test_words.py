@@ -7,7 +7,7 @@ from maskdsl.bind.context.call_arguments import TYPES
 from maskdsl.bind.expression.functions import FUNCTIONS
 from maskdsl.bind.expression.names import RESERVED
 from maskdsl.bind.expression.pools import KINDS
-from maskdsl.bind.statement.route_statements import SELECTORS
+from maskdsl.bind.route.route_statements import SELECTORS
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.routes import PoolFact
 from maskdsl.syntax.build import QUANTIFIERS

@@ -9,7 +9,7 @@ import torch
 
 import maskdsl
 from maskdsl.ir.meaning.coordinates import Coordinates
-from maskdsl.ir.meaning.draw_meaning import drawn
+from maskdsl.ir.meaning.scoring.draw_meaning import drawn
 from maskdsl.ir.values.drawing import permuted, positions_of
 from maskdsl.ir.values.entries import EntryList
 

@@ -77,7 +77,7 @@ plain_statements = st.one_of(
     made(tree.InputStatement, names, names, tuples(expressions)),
     made(tree.CoordinateStatement, st.none() | names, names, expressions),
     lets,
-    made(tree.RouteStatement, names, calls(expressions), st.none() | expressions),
+    made(tree.RouteStatement, names, calls(expressions), st.none() | expressions, st.none() | expressions),
     *(
         made(node, expressions)
         for node in (

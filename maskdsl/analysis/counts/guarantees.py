@@ -26,7 +26,7 @@ from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import Above, Balanced, OfInputs, Route, TopCount, TopMass, selector_argument
+from maskdsl.ir.routes import Above, Balanced, Extent, OfInputs, Route, TopCount, TopMass, selector_argument
 from maskdsl.ir.simplify import simplify
 
 _LARGEST = 1 << 25
@@ -243,7 +243,7 @@ class _Counting:
 
     def _limits(self, route: Route, batch: int, head: int) -> _SelectionLimits:
         search, bounds = self.search(batch, head), CandidateBounds.of(self.mask)
-        exists = search.exists(Side.KEY, route.keys)
+        exists, level = search.exists(Side.KEY, route.keys), (route.queries, route.keys)
         size, keys = (route.queries.count, route.keys.count), int(np.count_nonzero(exists))
 
         def counted(candidates: Expression, unknown: int) -> Array:
@@ -251,18 +251,18 @@ class _Counting:
                 return np.full(size[0], keys)
             if size[0] * size[1] > _LARGEST:
                 return np.full(size[0], unknown)
-            return np.asarray(np.count_nonzero(search.evaluate(candidates, route) & exists, axis=1))
+            return np.asarray(np.count_nonzero(search.evaluate(candidates, level) & exists, axis=1))
 
         fewest = counted(bounds.bound(route.candidates, False), 0)
         candidates = counted(bounds.bound(route.candidates, True), keys)
         match route.selector:
-            case TopCount(count=count):
-                taken = np.maximum(search.evaluate(count, route)[:, 0], 0)
+            case TopCount(count=count, per=Extent.QUERY):
+                taken = np.maximum(search.evaluate(count, level)[:, 0], 0)
                 return _SelectionLimits(np.minimum(taken, fewest), np.minimum(taken, candidates), candidates)
-            case TopMass(mass=mass, over_head=False):
-                some = search.evaluate(mass, route)[:, 0] > 0
+            case TopMass(mass=mass, per=Extent.QUERY):
+                some = search.evaluate(mass, level)[:, 0] > 0
                 return _SelectionLimits(np.minimum(some, fewest), candidates * some, candidates)
-            case TopMass() | Above():
+            case TopCount() | TopMass() | Above():
                 return _SelectionLimits(np.zeros_like(fewest), candidates, candidates)
 
     def group_of_query(self, route: Route, batch: int, head: int) -> Array:

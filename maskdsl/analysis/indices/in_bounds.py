@@ -17,7 +17,7 @@ from maskdsl.base.errors.language.tables import ReadOutside
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import said
 from maskdsl.ir.declared.sequences import Computed, Sequence, Space
-from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, Read, Side, apply, rebuild
+from maskdsl.ir.expressions import PAIR, Apply, Constant, Coordinate, Expression, Read, Side, apply, rebuild
 from maskdsl.ir.facts.intervals import Array
 from maskdsl.ir.facts.ranges import ENTRY_NUMBERS, Range, expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads
@@ -25,7 +25,7 @@ from maskdsl.ir.facts.table_reads import GuardedRead, TableReads, is_inside, lea
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import Rank, Route, selector_argument
+from maskdsl.ir.routes import GroupScores, Rank, Route, Scored, pair_expressions, selector_argument
 from maskdsl.ir.simplify import simplify
 from maskdsl.ir.values.token_vectors import ValueTerm, VectorProduct, Window
 
@@ -173,7 +173,7 @@ def _questions(mask: MaskIR) -> Iterator[IndexQuestion]:
             for axis, size in _open_axes(mask, read.node):
                 yield IndexQuestion(read.node, axis, size, read.guards, positions)
     for route in mask.routed:
-        if isinstance(route, Route):
+        if isinstance(route, Scored):
             yield from _route_questions(mask, tables, route, pairs)
 
 
@@ -193,21 +193,29 @@ def _token_values(mask: MaskIR) -> Iterator[tuple[Expression, Positions]]:
             ranked = sequence.space(routed.space)
             assert ranked is not None
             yield from ((key, {Side.TOKEN: (sequence, ranked)}) for key in routed.keys)
-        if isinstance(routed, Route):
+        if isinstance(routed, Scored):
             for side, sequence in mask.sequences.items():
                 for expression in routed.over_token(side):
                     yield from ((expression, {Side.TOKEN: (sequence, space)}) for space in sequence.spaces)
 
 
-def _route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list[Positions]) -> Iterator[IndexQuestion]:
+def _route_questions(
+    mask: MaskIR, tables: TableReads, route: Scored, pairs: list[Positions]
+) -> Iterator[IndexQuestion]:
     """Yields the questions of a route: of its score where there are candidates, its candidates, and its selector."""
     groups = {Side.QUERY: route.queries.count, Side.KEY: route.keys.count}
     group_numbers = {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
-    for read in (*tables.of(route.score, (route.candidates,)), *tables.of(route.candidates)):
+    known = isinstance(route, Route) or route.wider == (route.queries, route.keys)
+    guards = (route.candidates,) if known else ()
+    rows = (row.read for each in route.products for row in each.rows)
+    argument = selector_argument(route.selector) if isinstance(route, Route) else Constant(0)
+    others = [each for each in pair_expressions(route) if each not in (route.score, argument)]
+    scored = [read for each in (route.score, *rows) for read in tables.of(each, guards)]
+    for read in (*scored, *(read for each in others for read in tables.of(each))):
         exact = group_numbers.issuperset(reads(*read.guards, read.node).coordinates)
         for axis, size in _open_axes(mask, read.node):
             yield from (IndexQuestion(read.node, axis, size, read.guards, each, groups, exact) for each in pairs)
-    for read in tables.of(selector_argument(route.selector)):
+    for read in tables.of(argument):
         yield from (
             IndexQuestion(read.node, axis, size, read.guards, pairs[0]) for axis, size in _open_axes(mask, read.node)
         )
@@ -215,9 +223,12 @@ def _route_questions(mask: MaskIR, tables: TableReads, route: Route, pairs: list
 
 def _open_axes(mask: MaskIR, read: Read) -> Iterator[tuple[int, int]]:
     """Yields (axis, length) of the axes to be checked. Routes check group numbers themselves."""
-    routes = {route.name: route for route in mask.routed if isinstance(route, Route)}
+    routes = {route.name: route for route in mask.routed if isinstance(route, Scored)}
     route = routes.get(read.input)
-    checked = set() if route is None else {route.queries.index(Side.QUERY), route.keys.index(Side.KEY)}
+    checked: set[Expression] = set()
+    if route is not None:
+        level = route.result if isinstance(route, GroupScores) else (route.queries, route.keys)
+        checked = {grouping.index(side) for side, grouping in zip(PAIR, level, strict=True)}
     for axis, size in TableReads(mask).sizes(read):
         if read.indices[axis] not in checked:
             yield axis, size

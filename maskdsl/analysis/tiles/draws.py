@@ -16,7 +16,7 @@ from maskdsl.ir.declared.sequences import Axis, CoordinateDefinition, Given, Seq
 from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, Head, InSpace, Side, substitute
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.meaning.draw_meaning import DrawOfHead, heads_of, held_draws
+from maskdsl.ir.meaning.scoring.draw_meaning import DrawOfHead, heads_of, held_draws
 from maskdsl.ir.routes import Draw, DrawnLists
 from maskdsl.ir.values.drawing import permuted, positions_of
 

@@ -14,7 +14,7 @@ from maskdsl.ir.declared.sequences import Along, CoordinateDefinition, Sequence,
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.routes import Product, Routed
+from maskdsl.ir.routes import GroupScores, Product, Routed
 from maskdsl.ir.values.token_vectors import PairProduct, VectorProduct
 from maskdsl.syntax.program import Program
 
@@ -46,6 +46,8 @@ class TableRoute:
     query: str | Expression
     """The coordinate that is the group number, or an expression over the pair."""
     key: str | Expression
+    heads: tuple[Expression, ...]
+    """What its dimension of heads is read by; empty for a table without one."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class Declared:
     """The reserved names of what a call decides that are read, `key_heads`; filled while expressions are elaborated."""
     products: dict[str, Product] = field(default_factory=dict)
     """Dot products in the scores of routes; filled while these are elaborated."""
+    tables: dict[str, GroupScores] = field(default_factory=dict)
+    """Tables that scores of routes read, whose candidates the route decides; likewise."""
     dots: dict[str, VectorProduct | PairProduct] = field(default_factory=dict)
     """Dot products in scores, by the names of the tables that stand for them; likewise."""
     routes: Mapping[str, RouteValue] = field(default_factory=dict)

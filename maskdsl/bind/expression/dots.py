@@ -1,25 +1,28 @@
-"""Elaborates vectors, and `dot(a, b)` in scores: a sum of products, each of them a read of a table or of a pair."""
+"""Elaborates vectors, and `dot(a, b)`: a sum of products, each of them a read of a table or of a pair."""
 
 from dataclasses import replace
 
+from maskdsl.base.errors.language import routes as route_errors
 from maskdsl.base.errors.language import tables as errors
+from maskdsl.base.errors.language.syntax import OldForm
 from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Abbreviation, Bad, Term, Value, constant, describe
 from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.context.guards import assuming
+from maskdsl.bind.context.score_levels import ALONE, vector_group
 from maskdsl.bind.context.sides import head_number, side_of
 from maskdsl.bind.context.terms import operate, promoted
-from maskdsl.bind.context.vector_values import VectorTerm, VectorValue, added, differ, gathered, sides_of
+from maskdsl.bind.context.vector_values import VectorTerm, VectorValue, added, differ, gathered, sides_of, sides_of_term
 from maskdsl.bind.expression.macros import Elaborate
-from maskdsl.bind.expression.pools import KINDS, pooled_by
+from maskdsl.bind.expression.pools import KINDS, pooled
 from maskdsl.bind.expression.table_inputs import read_row
 from maskdsl.ir.declared.inputs import Dimension, DimensionKind
-from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, Head, Read, Side, of_side
+from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, Head, Read, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.routes import Grouping, Product
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
-    OfGroup,
     OfToken,
     OfValue,
     PairProduct,
@@ -29,13 +32,17 @@ from maskdsl.ir.values.token_vectors import (
     Window,
 )
 from maskdsl.syntax import tree
+from maskdsl.syntax.format_expression import format_expression
+from maskdsl.syntax.upgrade import as_gathered
 
 _HEAD_DIM = Dimension(DimensionKind.DIM, None, "dim")
 _LONGEST_NAME = 60
 
 
-def score_dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    """The product of two vectors in a score, distributed over their terms."""
+def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    """The product of two vectors: distributed over their terms in a score, of groups in the score of a route."""
+    if frame.statement not in (StatementKind.SCORE, StatementKind.ROUTE):
+        return frame.add(route_errors.OutsideRoute(span=call.span, function="dot", where="scores"))
     plain = [argument.value for argument in call.arguments if argument.name is None]
     if len(plain) != len(call.arguments) or len(plain) != len(PAIR):
         return frame.add(errors.DotArguments(span=call.span, found=len(call.arguments)))
@@ -44,11 +51,45 @@ def score_dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
         return BAD
     if differ(left.length, right.length):
         return _unequal(left, right, "`dot`", call.span, frame)
+    if frame.statement is StatementKind.ROUTE:
+        return _of_groups(left, right, call, frame)
     products = [_product(one, two, call.span, frame) for one in gathered(left) for two in gathered(right)]
     result: Value = products[0]
     for each in products[1:]:
         result = operate(frame, Op.ADD, call.span, result, each)
     return result
+
+
+def _of_groups(left: VectorValue, right: VectorValue, call: tree.Call, frame: Frame) -> Value:
+    """The product of vectors of groups: a read of a table by the numbers of the groups."""
+    vectors = []
+    for value, argument in zip((left, right), call.arguments, strict=True):
+        if any(each.condition is not None or len(sides_of_term(each)) > 1 for each in value.terms):
+            return frame.add(errors.VectorOfPair(span=argument.span, function="dot"))
+        vectors.append(added(list(value.terms)))
+    if Side.QUERY in sides_of(vectors[1]):
+        vectors.reverse()
+    groupings: list[Grouping | None] = []
+    for side in PAIR:
+        groups = [vector_group(each, side, call.span, frame) for each in vectors]
+        known = [each for each in groups if not isinstance(each, Bad)]
+        if len(known) < len(groups):
+            return BAD
+        finer = [each for each in known if each != ALONE]
+        if len(dict.fromkeys(finer)) > 1:
+            shown = " and ".join(f"`{each.by}`" for each in finer)
+            return frame.add(route_errors.MixedGroups(span=call.span, names=shown, side=side.plural))
+        groupings.append(finer[0] if finer else None)
+    if groupings == [None, None]:
+        return frame.add(
+            route_errors.ReadsNoKey(span=call.span, route="dot", what="neither a query nor a key", name="i")
+        )
+    made = Product("", vectors[0], vectors[1], *groupings)
+    products = frame.declared.products
+    equal = (name for name, each in products.items() if replace(each, name="") == made)
+    name = next(equal, f"product {len(products)}")  # no name that an input could have
+    products[name] = replace(made, name=name)
+    return Term(Read(name, made.indices, Type.FLOAT, span=call.span), size=3, depth=2)
 
 
 def _unequal(one: VectorValue, two: VectorValue, what: str, span: Span, frame: Frame) -> Bad:
@@ -84,7 +125,7 @@ def vector(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> VectorV
             two = two if sign == "+" else _scaled(two, constant(-1.0, node.span), frame, node.span)
             return _added(one, two, node.span, frame)
         case tree.Binary(operator="*", left=left, right=right):
-            first = _is_vector(left, frame)
+            first = is_vector(left, frame)
             factor, rest = (right, left) if first else (left, right)
             return _scaled(vector(rest, frame, elaborate), _factor(factor, frame, elaborate), frame, node.span)
         case tree.Binary(operator="/", left=left, right=right):
@@ -93,15 +134,18 @@ def vector(node: tree.Expression, frame: Frame, elaborate: Elaborate) -> VectorV
             return _scaled(vector(left, frame, elaborate), inverse, frame, node.span)
         case tree.Conditional():
             return _conditional(node, frame, elaborate)
-        case tree.Call() if _is_pool(node) and frame.statement is StatementKind.SCORE:
+        case tree.Call() if _is_pool(node) and frame.statement in (StatementKind.SCORE, StatementKind.ROUTE):
             return _of_group(node, frame, elaborate)
-        case tree.Call(function=tree.Name(id="max" | "min" | "abs")) if _is_vector(node, frame):
+        case tree.Call(function=tree.Name(id="max" | "min" | "abs")) if is_vector(node, frame):
             return _elementwise(node, frame, elaborate)
+    old = as_gathered(node) if isinstance(node, tree.Call) else None
+    if old is not None:
+        return frame.add(OldForm(span=node.span, text=format_expression(old)))
     value = elaborate(node, frame)
     return BAD if isinstance(value, Bad) else frame.add(errors.NoVector(span=node.span, found=describe(value)))
 
 
-def _is_vector(node: tree.Expression, frame: Frame) -> bool:
+def is_vector(node: tree.Expression, frame: Frame) -> bool:
     """Whether an expression is meant as a vector, by its form."""
     match node:
         case tree.Name(id=name) if _is_row(name, frame):
@@ -110,44 +154,46 @@ def _is_vector(node: tree.Expression, frame: Frame) -> bool:
             value = frame.names.get(name)
             if frame.statement is StatementKind.VECTOR and name in ("q", "k", "v"):
                 return name == "v"
-            return name in ("q", "k") or (isinstance(value, Abbreviation) and _is_vector(value.statement.value, frame))
+            return name in ("q", "k") or (isinstance(value, Abbreviation) and is_vector(value.statement.value, frame))
         case tree.Index(base=tree.Name(id=name), indices=indices):
             table = frame.declared.input(name)
             return table is not None and len(indices) == len(table.dimensions) - 1
         case tree.Attribute(name=name):
             return _is_table(name.id, frame)
         case tree.Unary(operand=operand):
-            return _is_vector(operand, frame)
+            return is_vector(operand, frame)
         case tree.Binary(operator="+" | "-" | "*" | "/", left=left, right=right):
-            return _is_vector(left, frame) or _is_vector(right, frame)
+            return is_vector(left, frame) or is_vector(right, frame)
         case tree.Conditional(then=left, otherwise=right):
-            return _is_vector(left, frame) or _is_vector(right, frame)
+            return is_vector(left, frame) or is_vector(right, frame)
         case tree.Call(function=tree.Name(id=function), arguments=arguments):
             if _is_pool(node):
                 return True
-            return function in _ELEMENTWISE and any(_is_vector(each.value, frame) for each in arguments)
+            return function in _ELEMENTWISE and any(is_vector(each.value, frame) for each in arguments)
         case _:
             return False
 
 
 def _is_pool(node: tree.Expression) -> bool:
-    """Whether an expression is a pool of vectors: `mean(q by c)`."""
+    """Whether an expression is a pool of vectors: `mean(q by c)`. By the coordinate of a side, it is one of scores."""
     if not isinstance(node, tree.Call) or node.function.id not in KINDS:
         return False
-    return bool(node.arguments) and node.arguments[0].by is not None
+    return bool(node.arguments) and isinstance(node.arguments[0].by, tree.Name)
 
 
 def _of_group(call: tree.Call, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
     """The pooled vector of the group of a token."""
-    whose = call.arguments[0].value
-    whose = whose.relation if isinstance(whose, tree.Where) else whose
-    base = "k" if isinstance(whose, tree.Name) and whose.id == "k" else "q"
-    pooled = pooled_by(call, base, frame, elaborate)
-    if isinstance(pooled, Bad):
+    node = call.arguments[0].value
+    value = vector(node.relation if isinstance(node, tree.Where) else node, frame, elaborate)
+    if isinstance(value, Bad):
         return BAD
-    side = Side.KEY if base == "k" else Side.QUERY
-    pool = pooled.pool if pooled.pool.among is None else replace(pooled.pool, among=of_side(pooled.pool.among, side))
-    return _single(OfGroup(side, pool, pooled.by, frame.sequence(side).length), _HEAD_DIM)
+    whole = added(list(value.terms))
+    sides = sides_of(whole)
+    if len(sides) != 1 or any(each.condition is not None for each in value.terms):
+        forms = "a vector of one token, of the queries or of the keys,"
+        return frame.add(route_errors.WrongPool(span=node.span, forms=forms))
+    group = pooled(call, whole, next(iter(sides)), frame, elaborate)
+    return BAD if isinstance(group, Bad) else _single(group, value.length)
 
 
 def _conditional(node: tree.Conditional, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
@@ -190,7 +236,7 @@ def _elementwise(call: tree.Call, frame: Frame, elaborate: Elaborate) -> VectorV
     operands: list[Vector | Expression] = []
     lengths: list[VectorValue] = []
     for each in call.arguments:
-        if not _is_vector(each.value, frame):
+        if not is_vector(each.value, frame):
             factor = _factor(each.value, frame, elaborate)
             checked = operate(frame, Op.MULTIPLY, each.span, factor, constant(1.0, each.span))  # a float, or an error
             if isinstance(checked, Bad) or not isinstance(factor, Term):

@@ -32,6 +32,7 @@ from maskdsl.bind.expression.by_head import chosen_by_head, numbers_by_head
 from maskdsl.bind.expression.functions import FUNCTIONS, call_function
 from maskdsl.bind.expression.macros import axes_value, expand
 from maskdsl.bind.expression.names import resolve_name
+from maskdsl.bind.expression.score_gathers import makes_table, table_of
 from maskdsl.bind.expression.table_inputs import read_table
 from maskdsl.ir.expressions import FALSE, TRUE, InSpace, Side
 from maskdsl.ir.facts.ranges import INT64
@@ -190,6 +191,8 @@ def _conditional(node: tree.Conditional, frame: Frame) -> Value:
 
 def _call(node: tree.Call, frame: Frame) -> Value:
     name = node.function.id
+    if makes_table(node, frame):
+        return table_of(node, frame, elaborate)
     stray = next((each.by for each in node.arguments if each.by is not None), None)
     if stray is not None:
         return frame.add(StrayBy(span=stray.span))

@@ -9,12 +9,11 @@ from maskdsl.base.errors.language.spaces import NotAxis
 from maskdsl.base.errors.language.types import CurveArgument, MixedSides, NotConstant
 from maskdsl.bind.context.bound_values import BAD, AxisValue, Bad, Term, TupleValue, Value, constant, why_unknown
 from maskdsl.bind.context.call_arguments import match_arguments
-from maskdsl.bind.context.frame import PAIRS, Frame, StatementKind
+from maskdsl.bind.context.frame import PAIRS, Frame
 from maskdsl.bind.context.reading import CURVES, axis_name, length, read, read_hidden, unknown_space
 from maskdsl.bind.context.terms import operate
-from maskdsl.bind.expression.dots import score_dot
+from maskdsl.bind.expression.dots import dot
 from maskdsl.bind.expression.macros import Elaborate
-from maskdsl.bind.expression.pools import dot
 from maskdsl.ir.declared.sequences import Along, Shuffled
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.ops import CALLED, OPERATORS, ROUNDINGS, Op, Type
@@ -189,10 +188,10 @@ def _rank(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     return frame.add(route_errors.RankPlace(span=call.span))
 
 
-def _dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    """The product of two vectors: of tokens in a score, of groups in the score of a route."""
-    of_tokens = frame.statement is StatementKind.SCORE
-    return score_dot(call, frame, elaborate) if of_tokens else dot(call, frame, elaborate)
+def _softmax(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
+    """Reports `softmax` outside of scores of routes: `score_gathers` has it in these."""
+    where = "the score of a route"
+    return frame.add(route_errors.OutsideRoute(span=call.span, function="softmax", where=where))
 
 
 FUNCTIONS: dict[str, Callable[[tree.Call, Frame, Elaborate], Value]] = {
@@ -200,9 +199,10 @@ FUNCTIONS: dict[str, Callable[[tree.Call, Frame, Elaborate], Value]] = {
     **dict.fromkeys(_SEVERAL, _several),
     **dict.fromkeys(CURVES, _curve),
     "clamp": _clamp,
-    "dot": _dot,
+    "dot": dot,
     "rank": _rank,
     "same": _same,
     "len": _length,
     "shuffle": _shuffle,
+    "softmax": _softmax,
 }

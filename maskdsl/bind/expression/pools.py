@@ -1,102 +1,72 @@
-"""Elaborates `dot(Q, K)` in the score of a route: which vectors are pooled on either side, and by which coordinate."""
+"""Elaborates pools of vectors: which tokens are pooled, by which coordinate, and over which heads."""
 
 from dataclasses import replace
 
 from maskdsl.base.errors.language import routes as route_errors
-from maskdsl.base.errors.language.syntax import OldForm
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
-from maskdsl.base.records import dataclass
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, describe
 from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.context.reading import axis_name
+from maskdsl.bind.context.score_levels import grouping_by
 from maskdsl.bind.expression.macros import Elaborate
-from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, Read, Side
+from maskdsl.ir.expressions import Constant, Side, of_side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Pool, PoolKind, Product
+from maskdsl.ir.values.token_vectors import OfGroup, OfToken, Pool, PoolKind, Vector
 from maskdsl.syntax import tree
-from maskdsl.syntax.format_expression import format_expression
-from maskdsl.syntax.upgrade import as_gathered
 
 KINDS = {kind.value: kind for kind in PoolKind}
-_BASES = {side.letter: side for side in PAIR}
-_FORMS = "`{0}`, or `mean({0} by c)`, `max`, `sum` or `root`, with a coordinate `c`,"
+_OPTIONS = ("heads", "span")
 
 
-@dataclass(frozen=True)
-class _Pooled:
-    """The pool of one side, and the coordinate whose equal values make its groups."""
-
-    pool: Pool
-    by: str
-
-
-def dot(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
-    """The product as a read of a table, indexed by the numbers of the query's and the key's group."""
-    if frame.statement is not StatementKind.ROUTE:
-        return frame.add(route_errors.OutsideRoute(span=call.span))
-    sides = tuple(_BASES)
-    plain = [argument.value for argument in call.arguments if argument.name is None]
-    if len(plain) != len(call.arguments) or len(plain) != len(sides):
-        return frame.add(route_errors.WrongPool(span=call.span, forms="`dot(Q, K)`"))
-    query, key = (pooled_by(node, base, frame, elaborate) for node, base in zip(plain, sides, strict=True))
-    if isinstance(query, Bad) or isinstance(key, Bad):
+def pooled(call: tree.Call, vector: Vector, side: Side, frame: Frame, elaborate: Elaborate) -> OfGroup | Bad:
+    """The pool `mean(vector where condition by c, heads = ..., span = ...)`, its vector elaborated already."""
+    whose, *options = call.arguments
+    wrong = next((each for each in options if each.name is None or each.name.id not in _OPTIONS), None)
+    if wrong is not None or whose.by is None:
+        span = call.span if wrong is None else wrong.span
+        return frame.add(route_errors.WrongPool(span=span, forms="`heads = ...` or `span = ...`"))
+    token = replace(frame, statement=StatementKind.TOKEN, token_side=side, bare_coordinates=True)
+    pool = Pool(KINDS[call.function.id], of=None if vector == OfToken(side) else vector)
+    if isinstance(whose.value, tree.Where):
+        value = elaborate(whose.value.condition, token)
+        if not isinstance(value, Term) or value.type is not Type.BOOL:
+            return _mistaken(value, whose.value.condition, "a condition", frame)
+        pool = replace(pool, among=of_side(value.expression, side))
+    by = axis_name(token, whose.by)
+    if isinstance(by, Bad):
         return BAD
-    products = frame.declared.products
-    equal = (each.name for each in products.values() if (each.query, each.key) == (query.pool, key.pool))
-    name = next(equal, f"product {len(products)}")  # no name that an input could have
-    products[name] = Product(name, query.pool, key.pool)
-    groups = Coordinate(Side.QUERY, query.by), Coordinate(Side.KEY, key.by)
-    return Term(Read(name, groups, Type.FLOAT, span=call.span), size=3, depth=2)
+    for each in options:
+        assert each.name is not None
+        changed = (_of_heads if each.name.id == "heads" else _spanning)(pool, each.value, frame, elaborate)
+        if isinstance(changed, Bad):
+            return BAD
+        pool = changed
+    if frame.statement is StatementKind.SCORE:
+        return OfGroup(side, pool, by, frame.sequence(side).length)
+    groups = grouping_by(by, side, whose.by.span, frame)
+    return BAD if isinstance(groups, Bad) else OfGroup(side, pool, by, groups.count)
 
 
-def pooled_by(node: tree.Expression, base: str, frame: Frame, elaborate: Elaborate) -> _Pooled | Bad:
-    match node:
-        case tree.Name(id=name) if name == base:
-            return _Pooled(Pool(None), "i")
-        case tree.Call(function=tree.Name(id=function), arguments=(whose, *heads)) if function in KINDS:
-            if whose.by is not None and [each.name and each.name.id for each in heads] in ([], ["heads"]):
-                nodes = whose.value, whose.by, *(each.value for each in heads)
-                return _pool(KINDS[function], base, nodes, frame, elaborate)
-            gathered = as_gathered(node)
-            if gathered is not None:
-                return frame.add(OldForm(span=node.span, text=format_expression(gathered)))
-    return frame.add(route_errors.WrongPool(span=node.span, forms=_FORMS.format(base)))
+def _of_heads(pool: Pool, node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Pool | Bad:
+    if isinstance(node, tree.Name) and node.id == "key_head":
+        return replace(pool, by_key_head=True)
+    if isinstance(node, tree.Name) and node.id == "all":
+        return replace(pool, heads=Constant(0))
+    value = elaborate(node, replace(frame, statement=StatementKind.HEAD))
+    if not isinstance(value, Term) or value.type is not Type.INT:
+        return _mistaken(value, node, "an integer computed from `head`, `key_head` or `all`", frame)
+    if reads(value.expression).inputs:
+        what, reason = "which heads are pooled together", "this depends on an input"
+        return frame.add(NotConstant(span=node.span, what=what, reason=reason))
+    return replace(pool, heads=value.expression)
 
 
-def _pool(
-    kind: PoolKind, base: str, arguments: tuple[tree.Expression, ...], frame: Frame, elaborate: Elaborate
-) -> _Pooled | Bad:
-    whose, by, *heads = arguments
-    token = replace(frame, statement=StatementKind.TOKEN, token_side=_BASES[base], bare_coordinates=True)
-    among: Expression | None = None
-    match whose:
-        case tree.Name(id=name) if name == base:
-            pass
-        case tree.Where(relation=tree.Name(id=name), condition=condition) if name == base:
-            value = elaborate(condition, token)
-            if not isinstance(value, Term) or value.type is not Type.BOOL:
-                return _mistaken(value, condition, "a condition", frame)
-            among = value.expression
-        case _:
-            return frame.add(route_errors.WrongPool(span=whose.span, forms=f"`{base}`, or `{base} where ...`"))
-    group = axis_name(token, by)
-    if isinstance(group, Bad):
-        return BAD
-    pool = Pool(kind, among)
-    for node in heads:
-        if isinstance(node, tree.Name) and node.id == "key_head":
-            return _Pooled(replace(pool, by_key_head=True), group)
-        if isinstance(node, tree.Name) and node.id == "all":
-            return _Pooled(replace(pool, heads=Constant(0)), group)
-        value = elaborate(node, replace(frame, statement=StatementKind.HEAD))
-        if not isinstance(value, Term) or value.type is not Type.INT:
-            return _mistaken(value, node, "an integer computed from `head`, `key_head` or `all`", frame)
-        if reads(value.expression).inputs:
-            what, reason = "which heads are pooled together", "this depends on an input"
-            return frame.add(NotConstant(span=node.span, what=what, reason=reason))
-        pool = replace(pool, heads=value.expression)
-    return _Pooled(pool, group)
+def _spanning(pool: Pool, node: tree.Expression, frame: Frame, elaborate: Elaborate) -> Pool | Bad:
+    value = elaborate(node, replace(frame, statement=StatementKind.CONSTANT))
+    if isinstance(value, Term) and value.type is Type.INT and isinstance(value.constant, int) and value.constant >= 1:
+        return replace(pool, span=value.constant)
+    return _mistaken(value, node, "a number of groups, at least 1,", frame)
 
 
 def _mistaken(value: Value, node: tree.Expression, expected: str, frame: Frame) -> Bad:

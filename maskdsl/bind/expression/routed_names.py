@@ -7,7 +7,7 @@ from maskdsl.bind.context.bound_values import BAD, Bad, Term, Value, constant
 from maskdsl.bind.context.frame import BitRoute, EqualRoute, Frame, ListRoute, TableRoute
 from maskdsl.bind.context.reading import read
 from maskdsl.bind.context.terms import make, operate
-from maskdsl.ir.expressions import PAIR, Batch, Head, Read
+from maskdsl.ir.expressions import PAIR, Batch, Expression, Head, Read
 from maskdsl.ir.ops import Op, Type
 
 
@@ -19,12 +19,12 @@ def route_relation(name: str, span: Span, frame: Frame) -> Value:
         case BitRoute(coordinates=coordinates):
             either = [_common(Op.SHARE_BIT, name, span, frame) for name in coordinates]
             return either[0] if len(either) == 1 else operate(frame, Op.OR, span, *either)
-        case TableRoute(table=table, query=query, key=key):
+        case TableRoute(table=table, query=query, key=key, heads=heads):
             groups = [
                 read(frame, side, each, span) if isinstance(each, str) else Term(each)
                 for side, each in zip(PAIR, (query, key), strict=True)
             ]
-            return _table(frame, table, groups, span)
+            return _table(table, (Batch(), *heads), groups, span)
         case ListRoute(table=table, query=query, key=key, by_head=by_head):
             pair = [read(frame, side, each, span) for side, each in zip(PAIR, (query, key), strict=True)]
             terms = [each for each in pair if isinstance(each, Term)]
@@ -40,9 +40,9 @@ def _common(op: Op, coordinate: str, span: Span, frame: Frame) -> Value:
     return operate(frame, op, span, q, k)
 
 
-def _table(frame: Frame, table: str, groups: Iterable[Value], span: Span) -> Term | Bad:
+def _table(table: str, entry: tuple[Expression, ...], groups: Iterable[Value], span: Span) -> Term | Bad:
     groups = tuple(groups)
     if any(isinstance(each, Bad) for each in groups):
         return BAD
-    indices = (Batch(), Head(), *(each.expression for each in groups if isinstance(each, Term)))
+    indices = (*entry, *(each.expression for each in groups if isinstance(each, Term)))
     return Term(Read(table, indices, Type.BOOL, span=span), size=1 + len(indices), depth=2)

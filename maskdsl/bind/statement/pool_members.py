@@ -22,7 +22,7 @@ from maskdsl.ir.facts.trace import pooling_trace
 from maskdsl.ir.mask import Clause
 from maskdsl.ir.meaning.pooling import PoolMeaning
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import PoolFact, Pools, Route, route_expressions
+from maskdsl.ir.routes import PoolFact, Pools, Scored, route_expressions
 from maskdsl.syntax import tree
 
 _COUNT = "count of tokens"
@@ -114,7 +114,7 @@ def without_unread(declared: Declared, expressions: Iterable[Expression]) -> Dec
     gone = set[str]()
     for side in sides_of(declared):
         before, sides = declared.side(side), (Side.QUERY, Side.KEY) if declared.self_attention else (side,)
-        groups = [each for route in declared.routed if isinstance(route, Route) for each in route.over_token(side)]
+        groups = [each for route in declared.routed if isinstance(route, Scored) for each in route.over_token(side)]
         of_tokens = [*before.sequence.computed, *before.sequence.sort_keys, *groups]
         read = (each.name for each in reads(*every, *of_tokens).coordinates if each.side in (*sides, Side.TOKEN))
         unread = declared.facts.difference(read)

@@ -48,6 +48,8 @@ class Dimension:
 
 INDEXED = "[]"
 """What the name of an input ends in that is a coordinate's tensor, read by index."""
+KEY_HEADS = "key_heads"
+"""The text of a dimension that ranges over key heads."""
 HEAD_DIM = "dim"
 """The name of the input that holds the head dimension, where a pattern reads it."""
 HEAD_DIMS = (1, MOST_HEAD_DIM)

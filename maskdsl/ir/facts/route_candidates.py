@@ -23,7 +23,7 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import GROUP, OfInputs, Route
+from maskdsl.ir.routes import GROUP, GroupScores, OfInputs, Route
 from maskdsl.ir.simplify import simplify
 
 
@@ -44,10 +44,14 @@ def least(mask: MaskIR) -> MaskIR:
 
 def unscored(mask: MaskIR) -> MaskIR:
     """The mask with constant route scores: the same candidates and counts, and no dot products."""
+    tables = {each.name for each in mask.routed if isinstance(each, GroupScores)}
     routed = (
-        replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each for each in mask.routed
+        replace(each, score=Constant(0.0), products=()) if isinstance(each, Route) else each
+        for each in mask.routed
+        if each.name not in tables
     )
-    return replace(mask, routed=tuple(routed), branches=tuple(map(unscored, mask.branches)))
+    inputs = tuple(each for each in mask.inputs if each.name not in tables)
+    return replace(mask, routed=tuple(routed), inputs=inputs, branches=tuple(map(unscored, mask.branches)))
 
 
 def with_all(mask: MaskIR, route: Route) -> MaskIR:
@@ -56,11 +60,16 @@ def with_all(mask: MaskIR, route: Route) -> MaskIR:
     def replaced(node: Expression) -> Expression | None:
         match node:
             case Read(input=name, indices=(*_, key)) if name == route.name:
-                return substitute(route.candidates, {Coordinate(Side.KEY, GROUP): key})
+                return substitute(_possible(route), {Coordinate(Side.KEY, GROUP): key})
             case _:
                 return None
 
     return replace(mask, relation=rebuild(mask.relation, replaced))
+
+
+def _possible(route: Route) -> Expression:
+    """The pairs of groups that a route may select."""
+    return route.candidates if route.always == FALSE else apply(Op.OR, route.candidates, route.always)
 
 
 def monotone(mask: MaskIR) -> bool:
@@ -150,7 +159,7 @@ class CandidateBounds:
     def candidates(self, read: Read) -> Expression | None:
         """The condition that an element of a route's table implies: its candidates. None for other tables."""
         route = self.routes.get(read.input)
-        return None if route is None else substitute(route.candidates, {Coordinate(Side.KEY, GROUP): read.indices[-1]})
+        return None if route is None else substitute(_possible(route), {Coordinate(Side.KEY, GROUP): read.indices[-1]})
 
 
 def bounded(

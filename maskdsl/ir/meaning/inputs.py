@@ -17,7 +17,7 @@ from maskdsl.ir.facts.trace import pair_trace, pooling_trace, tile_trace, trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Balanced, Draw, Nearest, Pools, Rank, Route, Routed, route_expressions
+from maskdsl.ir.routes import Balanced, Draw, GroupScores, Nearest, Pools, Rank, Route, Routed, route_expressions
 from maskdsl.ir.stack import StackIR
 
 Array = NDArray[Any]
@@ -211,7 +211,7 @@ def inputs_of_route(mask: MaskIR, routed: Routed) -> frozenset[str]:
             space = mask.sequences[side].space(name)
             assert space is not None
             return pooling_trace(space.groupings).inputs
-        case Route():
+        case Route() | GroupScores():
             names = pair_trace(mask, route_expressions(routed)).inputs
             return names.union(*(trace(each, routed.over_token(side)).inputs for side, each in mask.sequences.items()))
         case _:

@@ -11,7 +11,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import Balanced, Draw, Nearest, OfInputs, Pools, Rank, Route, Routed
+from maskdsl.ir.routes import Balanced, Draw, GroupScores, Nearest, OfInputs, Pools, Rank, Route, Routed, route_of
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,15 @@ def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) ->
 
 def _route_name(routed: Routed) -> str:
     """The route's name in the pattern: a clustering of both sides has one route a side, with the side in its name."""
+    if isinstance(routed, GroupScores):
+        return route_of(routed.name)
     return routed.name if isinstance(routed, Route | OfInputs) else routed.name.removesuffix(f"_{routed.side.plural}")
 
 
 def _is_nan(search: RouteSearch, routed: Routed) -> Array:
     """bool [query groups, key groups] or [tokens, centroids]: which scores are NaN."""
     match routed:
-        case Route():
+        case Route() | GroupScores():
             score, candidates = search.scored(routed)
             return np.isnan(score) & candidates
         case Nearest():

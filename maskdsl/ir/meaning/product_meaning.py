@@ -12,13 +12,13 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.numpy_operators import apply_operator, evaluate
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import PoolKind
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
     Multiple,
     OfGroup,
     OfToken,
     OfValue,
+    PoolKind,
     Sum,
     TableRow,
     ValueTerm,
@@ -129,13 +129,17 @@ class HeadVectors:
         among = np.ones(len(numbers), dtype=bool)
         if group.pool.among is not None:
             among = np.broadcast_to(self.evaluate(group.pool.among, group.side), numbers.shape)
-        heads = [replace(self, head=head).of_token(group.side) for head in self.heads_of(group)]
+        heads = [self.at(head).of_token(group.side) for head in self.heads_of(group)]
         result = np.zeros((len(numbers), heads[0].shape[-1]))
         for number in np.unique(numbers[numbers >= 0]):
             members = np.concatenate([each[among & (numbers == number)] for each in heads])
             if len(members):
-                result[numbers == number] = _pooled(group.pool.kind, members)
+                result[numbers == number] = pooled_vector(group.pool.kind, members)
         return result
+
+    def at(self, head: int) -> "HeadVectors":
+        """The vectors of another head."""
+        return replace(self, head=head)
 
     def heads_of(self, group: OfGroup) -> list[int]:
         """The heads that are pooled together with this one."""
@@ -143,7 +147,7 @@ class HeadVectors:
         if pool.by_key_head:
             numbers = [head * self.k.shape[1] // count for head in range(count)]
         elif pool.heads is not None:
-            numbers = [int(replace(self, head=head).evaluate(pool.heads, None)) for head in range(count)]
+            numbers = [int(self.at(head).evaluate(pool.heads, None)) for head in range(count)]
         else:
             return [self.head]
         return [head for head in range(count) if numbers[head] == numbers[self.head]]
@@ -195,11 +199,13 @@ class HeadVectors:
         return Coordinates(self.mask, self.mask.sequences[side], self.inputs, self.batch, self.head)
 
 
-def _pooled(kind: PoolKind | None, members: Array) -> Array:
+def pooled_vector(kind: PoolKind | None, members: Array) -> Array:
     """[dim]: what vectors [members, dim] become."""
     match kind:
         case PoolKind.MAX:
             return np.asarray(members.max(axis=0))
+        case PoolKind.MIN:
+            return np.asarray(members.min(axis=0))
         case PoolKind.MEAN:
             return np.asarray(members.mean(axis=0))
         case PoolKind.ROOT:

@@ -4,6 +4,7 @@ Scores are float64. Takes time and memory for each pair of groups.
 """
 
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
@@ -11,32 +12,40 @@ import numpy as np
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import GroupRange
 from maskdsl.base.records import dataclass
-from maskdsl.ir.declared.inputs import DimensionKind
-from maskdsl.ir.expressions import Batch, Coordinate, Expression, Head, InSpace, Leaf, Score, Side
+from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind
+from maskdsl.ir.expressions import PAIR, Batch, Constant, Coordinate, Expression, Head, InSpace, Leaf, Score, Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
-from maskdsl.ir.meaning.draw_meaning import drawn
 from maskdsl.ir.meaning.inputs import batch_entries, whole_arrays
 from maskdsl.ir.meaning.pooling import PoolMeaning, all_tokens
+from maskdsl.ir.meaning.scoring.draw_meaning import drawn
+from maskdsl.ir.meaning.scoring.group_vectors import GroupVectors
+from maskdsl.ir.meaning.scoring.score_steps import extreme, gathered, of_heads, selected, softmax
 from maskdsl.ir.numpy_operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array
 from maskdsl.ir.routes import (
     GROUP,
-    Above,
     Balanced,
     Draw,
+    Extreme,
+    Gather,
+    GatherHeads,
     Grouping,
+    GroupScores,
     Nearest,
     OfInputs,
-    Pool,
-    PoolKind,
     Pools,
+    Product,
     Rank,
     Route,
     Routed,
+    Softmax,
     TopCount,
-    TopMass,
+    selector_argument,
 )
+
+Level = tuple[Grouping, Grouping]
+"""Groups of queries and of keys."""
 
 
 def with_routes(
@@ -75,14 +84,72 @@ def _all_heads(mask: MaskIR, routed: Routed, inputs: Mapping[str, Array], q: Arr
     if DimensionKind.BATCH in kinds:
         batches = len(q) if q is not None else batch_entries(mask, inputs)
     heads = mask.heads if q is None else q.shape[1]
-    entries = range(batches), range(heads if DimensionKind.HEADS in kinds else 1)
-    whole = np.asarray(
-        [[RouteSearch(mask, inputs, q, k, batch, head).result(routed) for head in entries[1]] for batch in entries[0]]
+    whole = np.stack([_of_all_heads(mask, routed, inputs, q, k, batch, heads) for batch in range(batches)])
+    if DimensionKind.BATCH not in kinds:
+        whole = whole[0]
+    axis = kinds.index(DimensionKind.BATCH) + 1 if DimensionKind.BATCH in kinds else 0
+    entries = next((each.size for each in declared.dimensions if each.text == KEY_HEADS), None)
+    if entries is not None:
+        whole = whole.take(range(0, heads, heads // entries), axis=axis)
+    elif DimensionKind.HEADS not in kinds:
+        whole = whole.take(0, axis=axis)
+    return whole.reshape([len(whole) if n is None else n for n in (each.size for each in declared.dimensions)]).astype(
+        DTYPES[declared.type]
     )
-    for axis, kind in (1, DimensionKind.HEADS), (0, DimensionKind.BATCH):
-        if kind not in kinds:
-            whole = whole.take(0, axis=axis)
-    return whole.astype(DTYPES[declared.type])
+
+
+def _of_all_heads(
+    mask: MaskIR,
+    routed: Routed,
+    inputs: Mapping[str, Array],
+    q: Array | None,
+    k: Array | None,
+    batch: int,
+    heads: int,
+) -> Array:
+    """The result of a route for one batch entry, [heads, ...]."""
+    searches = [RouteSearch(mask, inputs, q, k, batch, head) for head in range(heads)]
+    match routed:
+        case Route(selector=selector):
+            scores, candidates, always, arguments = (
+                np.stack(each) for each in zip(*(each.selection(routed) for each in searches), strict=True)
+            )
+            return selected(scores, candidates, always, selector, arguments)
+        case GroupScores():
+            return _after_steps(routed, searches)
+        case _:
+            return np.stack([each.result(routed) for each in searches])
+
+
+def _after_steps(made: GroupScores, searches: "list[RouteSearch]") -> Array:
+    """The table of scores of one batch entry, [heads, query groups, key groups]."""
+    scores, candidates = map(np.stack, zip(*(each.scored(made) for each in searches), strict=True))
+    level, first = (made.queries, made.keys), searches[0]
+    for step in made.steps:
+        match step:
+            case Softmax(per=per, among=among):
+                shared = candidates
+                if among is not None:
+                    shared = candidates & np.stack([each.evaluate(among, level) for each in searches])
+                scores = softmax(scores, shared, per)
+            case Extreme(kind=kind, per=per):
+                scores = extreme(scores, candidates, kind, per)
+            case Gather(kind=kind, queries=queries, keys=keys):
+                together = [each.incidence(level, (queries, keys)) for each in searches]
+                parts = [
+                    gathered(scores[[head]], candidates[[head]], kind, *each) for head, each in enumerate(together)
+                ]
+                scores, candidates = (np.concatenate(each) for each in zip(*parts, strict=True))
+                level = queries, keys
+            case GatherHeads(kind=kind, by_key_head=by_key_head):
+                numbers = np.zeros(len(searches), dtype=np.int64)
+                if by_key_head:
+                    assert first.q is not None and first.k is not None
+                    numbers = np.arange(len(searches)) * first.k.shape[1] // first.q.shape[1]
+                scores, candidates = of_heads(scores, candidates, kind, numbers)
+            case _:
+                assert_never(step)
+    return np.where(candidates, scores, np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,25 +164,27 @@ class RouteSearch:
     head: int
 
     def result(self, routed: Routed) -> Array:
-        """The table or coordinate that a route computes: bool [query groups, key groups] or int64 [tokens]."""
+        """The coordinate that a route computes, int64 [tokens]."""
         match routed:
-            case Route():
-                return self.selected(routed)
             case Nearest():
                 distances = self.distances(routed)
                 return np.asarray(np.where(np.isnan(distances), np.inf, distances).argmin(axis=1))
             case Balanced(size=size):
                 products = self.products_of(routed)
-                members = [_best(row, row > -np.inf, size) for row in products]  # false for NaN too
-                return np.asarray((np.stack(members).astype(np.int64) << np.arange(len(products))[:, None]).sum(axis=0))
+                largest = TopCount(Constant(size))
+                fitting, nothing = np.ones_like(products, dtype=bool), np.zeros_like(products, dtype=bool)
+                members = selected(
+                    products[None], fitting[None], nothing[None], largest, np.full_like(products[None], size)
+                )
+                return np.asarray((members[0].astype(np.int64) << np.arange(len(products))[:, None]).sum(axis=0))
             case Rank(side=side, space=name, keys=keys):
                 return self.ranks(side, name, keys)
             case Pools(side=side, space=name, fact=fact):
                 space = self.mask.sequences[side].space(name)
                 assert space is not None
                 return PoolMeaning(self.mask, self.inputs, self.batch).facts(space)[fact]
-            case Draw():
-                raise AssertionError("a draw is no route of a batch entry")
+            case Route() | GroupScores() | Draw():
+                raise AssertionError("not of one head of one batch entry")
             case _:
                 assert_never(routed)
 
@@ -157,36 +226,63 @@ class RouteSearch:
 
     # Selection
 
-    def scored(self, route: Route) -> tuple[Array, Array]:
+    def scored(self, routed: Route | GroupScores) -> tuple[Array, Array]:
         """Scores, float64, and which groups are candidates, bool, both [query groups, key groups]."""
+        level = routed.queries, routed.keys
         with np.errstate(invalid="ignore"):
-            products = {
-                each.name: self.pooled(each.query, Side.QUERY, route.queries)
-                @ self.pooled(each.key, Side.KEY, route.keys).T
-                for each in route.products
-            }
-        score = self.evaluate(route.score, route, products)
-        exists = self.exists(Side.QUERY, route.queries)[:, None] & self.exists(Side.KEY, route.keys)[None, :]
-        return score, self.evaluate(route.candidates, route, products) & exists
+            products = {each.name: self.product(each) for each in routed.products}
+        score = self.evaluate(routed.score, level, products)
+        return score, self.candidates(routed) & self.existing(level)
 
-    def selected(self, route: Route) -> Array:
-        """bool [query groups, key groups]: which key groups each query group selects."""
-        score, candidates = self.scored(route)
-        candidates = candidates & (score > -np.inf)  # false for NaN too
-        match route.selector:
-            case TopCount(count=count):
-                counts = self.evaluate(count, route)
-                return np.stack([_best(*row) for row in zip(score, candidates, counts[:, 0], strict=True)])
-            case TopMass(mass=mass, over_head=True):
-                wanted = self.evaluate(mass, route)[0, 0]
-                return _heaviest(score.ravel(), candidates.ravel(), wanted).reshape(score.shape)
-            case TopMass(mass=mass):
-                masses = self.evaluate(mass, route)
-                return np.stack([_heaviest(*row) for row in zip(score, candidates, masses[:, 0], strict=True)])
-            case Above(threshold=threshold):
-                return np.asarray(candidates & (score > self.evaluate(threshold, route)))
-            case other:
-                assert_never(other)
+    def candidates(self, routed: Route | GroupScores) -> Array:
+        """bool [query groups, key groups]: for which the condition holds, or for others that share tokens with them."""
+        level = routed.queries, routed.keys
+        if isinstance(routed, Route) or routed.wider == level:
+            return self.evaluate(routed.candidates, level)
+        holds = self.evaluate(routed.candidates, routed.wider) & self.existing(routed.wider)
+        queries, keys = self.incidence(routed.wider, level)
+        return np.asarray((queries.T.astype(int) @ holds @ keys) > 0)
+
+    def existing(self, level: Level) -> Array:
+        """bool [query groups, key groups]: whether both groups have tokens."""
+        queries, keys = (self.exists(side, grouping) for side, grouping in zip(PAIR, level, strict=True))
+        return np.asarray(queries[:, None] & keys[None, :])
+
+    def selection(self, route: Route) -> tuple[Array, Array, Array, Array]:
+        """Scores, candidates, what is always selected, and arguments of the selector, [query groups, key groups]."""
+        level = route.queries, route.keys
+        always = self.evaluate(route.always, level) & self.existing(level)
+        return *self.scored(route), always, self.evaluate(selector_argument(route.selector), level)
+
+    def product(self, product: Product) -> Array:
+        """float64 [query groups, key groups], or [groups] of one side."""
+        vectors = GroupVectors(self)
+        left, right = (vectors.of(each, product.groupings) for each in (product.left, product.right))
+        if len(product.groupings) == len(PAIR):
+            return np.asarray(left @ right.T)
+        (grouping,) = product.groupings.values()
+        return np.broadcast_to((left * right).sum(axis=-1), grouping.count)
+
+    def incidence(self, level: Level, other: Level) -> tuple[Array, Array]:
+        """Which groups of two levels share tokens, bool [groups, other groups], of queries and of keys."""
+        one, two = (self.shared(side, *each) for side, each in zip(PAIR, zip(level, other, strict=True), strict=True))
+        return one, two
+
+    def shared(self, side: Side, one: Grouping, two: Grouping) -> Array:
+        """bool [groups of one, groups of two]: which share a token."""
+        result = np.zeros((one.count, two.count), dtype=bool)
+        if one == two:
+            np.fill_diagonal(result, self.exists(side, one))
+            return result
+        groups, tokens = self.having(side, one)
+        others = np.full(self.mask.sequences[side].length, -1)
+        numbers, members = self.having(side, replace(two, span=1))
+        others[members] = numbers
+        for behind in range(two.span):
+            columns = others[tokens] - behind
+            fits = columns >= 0
+            result[groups[fits], columns[fits]] = True
+        return result
 
     def groups(self, side: Side, grouping: Grouping) -> Array:
         """int [tokens]: the number of each token's group. Raises `GroupRange` if one is out of range."""
@@ -203,73 +299,49 @@ class RouteSearch:
         return np.isin(numbers, self.having(side, grouping)[0]) if grouping.by else np.full(grouping.count, True)
 
     def having(self, side: Side, grouping: Grouping) -> tuple[Array, Array]:
-        """Group numbers and positions of the tokens that have a group."""
-        assert grouping.by is not None
+        """Group numbers and positions of the tokens that have a group, by position; all tokens, without a coordinate.
+
+        A token of overlapping groups is there once for each.
+        """
         sequence = self.mask.sequences[side]
+        if grouping.by is None:
+            return np.zeros(sequence.length, dtype=np.int64), np.arange(sequence.length)
         has = sequence.having(grouping.by)
         tokens = np.flatnonzero(np.repeat(has, [space.size for space in sequence.spaces]))
-        return self.groups(side, grouping)[tokens], tokens
+        numbers = self.groups(side, grouping)[tokens, None] - np.arange(grouping.span)
+        return numbers[numbers >= 0], np.repeat(tokens, (numbers >= 0).sum(axis=1))
 
-    def pooled(self, pool: Pool, side: Side, grouping: Grouping) -> Array:
-        """float64 [groups, dim]: the pooled vector of each group."""
-        groups, tokens = self.having(side, grouping)
-        if pool.kind is None:
-            return self.vectors(side, self.head)
-        if pool.among is not None:
-            among = self.coordinates(side).evaluate(pool.among)[tokens]
-            groups, tokens = groups[among], tokens[among]
-        vectors = np.stack([self.vectors(side, head) for head in self.heads_of(pool)])
-        result = np.zeros((grouping.count, vectors.shape[-1]))
-        for group in np.unique(groups):
-            members = vectors[:, tokens[groups == group]].reshape(-1, vectors.shape[-1])
-            match pool.kind:
-                case PoolKind.MEAN:
-                    result[group] = members.mean(axis=0)
-                case PoolKind.MAX:
-                    result[group] = members.max(axis=0)
-                case PoolKind.SUM:
-                    result[group] = members.sum(axis=0)
-                case PoolKind.ROOT:
-                    result[group] = members.sum(axis=0) / np.sqrt(len(members))
-        return result
-
-    def heads_of(self, pool: Pool) -> list[int]:
-        """The heads that are pooled together with this one."""
-        assert self.q is not None and self.k is not None
-        heads = np.arange(self.q.shape[1])
-        if pool.by_key_head:
-            shared = heads * self.k.shape[1] // self.q.shape[1]
-        elif pool.heads is not None:
-            shared = np.broadcast_to(evaluate(pool.heads, lambda _: heads, {}), heads.shape)
-        else:
-            return [self.head]
-        return [int(head) for head in heads[shared == shared[self.head]]]
-
-    def evaluate(self, expression: Expression, route: Route, products: Mapping[str, Array] | None = None) -> Array:
+    def evaluate(self, expression: Expression, level: Level, products: Mapping[str, Array] | None = None) -> Array:
         """[query groups, key groups]: an expression over the first tokens of two groups."""
-        shape = route.queries.count, route.keys.count
+        groupings = dict(zip(PAIR, level, strict=True))
+
+        def column(values: Array, side: Side) -> Array:
+            of_groups = self.of_groups(values, side, groupings[side])
+            return of_groups[None, :] if side is Side.KEY else of_groups[:, None]
 
         def leaf(node: Leaf) -> Array:
             match node:
                 case Coordinate(name=name) if name == GROUP:
-                    return np.arange(route.keys.count)[None, :]
+                    return np.arange(groupings[Side.KEY].count)[None, :]
+                case Coordinate(side=side, name=name) if name == groupings[side].by:
+                    numbers = np.arange(groupings[side].count)
+                    return numbers[None, :] if side is Side.KEY else numbers[:, None]
                 case Coordinate(side=side, name=name):
-                    column = self.of_groups(self.coordinates(side).values(name), side, route.grouping(side))
-                    return column[None, :] if side is Side.KEY else column[:, None]
+                    return column(self.coordinates(side).values(name), side)
                 case Head():
                     return np.asarray(self.head)
                 case Batch():
                     return np.asarray(self.batch)
                 case InSpace(side=side, space=space):
-                    column = self.of_groups(self.coordinates(side).member(space), side, route.grouping(side))
-                    return column[None, :] if side is Side.KEY else column[:, None]
+                    return column(self.coordinates(side).member(space), side)
                 case Score():
                     raise AssertionError("the score of a route reads no other")
                 case _:
                     assert_never(node)
 
         with np.errstate(all="ignore"):
-            return np.broadcast_to(evaluate(expression, leaf, {**self.inputs, **(products or {})}), shape)
+            values = evaluate(expression, leaf, {**self.inputs, **(products or {})})
+        return np.broadcast_to(values, [each.count for each in level])
 
     def of_groups(self, values: Array, side: Side, grouping: Grouping) -> Array:
         """[groups]: the value of each group's first token; zero for an empty group."""
@@ -277,25 +349,3 @@ class RouteSearch:
         groups, tokens = self.having(side, grouping)
         result[groups[::-1]] = values[tokens[::-1]]  # the first of a group is written last
         return result
-
-
-def _best(score: Array, candidates: Array, count: int) -> Array:
-    """bool [groups]: the `count` candidates of the highest score, ties to the lower number."""
-    chosen = np.zeros(len(score), dtype=bool)
-    order = np.argsort(-score, kind="stable")
-    chosen[order[candidates[order]][: max(count, 0)]] = True
-    return chosen
-
-
-def _heaviest(score: Array, candidates: Array, mass: float) -> Array:
-    """bool [groups]: the fewest candidates, by descending score, whose share of the softmax reaches `mass`."""
-    chosen = np.zeros(len(score), dtype=bool)
-    order = np.argsort(-score, kind="stable")
-    order = order[candidates[order]]
-    if order.size:
-        maximum = score[order[0]]
-        with np.errstate(invalid="ignore"):  # infinite scores have equal shares
-            weights = np.exp(np.where(score[order] == maximum, 0, score[order] - maximum))
-        before = np.cumsum(weights) - weights
-        chosen[order[before < mass * weights.sum()]] = True
-    return chosen

@@ -19,7 +19,7 @@ from maskdsl.base.errors.calls.vectors import (
 )
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries
-from maskdsl.ir.routes import OfInputs, Route
+from maskdsl.ir.routes import OfInputs, Scored
 
 Array = NDArray[Any]
 
@@ -123,7 +123,9 @@ def _length_hint(mask: MaskIR, names: list[str], length: int, expected: int) -> 
 def reads_vectors(mask: MaskIR, names: Container[str]) -> bool:
     """Whether a route of one of these names reads the vectors of queries and keys."""
     return any(
-        each.name in names and not isinstance(each, OfInputs) and not (isinstance(each, Route) and not each.products)
+        each.name in names
+        and not isinstance(each, OfInputs)
+        and not (isinstance(each, Scored) and not each.reads_tokens)
         for each in mask.routed
     )
 

@@ -52,7 +52,7 @@ def _is_attended(mask: MaskIR, space: Space) -> bool:
 def _counts_keys(mask: MaskIR) -> bool:
     """Whether something is computed from all keys, or given for each of them."""
     given = any(isinstance(source, Given) for each in mask.keys.coordinates for _, source in each.sources)
-    pools = any(not isinstance(each, Route) or bool(each.products) for each in mask.routed)
+    pools = any(not isinstance(each, Route) or each.reads_tokens or bool(each.products) for each in mask.routed)
     return given or pools or mask.multiplies
 
 

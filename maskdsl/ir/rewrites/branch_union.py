@@ -8,7 +8,7 @@ from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.expressions import FALSE, Constant, Expression, Read, apply, rebuild
 from maskdsl.ir.mask import Clause, MaskIR, Normalize
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import Product, Route, Routed
+from maskdsl.ir.routes import Routed, Scored
 from maskdsl.ir.simplify import simplify
 
 
@@ -94,17 +94,17 @@ def _with_distinct_products(routed: Sequence[Routed]) -> tuple[Routed, ...]:
     names: dict[tuple[object, ...], str] = {}
 
     def named(route: Routed) -> Routed:
-        if not isinstance(route, Route):
+        if not isinstance(route, Scored):
             return route
         new: dict[str, str] = {}
         for each in route.products:
-            key = each.query, each.key, route.queries, route.keys
+            key = each.left, each.right, each.queries, each.keys
             new[each.name] = names.setdefault(key, f"product {len(names)}")
 
         def renamed(node: Expression) -> Expression | None:
             return replace(node, input=new[node.input]) if isinstance(node, Read) and node.input in new else None
 
-        products = tuple(Product(new[each.name], each.query, each.key) for each in route.products)
-        return replace(route.mapped(lambda expression: rebuild(expression, renamed)), products=products)
+        renaming = route.mapped(lambda expression: rebuild(expression, renamed))
+        return replace(renaming, products=tuple(replace(each, name=new[each.name]) for each in renaming.products))
 
     return tuple(map(named, routed))

@@ -26,7 +26,7 @@ from maskdsl.ir.facts.reads import elements, reads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.rewrites.chunk import Gathered, Leaf
-from maskdsl.ir.routes import Route, TopCount
+from maskdsl.ir.routes import Extent, Route, TopCount
 from maskdsl.ir.simplify import simplify
 
 CHOSEN_GROUP = "chosen group"
@@ -92,7 +92,9 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
     if route.name in reads(*mask.pair_values).inputs:  # the selection also decides scores or weights
         return None
     match route.selector:
-        case TopCount(count=Constant(value=int(count))) if count >= 1 and _only_adds(mask.relation, route):
+        case TopCount(count=Constant(value=int(count)), per=Extent.QUERY) if (
+            count >= 1 and route.always == FALSE and _only_adds(mask.relation, route)
+        ):
             copies = min(count, route.keys.count)
             made = Regrouping(mask, route, copies)
             return None if copies > _MOST_COPIES or (mask.sinks and made.fixed is None) else made

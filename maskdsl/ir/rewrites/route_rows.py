@@ -6,14 +6,15 @@ of the call's first query, which is an input.
 
 from dataclasses import replace
 
-from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
+from maskdsl.ir.declared.inputs import KEY_HEADS, Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Read, Side, apply, rebuild
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.rewrites.product_inputs import with_given_products
-from maskdsl.ir.routes import Route
+from maskdsl.ir.routes import GroupScores, Scored
 from maskdsl.ir.values.token_vectors import ValueTerm
 
+_ENTRIES = (DimensionKind.BATCH, DimensionKind.HEADS)
 _BATCH = Dimension(DimensionKind.BATCH, None, "batch")
 _QUERIES = Dimension(DimensionKind.FREE, None, "queries of the call")
 _KEYS = Dimension(DimensionKind.FREE, None, "keys of the call")
@@ -24,8 +25,9 @@ def by_row(mask: MaskIR) -> MaskIR:
 
     Routes that select the same for all queries keep one row. The last input is the position of the first query.
     """
-    routes = [each for each in mask.routed if isinstance(each, Route) and each.queries.by is not None]
-    return _by_row(mask, {each.name: _QUERIES for each in routes})
+    routes = [each for each in mask.routed if isinstance(each, Scored)]
+    queries = {each.name: each.result[0] if isinstance(each, GroupScores) else each.queries for each in routes}
+    return _by_row(mask, {name: _QUERIES for name, each in queries.items() if each.by is not None})
 
 
 def for_some_queries(mask: MaskIR) -> MaskIR:
@@ -57,12 +59,19 @@ def _by_row(mask: MaskIR, sizes: dict[str, Dimension]) -> MaskIR:
     def resized(declared: Input) -> Input:
         if declared.name not in sizes:
             return declared
-        batch, heads, _, *others = declared.dimensions
-        return replace(declared, dimensions=(batch, heads, sizes[declared.name], *others))
+        row = _row_axis(declared)
+        before, behind = declared.dimensions[:row], declared.dimensions[row + 1 :]
+        return replace(declared, dimensions=(*before, sizes[declared.name], *behind))
 
     mask = replace(mask, inputs=tuple(map(resized, mask.inputs)))
     rows = {name for name, size in sizes.items() if size is _QUERIES}
     return _from_first(mask, Side.QUERY, rows, _unused_name(mask, "first_query"), len(mask.inputs))
+
+
+def _row_axis(declared: Input) -> int:
+    """The axis of a table behind those of batch entries and heads."""
+    leading = [each for each in declared.dimensions if each.kind in _ENTRIES or each.text == KEY_HEADS]
+    return len(leading)
 
 
 def _from_first(mask: MaskIR, side: Side, tables: set[str], start: str, at: int) -> MaskIR:
@@ -75,9 +84,12 @@ def _from_first(mask: MaskIR, side: Side, tables: set[str], start: str, at: int)
     def replaced(node: Expression) -> Expression | None:
         """A read of a table with rows, by row; None for other nodes."""
         match node:
-            case Read(input=name, indices=(batch, head, token, *others)) if name in tables:
-                assert not isinstance(token, Constant)
-                return replace(node, indices=(batch, head, row, *others))
+            case Read(input=name, indices=indices) if name in tables:
+                declared = mask.input(name)
+                assert declared is not None
+                at = _row_axis(declared)
+                assert not isinstance(indices[at], Constant)
+                return replace(node, indices=(*indices[:at], row, *indices[at + 1 :]))
             case _:
                 return None
 

@@ -7,12 +7,49 @@ vector of the query and a vector of the key are none: attention computes these i
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from enum import StrEnum, auto
 from typing import assert_never
 
 from maskdsl.base.records import dataclass
-from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Read, Side, apply
+from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Head, Read, Side, apply, of_side
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import Pool, Rewrite
+
+Rewrite = Callable[[Expression], Expression]
+
+
+class PoolKind(StrEnum):
+    """How the vectors of a group become one, and scores of several groups."""
+
+    MEAN = auto()
+    MAX = auto()
+    MIN = auto()
+    SUM = auto()
+    ROOT = auto()  # the sum over the square root of the number summed
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One vector for each group of tokens of one side, in each head; without a kind, the vector of each token.
+
+    The vector of a group without pooled tokens is zero.
+    """
+
+    kind: PoolKind | None
+    among: Expression | None = None
+    """Boolean over one token: whether the token is pooled. None: all are."""
+    heads: Expression | None = None
+    """Integer over the head: heads of equal value are pooled together. None: each head alone."""
+    by_key_head: bool = False
+    """Whether the query heads that share a key head are pooled together; the call decides how many they are."""
+    of: "Vector | None" = None
+    """The vector of one token that is pooled, over the side's own coordinates. None: the query or the key itself."""
+    span: int = 1
+    """How many consecutive groups' tokens are pooled together: its own and the next ones."""
+
+    def mapped(self, rewrite: Rewrite) -> "Pool":
+        """The pool with its expressions over tokens rewritten."""
+        among = None if self.among is None else rewrite(self.among)
+        return replace(self, among=among, of=mapped_by(self.of, rewrite))
 
 
 @dataclass(frozen=True)
@@ -164,7 +201,7 @@ def mapped_rows(vector: Vector, change: Callable[[TableRow], TableRow]) -> Vecto
             assert_never(vector)
 
 
-def _mapped(vector: Vector, rewrite: Rewrite) -> Vector:
+def mapped(vector: Vector, rewrite: Rewrite) -> Vector:
     """The vector with its expressions rewritten."""
     match vector:
         case OfToken() | OfValue():
@@ -178,13 +215,13 @@ def _mapped(vector: Vector, rewrite: Rewrite) -> Vector:
         case OfGroup(pool=pool):
             return replace(vector, pool=pool.mapped(rewrite))
         case Multiple(factor, inner):
-            return Multiple(rewrite(factor), _mapped(inner, rewrite))
+            return Multiple(rewrite(factor), mapped(inner, rewrite))
         case Sum(terms):
-            return Sum(tuple(_mapped(each, rewrite) for each in terms))
+            return Sum(tuple(mapped(each, rewrite) for each in terms))
         case Elementwise(op, operands):
             return Elementwise(
                 op,
-                tuple(_mapped(each, rewrite) if isinstance(each, Vector) else rewrite(each) for each in operands),
+                tuple(mapped(each, rewrite) if isinstance(each, Vector) else rewrite(each) for each in operands),
             )
         case _:
             assert_never(vector)
@@ -221,7 +258,7 @@ class VectorProduct:
 
     def mapped(self, rewrite: Rewrite) -> "VectorProduct":
         """The product with its expressions rewritten."""
-        return replace(self, left=_mapped(self.left, rewrite), right=_mapped(self.right, rewrite))
+        return replace(self, left=mapped(self.left, rewrite), right=mapped(self.right, rewrite))
 
 
 @dataclass(frozen=True)
@@ -233,7 +270,7 @@ class PairProduct:
 
     def mapped(self, rewrite: Rewrite) -> "PairProduct":
         """The product with its expressions rewritten."""
-        return PairProduct(_mapped(self.query, rewrite), _mapped(self.key, rewrite))
+        return PairProduct(mapped(self.query, rewrite), mapped(self.key, rewrite))
 
 
 PLAIN = PairProduct(OfToken(Side.QUERY), OfToken(Side.KEY))
@@ -281,9 +318,49 @@ class ValueTerm:
 
     def mapped(self, rewrite: Rewrite) -> "ValueTerm":
         """The term with its expressions rewritten."""
-        return replace(self, weight=rewrite(self.weight), vector=_mapped(self.vector, rewrite))
+        return replace(self, weight=rewrite(self.weight), vector=mapped(self.vector, rewrite))
 
 
 def mapped_by(vector: Vector | None, rewrite: Rewrite) -> Vector | None:
     """The vector, if there is one, with its expressions rewritten."""
-    return None if vector is None else _mapped(vector, rewrite)
+    return None if vector is None else mapped(vector, rewrite)
+
+
+def plain_pool(vector: Vector, side: Side) -> Pool | None:
+    """How a vector pools queries or keys, by conditions over a token; None if it is any other vector."""
+    match vector:
+        case OfToken(side=of, scaled=False) if of is side:
+            return Pool(None)
+        case OfGroup(side=of, pool=pool) if of is side and pool.of is None and pool.span == 1:
+            return replace(pool, among=None if pool.among is None else of_side(pool.among, Side.TOKEN))
+        case _:
+            return None
+
+
+def group_expressions(vector: Vector, side: Side) -> Iterator[Expression]:
+    """Yields the expressions over one token of a side that pools are made by."""
+    for leaf in vector_leaves(vector):
+        if isinstance(leaf, OfGroup) and leaf.side is side:
+            inner = () if leaf.pool.of is None else tuple(vector_expressions(leaf.pool.of))
+            among = () if leaf.pool.among is None else (leaf.pool.among,)
+            for each in (Coordinate(side, leaf.by), *among, *inner):
+                yield of_side(each, Side.TOKEN)
+
+
+def reads_tokens(vector: Vector) -> bool:
+    """Whether a vector is made of queries or keys."""
+    leaves = vector_leaves(vector)
+    return any(
+        isinstance(each, OfToken)
+        or (isinstance(each, OfGroup) and (each.pool.of is None or reads_tokens(each.pool.of)))
+        for each in leaves
+    )
+
+
+def table_rows(vector: Vector) -> Iterator[TableRow]:
+    """Yields the rows of inputs that a vector is made of, those of pooled vectors too."""
+    for each in vector_leaves(vector):
+        if isinstance(each, TableRow):
+            yield each
+        if isinstance(each, OfGroup) and each.pool.of is not None:
+            yield from table_rows(each.pool.of)

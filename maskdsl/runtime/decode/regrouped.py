@@ -56,7 +56,8 @@ class Regrouped:
         """
         names = (each.name for each in self.regrouping.mask.inputs)
         inputs = dict(zip(names, tensors, strict=True))
-        copies = chosen_copies(inputs[self.regrouping.route.name], self.regrouping.copies)
+        table = _of_every_head(inputs[self.regrouping.route.name], q.shape[1])
+        copies = chosen_copies(table, self.regrouping.copies)
         partials = self.attend_copies(copies, q, k, v, inputs)
         if self.fixed is not None:
             register(self.fixed)
@@ -119,6 +120,12 @@ class ChosenCopies(NamedTuple):
     """The query that each copy is of."""
     back: Tensor
     """The index of each copy, in the order query by query."""
+
+
+def _of_every_head(table: Tensor, heads: int) -> Tensor:
+    """A table of selected groups [batch, heads, queries, groups], from one of key heads, or of all heads together."""
+    table = table.unsqueeze(1) if table.dim() < 4 else table
+    return table if table.shape[1] == heads else table.repeat_interleave(heads // table.shape[1], dim=1)
 
 
 def chosen_copies(table: Tensor, copies: int) -> ChosenCopies:

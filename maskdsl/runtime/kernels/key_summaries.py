@@ -11,7 +11,8 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Nearest, PoolKind, Route
+from maskdsl.ir.routes import Nearest, Route
+from maskdsl.ir.values.token_vectors import PoolKind
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.kernels.grouped_tokens import Grouped, GroupedTokens, Values, at
 
@@ -94,7 +95,7 @@ class Summaries:
             x = k if pooled.shape[1] == 1 else self.module.of_heads(k, pooled.shape[1])
             name, shape = (route.name, str(number), "sums"), (batch, x.shape[1], groups.count + 1, x.shape[3])
             sums = self.tensor(name, partial(x.new_full, shape, self.nothing(name)))
-            _add_vectors(sums, pooled, x, product.key.kind is PoolKind.MAX)
+            _add_vectors(sums, pooled, x, product.pool(Side.KEY).kind is PoolKind.MAX)
 
     def count(self, name: Name, numbers: Tensor, like: Tensor) -> None:
         """Adds one to the count of each of these group numbers, [batch, heads or 1, new]."""
@@ -133,7 +134,7 @@ class Summaries:
         """The value of an empty group in a tensor of a route: the neutral element of its sum or maximum."""
         match name:
             case (route, number, "sums"):
-                largest = self.sides[route].route.products[int(number)].key.kind is PoolKind.MAX
+                largest = self.sides[route].route.products[int(number)].pool(Side.KEY).kind is PoolKind.MAX
                 return -torch.inf if largest else 0
             case _:
                 return 0

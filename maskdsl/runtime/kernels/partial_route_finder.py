@@ -13,7 +13,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Draw, OfInputs, Route
+from maskdsl.ir.routes import Draw, GroupScores, OfInputs, Route
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.kernels.grouped_tokens import Grouped
@@ -104,7 +104,7 @@ class PartialRouteFinder:
         wide = q.detach().to(sum_type(q))
         call = PartialCall(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
         for each in self.mask.routed:
-            if not isinstance(each, OfInputs):
+            if not isinstance(each, OfInputs | GroupScores):
                 values[names[each.name]] = call.routed(each)
         return [as_given(each, values[names[each.name]]).contiguous() for each in self.wanted]
 

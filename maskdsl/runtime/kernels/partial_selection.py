@@ -17,10 +17,12 @@ from torch.nn.functional import pad
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.selection import AbsentQueries
-from maskdsl.emit.torch.routing_module import pool_numbers
+from maskdsl.emit.torch.scored_functions import pool_numbers
+from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Balanced, Nearest, Pool, Route, TopMass
+from maskdsl.ir.routes import Balanced, Extent, Nearest, Route, Scored
+from maskdsl.ir.values.token_vectors import Pool
 from maskdsl.runtime.kernels.grouped_tokens import Grouped, GroupedTokens, at
 from maskdsl.runtime.kernels.key_summaries import Summaries
 
@@ -95,6 +97,15 @@ class PartialCall:
             case _:
                 assert_never(statement)
 
+    def for_heads(self, table: Tensor, route: Scored) -> Tensor:
+        """A table [batch, heads, ...] with the heads that its input declares."""
+        declared = self.mask.input(route.name)
+        assert declared is not None
+        if DimensionKind.HEADS in declared.kinds:
+            return table
+        key_heads = next((each.size for each in declared.dimensions if each.text == KEY_HEADS), None)
+        return table[:, 0] if key_heads is None else table[:, :: table.shape[1] // key_heads]
+
     def rows(self, centroids: str) -> Tensor:
         """The centroids in this input, [heads, clusters, dim]."""
         return self.values[self.identifiers[centroids]][self.mask.here].to(self.q.dtype)
@@ -128,22 +139,28 @@ class PartialCall:
             _RouteSide(self, route, each, each.tokens(self.values, self.q.device))
             for each in (self.sides[route.name, side] for side in (Side.QUERY, Side.KEY))
         )
-        over_head = isinstance(route.selector, TopMass) and route.selector.over_head
+        over_head = route.selector.per is Extent.HEAD
         groups, coordinates = queries.rows()
         if over_head:
             self.require(~self.absent.any(dim=1), route)
             groups.exists = queries.is_first & self.real[:, None]
         products = {
-            f"product_{number}": (queries.query_vectors(number, each.query), keys.key_vectors(number, each.key))
+            f"product_{number}": (
+                queries.query_vectors(number, each.pool(Side.QUERY)),
+                keys.key_vectors(number, each.pool(Side.KEY)),
+            )
             for number, each in enumerate(route.products)
         }
-        functions = (getattr(self.module, f"{keys.side.stem}_{role}") for role in ("score", "candidates", "choose"))
-        table: Tensor = self.module.select(
-            self.q.shape[:2], (groups, coordinates), keys.columns(), self.values, products, *functions, whole=over_head
+        score, candidates, choose = (
+            getattr(self.module, f"{keys.side.stem}_{role}") for role in ("score", "candidates", "choose")
         )
+        scored = self.module.Scored((groups, coordinates), keys.columns(), self.values, products, score, candidates)
+        heads = self.q.shape[1]
+        table: Tensor = self.module.select(scored, heads, None, choose, route.selector.per)
+        table = self.module.whole_heads(table, heads)
         if over_head:
             table = table.gather(2, queries.first.unsqueeze(-1).expand(table.shape))
-        return pad(table, (0, route.keys.count - table.shape[3]))
+        return self.for_heads(pad(table, (0, route.keys.count - table.shape[3])), route)
 
 
 @dataclass(frozen=True)

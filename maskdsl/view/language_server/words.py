@@ -20,6 +20,7 @@ STATEMENTS = {
     "let": "let name = expression\n\nA name for an expression.",
     "route": "route past = topk(3, dot(q, mean(k by chunk))) where k.chunk < q.chunk\n\nA relation that the queries "
     "and keys of a call decide.",
+    "always": "route picked = topk(3, ...) where ... always same(chunk)\n\nThese groups are selected first, and count.",
     "attend": "attend relation\n\nPairs of a query and a key that attend. Several lines are joined by `or`.",
     "require": "require relation\n\nOf the pairs that the `attend` lines allow, only these attend.",
     "score": "score s - slope[head] * (q - k)\n\nReplaces the scaled score `s` of a pair.",

@@ -13,8 +13,11 @@ class UnknownSelector(Diagnostic):
 
 class OutsideRoute(Diagnostic):
     code = "E281"
-    message = "`dot` can be used in the score of a route only"
-    label = "this is not the score of a route"
+    message = "`{function}` can be used in {where} only"
+    label = "this is no score"
+
+    function: str
+    where: str
 
 
 class WrongPool(Diagnostic):
@@ -27,8 +30,10 @@ class WrongPool(Diagnostic):
 
 class WrongScope(Diagnostic):
     code = "E283"
-    message = "the mass is taken in each query group, or in a whole head"
-    label = "only `per = head` can be written here"
+    message = "these pairs do not compete: `per` names a group, the head or the batch entry"
+    label = "{names}, `per = head` or `per = batch` is expected"
+
+    names: str
 
 
 class MixedGroups(Diagnostic):
@@ -39,6 +44,43 @@ class MixedGroups(Diagnostic):
 
     names: str
     side: str
+
+
+class WrongGather(Diagnostic):
+    code = "E364"
+    message = "`{function}` takes one score here, and says what is put together"
+    label = "`{function}(score by k.c)`, `{function}(score, heads = key_head)` or `softmax(score)` is expected"
+
+    function: str
+
+
+class WhereInGather(Diagnostic):
+    code = "E365"
+    message = "`{function}` of a score is over the candidates, which the `where` of the route names"
+    label = "only `softmax` has a `where` of its own"
+    help = "write the condition behind the route: `route picked = topk(4, ...) where ...`"
+
+    function: str
+
+
+class WrongHeadPool(Diagnostic):
+    code = "E366"
+    message = "the heads of a score are put together all, or those that share a key head"
+    label = "only `heads = all` and `heads = key_head` can be written here"
+
+
+class WrongGroups(Diagnostic):
+    code = "E367"
+    message = "scores are put together by a coordinate of the query, of the key, or of both"
+    label = "`by q.c`, `by k.c` or `by (q.c, k.c)` is expected"
+
+
+class ArgumentOfPair(Diagnostic):
+    code = "E368"
+    message = "{what} is for all pairs that compete, and this differs between them"
+    label = "it may depend on the head, and on the group whose pairs compete"
+
+    what: str
 
 
 class NegativeGroup(Diagnostic):

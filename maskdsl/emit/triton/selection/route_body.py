@@ -178,7 +178,7 @@ class RouteBody(Body):
 
     def most_held(self) -> int:
         """How many scores of a query group a program holds in registers."""
-        matrix_units = any(each.query.kind is None and each.key.kind is None for each in self.route.products)
+        matrix_units = any(all(each.pool(side).kind is None for side in PAIR) for each in self.route.products)
         shares = isinstance(self.route.selector, TopMass) or len(self.products) > 1 or matrix_units
         both = bool(self.products and self.read_inputs)
         return 1024 >> shares + 2 * both

@@ -11,50 +11,67 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.route_text import amongs
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch.pattern_functions import definitions, helper
+from maskdsl.emit.torch.route_printer import RoutePrinter
 from maskdsl.emit.torch.routing_module import RouteFunctions, routing_module
+from maskdsl.emit.torch.scored_functions import ScoredFunctions
 from maskdsl.emit.triton.selection.route_body import RouteBody
 from maskdsl.emit.triton.selection.route_names import run_size
 from maskdsl.emit.triton.triton_printer import kernel_helpers
+from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.routes import Draw, Grouping, OfInputs, Pool, Route, TopMass
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.routes import Draw, Grouping, OfInputs, Route
+from maskdsl.ir.values.token_vectors import OfGroup, Pool
 
 
 def emit_selection(plan: KernelPlan) -> str:
     """The text of a module with `find(q, k, inputs)`, as that of `emit_routing`: torch and Triton only."""
     top = header(plan, "triton", "The selections of the pattern's routes, in Triton.")
-    selections = [_KernelFunctions(plan, each) for each in plan.mask.routed if not isinstance(each, Draw)]
+    selections = [
+        _KernelFunctions(plan, each)
+        if isinstance(each, Route) and _has_kernel(plan.mask, each)
+        else RouteFunctions(plan, each)
+        for each in plan.mask.routed
+        if not isinstance(each, Draw)
+    ]
     text = read_skeleton("triton_functions")
     lines = [line for each in selections for function in each.functions() for line in function]
     widths = [helper(text, "width_of")] if any("width_of(" in line for line in lines) else []
     shared = [helper(text, "token_table"), *widths, *kernel_helpers(lines)]
     imports = ["import triton", "import triton.language as tl"]
-    types = None if any(each.is_torch for each in selections) else list[str]()  # kernels take q and k as they are
+    in_torch = (each.is_torch if isinstance(each, _KernelFunctions) else _reads_vectors(each) for each in selections)
+    types = None if any(in_torch) else list[str]()  # kernels take q and k as they are
     return routing_module(plan, top, selections, imports, [*shared, definitions("selection_functions")], types)
 
 
-class _KernelFunctions(RouteFunctions):
-    """The functions of one selection, by a kernel where it has one."""
+def _has_kernel(mask: MaskIR, route: Route) -> bool:
+    """Whether a kernel selects: each query group of the route selects independently, in every head."""
+    declared = mask.input(route.name)
+    assert declared is not None
+    return route.is_plain and DimensionKind.HEADS in declared.kinds
 
-    def route(self, route: Route) -> Iterator[list[str]]:
-        yield from self.by_kernel(route) if self.has_kernel else super().route(route)
 
-    @property
-    def has_kernel(self) -> bool:
-        """Whether a kernel selects: each query group of the route selects independently."""
-        match self.routed:
-            case Route(selector=selector):
-                return not (isinstance(selector, TopMass) and selector.over_head)
-            case _:
-                return False
+def _reads_vectors(functions: RoutePrinter) -> bool:
+    """Whether functions in torch read vectors of queries or keys."""
+    return not isinstance(functions.routed, OfInputs)
+
+
+class _KernelFunctions(ScoredFunctions):
+    """The functions of one selection by a kernel."""
+
+    def __init__(self, plan: KernelPlan, route: Route) -> None:
+        super().__init__(plan, route)
+        self.route = route
+
+    def functions(self) -> Iterator[list[str]]:
+        yield from self.by_kernel(self.route)
 
     @property
     def is_torch(self) -> bool:
         """Whether some torch operation reads vectors of queries or keys."""
-        if not isinstance(self.routed, Route) or not self.has_kernel:
-            return not isinstance(self.routed, OfInputs)
         sides = [side for side in PAIR if self.run_size(side) is None]
-        return any(each.pool(side).kind is not None for each in self.routed.products for side in sides)
+        return any(each.pool(side).kind is not None for each in self.route.products for side in sides)
 
     def by_kernel(self, route: Route) -> Iterator[list[str]]:
         body = RouteBody.of(self.plan, route)
@@ -72,7 +89,7 @@ class _KernelFunctions(RouteFunctions):
         stem = self.name[5:]
         values = {side: f"{stem}_{side.plural}(device=q.device, **inputs)" if names[side] else "{}" for side in PAIR}
         pairs = [
-            f"({self.pooled(each.query, Side.QUERY, number, stem)}, {self.pooled(each.key, Side.KEY, number, stem)}),"
+            f"({', '.join(self.pool_text(each.pool(side), side, number, stem) for side in PAIR)}),"
             for number, each in enumerate(route.products)
         ]
         return self.function(
@@ -83,23 +100,24 @@ class _KernelFunctions(RouteFunctions):
             f"return {stem}_select(q, query_groups, key_groups, queries, keys, inputs, pairs)",
         )
 
-    def groups(self, grouping: Grouping, side: Side) -> str:
+    def groups(self, grouping: Grouping, side: Side, tokens: str = "", device: str = "q.device") -> str:
         size = self.run_size(side)
-        return f"Runs({grouping.count}, {size})" if size else super().groups(grouping, side)
+        return f"Runs({grouping.count}, {size})" if size else super().groups(grouping, side, tokens, device)
 
     def run_size(self, side: Side) -> int | None:
-        if isinstance(self.routed, Route) and self.has_kernel:
-            return run_size(self.routed, side, self.sequence(side))
-        return None
+        return run_size(self.route, side, self.sequence(side))
 
-    def pooled(self, pool: Pool, side: Side, number: int, stem: str) -> str:
+    def pool_text(self, pool: Pool, side: Side, number: int, stem: str) -> str:
         """The vectors of a product; those of key heads are not repeated where nothing is pooled per query head."""
         vectors = side.letter
-        if pool.kind is None and self.has_kernel:
+        if pool.kind is None:
             return vectors
         if self.run_size(side) is None:
-            return super().pooled(pool, side, number, stem)
+            product = self.route.products[number]
+            group = product.right if side is Side.KEY else product.left
+            assert isinstance(group, OfGroup)
+            return f"whole_heads({self.pooled(group, number)}, q.shape[1])"
         if pool.among is None:
             return f'pooled_runs({vectors}, {side}_groups, "{pool.kind}")'
         among = f"{stem}_{vectors}_among_{number}(**{{**inputs, **{side.plural}}})"
-        return f'pooled_runs({self.vectors(side)}, {side}_groups, "{pool.kind}", {among})'
+        return f'pooled_runs(whole_heads({side.letter}, q.shape[1]), {side}_groups, "{pool.kind}", {among})'

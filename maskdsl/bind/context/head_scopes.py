@@ -1,0 +1,86 @@
+"""Which heads a score of a route is different for: it is scored and selected once for all that share it."""
+
+from enum import IntEnum
+
+from maskdsl.bind.context.frame import Frame
+from maskdsl.bind.context.reading import draft
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.expressions import PAIR, Constant, Expression, Read, Side, walk
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.routes import GatherHeads, GroupScores, Product
+from maskdsl.ir.values.token_vectors import (
+    OfGroup,
+    OfToken,
+    OfValue,
+    TableRow,
+    Vector,
+    vector_expressions,
+    vector_leaves,
+)
+
+
+class HeadScope(IntEnum):
+    """The heads that a table is different for: the larger one of several has them all."""
+
+    NONE = 0
+    KEY_HEADS = 1
+    HEADS = 2
+
+
+def scope_of(expressions: tuple[Expression, ...], frame: Frame) -> HeadScope:
+    """The heads that these expressions of scores are different for."""
+    declared = frame.declared
+    if reads(*expressions).head or any(_coordinates_differ(side, expressions, frame) for side in PAIR):
+        return HeadScope.HEADS
+    scopes = [HeadScope.NONE]
+    for node in (each for expression in expressions for each in walk(expression)):
+        match node:
+            case Read(input=name) if name in declared.products:
+                scopes.append(_of_product(declared.products[name], frame))
+            case Read(input=name) if name in declared.tables:
+                scopes.append(table_scope(declared.tables[name], frame))
+    return max(scopes)
+
+
+def table_scope(made: GroupScores, frame: Frame) -> HeadScope:
+    """The heads that a table of scores is different for."""
+    among = (each.among for each in made.steps if hasattr(each, "among") and each.among is not None)
+    scope = scope_of((made.score, made.candidates, *among), frame)
+    for step in made.steps:
+        if isinstance(step, GatherHeads):
+            scope = min(scope, HeadScope.KEY_HEADS if step.by_key_head else HeadScope.NONE)
+    return scope
+
+
+def _of_product(product: Product, frame: Frame) -> HeadScope:
+    return max(_of_vector(each, frame) for each in (product.left, product.right))
+
+
+def _of_vector(vector: Vector, frame: Frame) -> HeadScope:
+    own = tuple(vector_expressions(vector))
+    scopes = [HeadScope.NONE]
+    for leaf in vector_leaves(vector):
+        match leaf:
+            case OfToken(side=side):
+                scopes.append(HeadScope.KEY_HEADS if side is Side.KEY else HeadScope.HEADS)
+            case OfGroup(side=side, pool=pool):
+                inner = _of_vector(OfToken(side) if pool.of is None else pool.of, frame)
+                if pool.by_key_head:
+                    inner = min(inner, HeadScope.KEY_HEADS)
+                elif pool.heads is not None:
+                    inner = min(inner, HeadScope.NONE if isinstance(pool.heads, Constant) else HeadScope.HEADS)
+                scopes.append(inner)
+            case TableRow() | OfValue():
+                pass
+    pools = {each.pool.heads for each in vector_leaves(vector) if isinstance(each, OfGroup)}
+    read = tuple(each for each in own if each not in pools)
+    if reads(*read).head or any(_coordinates_differ(side, read, frame) for side in PAIR):
+        scopes.append(HeadScope.HEADS)
+    return max(scopes)
+
+
+def _coordinates_differ(side: Side, expressions: tuple[Expression, ...], frame: Frame) -> bool:
+    """Whether a coordinate of a side that they read differs between heads."""
+    found = trace(frame.sequence(side), [each for expression in expressions for each in reads(expression).of(side)])
+    return DimensionKind.HEADS in found.varies(draft(frame.declared))

@@ -1,0 +1,1 @@
+"""Binds routes: selection by score, clusters, draws."""

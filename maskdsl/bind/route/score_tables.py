@@ -1,0 +1,96 @@
+"""Declares the tables of a route: what it selects, and the tables of scores that it reads."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from maskdsl.base.records import dataclass
+from maskdsl.base.source import Span
+from maskdsl.bind.context.frame import Frame
+from maskdsl.bind.context.head_scopes import HeadScope, table_scope
+from maskdsl.bind.context.score_levels import ALONE, Level, differs, tables_read
+from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
+from maskdsl.ir.declared.inputs import KEY_HEADS, Dimension, DimensionKind, Input
+from maskdsl.ir.expressions import PAIR, Batch, Constant, Expression, Head, Read, Side, apply, substitute
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.routes import Grouping, GroupScores, scores_name
+
+
+def table_levels(score: Expression, frame: Frame) -> Iterator[Level]:
+    """The groups that a score is computed through."""
+    for each in _tables_of(score, frame):
+        yield from each.levels
+
+
+def _tables_of(score: Expression, frame: Frame) -> list[GroupScores]:
+    """The tables that a score reads, each behind those that it reads itself."""
+    found: dict[str, GroupScores] = {}
+    for name in tables_read(score, frame):
+        table = frame.declared.tables.get(name)
+        if table is not None:
+            found |= {each.name: each for each in (*_tables_of(table.score, frame), table)}
+    return list(found.values())
+
+
+def fits(grouping: Grouping, names: Collection[str], side: Side, frame: Frame) -> bool:
+    """Whether tokens of one group have one value of each of these coordinates, as far as that is known."""
+    if grouping.by in (None, "i"):
+        return grouping.by == "i" or not names
+    return not any(name != grouping.by and differs(grouping.by, name, side, frame) for name in names)
+
+
+def group_table(
+    name: str, kind: Type, level: Level, scope: HeadScope, span: Span | None, frame: Frame
+) -> tuple[Input, tuple[Expression, ...]]:
+    """The declaration of a table of groups, and what its dimension of heads is read by, if it has one."""
+    heads, dimensions = frame.declared.heads, [BATCH]
+    indices: tuple[Expression, ...] = ()
+    if scope is HeadScope.KEY_HEADS and heads.key_heads is not None and heads.are_all:
+        shared = heads.whole // heads.key_heads
+        dimensions.append(Dimension(DimensionKind.FIXED, heads.key_heads, KEY_HEADS))
+        indices = (apply(Op.FLOOR_DIVIDE, Head(), Constant(shared)),)
+    elif scope is not HeadScope.NONE:
+        dimensions.append(heads_dimension(frame.declared))
+        indices = (Head(),)
+    dimensions += (Dimension(DimensionKind.FIXED, each.count, str(each.count)) for each in level)
+    return Input(name, kind, tuple(dimensions), span=span), indices
+
+
+@dataclass(frozen=True)
+class _MadeTables:
+    """The tables of scores of one route, declared."""
+
+    frame: Frame
+    reads: dict[Expression, Expression]
+    """Their reads, and what stands for these in the score."""
+
+
+def with_tables(name: str, score: Expression, candidates: Expression, wider: Level, frame: Frame) -> _MadeTables:
+    """Declares the tables that a score reads, and those that they read, for the candidates of the route `name`."""
+    made: dict[Expression, Expression] = {}
+    for table in _tables_of(score, frame):
+        own = table.queries, table.keys
+        read = reads(candidates)
+        known = all(fits(each, read.names(side), side, frame) for side, each in zip(PAIR, own, strict=True))
+        value = substitute(table.score, made)
+        products = tuple(each for each in frame.declared.products.values() if each.name in reads(value).inputs)
+        unique = scores_name(name, len(made))
+        bound = replace(
+            table, name=unique, products=products, score=value, candidates=candidates, wider=own if known else wider
+        )
+        scope = table_scope(bound, frame)
+        given, heads = group_table(unique, Type.FLOAT, table.result, scope, table.span, frame)
+        before = tuple(each.index(side) for side, each in zip(PAIR, table.result, strict=True) if each != ALONE)
+        made[Read(table.name, before, Type.FLOAT)] = Read(
+            unique, (Batch(), *heads, *_group_indices(table.result)), Type.FLOAT, span=table.span
+        )
+        declared = frame.declared
+        tables = {**declared.tables, unique: bound}
+        declared = replace(declared, inputs=(*declared.inputs, given), routed=(*declared.routed, bound), tables=tables)
+        frame = replace(frame, declared=declared)
+    return _MadeTables(frame, made)
+
+
+def _group_indices(level: Level) -> tuple[Expression, ...]:
+    """What a table of these groups is read by."""
+    return tuple(Constant(0) if each == ALONE else each.index(side) for side, each in zip(PAIR, level, strict=True))

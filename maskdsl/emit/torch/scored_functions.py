@@ -1,0 +1,363 @@
+"""Prints the functions of routes that score groups: vectors, products, scores and their steps, and selection."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.route_text import amongs, product_leaves, score_of_products
+from maskdsl.emit.statement_printer import literal
+from maskdsl.emit.torch.route_printer import RoutePrinter
+from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind
+from maskdsl.ir.declared.sequences import Sequence
+from maskdsl.ir.expressions import FALSE, PAIR, Constant, Coordinate, Expression, Side
+from maskdsl.ir.facts.reads import reads
+from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.numpy_operators import evaluate
+from maskdsl.ir.ops import OPERATORS, Op
+from maskdsl.ir.routes import (
+    GROUP,
+    Above,
+    Extent,
+    Extreme,
+    Gather,
+    GatherHeads,
+    Grouping,
+    GroupScores,
+    Product,
+    Route,
+    Scored,
+    Softmax,
+    Step,
+    TopCount,
+    TopMass,
+    route_expressions,
+    selector_argument,
+)
+from maskdsl.ir.values.token_vectors import (
+    Elementwise,
+    Multiple,
+    OfGroup,
+    OfToken,
+    OfValue,
+    Pool,
+    Sum,
+    TableRow,
+    Vector,
+    Window,
+    plain_pool,
+)
+
+Names = dict[tuple[Side, str], str]
+
+
+class ScoredFunctions(RoutePrinter):
+    """The functions of one route that scores groups."""
+
+    def __init__(self, plan: KernelPlan, routed: Scored) -> None:
+        super().__init__(plan, routed)
+        self.scored = routed
+        self.stem = self.name[5:]
+        self.extra: list[list[str]] = []
+        """Functions of vectors and steps, printed while `find` is."""
+        self.kept: dict[tuple[Side, Grouping, Grouping], str] = {}
+        """The names of members of groups that are the same in every call."""
+        self.others: dict[tuple[Side, Grouping], str] = {}
+        """The names of groups that are not those of the scores."""
+
+    def functions(self) -> Iterator[list[str]]:
+        routed = self.scored
+        for side, number, expression in amongs(routed):
+            yield self.among(side, number, expression)
+        for side in PAIR:
+            yield self.coordinates(side, self.coordinate_names(side))
+        names = self.pair_names()
+        yield self.printed(f"{self.stem}_score", score_of_products(routed), names, score=True)
+        yield self.printed(f"{self.stem}_candidates", routed.candidates, names)
+        if isinstance(routed, Route):
+            if routed.always != FALSE:
+                yield self.printed(f"{self.stem}_always", routed.always, names)
+            yield from self.chooser(routed, names)
+        lines = self.find_lines()
+        yield from self.extra
+        yield self.function(*lines)
+
+    def pair_names(self) -> Names:
+        """The parameters that stand for coordinates of groups, and for products."""
+        names = {(each.side, each.name): f"product_{number}" for number, each in enumerate(product_leaves(self.scored))}
+        names[Side.KEY, GROUP] = "k_group"
+        for side in PAIR:
+            for name in reads(*route_expressions(self.scored)).names(side):
+                names.setdefault((side, name), f"{side.letter}_{self.plan.identifiers.get(name, name)}")
+        return names
+
+    def coordinate_names(self, side: Side) -> set[str]:
+        """The coordinates that are computed for the tokens of a side."""
+        names = set(reads(*route_expressions(self.scored)).names(side)) - {GROUP}
+        names |= set(reads(*self.scored.over_token(side)).names(Side.TOKEN))
+        by = {level[side is Side.KEY] for level in self.scored.levels}
+        return (
+            names - {"i"}
+            | {each.by for each in by if each.by == "i" and each.span > 1}
+            | ({"i"} if "i" in reads(*route_expressions(self.scored)).names(side) else set())
+        )
+
+    def among(self, side: Side, number: int, expression: Expression) -> list[str]:
+        """The lines of the function that says which tokens are pooled."""
+        texts = {(Side.TOKEN, name): self.plan.identifiers[name] for name in reads(expression).names(Side.TOKEN)}
+        return self.printed(f"{self.stem}_{side.letter}_among_{number}", expression, texts)
+
+    # Selection
+
+    def chooser(self, route: Route, names: Names) -> Iterator[list[str]]:
+        """The function that selects by scores, and that of its argument where this is no constant."""
+        chosen = selector_argument(route.selector)
+        value = literal(chosen.value) if isinstance(chosen, Constant) else f"{self.stem}_chosen(**values)"
+        if not isinstance(chosen, Constant):
+            yield self.printed(f"{self.stem}_chosen", chosen, names)
+            if route.selector.per is not Extent.QUERY:
+                value = f'argument({value}, "{route.selector.per}")'
+        match route.selector:
+            case TopCount() if route.always == FALSE:
+                choose = f"best(s, {value})"
+            case TopCount():
+                choose = f"chosen_best(s, {value}, forced)"
+            case TopMass(weighs=weighs, reach=reach):
+                options = "" if route.always == FALSE else ", forced"
+                options += f"{', weighs=True' if weighs else ''}{'' if reach else ', reach=False'}"
+                choose = f"heaviest(s, {value}{options})"
+            case Above():
+                choose = f"s > {value}" if route.always == FALSE else f"above(s, {value}, forced)"
+        yield [f"def {self.stem}_choose(s, forced, values):", f"    return {choose}"]
+
+    def find_lines(self) -> list[str]:
+        """The lines of the function that computes the table."""
+        routed = self.scored
+        products = [
+            f'    "product_{number}": {self.product(each, number)},' for number, each in enumerate(routed.products)
+        ]
+        scored = ["(query_groups, queries)", "(key_groups, keys)", "inputs", "products"]
+        scored += [f"{self.stem}_score", f"{self.stem}_candidates"]
+        if isinstance(routed, GroupScores):
+            if routed.wider != (routed.queries, routed.keys):
+                scored.append(f"wider={self.wider(routed)}")
+            steps = [f"    {self.step(*each)}," for each in self.levels_of_steps(routed)]
+            result = [
+                "steps = [" + ("]" if not steps else ""),
+                *([*steps, "]"] if steps else []),
+                f"table = table_of(scored, steps, q.shape[1], k.shape[1], {routed.result[0].count})",
+            ]
+        else:
+            always = "None" if routed.always == FALSE else f"{self.stem}_always"
+            per = "" if routed.selector.per is Extent.QUERY else f', per="{routed.selector.per}"'
+            result = [f"table = select(scored, q.shape[1], {always}, {self.stem}_choose{per})"]
+        others = [f"{name} = {self.groups(grouping, side)}" for (side, grouping), name in self.others.items()]
+        return [
+            *(f"{side.plural} = {self.stem}_{side.plural}(device=q.device, **inputs)" for side in PAIR),
+            f"query_groups = {self.groups(routed.queries, Side.QUERY)}",
+            f"key_groups = {self.groups(routed.keys, Side.KEY)}",
+            *others,
+            *(["products = {", *products, "}"] if products else ["products = {}"]),
+            "scored = Scored(",
+            *(f"    {each}," for each in scored),
+            ")",
+            *result,
+            f"return {self.for_heads('table')}",
+        ]
+
+    def for_heads(self, table: str) -> str:
+        """The table with the heads that its input declares."""
+        declared = self.plan.mask.input(self.scored.name)
+        assert declared is not None
+        if DimensionKind.HEADS in declared.kinds:
+            return f"whole_heads({table}, q.shape[1])"
+        if any(each.text == KEY_HEADS for each in declared.dimensions):
+            return f"whole_heads({table}, k.shape[1])"
+        return f"{table}[:, 0]"
+
+    # Groups
+
+    def group_name(self, side: Side, grouping: Grouping) -> str:
+        """The name of the groups of a side."""
+        if grouping == self.scored.grouping(side):
+            return f"{side}_groups"
+        return self.others.setdefault((side, grouping), f"{side.letter}_groups_{len(self.others)}")
+
+    def groups(self, grouping: Grouping, side: Side, tokens: str = "", device: str = "q.device") -> str:
+        """The text of the groups of a side; `tokens` are its coordinates by name, if not those of the call."""
+        if grouping.by is None or (grouping.by == "i" and grouping.span == 1):
+            return f"Groups({grouping.count})"
+        has = self.having(grouping.by, self.sequence(side), device)
+        numbers = self.plan.identifiers.get(grouping.by, grouping.by)
+        text = f'Groups({grouping.count}, "{grouping.by}", {tokens or side.plural}["{numbers}"]'
+        text += "" if has is None else f", torch.cat([{has}])"
+        return f"{text})" if grouping.span == 1 else f"{text}, span={grouping.span})"
+
+    def having(self, name: str, sequence: Sequence, device: str) -> str | None:
+        """The text of which tokens have a coordinate; None if all do."""
+        has = sequence.having(name)
+        if all(has):
+            return None
+        pairs = zip(sequence.spaces, has, strict=True)
+        return ", ".join(f"torch.full(({space.size},), {has_it}, device={device})" for space, has_it in pairs)
+
+    def sharing(self, side: Side, source: Grouping, target: Grouping) -> str:
+        if source == target:
+            return "None"
+        length, coordinates = self.sequence(side).length, sorted(self.coordinate_names(side))
+        if trace(self.sequence(side), [Coordinate(Side.TOKEN, each) for each in coordinates]).is_fixed:
+            groups = ", ".join(self.groups(each, side, "tokens", '"cpu"') for each in (source, target))
+            name = self.kept.setdefault((side, source, target), f"{side.letter}_members_{len(self.kept)}")
+            find = f'lambda tokens: sharing({groups}, {length}, "cpu")'
+            return f'fixed_members("{name}", q.device, {self.stem}_{side.plural}, {find})'
+        names = self.group_name(side, source), self.group_name(side, target)
+        return f"sharing({names[0]}, {names[1]}, {length}, q.device)"
+
+    def wider(self, made: GroupScores) -> str:
+        names = [self.group_name(side, each) for side, each in zip(PAIR, made.wider, strict=True)]
+        pairs = ", ".join(f"({name}, {side.plural})" for name, side in zip(names, PAIR, strict=True))
+        members = [
+            self.sharing(side, source, made.grouping(side)) for side, source in zip(PAIR, made.wider, strict=True)
+        ]
+        candidates = f"Scored({pairs}, inputs, {{}}, None, {self.stem}_candidates)"
+        return f"({candidates}, {', '.join(members)})"
+
+    # Steps
+
+    def levels_of_steps(self, made: GroupScores) -> Iterator[tuple[Step, tuple[Grouping, Grouping]]]:
+        """Yields the steps, each with the groups before it."""
+        level = made.queries, made.keys
+        for step in made.steps:
+            yield step, level
+            if isinstance(step, Gather):
+                level = step.queries, step.keys
+
+    def step(self, step: Step, level: tuple[Grouping, Grouping]) -> str:
+        match step:
+            case Softmax(per=per, among=None):
+                return f'("softmax", "{per}", None)'
+            case Softmax(per=per, among=among):
+                assert among is not None
+                name = f"{self.stem}_step_{len(self.extra)}"
+                self.extra.append(self.printed(name, among, self.pair_names()))
+                return f'("softmax", "{per}", {name})'
+            case Extreme(kind=kind, per=per):
+                return f'("{kind}", "{per}")'
+            case Gather(kind=kind, queries=queries, keys=keys):
+                members = [
+                    self.sharing(side, *each)
+                    for side, each in zip(PAIR, zip(level, (queries, keys), strict=True), strict=True)
+                ]
+                return f'("gather", "{kind}", {", ".join(members)})'
+            case GatherHeads(kind=kind, by_key_head=by_key_head):
+                return f'("heads", "{kind}", {by_key_head})'
+
+    # Vectors
+
+    def product(self, product: Product, number: int) -> str:
+        """The text of a pair of vectors, or of a product of vectors of one side."""
+        sides = [*product.groupings]
+        left, right = (
+            self.vector(each, sides, number, f"{sides[place if len(sides) > 1 else 0]}")
+            for place, each in enumerate((product.left, product.right))
+        )
+        if len(sides) == len(PAIR):
+            left, right = (self.at_level(text, side, product) for text, side in zip((left, right), PAIR, strict=True))
+            return f"({left}, {right})"
+        (side,) = sides
+        table = self.at_level(f"of_one({left}, {right}, q.shape[1])", side, product)
+        return f"{table}.transpose(-1, -2)" if side is Side.KEY else table
+
+    def at_level(self, text: str, side: Side, product: Product) -> str:
+        """The vectors or products of the groups that are scored, each from that of its coarser group."""
+        grouping = product.grouping(side)
+        if grouping is None or grouping == self.scored.grouping(side):
+            return text
+        numbers = f'{side.plural}["{self.plan.identifiers.get(grouping.by or "", grouping.by)}"]'
+        return f"taken({text}, {self.group_name(side, self.scored.grouping(side))}.first({numbers}).expand(1, 1, -1))"
+
+    def vector(self, vector: Vector, sides: list[Side], number: int, place: str) -> str:
+        """The text of vectors of groups, [batch or 1, heads or fewer, groups or 1, dim]."""
+        match vector:
+            case OfToken(side=side):
+                return side.letter
+            case OfGroup(side=side):
+                return self.pooled(vector, number)
+            case OfValue():
+                raise AssertionError("values are no vectors of routes")
+            case _:
+                return self.computed(vector, lambda each: self.vector(each, sides, number, place), self.first_values)
+
+    def token_vector(self, vector: Vector) -> str:
+        """The text of vectors of tokens."""
+        match vector:
+            case OfToken(side=side):
+                return side.letter
+            case OfGroup() | OfValue():
+                raise AssertionError("pools are of vectors of tokens")
+            case _:
+                return self.computed(vector, self.token_vector, lambda side: f"**{{**inputs, **{side.plural}}}")
+
+    def first_values(self, side: Side) -> str:
+        """The values that vectors of groups read: those of the first token of each group."""
+        first = f"{self.group_name(side, self.scored.grouping(side))}.first(each)"
+        return f"**{{**inputs, **{{name: {first} for name, each in {side.plural}.items()}}}}"
+
+    def computed(self, vector: Vector, inner: Callable[[Vector], str], values: Callable[[Side], str]) -> str:
+        """The text of vectors that are computed from others, which `inner` prints, and from `values` of a side."""
+        match vector:
+            case TableRow(input=name, indices=indices):
+                plain = [each for each in indices if not isinstance(each, Window)]
+                rows = ", ".join([self.input(name), *(self.value(each, values) for each in plain)])
+                return f"rows_of({rows}).to(q.dtype)"
+            case Multiple(factor=factor, vector=of):
+                return f"({inner(of)} * {self.value(factor, values)}.to(q.dtype).unsqueeze(-1))"
+            case Sum(terms=terms):
+                return f"({' + '.join(map(inner, terms))})"
+            case Elementwise(op=op, operands=operands):
+                texts = [
+                    inner(each) if isinstance(each, Vector) else f"{self.value(each, values)}.to(q.dtype).unsqueeze(-1)"
+                    for each in operands
+                ]
+                if op is Op.ABSOLUTE:
+                    return f"{texts[0]}.abs()"
+                return f"{OPERATORS[op].torch}({', '.join(texts)})"
+            case _:
+                raise AssertionError(vector)
+
+    def value(self, expression: Expression, values: Callable[[Side], str]) -> str:
+        """The text of an expression over a token or a group of one side, a tensor."""
+        name = f"{self.stem}_value_{len(self.extra)}"
+        side = next((side for side in PAIR if reads(expression).names(side)), Side.QUERY)
+        texts = {(side, each): self.plan.identifiers.get(each, each) for each in reads(expression).names(side)}
+        self.extra.append(self.printed(name, expression, texts))
+        return f"on_device({name}({values(side)}), q.device)"
+
+    def pooled(self, group: OfGroup, number: int) -> str:
+        side, pool = group.side, group.pool
+        groups = self.group_name(side, Grouping(group.by, group.count, pool.span))
+        extra = ""
+        if pool.among is not None:
+            if plain_pool(group, side) is not None and self.is_whole(group, number):
+                among = f"{self.stem}_{side.letter}_among_{number}(**{{**inputs, **{side.plural}}})"
+            else:
+                among = self.value(pool.among, lambda side: f"**{{**inputs, **{side.plural}}}")
+            extra += f", among={among}"
+        vectors = side.letter if pool.of is None else self.token_vector(pool.of)
+        return f'pooled({vectors}, {groups}, "{pool.kind}"{extra}{self.pool_heads(pool)})'
+
+    def is_whole(self, group: OfGroup, number: int) -> bool:
+        """Whether a pool is all of a side of a plain product, whose condition has a function of its own."""
+        product = self.scored.products[number]
+        return product.is_plain and group in (product.left, product.right)
+
+    def pool_heads(self, pool: Pool) -> str:
+        if pool.by_key_head:
+            return ", heads=shared_by(q.shape[1], k.shape[1])"
+        return "" if pool.heads is None else f", heads={pool_numbers(pool.heads, self.plan.mask.heads)}"
+
+
+def pool_numbers(expression: Expression, heads: int) -> list[int]:
+    """The number of the pool of each head."""
+    numbers = evaluate(expression, lambda _: np.arange(heads), {})
+    return [int(number) for number in np.broadcast_to(numbers, heads)]
