@@ -6,7 +6,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
+
+import maskdsl
 
 EVERY_TRAINING = ("dense", "window", "moba", "clusters")
 
@@ -161,3 +164,43 @@ def test_training_what_selects(name, capsys):
     (dense,) = (share for way, share in shares.items() if way == "(dense)")
     assert {"untrained", "trained"} <= {way.split()[0] for way in shares}
     assert all(0 < share < dense for way, share in shares.items() if way != "(dense)")
+
+
+def test_a_learned_compression_gets_gradients_through_the_pattern():
+    """Of dense attention over the same pairs, written out; and it begins as the mean."""
+    compression = script("train_compression")
+    n, block = 40, 8
+    mask = maskdsl.parse(compression.PATTERN)["nsa"].bind(n=n, block=block, top=1, size=4, heads=compression.HEADS)
+    torch.manual_seed(0)
+    sparse = compression.Sparse(mask, compression.Learned).double()
+    x = torch.randn(2, 3, 5, block, compression.DIM, dtype=torch.float64)
+    torch.testing.assert_close(sparse.key(x) - sparse.key.out.bias, x.mean(dim=3))
+    nn.init.normal_(sparse.key.out.weight, std=0.1)
+    shape = 2, compression.HEADS, n, compression.DIM
+    q, k, v = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    keys, values = sparse.key(k.unflatten(2, (-1, block))), sparse.value(v.unflatten(2, (-1, block)))
+    i, blocks = torch.arange(n), torch.arange(n // block)
+    past = (blocks + 1) * block <= i[:, None] + 1
+    shares = sparse.shares(q, keys)
+    assert (shares.sum(dim=-1) - past.any(dim=-1).double()).abs().max() < 1e-9
+    earlier = blocks < i[:, None] // block
+    best = functional.one_hot(shares.masked_fill(~earlier, -1).argmax(dim=-1), n // block).bool() & earlier
+    own = i[:, None] // block == i // block
+    selected = (best.repeat_interleave(block, dim=-1) | own) & (i <= i[:, None])
+    window = (i <= i[:, None]) & (i > i[:, None] - 4)
+    gates = sparse.gate(q).sigmoid()
+    parts = (keys, values, past.expand(2, 2, n, n // block)), (k, v, selected), (k, v, window.expand(2, 2, n, n))
+    wanted = sum(gates[..., [part]] * dense(q, *each) for part, each in enumerate(parts))
+    found = sparse(q, k, v)
+    torch.testing.assert_close(found, wanted)
+    leaves = [q, k, v, *sparse.parameters()]
+    toward = torch.randn_like(found)
+    for one, other in zip(*(torch.autograd.grad(each, leaves, toward) for each in (found, wanted)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.long
+def test_training_a_compression(capsys):
+    script("train_compression").main(["--quick"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows if row and row[-1].endswith("%")] == ["means", "learned"]
