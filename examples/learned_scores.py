@@ -1,5 +1,5 @@
-"""For scripts that train what selects (train_gate.py): a model that learns with dense attention and is frozen, modules
-that learn from what its layers attend, and attention to what they select.
+"""For scripts that train what selects, train_gate.py and train_indexer.py: a model that learns with dense attention and
+is frozen, modules that learn from what its layers attend, and attention to what they select.
 """
 
 import argparse

@@ -156,7 +156,7 @@ def test_a_gate_learns_the_largest_probabilities_of_tiles():
     assert 0 <= losses[-1] < 0.2 * losses[0]
 
 
-@pytest.mark.parametrize("name", ["train_gate"])
+@pytest.mark.parametrize("name", ["train_gate", pytest.param("train_indexer", marks=pytest.mark.long)])
 def test_training_what_selects(name, capsys):
     script(name).main(["--quick"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
