@@ -1,11 +1,13 @@
 """Which heads a score of a route is different for: it is scored and selected once for all that share it."""
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.reading import draft
+from maskdsl.bind.context.score_levels import Level
 from maskdsl.ir.declared.inputs import DimensionKind
-from maskdsl.ir.expressions import PAIR, Constant, Expression, Read, Side, walk
+from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.routes import GatherHeads, GroupScores, Product
@@ -28,9 +30,12 @@ class HeadScope(IntEnum):
     HEADS = 2
 
 
-def scope_of(expressions: tuple[Expression, ...], frame: Frame) -> HeadScope:
-    """The heads that these expressions of scores are different for."""
+def scope_of(expressions: tuple[Expression, ...], levels: Iterable[Level], frame: Frame) -> HeadScope:
+    """The heads that these expressions of scores are different for, or the groups that they are computed through."""
     declared = frame.declared
+    pairs = (pair for level in levels for pair in zip(PAIR, level, strict=True))
+    groups = tuple(Coordinate(side, grouping.by) for side, grouping in pairs if grouping.by is not None)
+    expressions = (*expressions, *groups)
     if reads(*expressions).head or any(_coordinates_differ(side, expressions, frame) for side in PAIR):
         return HeadScope.HEADS
     scopes = [HeadScope.NONE]
@@ -46,7 +51,7 @@ def scope_of(expressions: tuple[Expression, ...], frame: Frame) -> HeadScope:
 def table_scope(made: GroupScores, frame: Frame) -> HeadScope:
     """The heads that a table of scores is different for."""
     among = (each.among for each in made.steps if hasattr(each, "among") and each.among is not None)
-    scope = scope_of((made.score, made.candidates, *among), frame)
+    scope = scope_of((made.score, made.candidates, *among), made.levels, frame)
     for step in made.steps:
         if isinstance(step, GatherHeads):
             scope = min(scope, HeadScope.KEY_HEADS if step.by_key_head else HeadScope.NONE)

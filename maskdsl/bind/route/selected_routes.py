@@ -88,7 +88,7 @@ def selected(
         candidates = TRUE
     products = tuple(each for each in declared.products.values() if each.name in reads(value).inputs)
     route = Route(name, *level, products, value, selector, candidates, always, span=statement.span)
-    scope = scope_of((value, candidates, always, selector_argument(selector)), made.frame)
+    scope = scope_of((value, candidates, always, selector_argument(selector)), (level,), made.frame)
     table, heads = group_table(name, Type.BOOL, level, scope, statement.span, made.frame)
     query, key = (_ALONE if each is None else each for each in (level[0].by, joint or level[1].by))
     routes = {
