@@ -95,13 +95,34 @@ def test_nothing_selected_and_one_head():
     assert past.overlap == ((1.0,),)
 
 
+CHUNKS = """
+pattern chunks(n = 12) {
+    space tokens[n]
+    input chunk: int[tokens]
+    route picked = topk(1, dot(root(q by chunk), root(k by chunk))) where k.chunk < q.chunk
+    attend causal and (picked or same(chunk))
+}
+"""
+
+
 def test_groups_without_tokens_do_not_count():
-    mask = maskdsl.load(EXAMPLES / "dhsa.attn")["dhsa"].bind(n=12, top=1).ir
+    mask = maskdsl.parse(CHUNKS)["chunks"].bind().ir
     chunk = np.array([0, 0, 2, 2, 2, 5, 5, 5, 5, 9, 9, 9])
     inputs = with_routes(mask, {"chunk": chunk}, *np.random.default_rng(0).normal(size=(2, 1, 1, 12, 4)))
     (picked,) = selections(mask, inputs)
     assert (picked.query_groups, picked.key_groups) == (4, 4)
     assert picked.heads[0].chosen.mean == 0.75
+
+
+BUDGETED = """
+pattern budgeted(n = 64, block = 8) {
+    space tokens[n]
+    input budget: int[heads]
+    coord chunk = i // block
+    route picked = topk(budget[head], dot(mean(q by chunk), mean(k by chunk))) where k.chunk <= q.chunk
+    attend causal and (picked or same(chunk))
+}
+"""
 
 
 def test_from_python():
@@ -115,7 +136,7 @@ def test_from_python():
         mask.selections()
     with pytest.raises(AttnError, match="E407"):
         mask.selections(q=q[:, :, 1:], k=k)
-    gated = maskdsl.load(EXAMPLES / "proxy.attn")["proxy_budget"].bind(n=64, block=8, heads=2)
+    gated = maskdsl.parse(BUDGETED)["budgeted"].bind(heads=2)
     with pytest.raises(AttnError, match=r"E410.*`budget`"):
         gated.guarantee()
     few, many = gated.guarantee(budget=np.array([1, 4])).heads

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize, pad
 
 from tests.catalogue.compared import Computes, Row, Selects
 from tests.catalogue.selecting import best, keys_by_head
@@ -52,6 +53,26 @@ def clustered(q: Tensor, k: Tensor, v: Tensor, cluster: Tensor, clusters: int) -
     grouped = member.mT @ q / counts.clamp(min=1)
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     return (grouped @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v * (counts > 0)
+
+
+def routing_transformer(q: Tensor, k: Tensor, v: Tensor, centroids: Tensor, size: int) -> Tensor:
+    """Released code: lucidrains/routing-transformer, routing_transformer/routing_transformer.py, 3f6c461.
+
+    `KmeansAttention`, and of its `scatter_mean` the sum. Behind the keys of tokens stand the memory keys.
+    """
+    n = q.shape[2]
+    (k, memory_k), (v, memory_v) = ((x[:, :, :n], x[:, :, n:, None]) for x in (k, v))
+    similar = (normalize(x, dim=-1) @ centroids.mT for x in (q, k))
+    asking, answering = (each.topk(min(size, n), dim=2).indices.mT for each in similar)
+    q, k, v = (
+        x[:, :, None].take_along_dim(at[..., None], 3) for x, at in ((q, asking), (k, answering), (v, answering))
+    )
+    k, v = torch.cat([memory_k, k], dim=3), torch.cat([memory_v, v], dim=3)
+    later = pad(asking[..., None] < answering[..., None, :], (1, 0))
+    dots = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(later, -torch.finfo(q.dtype).max)
+    found = (dots.softmax(-1) @ v).flatten(2, 3)
+    rows = asking.flatten(2, 3)[..., None].expand_as(found)
+    return torch.zeros(*found.shape[:2], n, found.shape[-1], dtype=found.dtype).scatter_add(2, rows, found)
 
 
 def routing_transformer_union(
@@ -120,6 +141,17 @@ ROWS: list[Row] = [
             key_heads=2,
             inputs={"centroids": (4, 3, 16)},
             normalized=True,
+        )
+        for n in (37, 7)
+    ),
+    *(
+        Computes(
+            "routing/routing_transformer",
+            "routing_transformer",
+            {"n": n, "clusters": 3, "size": 11},
+            partial(routing_transformer, size=11),
+            heads=2,
+            inputs={"centroids": (2, 3, 8)},
         )
         for n in (37, 7)
     ),

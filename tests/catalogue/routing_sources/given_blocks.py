@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.catalogue.compared import Computes, Row, Selects
-from tests.catalogue.selecting import best
+from tests.catalogue.selecting import best, softmax
 
 
 def seer(q: np.ndarray, k: np.ndarray, n: int, block: int, top: int, dense: int, gate: np.ndarray) -> np.ndarray:
@@ -18,6 +18,20 @@ def seer(q: np.ndarray, k: np.ndarray, n: int, block: int, top: int, dense: int,
     own = np.arange(n) // block
     blocks = own[-1] + 1
     chosen = best(np.where(np.tri(blocks, dtype=bool), gate, -1e9), top)
+    chosen[:, max(blocks - dense, 0) :] = True
+    return np.tril(np.tril(chosen)[:, own][..., own])
+
+
+def seer_above(
+    q: np.ndarray, k: np.ndarray, n: int, block: int, threshold: float, dense: int, gate: np.ndarray
+) -> np.ndarray:
+    """Released code: microsoft/SeerAttention, seer_attn/modules/common.py, aba03e3.
+
+    The gate's softmax is in seer_attn/prefill_sparse/attn_gate.py.
+    """
+    own = np.arange(n) // block
+    blocks = own[-1] + 1
+    chosen = softmax(gate, np.tri(blocks, dtype=bool)) > threshold
     chosen[:, max(blocks - dense, 0) :] = True
     return np.tril(np.tril(chosen)[:, own][..., own])
 
@@ -86,6 +100,19 @@ ROWS: list[Row] = [
             batched=frozenset({"gate"}),
         )
         for n, top in ((41, 2), (29, 9))
+    ),
+    *(
+        Selects(
+            "routing/seer",
+            "seer_above",
+            {"n": n, "block": 6, "threshold": threshold, "dense": dense},
+            seer_above,
+            heads=4,
+            key_heads=2,
+            inputs={"gate": (2, 4, -(-n // 6), -(-n // 6))},
+            batched=frozenset({"gate"}),
+        )
+        for n, threshold, dense in ((41, 0.1, 0), (41, 0.3, 2), (5, 0.9, 0))
     ),
     *(
         Computes(
