@@ -1,6 +1,6 @@
 """Declares the tables of a route: what it selects, and the tables of scores that it reads."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from maskdsl.base.records import dataclass
@@ -13,7 +13,8 @@ from maskdsl.ir.declared.inputs import KEY_HEADS, Dimension, DimensionKind, Inpu
 from maskdsl.ir.expressions import PAIR, Batch, Constant, Expression, Head, Read, Side, apply, substitute
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import Grouping, GroupScores, scores_name
+from maskdsl.ir.routes import Grouping, GroupScores, Product, scores_name
+from maskdsl.ir.values.token_vectors import all_expressions
 
 
 def table_levels(score: Expression, frame: Frame) -> Iterator[Level]:
@@ -37,6 +38,21 @@ def fits(grouping: Grouping, names: Collection[str], side: Side, frame: Frame) -
     if grouping.by in (None, "i"):
         return grouping.by == "i" or not names
     return not any(name != grouping.by and differs(grouping.by, name, side, frame) for name in names)
+
+
+def products_of(score: Expression, frame: Frame) -> tuple[Product, ...]:
+    """The products that a score reads, each behind those that its own vectors read."""
+    known, found = frame.declared.products, dict[str, Product]()
+
+    def add(expressions: Iterable[Expression]) -> None:
+        for name in reads(*expressions).inputs:
+            if name in known and name not in found:
+                for vector in (known[name].left, known[name].right):
+                    add(all_expressions(vector))
+                found[name] = known[name]
+
+    add([score])
+    return tuple(found.values())
 
 
 def group_table(
@@ -73,7 +89,7 @@ def with_tables(name: str, score: Expression, candidates: Expression, wider: Lev
         read = reads(candidates)
         known = all(fits(each, read.names(side), side, frame) for side, each in zip(PAIR, own, strict=True))
         value = substitute(table.score, made)
-        products = tuple(each for each in frame.declared.products.values() if each.name in reads(value).inputs)
+        products = products_of(value, frame)
         unique = scores_name(name, len(made))
         bound = replace(
             table, name=unique, products=products, score=value, candidates=candidates, wider=own if known else wider

@@ -15,7 +15,7 @@ from maskdsl.bind.context.score_levels import ALONE, Level, decides, differs, gr
 from maskdsl.bind.context.terms import promoted
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.score_gathers import extent_of
-from maskdsl.bind.route.score_tables import fits, group_table, table_levels, with_tables
+from maskdsl.bind.route.score_tables import fits, group_table, products_of, table_levels, with_tables
 from maskdsl.bind.statement.pool_members import guards_of
 from maskdsl.ir.expressions import (
     FALSE,
@@ -86,7 +86,7 @@ def selected(
     value = substitute(value, made.reads)
     if wider not in (None, level):  # the tables are NaN where there are no candidates
         candidates = TRUE
-    products = tuple(each for each in declared.products.values() if each.name in reads(value).inputs)
+    products = products_of(value, frame)
     route = Route(name, *level, products, value, selector, candidates, always, span=statement.span)
     scope = scope_of((value, candidates, always, selector_argument(selector)), (level,), made.frame)
     table, heads = group_table(name, Type.BOOL, level, scope, statement.span, made.frame)

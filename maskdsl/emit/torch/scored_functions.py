@@ -10,11 +10,11 @@ from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.route_printer import RoutePrinter
 from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind
 from maskdsl.ir.declared.sequences import Sequence
-from maskdsl.ir.expressions import FALSE, PAIR, Constant, Coordinate, Expression, Side
+from maskdsl.ir.expressions import FALSE, PAIR, Constant, Coordinate, Expression, Read, Side, substitute
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.numpy_operators import evaluate
-from maskdsl.ir.ops import OPERATORS, Op
+from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.routes import (
     GROUP,
     Above,
@@ -134,7 +134,9 @@ class ScoredFunctions(RoutePrinter):
         """The lines of the function that computes the table."""
         routed = self.scored
         products = [
-            f'    "product_{number}": {self.product(each, number)},' for number, each in enumerate(routed.products)
+            f'    "product_{number}": {self.product(each, number)},'
+            for number, each in enumerate(routed.products)
+            if each.name in reads(routed.score).inputs
         ]
         scored = ["(query_groups, queries)", "(key_groups, keys)", "inputs", "products"]
         scored += [f"{self.stem}_score", f"{self.stem}_candidates"]
@@ -328,10 +330,23 @@ class ScoredFunctions(RoutePrinter):
     def value(self, expression: Expression, values: Callable[[Side], str]) -> str:
         """The text of an expression over a token or a group of one side, a tensor."""
         name = f"{self.stem}_value_{len(self.extra)}"
+        self.extra.append([])
         side = next((side for side in PAIR if reads(expression).names(side)), Side.QUERY)
+        leaves = dict(zip(self.scored.products, product_leaves(self.scored), strict=True))
+        read = [each for each in self.scored.products if each.name in reads(expression).inputs]
+        expression = substitute(expression, {Read(each.name, each.indices, Type.FLOAT): leaves[each] for each in read})
         texts = {(side, each): self.plan.identifiers.get(each, each) for each in reads(expression).names(side)}
-        self.extra.append(self.printed(name, expression, texts))
-        return f"on_device({name}({values(side)}), q.device)"
+        texts |= {(leaves[each].side, leaves[each].name): leaves[each].name.replace(" ", "_") for each in read}
+        self.extra[-1] = self.printed(name, expression, texts)
+        products = "".join(f", {texts[leaves[each].side, leaves[each].name]}={self.one_sided(each)}" for each in read)
+        return f"on_device({name}({values(side)}{products}), q.device)"
+
+    def one_sided(self, product: Product) -> str:
+        """The products of vectors of one side, [batch, heads or fewer, groups]."""
+        number = self.scored.products.index(product)
+        (side,) = product.groupings
+        left, right = (self.vector(each, [side], number, "") for each in (product.left, product.right))
+        return f"of_one({left}, {right}, q.shape[1])[..., 0]"
 
     def pooled(self, group: OfGroup, number: int) -> str:
         side, pool = group.side, group.pool

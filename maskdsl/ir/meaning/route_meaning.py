@@ -228,11 +228,11 @@ class RouteSearch:
 
     def scored(self, routed: Route | GroupScores) -> tuple[Array, Array]:
         """Scores, float64, and which groups are candidates, bool, both [query groups, key groups]."""
-        level = routed.queries, routed.keys
+        level, search = (routed.queries, routed.keys), self
         with np.errstate(invalid="ignore"):
-            products = {each.name: self.product(each) for each in routed.products}
-        score = self.evaluate(routed.score, level, products)
-        return score, self.candidates(routed) & self.existing(level)
+            for each in routed.products:  # vectors may read products before them
+                search = replace(search, inputs={**search.inputs, each.name: search.product(each)})
+        return search.evaluate(routed.score, level), self.candidates(routed) & self.existing(level)
 
     def candidates(self, routed: Route | GroupScores) -> Array:
         """bool [query groups, key groups]: for which the condition holds, or for others that share tokens with them."""
@@ -311,7 +311,7 @@ class RouteSearch:
         numbers = self.groups(side, grouping)[tokens, None] - np.arange(grouping.span)
         return numbers[numbers >= 0], np.repeat(tokens, (numbers >= 0).sum(axis=1))
 
-    def evaluate(self, expression: Expression, level: Level, products: Mapping[str, Array] | None = None) -> Array:
+    def evaluate(self, expression: Expression, level: Level) -> Array:
         """[query groups, key groups]: an expression over the first tokens of two groups."""
         groupings = dict(zip(PAIR, level, strict=True))
 
@@ -340,7 +340,7 @@ class RouteSearch:
                     assert_never(node)
 
         with np.errstate(all="ignore"):
-            values = evaluate(expression, leaf, {**self.inputs, **(products or {})})
+            values = evaluate(expression, leaf, self.inputs)
         return np.broadcast_to(values, [each.count for each in level])
 
     def of_groups(self, values: Array, side: Side, grouping: Grouping) -> Array:

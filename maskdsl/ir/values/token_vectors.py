@@ -364,3 +364,11 @@ def table_rows(vector: Vector) -> Iterator[TableRow]:
             yield each
         if isinstance(each, OfGroup) and each.pool.of is not None:
             yield from table_rows(each.pool.of)
+
+
+def all_expressions(vector: Vector) -> Iterator[Expression]:
+    """Yields the expressions that a vector is computed from, those of the vectors that it pools too."""
+    yield from vector_expressions(vector)
+    for each in vector_leaves(vector):
+        if isinstance(each, OfGroup) and each.pool.of is not None:
+            yield from all_expressions(each.pool.of)
