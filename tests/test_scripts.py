@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 import maskdsl
+from tests.catalogue.routing_sources.branches_of_blocks import nsa_given
 
 EVERY_TRAINING = ("dense", "window", "moba", "clusters")
 
@@ -20,35 +21,6 @@ def script(name: str) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def attended(attention, q, k, sizes) -> dict[str, torch.Tensor]:
-    """Which pairs, bool [batch, heads, n, keys], in loops; keys of the first branch are blocks."""
-    n, block, top, size = (sizes[name] for name in ("n", "block", "top", "size"))
-    blocks = [range(start, min(start + block, n)) for start in range(0, n, block)]
-    heads, shared = attention.heads, attention.heads // attention.key_heads
-    shape = len(q), heads, n
-    found = {name: torch.zeros(*shape, n, dtype=torch.bool) for name in ("selected", "window")}
-    found["compressed"] = torch.zeros(*shape, len(blocks), dtype=torch.bool)
-    for batch in range(len(q)):
-        for head in range(heads):
-            group = range(head // shared * shared, (head // shared + 1) * shared)
-            for i in range(n):
-                whole = [b for b, tokens in enumerate(blocks) if tokens[0] + block <= i + 1]
-                found["compressed"][batch, head, i, whole] = True
-                found["window"][batch, head, i, max(0, i - size + 1) : i + 1] = True
-                found["selected"][batch, head, i, max(0, i - block + 1) : i + 1] = True
-                total = dict.fromkeys(whole, 0.0)
-                for other in group:
-                    means = {b: sum(k[batch, head // shared, j] for j in blocks[b]) / block for b in whole}
-                    scores = {b: float(q[batch, other, i] @ mean) / q.shape[-1] ** 0.5 for b, mean in means.items()}
-                    weights = torch.tensor(list(scores.values())).double().softmax(dim=0) if scores else []
-                    for b, weight in zip(scores, weights, strict=True):
-                        total[b] += float(weight)
-                past = sorted((b for b in whole if b < i // block), key=lambda b: -total[b])
-                for b in past[:top]:
-                    found["selected"][batch, head, i, blocks[b]] = True
-    return found
 
 
 def dense(q, k, v, pairs):
@@ -63,25 +35,17 @@ def dense(q, k, v, pairs):
 @pytest.mark.parametrize("n", [29, 5])
 def test_native_sparse_attention(n):
     torch.manual_seed(n)
-    sizes = {"n": n, "block": 6, "top": 2, "size": 4}
-    attention = script("nsa").NativeSparseAttention(32, heads=4, key_heads=2, **sizes).double()
+    sizes = {"block": 6, "top": 2, "size": 4}
+    attention = script("nsa").NativeSparseAttention(32, n, heads=4, key_heads=2, **sizes).double()
     x = torch.randn(2, n, 32, dtype=torch.float64, requires_grad=True)
     leaves = [x, *attention.parameters()]
     found = attention(x)
-    q, k, v = attention.vectors(x)
-    pairs = attended(attention, q.detach(), k[0].detach(), sizes)
-    means = [torch.stack([part.mean(dim=2) for part in each[0].split(6, dim=2)], dim=2) for each in (k, v)]
-    outputs = [
-        dense(q, *means, pairs["compressed"]),
-        dense(q, k[1], v[1], pairs["selected"]),
-        dense(q, k[2], v[2], pairs["window"]),
-    ]
-    gates = attention.gate(x).sigmoid().view(2, n, 3, 4)
-    expected = sum(gates[:, :, number].mT[..., None] * each for number, each in enumerate(outputs))
-    expected = attention.out(expected.transpose(1, 2).flatten(-2))
+    q, k, v, gate = attention.vectors(x)
+    expected = attention.out(nsa_given(*sizes.values(), q, k, v, gate).transpose(1, 2).flatten(-2))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     toward = torch.randn_like(found)
-    for one, other in zip(*(torch.autograd.grad(each, leaves, toward) for each in (found, expected)), strict=True):
+    grads = (torch.autograd.grad(each, leaves, toward, materialize_grads=True) for each in (found, expected))
+    for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 

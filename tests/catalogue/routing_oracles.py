@@ -45,34 +45,6 @@ def empty(q, k):
     return np.zeros((len(q), q.shape[1], k.shape[1]), dtype=bool)
 
 
-def vmoba(q, k, t, h, w, block_t, block_h, block_w, mass):
-    result, blocks = empty(q, k), {}
-    for token in range(t * h * w):
-        position = token // (h * w) // block_t, token // w % h // block_h, token % w // block_w
-        blocks.setdefault(position, []).append(token)
-    for head in range(len(q)):
-        queries, keys = of_head(q, k, head)
-        scores = {(i, b): queries[i] @ mean_of(keys, blocks[b]) for i in range(t * h * w) for b in blocks}
-        for i, b in fewest(scores, mass):
-            result[head, i, blocks[b]] = True
-    return result
-
-
-def biformer(q, k, h, w, regions, top_count):
-    result, members = empty(q, k), {}
-    for token in range(h * w):
-        members.setdefault((token // w * regions // h, token % w * regions // w), []).append(token)
-    for head in range(len(q)):
-        queries, keys = of_head(q, k, head)
-        for region in members.values():
-            mean = mean_of(queries, region)
-            scores = {other: mean @ mean_of(keys, tokens) for other, tokens in members.items()}
-            for other in top(scores, top_count):
-                for i in region:
-                    result[head, i, members[other]] = True
-    return result
-
-
 def nosa(q, k, n, block, top_count, sinks, size, fixed, worth):
     result, blocks = empty(q, k), blocks_of(n, block)
     heads, key_heads = len(q), len(k)
@@ -92,16 +64,6 @@ def nosa(q, k, n, block, top_count, sinks, size, fixed, worth):
 
 def infllm(q, k, n, block, top_count, sinks, size):
     return nosa(q, k, n, block, top_count, sinks, size, 0, np.zeros((len(q), n)))
-
-
-def nsa_selected(q, k, n, block, top_count, size, compressed):
-    result = empty(q, k)
-    for head in range(len(q)):
-        for i in range(n):
-            chosen = top({b: compressed[head, i, b] for b in range(i // block)}, top_count)
-            for j in range(i + 1):
-                result[head, i, j] = j // block in chosen or i - j < size
-    return result
 
 
 def antidiagonal(q, k, n, block, stride, mass):

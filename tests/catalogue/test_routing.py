@@ -30,7 +30,7 @@ def expected(name: str, mask: MaskIR, parameters, q, k, inputs) -> np.ndarray:
 
 @pytest.mark.parametrize(("file", "name", "parameters"), RESTATED, ids=IDS)
 def test_the_same_pairs(file, name, parameters):
-    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, **parameters)
+    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, key_heads=KEY_HEADS, **parameters)
     for seed in range(3):
         q, k, _, inputs = tensors(mask.ir, seed)
         wanted = expected(name, mask.ir, parameters, q, k, inputs)
@@ -45,7 +45,7 @@ def test_the_same_pairs(file, name, parameters):
 @pytest.mark.parametrize("backend", ["reference", "tiled"])
 @pytest.mark.parametrize(("file", "name", "parameters"), RESTATED, ids=IDS)
 def test_outputs_and_gradients(file, name, parameters, backend):
-    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, **parameters)
+    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, key_heads=KEY_HEADS, **parameters)
     q, k, v, inputs = tensors(mask.ir, 7)
     wanted = torch.as_tensor(expected(name, mask.ir, parameters, q, k, inputs))
     leaves = [torch.as_tensor(x).requires_grad_() for x in (q, k, v)]

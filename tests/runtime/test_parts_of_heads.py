@@ -17,6 +17,7 @@ from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.compiled_mask import Bound
 from tests.support.drawn import examples
 from tests.support.properties import assert_close, calls, run
+from tests.support.routed_parts import MODULE
 
 ROUTING = Path(__file__).parents[2] / "examples" / "routing"
 BY_HEAD = (
@@ -89,7 +90,7 @@ def test_parts_decode_and_pack_as_the_whole_does(call, first, seed):
 
 ROUTED = [
     ("moba", {"n": 40, "block": 8, "top": 2}, 4, 2),
-    ("infllm", {"n": 40, "block": 8, "top": 2}, 4, 2),
+    ("sharing", {"n": 40}, 4, 2),
     ("routing_transformer_union", {"n": 40}, 4, 4),
     ("clusters", {"n": 40}, 4, 4),
     ("seer", {"n": 40}, 4, 4),
@@ -98,7 +99,8 @@ ROUTED = [
 
 @pytest.mark.parametrize(("name", "values", "heads", "key_heads"), ROUTED, ids=[each[0] for each in ROUTED])
 def test_routes_of_some_heads_select_what_they_select_among_all(name, values, heads, key_heads):
-    pattern = maskdsl.load(ROUTING / f"{name.removesuffix('_union')}.attn")[name]
+    module = MODULE if name == "sharing" else maskdsl.load(ROUTING / f"{name.removesuffix('_union')}.attn")
+    pattern = module[name]
     values = {each: value for each, value in values.items() if each in pattern.parameters}
     whole = pattern.bind(heads=heads, **values)
     torch.manual_seed(3)
@@ -183,4 +185,4 @@ def test_another_number_of_key_heads_is_an_error():
 @pytest.mark.parametrize("given", [{}, {"key_heads": 1}])
 def test_heads_that_are_pooled_together_stay_together(given):
     with pytest.raises(AttnError, match="E344"):
-        maskdsl.load(ROUTING / "infllm.attn")["infllm"].bind(heads=4, first_head=2, local_heads=2, **given)
+        MODULE["sharing"].bind(heads=4, first_head=2, local_heads=2, **given)

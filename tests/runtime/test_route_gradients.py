@@ -11,7 +11,7 @@ import maskdsl
 from maskdsl.ir.ops import Type
 from maskdsl.runtime.backends.available import usable_backends
 from tests.support.finite_differences import GATED, READ, check_differences, leaves
-from tests.support.routing_examples import CASES, EXAMPLES, HEADS
+from tests.support.routing_examples import CASES, EXAMPLES, HEADS, KEY_HEADS
 
 POOLED_OR_FIXED = [
     ("core_context", "core_context", {"n": 37, "group": 4, "size": 9}),
@@ -25,7 +25,7 @@ EXAMPLES_ONCE = {name: (file, name, parameters) for file, name, parameters in (*
 @pytest.mark.parametrize("backend", usable_backends())
 @pytest.mark.parametrize(("file", "name", "parameters"), EXAMPLES_ONCE.values(), ids=EXAMPLES_ONCE)
 def test_examples(file, name, parameters, backend):
-    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, **parameters)
+    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=HEADS, key_heads=KEY_HEADS, **parameters)
     given, attention = leaves(mask, 11), mask.compile(backend)
     check_differences(attention, given, ["q", "k", "v"])
     deciding = [given[each.name] for each in mask.inputs if each.type is Type.FLOAT]

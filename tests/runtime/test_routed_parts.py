@@ -44,9 +44,8 @@ def test_as_if_the_pattern_ended_with_the_keys(
 
 
 PAST = [
-    *(each for each in PATTERNS if each[0] in ("pieces", "moba", "infllm")),
+    *(each for each in PATTERNS if each[0] in ("pieces", "moba", "sharing")),
     ("regions", "", {}),
-    ("nsa_selected", "nsa_selected", {"block": 8, "top": 3, "size": 9}),
     ("seer", "seer", {"block": 8, "top": 3}),
 ]
 

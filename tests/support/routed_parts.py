@@ -52,6 +52,12 @@ pattern regions(n = 48, block = 6) {
     route picked = topk(2, dot(mean(q where i % 2 == 0 by chunk), mean(k by chunk))) where k.chunk < q.chunk
     attend causal and (picked or same(chunk))
 }
+pattern sharing(n = 45, block = 4) {
+    space tokens[n]
+    coord chunk = i // block
+    route picked = topk(3, dot(sum(q by i, heads = key_head), mean(k by chunk))) where k.chunk < q.chunk
+    attend causal and (q - k < 5 or picked)
+}
 pattern two(m = 20, n = 40) {
     space a[m]
     space b[n]
@@ -68,7 +74,7 @@ PATTERNS = [
     ("told", "", {}),
     ("clustered", "", {}),
     ("moba", "moba", {"block": 8, "top": 3}),
-    ("infllm", "infllm", {"block": 4, "top": 3, "size": 5}),
+    ("sharing", "", {}),
     ("knn", "knn", {"top": 5}),
 ]
 
@@ -91,8 +97,6 @@ def inputs(name: str, n: int) -> dict[str, Tensor]:
             return {"chunk": (torch.rand(3, n) < 0.2).cumsum(1), "worth": torch.randn(4, n)}
         case "clustered" | "members":
             return {"centroids": torch.randn(4, 3 if name == "clustered" else 4, 16).double()}
-        case "nsa_selected":
-            return {"compressed": torch.randn(3, 4, n, 6).double()}
         case "seer":
             return {"gate": torch.randn(3, 4, 6, 6).double()}
         case _:

@@ -13,6 +13,7 @@ CASES = [
     ("moba", "moba", {"n": 45, "block": 8, "top": 3}),
     ("moba", "moba", {"n": 5, "block": 8, "top": 1}),
     ("vmoba", "vmoba", {"t": 3, "h": 5, "w": 4, "block_t": 2, "block_h": 2, "block_w": 3, "mass": 0.3}),
+    ("vmoba", "vmoba_per_head", {"t": 3, "h": 5, "w": 4, "block_t": 2, "block_h": 2, "block_w": 3, "mass": 0.3}),
     ("biformer", "biformer", {"h": 7, "w": 9, "regions": 3, "top": 2}),
     ("biformer", "biformer", {"h": 2, "w": 1, "regions": 3, "top": 9}),
     ("routing_transformer", "routing_transformer_union", {"n": 37, "clusters": 3, "size": 11}),
@@ -27,7 +28,8 @@ CASES = [
     ("dhsa", "dhsa", {"n": 40, "block": 8, "kept": 12, "recent": 4}),
     ("infllm", "infllm", {"n": 45, "block": 6, "top": 2, "sinks": 1, "size": 5}),
     ("infllm", "nosa", {"n": 45, "block": 6, "top": 2, "sinks": 1, "size": 5, "fixed": 2}),
-    ("nsa_selected", "nsa_selected", {"n": 45, "block": 6, "top": 2, "size": 5}),
+    ("quest", "quest", {"n": 45, "page": 6, "top": 3}),
+    ("flexprefill", "flexprefill", {"n": 45, "block": 8, "mass": 0.6}),
     ("knn", "knn", {"n": 29, "top": 5}),
     ("knn", "knn", {"n": 3, "top": 5}),
     ("sparsifiner", "sparsifiner", {"n": 29, "top": 5}),
@@ -42,6 +44,8 @@ def array(declared: Input, random: np.random.Generator) -> np.ndarray:
     shape = [sizes.get(each.kind, each.size or 0) for each in declared.dimensions]
     if declared.type is Type.FLOAT:
         return random.normal(size=shape)
+    if declared.type is Type.BOOL:
+        return random.random(shape) < 0.5
     if declared.is_coordinate:  # chunks of random lengths, numbered from 0
         return np.cumsum(random.random(shape) < 0.2, axis=-1)
     return random.integers(0, 4, shape)

@@ -33,7 +33,7 @@ EXAMPLES = [
     ("knn", "kca"),
     ("knn", "knn"),
     ("moba", "moba"),
-    ("nsa_selected", "nsa_selected"),
+    ("nsa", "nsa"),
     ("permuted_blocks", "permuted_blocks"),
     ("proxy", "proxy"),
     ("proxy", "proxy_budget"),
