@@ -8,7 +8,7 @@ from maskdsl.bind.bound_heads import check_pools
 from maskdsl.bind.context.frame import Declared, Frame
 from maskdsl.bind.context.guards import assuming
 from maskdsl.bind.expression.elaborate import elaborate
-from maskdsl.bind.line_checks import check_asserts, check_lets
+from maskdsl.bind.line_checks import causal_claims, check_asserts, check_lets
 from maskdsl.bind.relation_lines import BoundRelations, bound_relations, with_guards
 from maskdsl.bind.score_lines import BoundProbabilities, bound_probabilities, weight_and_factor
 from maskdsl.bind.statement.coord_statements import auto_spaces, with_hidden, with_order
@@ -64,12 +64,13 @@ def bound_mask(
     frame = _with_orders(orders, names, frame)
     auto = auto_spaces([each for each in orders if isinstance(each, tree.AutoOrderStatement)], frame)
     check_asserts(declaration, names, frame)
+    claims = tuple(causal_claims(declaration, frame))
     check_lets(names, attending)
     check_pools(frame)
     frame.report.check()
     weight, factor = weight_and_factor(probabilities.weights, frame)
     lines = _BoundLines(with_guards(relations, frame.declared), probabilities, weight, factor, values)
-    return replace(_put_together(declaration, frame.declared, lines), auto=auto, unread=unread)
+    return replace(_put_together(declaration, frame.declared, lines), auto=auto, unread=unread, claims=claims)
 
 
 def _values(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> BoundValues:

@@ -1,9 +1,10 @@
 """Checks the lines that leave nothing in a mask: `assert`s, and `let`s that nothing uses."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from maskdsl.base.errors.language.patterns import AssertFailed
-from maskdsl.base.errors.language.routes import OutsideRoute
+from maskdsl.base.errors.language.routes import NoRouteOfName, OutsideRoute
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.bind.context.bound_values import Abbreviation, Bad, Term, depends_on, describe
 from maskdsl.bind.context.frame import Frame, StatementKind
@@ -11,14 +12,44 @@ from maskdsl.bind.expression.dots import is_vector, vector
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.bind.expression.macros import let_value
 from maskdsl.bind.visible_names import Names
+from maskdsl.ir.mask import CausalClaim
 from maskdsl.ir.ops import Type
 from maskdsl.syntax import tree
+
+
+def causal_claims(declaration: tree.PatternDeclaration, frame: Frame) -> Iterator[CausalClaim]:
+    """What `assert causal(name)` says of routes and of the pattern. Reports names of nothing."""
+    for statement in declaration.statements:
+        name = _claimed(statement)
+        if name is None:
+            continue
+        assert isinstance(statement, tree.AssertStatement)
+        message, span, declared = statement.message.value, statement.condition.span, frame.declared
+        if name.id == "all" or name.id in declared.routes:
+            yield CausalClaim(None if name.id == "all" else name.id, message, span=span)
+        elif name.id not in declared.bad_names:
+            similar = frame.nearest(name.id, declared.routes)
+            frame.add(NoRouteOfName(span=name.span, name=name.id, nearest=similar))
+
+
+def _claimed(statement: tree.Statement) -> tree.Name | None:
+    """The name in `assert causal(name)`; None for any other statement."""
+    match statement:
+        case tree.AssertStatement(
+            condition=tree.Call(
+                function=tree.Name(id="causal"),
+                arguments=(tree.Argument(name=None, value=tree.Name() as name, by=None),),
+            )
+        ):
+            return name
+        case _:
+            return None
 
 
 def check_asserts(declaration: tree.PatternDeclaration, names: Names, frame: Frame) -> None:
     """Reports conditions that do not hold, or that are not known before the tokens are."""
     for statement in declaration.statements:
-        if not isinstance(statement, tree.AssertStatement):
+        if not isinstance(statement, tree.AssertStatement) or _claimed(statement) is not None:
             continue
         span = statement.condition.span
         value = elaborate(statement.condition, names.at(statement, frame))

@@ -52,6 +52,16 @@ class Clause:
 
 
 @dataclass(frozen=True)
+class CausalClaim:
+    """`assert causal(...)`: that no later token changes what an earlier query selects, or gets."""
+
+    route: str | None
+    """The route, as it is written; None for the whole pattern."""
+    message: str
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class MaskIR:
     """A bound pattern. In self-attention `queries == keys`."""
 
@@ -90,6 +100,8 @@ class MaskIR:
     """What takes the place of the value of a key; None for the value itself."""
     values: tuple[ValueTerm, ...] = ()
     """What pairs add to the output beside it."""
+    claims: tuple[CausalClaim, ...] = ()
+    """What the pattern says of itself; `analysis/causal/claims.py` checks it."""
     unread: tuple[str, ...] = ()
     """Declared inputs that nothing reads, which are none of `inputs`: calls may give them or leave them out."""
     branch: str = ""

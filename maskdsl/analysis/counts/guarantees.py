@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from maskdsl.analysis.causal.causality import Causality, causality
 from maskdsl.analysis.counts.key_counts import GroupSums, KeyCounts, SingleKeys
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.records import dataclass
@@ -81,11 +82,18 @@ class Guarantee:
     total: HeadBounds
     heads: tuple[HeadBounds, ...]
     routes: tuple[RouteBounds, ...]
+    causality: tuple[Causality, ...]
+    """Whether later tokens change what is selected: of each route, and last of the pattern as a whole."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries, for JSON."""
         heads = [each.as_dict() for each in self.heads]
-        return {"total": self.total.as_dict(), "heads": heads, "routes": [asdict(each) for each in self.routes]}
+        return {
+            "total": self.total.as_dict(),
+            "heads": heads,
+            "routes": [asdict(each) for each in self.routes],
+            "causality": [each.as_dict() for each in self.causality],
+        }
 
 
 def guarantee(mask: MaskIR, inputs: Inputs) -> Guarantee:
@@ -98,7 +106,7 @@ def guarantee(mask: MaskIR, inputs: Inputs) -> Guarantee:
     bounds = {kinds[pair]: counting.bounds(*pair) for pair in different}
     heads = tuple(_summed([bounds[kinds[batch, head]] for batch in entries]) for head in range(mask.heads))
     routes = tuple(counting.route_bounds(route, different) for route in counting.routes)
-    return Guarantee(_summed(heads), heads, routes)
+    return Guarantee(_summed(heads), heads, routes, causality(mask, inputs))
 
 
 def _summed(bounds: Sequence[HeadBounds]) -> HeadBounds:

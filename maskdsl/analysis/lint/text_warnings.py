@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from maskdsl.analysis.causal.claims import causal_warnings
 from maskdsl.analysis.lint.line_facts import line_warnings
 from maskdsl.analysis.lint.unused import unused_warnings
 from maskdsl.base.diagnostics import AttnError, Caution
@@ -22,6 +23,7 @@ def text_warnings(program: Program, mask: MaskIR, together: Together) -> Iterato
     said of lines holds with each parameter changed, and with other heads, as well.
     """
     yield from unused_warnings(program.patterns[mask.name])
+    yield from causal_warnings(mask)
     warnings = [each for each in line_warnings(mask) if each not in program.allowed]
     warnings = [each for each in warnings if not _is_allowed_size(each, program)]
     for values, heads in _changes(mask):

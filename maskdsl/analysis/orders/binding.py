@@ -6,6 +6,7 @@ Nothing above this layer calls `bind` or chooses orders, so all callers get the 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from maskdsl.analysis.causal.claims import claimed
 from maskdsl.analysis.indices.in_bounds import in_bounds
 from maskdsl.analysis.indices.product_windows import narrowed
 from maskdsl.analysis.lint.line_facts import mask_warnings
@@ -61,17 +62,17 @@ def check_defaults(
 
 
 def _proven(mask: MaskIR) -> MaskIR:
-    """The mask, or each branch, with table reads checked and windows of products narrowed.
+    """The mask, or each branch, with table reads and claims checked, and windows of products narrowed.
 
     Raises `AttnError` with the errors of all branches.
     """
     if not mask.branches:
-        return narrowed(in_bounds(mask))
+        return claimed(narrowed(in_bounds(mask)))
     branches: list[MaskIR] = []
     errors: list[Diagnostic] = []
     for each in mask.branches:
         try:
-            branches.append(narrowed(in_bounds(each)))
+            branches.append(claimed(narrowed(in_bounds(each))))
         except AttnError as error:
             errors += (one for one in error.diagnostics if one not in errors)
     if errors:

@@ -83,6 +83,25 @@ class ArgumentOfPair(Diagnostic):
     what: str
 
 
+class NoRouteOfName(Diagnostic):
+    code = "E369"
+    message = "there is no route `{name}`"
+    label = "`causal(...)` takes the name of a route, or `all`"
+
+    name: str
+    nearest: str | None
+
+
+class NotCausal(Diagnostic):
+    code = "E381"
+    message = "{text}"
+    label = "this does not hold: {reason}"
+    help = "`where` says what is compared; a group that still grows belongs behind `always`"
+
+    text: str
+    reason: str
+
+
 class NegativeGroup(Diagnostic):
     code = "E285"
     message = "groups are numbered from 0, and `{name}` can be {low}"

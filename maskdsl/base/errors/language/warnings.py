@@ -152,5 +152,16 @@ class NothingCausal(Caution):
     help = "leave `normalize` out for a causal model; where the line only chooses pairs, write `# allow: W015`"
 
 
+class LooksAhead(Caution):
+    code = "W016"
+    is_of_text = True
+    message = "the relation is causal, and what `{route}` selects is not"
+    label = "{reason}"
+    help = "a model trained with it cannot decode; where that is meant, write `# allow: W016` and say so"
+
+    route: str
+    reason: str
+
+
 CODES = tuple(each.code for each in Caution.__subclasses__() if each.__module__ == __name__)
 """Of all warnings."""

@@ -1,0 +1,1 @@
+"""Whether later tokens can change what earlier queries select, and what they get."""
