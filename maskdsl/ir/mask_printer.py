@@ -100,7 +100,7 @@ def _input_type(mask: MaskIR, declared: Input) -> str:
 
 def _attention(mask: MaskIR) -> str:
     """What a mask without branches computes, one statement a line."""
-    lines = [line for each in mask.routed for line in _routed(each)]
+    lines = [line for each in mask.routed for line in print_routed(each)]
     lines += [f"product {_product(each)}" for each in mask.products]
     lines.append(f"relation {print_expression(mask.relation)}")
     if mask.scale is not None:
@@ -123,7 +123,8 @@ def _attention(mask: MaskIR) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _routed(routed: Routed) -> list[str]:
+def print_routed(routed: Routed) -> list[str]:
+    """What a route says, one line each for its products and for itself."""
     match routed:
         case Route(name=name, products=products, score=score, selector=selector, candidates=candidates):
             where = "" if candidates == TRUE else f" where {print_expression(candidates)}"

@@ -129,8 +129,8 @@ CLAIMS = {
     "route picked = topk(2, worth[batch, k])": "query 0 selects by `picked` depends on token 1",
     "route picked = topk(2, worth[batch, k]) where causal": "",
     "route picked = topk(2, worth[batch, k] + dot(q, q)) where causal": "",
-    "route first = topk(3, dot(q, k))\n    route picked = topk(2, dot(q, k)) where causal and first": "`first` depends",
-    "route first = topk(3, dot(q, k)) where causal\n    route picked = topk(2, dot(q, k)) where causal and not first": "",
+    "route one = topk(3, dot(q, k))\n    route picked = topk(2, dot(q, k)) where causal and one": "`one` depends",
+    "route one = topk(3, dot(q, k)) where causal\n    route picked = topk(2, dot(q, k)) where causal and not one": "",
 }
 
 

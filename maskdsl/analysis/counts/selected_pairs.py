@@ -121,15 +121,19 @@ def _route_tables(mask: MaskIR, inputs: Inputs) -> Iterator[_RouteTables]:
 
 
 def _of_table(mask: MaskIR, inputs: Inputs, route: Route) -> _RouteTables:
-    tables = inputs[route.name]
+    tables, declared = inputs[route.name], mask.input(route.name)
+    assert declared is not None
+
+    def whole(batch: int, head: int) -> Array:
+        return np.asarray(tables[(batch, *declared.entry_of_head(head, mask.heads))])
 
     def table(batch: int, head: int) -> Array:
         search = RouteSearch(mask, inputs, None, None, batch, head)
         queries, keys = search.exists(Side.QUERY, route.queries), search.exists(Side.KEY, route.keys)
-        return np.asarray(tables[batch, head][queries][:, keys])
+        return np.asarray(whole(batch, head)[queries][:, keys])
 
     size = route.queries.count, route.keys.count
-    return _RouteTables(route.name, len(tables), table, size, lambda batch, head, rows: tables[batch, head, rows])
+    return _RouteTables(route.name, len(tables), table, size, lambda batch, head, rows: whole(batch, head)[rows])
 
 
 def _of_clusters(mask: MaskIR, inputs: Inputs, nearest: Nearest) -> _RouteTables:

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from maskdsl.analysis.counts.clause_tiles import clause_tiles
 from maskdsl.analysis.counts.stats import stats
 from maskdsl.analysis.reasons.pair_reasons import explain_pair
+from maskdsl.analysis.reasons.route_reasons import selecting
 from maskdsl.analysis.reasons.score_reasons import scored
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask, Pattern
@@ -21,7 +22,7 @@ from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
-from maskdsl.ir.routes import Pools
+from maskdsl.ir.routes import GroupScores, Pools
 from maskdsl.syntax import tree
 from maskdsl.view.terminal.explain import Explained, explained
 from maskdsl.view.terminal.pair_text import pair_text
@@ -81,6 +82,7 @@ def _explain_pattern(
             _deciding(bound.ir),
             _macro_words(request.pattern),
             tuple(scored(request.pattern.program, each) for each in bound.ir.branches or (bound.ir,)),
+            selecting(bound.ir),
         )
     if as_json:
         print(json.dumps(finite(explanation.as_dict()), indent=2))
@@ -90,7 +92,7 @@ def _explain_pattern(
 
 def _deciding(mask: MaskIR) -> tuple[str, ...]:
     """The inputs and routes that decide which pairs attend, without what is made of them."""
-    made = {each.name for each in mask.routed if isinstance(each, Pools)}
+    made = {each.name for each in mask.routed if isinstance(each, Pools | GroupScores)}
     made |= {each.name for each in mask.inputs if each.source is not None}
     return tuple(sorted(relation_inputs(mask) - made))
 

@@ -139,7 +139,8 @@ def _selected(masks: Sequence[Mask], inputs: Arrays, vectors: Arrays, needed: fr
     routed = with_routes(mask, inputs, q, k, needed)
     if not selects(mask):
         return ResolvedMasks(tuple(masks), routed)
-    if needed <= routed.keys():
+    made = {each.name for each in mask.inputs if each.source is not None}
+    if needed - made <= routed.keys():
         if q is not None and k is not None:
             _tell_nan(mask, routed, q, k)
         return ResolvedMasks(tuple(masks), routed, selections=selections(mask, routed))

@@ -97,6 +97,15 @@ class Input:
         """The kind of each dimension."""
         return tuple(dimension.kind for dimension in self.dimensions)
 
+    def entry_of_head(self, head: int, heads: int) -> tuple[int, ...]:
+        """The index of a query head, one of so many, in its dimension of heads or key heads; none without one."""
+        for each in self.dimensions:
+            if each.kind is DimensionKind.HEADS:
+                return (head,)
+            if each.text == KEY_HEADS and each.size is not None:
+                return (head * each.size // heads,)
+        return ()
+
     @cached_property
     def is_coordinate(self) -> bool:
         """Whether it has exactly one token dimension and otherwise batch or heads: read as `q.name`, not by index."""

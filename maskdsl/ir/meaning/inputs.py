@@ -213,6 +213,7 @@ def inputs_of_route(mask: MaskIR, routed: Routed) -> frozenset[str]:
             return pooling_trace(space.groupings).inputs
         case Route() | GroupScores():
             names = pair_trace(mask, route_expressions(routed)).inputs
+            names |= {row.input for product in routed.products for row in product.rows}
             return names.union(*(trace(each, routed.over_token(side)).inputs for side, each in mask.sequences.items()))
         case _:
             assert_never(routed)

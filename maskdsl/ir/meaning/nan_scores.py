@@ -7,7 +7,9 @@ import numpy as np
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.ir.expressions import Side
+from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import whole_arrays
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Array
@@ -35,6 +37,7 @@ def nan_scores(mask: MaskIR, inputs: Mapping[str, Array], q: Array, k: Array) ->
 
     `inputs` has the results of routes; q is [batch, heads, given queries, dim], k [batch, key heads, given keys, dim].
     """
+    inputs = whole_arrays(mask, inputs, len(q), q.shape[-1])
     q, k = (all_tokens(mask, side, x, inputs) for side, x in ((Side.QUERY, q), (Side.KEY, k)))
     for routed in (each for each in mask.routed if each.name in inputs):
         for batch, head in np.ndindex(*q.shape[:2]):
@@ -57,7 +60,9 @@ def _is_nan(search: RouteSearch, routed: Routed) -> Array:
     match routed:
         case Route() | GroupScores():
             score, candidates = search.scored(routed)
-            return np.isnan(score) & candidates
+            tables = {each.name for each in search.mask.routed if isinstance(each, GroupScores)}
+            made = not tables.isdisjoint(reads(routed.score).inputs)  # NaN where nothing was a candidate
+            return np.isnan(score) & candidates & (not made)
         case Nearest():
             return np.isnan(search.distances(routed))
         case Balanced():

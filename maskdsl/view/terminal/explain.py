@@ -14,12 +14,14 @@ from rich.text import Text
 from maskdsl.analysis.counts.clause_tiles import ClauseTiles
 from maskdsl.analysis.counts.stats import Figures, Stats
 from maskdsl.analysis.reasons.pair_reasons import line_of, on_one_line
+from maskdsl.analysis.reasons.route_reasons import Selecting
 from maskdsl.analysis.reasons.score_reasons import Scored
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.mask_printer import print_expression
 from maskdsl.ir.simplify import simplify
 from maskdsl.view import units
+from maskdsl.view.terminal.selection_tables import causality_row
 from maskdsl.view.terminal.show import first_sentence, head_count, title
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Explained:
     """The documentation of the macros that the lines call, by name."""
     scores: tuple[Scored, ...] = ()
     """What the pattern, or each branch, says of scores."""
+    selecting: Selecting = Selecting((), ())
 
     @property
     def figures(self) -> Figures:
@@ -96,6 +99,8 @@ class Explained:
                 for each in self.scores
                 if each.probability
             ],
+            "routes": [each.as_dict() for each in self.selecting.routes],
+            "causality": [each.as_dict() for each in self.selecting.causality],
             "figures": self.figures.as_dict(),
             "growth": None,
         }
@@ -135,6 +140,8 @@ def explained(explanation: Explained) -> RenderableType:
     blocks += [_heading("What attends"), _lines_table(explanation)]
     if explanation.words:
         blocks.append(Padding(_words_table(explanation.words), (1, 0, 0, 0)))
+    if explanation.selecting.routes:
+        blocks += [_heading("What is selected"), _routes_table(explanation.selecting)]
     if any(each.probability for each in explanation.scores):
         blocks += [_heading("What becomes of scores"), _scores_table(explanation.scores)]
     blocks += [_heading("As the lengths grow"), _growth_text(explanation)]
@@ -162,6 +169,18 @@ def _lines_table(explanation: Explained) -> Table:
         text = _written(each.clause)
         says_more = len(meaning) <= _LONGEST and not text.endswith(f" {meaning}")
         table.add_row(_position(each.clause), Text.assemble(text, (f"\n{meaning}" if says_more else "", "dim")))
+    return table
+
+
+def _routes_table(said: Selecting) -> Table:
+    """Every route as written and with its scores written out, and whether later tokens have a say."""
+    table = _plain_table()
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for each in said.routes:
+        table.add_row(each.line, Text.assemble(each.text, *((f"\n{line}", "dim") for line in each.meaning)))
+    for one in said.causality:
+        table.add_row(*causality_row(one))
     return table
 
 

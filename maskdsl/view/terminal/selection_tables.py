@@ -7,6 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from maskdsl.analysis.causal.causality import Causality
 from maskdsl.analysis.counts.guarantees import Guarantee, HeadBounds, RouteBounds
 from maskdsl.analysis.counts.selected_pairs import Selection
 from maskdsl.view import units
@@ -121,6 +122,7 @@ def guarantee_lines(guarantee: Guarantee) -> Iterator[str]:
         keys = between(units.count(bounds.least_keys), units.count(bounds.most_keys))
         density = between(units.percent(bounds.least_density), units.percent(bounds.most_density))
         yield f"whatever is selected in finite scores{which}: {keys} keys a query, density {density}"
+    yield from (": ".join(causality_row(each)) for each in guarantee.causality)
 
 
 def _route_line(route: RouteBounds) -> str:
@@ -133,6 +135,14 @@ def _route_line(route: RouteBounds) -> str:
     if route.candidates < route.key_groups:
         line += f", of which {units.count(route.candidates)} are candidates at most"
     return line
+
+
+def causality_row(causality: Causality) -> tuple[str, str]:
+    """Whether a route or a pattern is causal, in a word, and a sentence why."""
+    if causality.holds:
+        what = "get of" if causality.whole else "select by"
+        return "causal", f"no later token changes what earlier queries {what} `{causality.name}`"
+    return "not causal" if causality.certain else "perhaps not causal", causality.reason
 
 
 def between(low: str, high: str) -> str:
