@@ -23,6 +23,7 @@ from maskdsl.runtime.compiled_mask import CompiledMask, register
 from maskdsl.runtime.decode.paging import call_positions, room
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
+from maskdsl.runtime.routing.selected_tables import SelectedTables
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
 from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, dropout_inputs, drops
 from maskdsl.runtime.torch_ops.hold_op import held_inputs, lengths_of_longest
@@ -139,6 +140,7 @@ class BaseAttention(nn.Module):
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         debug: bool = ...,
+        return_routes: Literal[False] = ...,
         **inputs: Any,
     ) -> Tensor: ...
 
@@ -159,6 +161,7 @@ class BaseAttention(nn.Module):
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         debug: bool = ...,
+        return_routes: Literal[False] = ...,
         **inputs: Any,
     ) -> tuple[Tensor, Tensor]: ...
 
@@ -179,8 +182,51 @@ class BaseAttention(nn.Module):
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         debug: bool = ...,
+        return_routes: Literal[False] = ...,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]: ...
+
+    @overload
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        return_lse: Literal[False] = ...,
+        layout: LayoutName = ...,
+        query_start: int | Tensor | None = ...,
+        key_lengths: Tensor | None = ...,
+        page_table: Tensor | None = ...,
+        page_size: int | None = ...,
+        routing_state: RoutingState | None = ...,
+        dropout_p: float = ...,
+        seed: int | Tensor | None = ...,
+        debug: bool = ...,
+        return_routes: Literal[True],
+        **inputs: Any,
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+    @overload
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        return_lse: Literal[True],
+        layout: LayoutName = ...,
+        query_start: int | Tensor | None = ...,
+        key_lengths: Tensor | None = ...,
+        page_table: Tensor | None = ...,
+        page_size: int | None = ...,
+        routing_state: RoutingState | None = ...,
+        dropout_p: float = ...,
+        seed: int | Tensor | None = ...,
+        debug: bool = ...,
+        return_routes: Literal[True],
+        **inputs: Any,
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]: ...
 
     def forward(
         self,
@@ -198,8 +244,9 @@ class BaseAttention(nn.Module):
         dropout_p: float = _NO_DROPOUT,
         seed: int | Tensor | None = None,
         debug: bool = False,
+        return_routes: bool = False,
         **inputs: Any,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Tensor | tuple[Any, ...]:
         """Attention of q [batch, heads, queries, head dim] over k and v [batch, key heads, keys, head dim].
 
         All three have one dtype (float64, float32, bfloat16 or float16) and one device; `key heads` divides `heads`,
@@ -224,6 +271,12 @@ class BaseAttention(nn.Module):
         `debug` also raises, on any device, where an attending pair reads outside a table or the score of a route is NaN
         (which is otherwise never selected). It is slow, runs on the host, and serves calls with all queries only.
 
+        `return_routes` adds, last, what was selected: a dictionary by the names of routes. A table, bool [batch, heads,
+        query groups, key groups], says which groups each group of queries has selected; it has no heads where all
+        select the same, and key heads where those that share one do. In a partial call its rows are the queries of the
+        call. Of clusters it has, by `name_queries` and `name_keys`, the cluster of each token. Inputs of the same names
+        give them to `Mask.tiles`, `stats` and `explain`.
+
         An attention that was compiled with `layout="bnhd"` takes tokens before heads everywhere: q as [batch, queries,
         heads, head dim], pages as [pages, page size, key heads, head dim]. It returns views in which they come first,
         and a log-sum-exp [batch, queries, heads]. Tokens of a single space may have its axes, in q, in k and v, or in
@@ -231,15 +284,15 @@ class BaseAttention(nn.Module):
 
         Raises `AttnError` for tensors, inputs or options that do not fit the pattern.
         """
-        if not (type(layout) is str and type(return_lse) is type(debug) is bool):
-            check_options(layout, return_lse=return_lse, debug=debug)
+        if not (type(layout) is str and type(return_lse) is type(debug) is type(return_routes) is bool):
+            check_options(layout, return_lse=return_lse, debug=debug, return_routes=return_routes)
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
         if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named: dict[str, Any] = {**inputs, "return_lse": return_lse, "layout": layout, "debug": debug}
             named |= {"query_start": query_start, "key_lengths": key_lengths, "routing_state": routing_state}
-            named |= {"page_table": page_table, "page_size": page_size}
+            named |= {"page_table": page_table, "page_size": page_size, "return_routes": return_routes}
             return self._dropped("forward", (q, k, v), dropout_p, seed, named)
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
         tensors = given
@@ -262,7 +315,8 @@ class BaseAttention(nn.Module):
             lengths = q.shape[2], k.shape[2] if positions is None else room(k, positions)
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
         routes = SharedRoutes() if self._summands else None
-        options = CallOptions(layout, return_lse, debug, positions, routing_state, routes)
+        selected = SelectedTables() if return_routes else None
+        options = CallOptions(layout, return_lse, debug, positions, routing_state, routes, selected)
         if self._summands:
             out, lses = self._added(q, k, v, tensors, options)
         else:
@@ -272,19 +326,20 @@ class BaseAttention(nn.Module):
             axes = self._pooled_axes(axes, k, out) if self._signature.pools_queries else axes
             out = with_tokens_first(out, axes)
             lses = [with_tokens_first(lse, axes) for lse in lses] if return_lse else lses
+        if selected is not None:
+            return (out, *((self._of_branches(lses, dim=1),) if return_lse else ()), selected.tables)
         return (out, self._of_branches(lses, dim=1)) if return_lse else out
 
     def _dropped(
         self, method: str, tensors: Sequence[Any], dropout_p: float, seed: int | Tensor | None, named: dict[str, Any]
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Any:
         """A call with dropout, by the attention that drops pairs."""
         if named.get("routing_state") is not None:
             expected = "none beside `dropout_p`"
             raise AttnError(WrongDropout(what="routing_state", found="given", expected=expected))
         device = tensors[0].device if isinstance(tensors[0], Tensor) else torch.device("cpu")
         call = getattr(self._dropping[0], method)
-        results: Tensor | tuple[Tensor, Tensor] = call(*tensors, **named, **dropout_inputs(dropout_p, seed, device))
-        return results
+        return call(*tensors, **named, **dropout_inputs(dropout_p, seed, device))
 
     def _added(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions

@@ -31,7 +31,9 @@ from maskdsl.syntax import tree
 RESERVED = frozenset({"q", "k", "head", "heads", "key_head", "key_heads", "dim", "batch", "all"})
 OF_BINDING = frozenset({"self", "order", "backend", "follow", "refine", "tune", "layout", "first_head", "local_heads"})
 """Names that parameters of patterns cannot have: arguments of the Python functions that take parameters by name."""
-OF_CALLS = frozenset({"self", "v", "layout", "return_lse", "block", "token", "layers", "gpu", "head_dim", "device"}) | {
+OF_CALLS = frozenset(
+    {"self", "v", "layout", "return_lse", "return_routes", "block", "token", "layers", "gpu", "head_dim", "device"}
+) | {
     *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug", "lengths"),
     *("dropout_p", "seed"),
     *("cu_seqlens_q", "cu_seqlens_k"),

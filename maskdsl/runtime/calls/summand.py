@@ -27,6 +27,7 @@ from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.kernels.product_finder import tokens_at_once
 from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
 from maskdsl.runtime.routing.routing_state import RoutingState
+from maskdsl.runtime.routing.selected_tables import SelectedTables
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 from maskdsl.runtime.torch_ops.product_op import attend_multiplied, check_multiplied
@@ -44,6 +45,8 @@ class CallOptions(NamedTuple):
     state: RoutingState | None
     routes: SharedRoutes | None
     """None for a pattern without branches, which finds its routes itself."""
+    selected: SelectedTables | None
+    """None where the caller does not ask what was selected."""
 
 
 class Summand:
@@ -68,11 +71,16 @@ class Summand:
             inputs = self._passed(q, k, inputs, positions)
         if positions is None:
             return self._whole(q, k, v, inputs, options)
+        given = len(inputs)
         if self.signature.is_routed and state is not None:
             inputs = [*inputs, *state._find(self.handle, q, k, inputs, positions)]
         elif self.signature.is_routed:
             find = partial(with_partial_routed, self.compiled, q, k, inputs, positions)
             inputs = self._routed((q.shape[2], room(k, positions)), inputs, options, find)
+        if options.selected is not None and self.signature.is_routed:
+            bound = self.compiled.bound(q.shape[2], room(k, positions))
+            names = [each.name for each in bound.partial_route_finder.wanted]
+            options.selected.add(bound.plan.mask, names, inputs[given:])
         table = positions.page_table
         if self.signature.multiplies and (table is None or table.dim() == 2) and self._can_split(q, k, v, inputs):
             compiled = self.compiled.bound(q.shape[2], room(k, positions))
@@ -136,8 +144,12 @@ class Summand:
         if layout != "declared" and (self.signature.is_routed or self.signature.multiplies):
             layout = self._checked_layout(q, k)
         if self.signature.is_routed:
-            find = partial(with_routed, self.compiled, q, k, inputs)
+            find, given = partial(with_routed, self.compiled, q, k, inputs), len(inputs)
             inputs = self._routed((q.shape[2], k.shape[2]), inputs, options, find)
+            if options.selected is not None:
+                bound = self.compiled.bound(q.shape[2], k.shape[2])
+                names = [each.name for each in bound.route_finder.declared]
+                options.selected.add(bound.plan.mask, names, inputs[given:])
         if options.debug:
             check_reads(self.compiled.bound(q.shape[2], k.shape[2]), q, k, v, inputs)
             check_scores(self.compiled.bound(q.shape[2], k.shape[2]).plan.mask, q, k, inputs)
