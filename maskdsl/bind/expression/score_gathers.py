@@ -30,7 +30,7 @@ def makes_table(call: tree.Call, frame: Frame) -> bool:
         return False
     name, plain = call.function.id, [each for each in call.arguments if each.name is None]
     options = {each.name.id for each in call.arguments if each.name is not None}
-    gathers = bool(plain) and (plain[0].by is not None or "heads" in options)
+    gathers = bool(plain) and (any(each.by is not None for each in plain) or "heads" in options)
     return name == "softmax" or (name in _GATHERS and gathers) or (name in _EXTREMES and len(plain) == 1)
 
 

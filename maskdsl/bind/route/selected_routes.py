@@ -57,6 +57,8 @@ def selected(
     node = given.get("score", given.get("weights"))
     if node is None:
         return frame.add(MissingArgument(span=statement.selector.span, function="topp", name="score"))
+    if "score" in given and "weights" in given:
+        return frame.add(route_errors.ScoreAndWeights(span=given["weights"].span))
     score = elaborate(node, _guarded(statement, scoring, elaborate))
     if not isinstance(score, Term) or score.type is Type.BOOL:
         if not isinstance(score, Bad):

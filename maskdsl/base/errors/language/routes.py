@@ -102,6 +102,12 @@ class NotCausal(Diagnostic):
     reason: str
 
 
+class ScoreAndWeights(Diagnostic):
+    code = "E382"
+    message = "`topp` selects by the softmax of a score or by weights, not by both"
+    label = "a score stands in front of these weights"
+
+
 class NegativeGroup(Diagnostic):
     code = "E285"
     message = "groups are numbered from 0, and `{name}` can be {low}"
