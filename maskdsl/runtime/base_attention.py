@@ -293,7 +293,8 @@ class BaseAttention(nn.Module):
             named: dict[str, Any] = {**inputs, "return_lse": return_lse, "layout": layout, "debug": debug}
             named |= {"query_start": query_start, "key_lengths": key_lengths, "routing_state": routing_state}
             named |= {"page_table": page_table, "page_size": page_size, "return_routes": return_routes}
-            return self._dropped("forward", (q, k, v), dropout_p, seed, named)
+            results: Tensor | tuple[Any, ...] = self._dropped("forward", (q, k, v), dropout_p, seed, named)
+            return results
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
         tensors = given
         axes: tuple[int, ...] = q.shape[1:-2]
@@ -447,7 +448,10 @@ class BaseAttention(nn.Module):
         """
         if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
-            return self._dropped("varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named)
+            results: Tensor | tuple[Tensor, Tensor] = self._dropped(
+                "varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named
+            )
+            return results
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         check_options("declared", return_lse=return_lse)
         if return_lse:

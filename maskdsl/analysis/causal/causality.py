@@ -82,20 +82,20 @@ class Later:
 def causality(mask: MaskIR, inputs: Mapping[str, Array] | None = None) -> tuple[Causality, ...]:
     """Of each route that a pattern declares, then of the pattern as a whole. `inputs` are those that are known."""
     plain, known = mask.declared, dict(inputs or {})
-    parts = plain.branches or (plain,)
-    found: dict[str, Causality] = {}
-    for each in parts:
+    masks = plain.branches or (plain,)
+    of_routes: dict[str, Causality] = {}
+    for each in masks:
         for name in _route_names(each):
-            before = found.get(name)
+            before = of_routes.get(name)
             if before is None or before.holds:
-                found[name] = _of_route(each, name, known)
-    return (*found.values(), _of_whole(plain.name, parts, known))
+                of_routes[name] = _of_route(each, name, known)
+    return (*of_routes.values(), _of_whole(plain.name, masks, known))
 
 
 def looks_back(mask: MaskIR) -> bool:
     """Whether no query attends a later token, whatever is selected."""
     plain = mask.declared
-    later = (each.attended() for part in plain.branches or (plain,) for each in _searches(part, {}))
+    later = (each.attended() for branch in plain.branches or (plain,) for each in _searches(branch, {}))
     return next(chain.from_iterable(later), None) is None
 
 
@@ -121,13 +121,13 @@ def _of_route(mask: MaskIR, name: str, inputs: Mapping[str, Array]) -> Causality
     route = next((each for each in mask.routed if isinstance(each, Route) and each.name == name), None)
     if route is None:
         clusters = (each for each in mask.routed if isinstance(each, Balanced) and each.name.startswith(f"{name}_"))
-        return _found(name, False, [Later("clusters choose among all tokens", True) for _ in clusters])
+        return _causality_of(name, False, [Later("clusters choose among all tokens", True) for _ in clusters])
     later = (each.of_routed(name, each.tokens.positions(Side.QUERY)) for each in _searches(mask, inputs))
-    return _found(name, False, chain.from_iterable(later))
+    return _causality_of(name, False, chain.from_iterable(later))
 
 
-def _of_whole(name: str, parts: Sequence[MaskIR], inputs: Mapping[str, Array]) -> Causality:
-    return _found(name, True, chain.from_iterable(_of_pattern(each, inputs) for each in parts))
+def _of_whole(name: str, masks: Sequence[MaskIR], inputs: Mapping[str, Array]) -> Causality:
+    return _causality_of(name, True, chain.from_iterable(_of_pattern(each, inputs) for each in masks))
 
 
 def _of_pattern(mask: MaskIR, inputs: Mapping[str, Array]) -> Iterator[Later]:
@@ -137,7 +137,7 @@ def _of_pattern(mask: MaskIR, inputs: Mapping[str, Array]) -> Iterator[Later]:
         yield from each.of_pattern()
 
 
-def _found(name: str, whole: bool, later: Iterable[Later]) -> Causality:
+def _causality_of(name: str, whole: bool, later: Iterable[Later]) -> Causality:
     """What is known of a route or pattern, from the first reason against it."""
     first = next(iter(later), None)
     return Causality(name, whole, True) if first is None else Causality(name, whole, False, first.reason, first.certain)
@@ -146,11 +146,11 @@ def _found(name: str, whole: bool, later: Iterable[Later]) -> Causality:
 def _searches(mask: MaskIR, inputs: Mapping[str, Array]) -> Iterator["_Search"]:
     """A search in each batch entry and head that may differ."""
     names = {each.name for each in mask.inputs}
-    own = {name: array for name, array in inputs.items() if name in names}
-    known = with_routes(mask, own, wanted=_findable(mask, own))
+    given = {name: array for name, array in inputs.items() if name in names}
+    known = with_routes(mask, given, wanted=_findable(mask, given))
     traced = pair_trace(mask, [mask.relation, *mask.expressions, *_of_routes(mask)])
     varies = traced.varies(mask)
-    batches = batch_entries(mask, own) if DimensionKind.BATCH in varies else 1
+    batches = batch_entries(mask, given) if DimensionKind.BATCH in varies else 1
     heads = mask.heads if DimensionKind.HEADS in varies else 1
     for batch, head in np.ndindex(batches, heads):
         yield _Search(mask, TokenReads(mask, known, batch, head))
@@ -158,7 +158,7 @@ def _searches(mask: MaskIR, inputs: Mapping[str, Array]) -> Iterator["_Search"]:
 
 def _findable(mask: MaskIR, inputs: Mapping[str, Array]) -> frozenset[str]:
     """The routes that can be found from the known inputs alone."""
-    found: set[str] = set()
+    findable: set[str] = set()
     for each in mask.routed:
         match each:
             case Rank(side=side, keys=keys):
@@ -169,9 +169,9 @@ def _findable(mask: MaskIR, inputs: Mapping[str, Array]) -> frozenset[str]:
                 needed = pair_trace(mask, route_expressions(each)).inputs
             case _:
                 continue
-        if needed <= inputs.keys() | found:
-            found.add(each.name)
-    return frozenset(found)
+        if needed <= inputs.keys() | findable:
+            findable.add(each.name)
+    return frozenset(findable)
 
 
 def _of_routes(mask: MaskIR) -> Iterator[Expression]:
@@ -249,8 +249,8 @@ class _Search:
         yield from self._deeper(others, rows, route.queries)
 
     def _of_scores(self, made: GroupScores, limits: Array, spared: Expression) -> Iterator[Later]:
-        own, said = (made.queries, made.keys), _selecting(route_of(made.name))
-        levels = [own, *((each.queries, each.keys) for each in made.steps if isinstance(each, Gather))]
+        level, said = (made.queries, made.keys), _selecting(route_of(made.name))
+        levels = [level, *((each.queries, each.keys) for each in made.steps if isinstance(each, Gather))]
         if (reason := self._unknown_groups([*levels, made.wider])) is not None:
             yield Later(reason, False)
             return
@@ -267,22 +267,22 @@ class _Search:
                 case _:
                     assert_never(step)
         among = _among(made)
-        if any(isinstance(each, Softmax | Extreme) for each in made.steps) or not self._tells(own, spared):
+        if any(isinstance(each, Softmax | Extreme) for each in made.steps) or not self._tells(level, spared):
             spared = FALSE
         among = apply(Op.AND, among, apply(Op.NOT, spared))
         lasts, of_candidates = (
-            self._lasts(own, [made.score, among], made.products),
+            self._lasts(level, [made.score, among], made.products),
             self._lasts(made.wider, [made.candidates]),
         )
-        if made.wider == own:
-            pairs = GroupPairs(self.tokens, own, apply(Op.AND, among, made.candidates))
+        if made.wider == level:
+            pairs = GroupPairs(self.tokens, level, apply(Op.AND, among, made.candidates))
             for each in (lasts, of_candidates):
                 yield from self._told(pairs, rows, each, said)
         else:
-            pairs, finer = (GroupPairs(self.tokens, *each) for each in ((own, among), (made.wider, made.candidates)))
-            limits = self._of_groups(self._of_queries(rows, own[0]), made.wider[0])
+            pairs, finer = (GroupPairs(self.tokens, *each) for each in ((level, among), (made.wider, made.candidates)))
+            limits = self._of_groups(self._of_queries(rows, level[0]), made.wider[0])
             yield from self._told(finer, limits, of_candidates, said)
-            whole = self._of_keys(lasts[1], own[1], made.wider[1])
+            whole = self._of_keys(lasts[1], level[1], made.wider[1])
             if pairs.beyond(rows, lasts[1]) is not None:
                 yield from self._told(finer, limits, (np.full(len(limits), NOTHING), whole), said)
             yield from self._told(pairs, rows, (lasts[0], np.full(len(lasts[1]), NOTHING)), said)
@@ -344,9 +344,9 @@ class _Search:
         yield from self._beyond(pairs, limits, keys, said)
 
     def _beyond(self, pairs: GroupPairs, limits: Array, keys: Array, said: str) -> Iterator[Later]:
-        found = pairs.beyond(limits, keys)
-        if found is not None:
-            yield self._later(int(limits[found[0]]), int(keys[found[1]]), said, pairs.is_certain)
+        pair = pairs.beyond(limits, keys)
+        if pair is not None:
+            yield self._later(int(limits[pair[0]]), int(keys[pair[1]]), said, pairs.is_certain)
 
     def _later(self, query: int, last: int, said: str, certain: bool = True) -> Later:
         unknown = self.tokens.reason(last)
@@ -376,9 +376,9 @@ class _Search:
         np.minimum.at(result, tokens, rows[groups])
         return result
 
-    def _of_keys(self, lasts: Array, own: Grouping, other: Grouping) -> Array:
+    def _of_keys(self, lasts: Array, pooled: Grouping, other: Grouping) -> Array:
         """int64 [other groups]: the last token of all groups that share keys with each other group."""
-        groups, tokens = self.tokens.search.having(Side.KEY, own)
+        groups, tokens = self.tokens.search.having(Side.KEY, pooled)
         of_tokens = np.full(self.mask.keys.length, NOTHING)
         np.maximum.at(of_tokens, tokens, lasts[groups])
         others, tokens = self.tokens.search.having(Side.KEY, other)

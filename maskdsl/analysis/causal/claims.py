@@ -14,11 +14,11 @@ def claimed(mask: MaskIR) -> MaskIR:
     """The mask. Raises `AttnError` (E381) for each `assert causal(...)` that does not hold, or may not."""
     if not mask.claims:
         return mask
-    found = {None if each.whole else each.name: each for each in causality(mask)}
+    causal = {None if each.whole else each.name: each for each in causality(mask)}
     wrong = [
-        NotCausal(span=each.span, text=each.message, reason=found[each.route].reason)
+        NotCausal(span=each.span, text=each.message, reason=causal[each.route].reason)
         for each in mask.claims
-        if not found[each.route].holds
+        if not causal[each.route].holds
     ]
     if wrong:
         raise AttnError(*wrong)

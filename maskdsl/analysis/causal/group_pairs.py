@@ -37,7 +37,7 @@ from maskdsl.ir.simplify import simplify
 
 _BLOCK = 16
 Level = tuple[Grouping, Grouping]
-Columns = dict[tuple[Side, str], Array]
+_Columns = dict[tuple[Side, str], Array]
 """Values of the groups of a side, by the name of a coordinate."""
 _TYPES = {"i": Type.INT, "f": Type.FLOAT, "b": Type.BOOL}
 _LIMIT, _LAST, _EXISTS = "(limit)", "(last)", "(exists)"
@@ -55,7 +55,7 @@ class GroupPairs:
         """Query group and key group of a pair with a limit below the last token of its keys; None if there is none."""
         if not (lasts.size and limits.size) or lasts.max() <= limits.min():
             return None
-        columns: Columns = {(Side.QUERY, _LIMIT): limits, (Side.KEY, _LAST): lasts}
+        columns: _Columns = {(Side.QUERY, _LIMIT): limits, (Side.KEY, _LAST): lasts}
         for side, grouping in zip(PAIR, self.level, strict=True):
             columns[side, _EXISTS] = self.tokens.search.exists(side, grouping)
         relation = apply(
@@ -86,7 +86,7 @@ class GroupPairs:
     def _is_number(self, coordinate: Coordinate) -> bool:
         return self.level[coordinate.side is Side.KEY].by == coordinate.name
 
-    def _column(self, node: Expression, columns: Columns) -> Expression | None:
+    def _column(self, node: Expression, columns: _Columns) -> Expression | None:
         """What stands for a leaf: a column of values of the groups, or a constant."""
         match node:
             case Head():
@@ -113,18 +113,18 @@ class GroupPairs:
         return self.tokens.first(values, side, grouping)
 
 
-def _pair(relation: Expression, columns: Columns) -> tuple[int, int] | None:
+def _pair(relation: Expression, columns: _Columns) -> tuple[int, int] | None:
     """A pair for which a relation over columns holds, in the first row of tiles that has one."""
     if relation == FALSE:
         return None
     mask = _mask_of(columns, relation)
     (problem,) = problems(mask, (HeadClass(relation, 0, 0),), (_BLOCK, _BLOCK), _arrays(columns))
-    found = classify(problem)
-    tiles = [(int(runs.row[0]), int(runs.start[0])) for runs in (found.full, found.partial) if len(runs.row)]
+    tile_map = classify(problem)
+    tiles = [(int(runs.row[0]), int(runs.start[0])) for runs in (tile_map.full, tile_map.partial) if len(runs.row)]
     return _first_of_tile(relation, columns, *min(tiles)) if tiles else None
 
 
-def _first_of_tile(relation: Expression, columns: Columns, row: int, column: int) -> tuple[int, int]:
+def _first_of_tile(relation: Expression, columns: _Columns, row: int, column: int) -> tuple[int, int]:
     """The first pair of a tile for which the relation holds."""
     begin = row * _BLOCK, column * _BLOCK
 
@@ -139,18 +139,18 @@ def _first_of_tile(relation: Expression, columns: Columns, row: int, column: int
     return begin[0] + int(query), begin[1] + int(key)
 
 
-def _arrays(columns: Columns) -> dict[str, Array]:
+def _arrays(columns: _Columns) -> dict[str, Array]:
     return {f"{side}.{name}": values for (side, name), values in columns.items()}
 
 
-def _mask_of(columns: Columns, relation: Expression) -> MaskIR:
+def _mask_of(columns: _Columns, relation: Expression) -> MaskIR:
     """A mask over the groups, whose coordinates are columns."""
     sequences: list[Sequence] = []
     inputs: list[Input] = []
     for side in PAIR:
-        own = {name: values for (of, name), values in columns.items() if of is side}
-        length, space = len(own[_EXISTS]), side.plural
-        types = {name: _TYPES[values.dtype.kind] for name, values in own.items()}
+        of_side = {name: values for (of, name), values in columns.items() if of is side}
+        length, space = len(of_side[_EXISTS]), side.plural
+        types = {name: _TYPES[values.dtype.kind] for name, values in of_side.items()}
         definitions = (
             CoordinateDefinition(name, kind, ((space, Given(f"{side}.{name}")),)) for name, kind in types.items()
         )

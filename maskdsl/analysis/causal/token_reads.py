@@ -114,8 +114,8 @@ class TokenReads:
 
     def of_tokens(self, side: Side, expression: Expression) -> Array:
         """int64 [tokens]: the last token read where each token of a side is read."""
-        own = reads(expression).of(side)
-        traced = self.traced(side, own)
+        coordinates = reads(expression).of(side)
+        traced = self.traced(side, coordinates)
         result = np.full(self.mask.sequences[side].length, NOTHING)
         inner = (node for each in traced.expressions for node in walk(each))
         indexed = (each for each in (*walk(expression), *inner) if isinstance(each, Read))
@@ -207,28 +207,28 @@ class TokenReads:
         read = reads(among)
         return not read.inputs and all(self.is_known(side, each.name) for each in read.coordinates)
 
-    def renumbered(self, lasts: Array, own: Grouping, side: Side, grouping: Grouping) -> Array:
+    def renumbered(self, lasts: Array, read: Grouping, side: Side, grouping: Grouping) -> Array:
         """[groups]: the values of the groups of one kind that groups of another read."""
-        if own == grouping:
+        if read == grouping:
             return lasts
-        if own.by is None:
+        if read.by is None:
             return np.full(grouping.count, lasts.max(initial=NOTHING))
-        if not self.has_groups(side, own):
-            return np.full(grouping.count, self.unknown(self.unknown_groups(own)))
-        numbers = self.first(self.coordinates[side].values(own.by), side, grouping)
-        return np.asarray(lasts[np.clip(numbers, 0, own.count - 1)])
+        if not self.has_groups(side, read):
+            return np.full(grouping.count, self.unknown(self.unknown_groups(read)))
+        numbers = self.first(self.coordinates[side].values(read.by), side, grouping)
+        return np.asarray(lasts[np.clip(numbers, 0, read.count - 1)])
 
     def of_product(self, product: Product, side: Side, grouping: Grouping) -> Array:
         """int64 [groups]: the last token of a side that a product is made of."""
-        own = product.grouping(side)
-        if own is None:
+        read = product.grouping(side)
+        if read is None:
             return np.full(grouping.count, NOTHING)
-        if not self.has_groups(side, own):
-            return np.full(grouping.count, self.unknown(self.unknown_groups(own)))
-        lasts = np.full(own.count, NOTHING)
+        if not self.has_groups(side, read):
+            return np.full(grouping.count, self.unknown(self.unknown_groups(read)))
+        lasts = np.full(read.count, NOTHING)
         for vector in (product.left, product.right):
-            lasts = np.maximum(lasts, self.of_vector(vector, side, own))
-        return self.renumbered(lasts, own, side, grouping)
+            lasts = np.maximum(lasts, self.of_vector(vector, side, read))
+        return self.renumbered(lasts, read, side, grouping)
 
 
 def _is_position(index: Expression) -> bool:

@@ -37,16 +37,18 @@ class Selecting:
 def selecting(mask: MaskIR) -> Selecting:
     """What is said of the routes of a pattern, those of its branches too."""
     lines: dict[tuple[str, str], list[Routed]] = {}
-    for part in mask.branches or (mask,):
-        for each in (each for each in part.routed if not isinstance(each, OfInputs)):
+    for branch in mask.branches or (mask,):
+        for each in (each for each in branch.routed if not isinstance(each, OfInputs)):
             name = route_of(each.name) if isinstance(each, Scored) else each.name
-            tables = [one for one in part.routed if isinstance(one, Scored) and route_of(one.name) == name]
+            tables: list[Routed] = [
+                one for one in branch.routed if isinstance(one, Scored) and route_of(one.name) == name
+            ]
             span = (tables or [each])[-1].span
             if span is not None:
                 known = lines.setdefault((line_of(span), on_one_line(span)), [])
                 known += () if each in known else (each,)
     routes = (
-        RouteReason(*key, tuple(dict.fromkeys(line for each in found for line in print_routed(each))))
-        for key, found in lines.items()
+        RouteReason(*key, tuple(dict.fromkeys(line for each in routed for line in print_routed(each))))
+        for key, routed in lines.items()
     )
     return Selecting(tuple(routes), causality(mask) if lines else ())

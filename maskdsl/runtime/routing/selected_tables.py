@@ -14,7 +14,7 @@ class SelectedTables:
     def __init__(self) -> None:
         self.tables: dict[str, Tensor] = {}
 
-    def add(self, mask: MaskIR, names: Sequence[str], found: Sequence[Tensor]) -> None:
+    def add(self, mask: MaskIR, names: Sequence[str], tables: Sequence[Tensor]) -> None:
         """Adds those of a mask, or of one branch, among the routed inputs of these names."""
         wanted = {each.name for each in mask.routed if not isinstance(each, OfInputs | GroupScores)}
-        self.tables |= {name: x for name, x in zip(names, found, strict=True) if name in wanted}
+        self.tables |= {name: x for name, x in zip(names, tables, strict=True) if name in wanted}
