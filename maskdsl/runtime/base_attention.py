@@ -448,10 +448,10 @@ class BaseAttention(nn.Module):
         """
         if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
-            results: Tensor | tuple[Tensor, Tensor] = self._dropped(
+            dropped: Tensor | tuple[Tensor, Tensor] = self._dropped(
                 "varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named
             )
-            return results
+            return dropped
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         check_options("declared", return_lse=return_lse)
         if return_lse:

@@ -18,7 +18,7 @@ from maskdsl.ir.routes import Route
 
 FILES = [Path(__file__).parent / "routes.attn", *sorted((Path(__file__).parents[2] / "examples").glob("*/*.attn"))]
 SMALL = {"n": 45, "h": 5, "w": 9, "t": 3, "block": 8, "segment": 16, "size": 6, "regions": 2, "top": 2, "stride": 4}
-SMALL |= {"columns": 3, "diagonals": 3}
+SMALL |= {"columns": 3, "diagonals": 3, "kept": 10, "recent": 3, "mass": 0.3}
 PATTERNS = [
     (path.parent.name, path.name, name)
     for path in FILES

@@ -72,7 +72,7 @@ class Causality:
 
 
 @dataclass(frozen=True)
-class Later:
+class _Later:
     """Why an earlier query depends on a later token, and whether it certainly does."""
 
     reason: str
@@ -121,7 +121,7 @@ def _of_route(mask: MaskIR, name: str, inputs: Mapping[str, Array]) -> Causality
     route = next((each for each in mask.routed if isinstance(each, Route) and each.name == name), None)
     if route is None:
         clusters = (each for each in mask.routed if isinstance(each, Balanced) and each.name.startswith(f"{name}_"))
-        return _causality_of(name, False, [Later("clusters choose among all tokens", True) for _ in clusters])
+        return _causality_of(name, False, [_Later("clusters choose among all tokens", True) for _ in clusters])
     later = (each.of_routed(name, each.tokens.positions(Side.QUERY)) for each in _searches(mask, inputs))
     return _causality_of(name, False, chain.from_iterable(later))
 
@@ -130,14 +130,14 @@ def _of_whole(name: str, masks: Sequence[MaskIR], inputs: Mapping[str, Array]) -
     return _causality_of(name, True, chain.from_iterable(_of_pattern(each, inputs) for each in masks))
 
 
-def _of_pattern(mask: MaskIR, inputs: Mapping[str, Array]) -> Iterator[Later]:
+def _of_pattern(mask: MaskIR, inputs: Mapping[str, Array]) -> Iterator[_Later]:
     if mask.normalize is Normalize.BY_KEY:
-        yield Later("queries share the probability of each key", True)
+        yield _Later("queries share the probability of each key", True)
     for each in _searches(mask, inputs):
         yield from each.of_pattern()
 
 
-def _causality_of(name: str, whole: bool, later: Iterable[Later]) -> Causality:
+def _causality_of(name: str, whole: bool, later: Iterable[_Later]) -> Causality:
     """What is known of a route or pattern, from the first reason against it."""
     first = next(iter(later), None)
     return Causality(name, whole, True) if first is None else Causality(name, whole, False, first.reason, first.certain)
@@ -188,7 +188,7 @@ class _Search:
     seen: set[tuple[str, bytes, Expression]] = field(default_factory=set)
     """The tables, and the limits of the queries that read them, that are known."""
 
-    def of_pattern(self) -> Iterator[Later]:
+    def of_pattern(self) -> Iterator[_Later]:
         """Why queries get something of later tokens."""
         mask, limits, pairs = self.mask, self.tokens.positions(Side.QUERY), self._attending
         level = pairs.level
@@ -202,8 +202,8 @@ class _Search:
         lasts = self._lasts(level, read, (), vectors)
         yield from self._told(pairs, limits, lasts, "a score or a value of query {query} depends on token {token}")
 
-    def attended(self) -> Iterator[Later]:
-        """Later tokens that queries attend."""
+    def attended(self) -> Iterator[_Later]:
+        """_Later tokens that queries attend."""
         limits, lasts = (self.tokens.positions(side) for side in PAIR)
         yield from self._beyond(self._attending, limits, lasts, "query {query} attends token {token}")
 
@@ -212,7 +212,7 @@ class _Search:
         level = Grouping(_TOKENS, self.mask.queries.length), Grouping(_TOKENS, self.mask.keys.length)
         return GroupPairs(self.tokens, level, self.mask.relation)
 
-    def of_routed(self, name: str, limits: Array, spared: Expression = FALSE) -> Iterator[Later]:
+    def of_routed(self, name: str, limits: Array, spared: Expression = FALSE) -> Iterator[_Later]:
         """Why rows of a table depend on later tokens; queries have these limits, int64 [queries].
 
         Scores of the pairs of groups that are `spared` do not matter.
@@ -230,10 +230,10 @@ class _Search:
             case _:
                 pass
 
-    def _of_route(self, route: Route, limits: Array) -> Iterator[Later]:
+    def _of_route(self, route: Route, limits: Array) -> Iterator[_Later]:
         level, others = (route.queries, route.keys), [route.candidates, route.always, selector_argument(route.selector)]
         if (reason := self._unknown_groups([level])) is not None:
-            yield Later(reason, False)
+            yield _Later(reason, False)
             return
         rows = self._of_groups(limits, route.queries)
         if not isinstance(route.selector, Above):
@@ -248,11 +248,11 @@ class _Search:
         yield from self._deeper([route.score], rows, route.queries, spared)
         yield from self._deeper(others, rows, route.queries)
 
-    def _of_scores(self, made: GroupScores, limits: Array, spared: Expression) -> Iterator[Later]:
+    def _of_scores(self, made: GroupScores, limits: Array, spared: Expression) -> Iterator[_Later]:
         level, said = (made.queries, made.keys), _selecting(route_of(made.name))
         levels = [level, *((each.queries, each.keys) for each in made.steps if isinstance(each, Gather))]
         if (reason := self._unknown_groups([*levels, made.wider])) is not None:
-            yield Later(reason, False)
+            yield _Later(reason, False)
             return
         rows = self._of_groups(limits, levels[-1][0])
         for step in reversed(made.steps):
@@ -305,7 +305,7 @@ class _Search:
 
     def _deeper(
         self, expressions: Sequence[Expression], rows: Array, grouping: Grouping, spared: Expression = FALSE
-    ) -> Iterator[Later]:
+    ) -> Iterator[_Later]:
         """Why the tables that are read depend on later tokens."""
         limits = self._of_queries(rows, grouping)
         names = {each.name for each in self.mask.routed if isinstance(each, Scored)}
@@ -335,7 +335,7 @@ class _Search:
         )
         return queries, keys
 
-    def _told(self, pairs: GroupPairs, limits: Array, lasts: tuple[Array, Array], said: str) -> Iterator[Later]:
+    def _told(self, pairs: GroupPairs, limits: Array, lasts: tuple[Array, Array], said: str) -> Iterator[_Later]:
         """Why query groups read tokens beyond their limits, themselves or in a key group of one of the pairs."""
         queries, keys = lasts
         beyond = np.flatnonzero(queries > limits)
@@ -343,16 +343,16 @@ class _Search:
             yield self._later(int(limits[beyond[0]]), int(queries[beyond[0]]), said)
         yield from self._beyond(pairs, limits, keys, said)
 
-    def _beyond(self, pairs: GroupPairs, limits: Array, keys: Array, said: str) -> Iterator[Later]:
+    def _beyond(self, pairs: GroupPairs, limits: Array, keys: Array, said: str) -> Iterator[_Later]:
         pair = pairs.beyond(limits, keys)
         if pair is not None:
             yield self._later(int(limits[pair[0]]), int(keys[pair[1]]), said, pairs.is_certain)
 
-    def _later(self, query: int, last: int, said: str, certain: bool = True) -> Later:
+    def _later(self, query: int, last: int, said: str, certain: bool = True) -> _Later:
         unknown = self.tokens.reason(last)
         if unknown is not None:
-            return Later(unknown, False)
-        return Later(said.format(query=query, token=last), certain)
+            return _Later(unknown, False)
+        return _Later(said.format(query=query, token=last), certain)
 
     def _unknown_groups(self, levels: Sequence[Level]) -> str | None:
         """Why the groups of a level are not known, if they are not."""
