@@ -85,7 +85,7 @@ def test_what_is_said_of_later_tokens_is_so(folder: str, file: str, name: str) -
     for route in {*tables, "all"} & said.keys():
         if said[route].holds:
             assert route not in seen, route
-        elif said[route].certain:
+        elif said[route].certain and folder == "analysis":  # at sizes at which random tokens show it
             assert route in seen, said[route]
     unread = {each.name for each in causality(mask) if each.holds}
     assert unread <= {each.name for each in said.values() if each.holds}, "inputs only add what is known"
