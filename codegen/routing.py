@@ -10,6 +10,7 @@ import torch
 MOST_SCORES = 2**24  # in memory at once
 OF_ALL_HEADS = ("batch", "key_of_all_heads")  # where the pairs of several heads compete
 NOTHING = {"max": -torch.inf, "min": torch.inf}  # the neutral elements of pools that are no sums
+MEMBERS = {}  # what `Tokens.sharing` found
 
 
 # hole: pattern
@@ -61,9 +62,7 @@ class Groups:
                 torch.arange(tokens, device=device) if self.count > 1 else torch.zeros(tokens, dtype=int, device=device)
             )
             return own.expand(1, 1, -1)
-        behind = [self.numbers - step for step in range(self.span)]
-        lost = [(self.numbers == self.count) | (each < 0) for each in behind]
-        return torch.cat([each.masked_fill(no, self.count) for each, no in zip(behind, lost, strict=True)], dim=-1)
+        return with_overlaps(self.numbers, self.count, self.span)
 
     def first(self, values):
         """The values [batch or 1, heads or 1, tokens] of each group's first token, [batch or 1, heads or 1, groups]."""
@@ -72,6 +71,62 @@ class Groups:
         values = values if values.dim() == 3 else values.expand(1, 1, -1)
         leading = torch.broadcast_shapes(values.shape[:-1], self.positions.shape[:-1])
         return values.expand(*leading, -1).gather(-1, self.positions.expand(*leading, -1))
+
+
+def with_overlaps(numbers, count, span):
+    """Group numbers [..., tokens] and those of the `span` - 1 groups before: [..., tokens * span]; `count` for none."""
+    behind = [numbers - step for step in range(span)]
+    lost = [(numbers == count) | (each < 0) for each in behind]
+    return torch.cat([each.masked_fill(no, count) for each, no in zip(behind, lost, strict=True)], dim=-1)
+
+
+class Tokens:
+    """The tokens of one side: their vectors x [batch, heads, tokens, dim], and their coordinates by name."""
+
+    def __init__(self, x, coordinates, inputs):
+        self.x, self.heads, self.dtype, self.device = x, x.shape[1], x.dtype, x.device
+        self.inputs, self.coordinates, self.values = inputs, coordinates, coordinates(device=x.device, **inputs)
+
+    @property
+    def read(self):
+        """What functions of tokens read."""
+        return {**self.inputs, **self.values}
+
+    def each(self):
+        """A group for each token."""
+        return Groups(self.x.shape[2])
+
+    def groups(self, count, name, declared, has=None, span=1):
+        """The groups by the coordinate `name`, which is `declared` under another."""
+        return Groups(count, declared, self.values[name], has, span)
+
+    def first(self, groups):
+        """The coordinates of each group's first token."""
+        return {name: groups.first(each) for name, each in self.values.items()}
+
+    def coarser(self, groups, coarse):
+        """The number of the coarser group of each group; None if there is one."""
+        return None if coarse.numbers is None else groups.first(coarse.numbers).clamp(max=coarse.count - 1)
+
+    def pooled(self, vectors, groups, kind, among=None, heads=None):
+        """Vectors of tokens, which the function `vectors` makes, pooled by group; those `among` alone, another one."""
+        return pooled(vectors(self), groups, kind, among and among(**self.read), heads)
+
+    def sharing(self, source, target, name=None, groups=None):
+        """The groups of `source` that share tokens with each group of `target`.
+
+        Those with a `name` are the same in every call: found once for each device, on the CPU, where `groups` makes
+        both from tokens.
+        """
+        tokens = self.x.shape[2]
+        if name is None:
+            return sharing(source, target, tokens, self.device)
+        key = name, self.coordinates, self.device
+        if key not in MEMBERS:
+            host = Tokens(torch.empty(1, 1, tokens, 0, device="cpu"), self.coordinates, {})
+            found = sharing(*groups(host), tokens, host.device)
+            MEMBERS[key] = None if found is None else found.to(self.device)
+        return MEMBERS[key]
 
 
 def on_device(x, device):
@@ -85,8 +140,9 @@ def pooled(x, groups, kind, among=None, heads=None):
     `kind` is "mean", "sum", "root" (the sum over the root of the count), "max" or "min". `among`, bool, selects tokens.
     `heads` holds a number for each head; heads of equal number are pooled together.
     """
+    numbers = groups.all_numbers(x.shape[2], x.device)
+    x = x.expand(max(x.shape[0], numbers.shape[0]), -1, numbers.shape[2] // groups.span, -1)
     batch, count, tokens, dim = x.shape
-    numbers = groups.all_numbers(tokens, x.device)
     if among is not None:
         among = on_device(among, x.device)
         among = among.repeat(*(1,) * (among.dim() - 1), groups.span) if among.dim() else among
@@ -191,18 +247,19 @@ def taken(x, rows):
 class Scored:
     """The scores of pairs of groups, some query groups at a time.
 
-    `queries` and `keys` are pairs (`Groups`, coordinates of tokens by name). `products` are pairs of vectors by name,
+    `queries` and `keys` are pairs (`Groups`, `Tokens`). `products` are pairs of vectors by name,
     or tables of products of one side. `score` and `candidates` are functions of pairs of groups. `wider` are other
     scores, and the members of their groups on both sides (`sharing`): a pair is a candidate if a pair of members is.
     """
 
     def __init__(self, queries, keys, values, products, score, candidates, wider=None):
-        (self.queries, query_values), (self.keys, key_values) = queries, keys
+        (self.queries, query_tokens), (self.keys, key_tokens) = queries, keys
         self.device = values["head"].device
         self.values = {**values, "batch": values["batch"].unsqueeze(-1), "head": values["head"].unsqueeze(-1)}
-        self.columns = {f"k_{name}": self.keys.first(each).unsqueeze(-2) for name, each in key_values.items()}
+        firsts = query_tokens.first(self.queries), key_tokens.first(self.keys)
+        self.columns = {f"k_{name}": each.unsqueeze(-2) for name, each in firsts[1].items()}
         self.columns["k_group"] = torch.arange(self.keys.count, device=self.device)
-        rows = {f"q_{name}": self.queries.first(each).unsqueeze(-1) for name, each in query_values.items()}
+        rows = {f"q_{name}": each.unsqueeze(-1) for name, each in firsts[0].items()}
         self.own = {name: each if each.dim() == 4 else each.expand(1, 1, -1, 1) for name, each in rows.items()}
         self.products, self.score, self.candidates, self.wider = products, score, candidates, wider
 
@@ -261,17 +318,6 @@ def sharing(source, target, tokens, device):
     most = max(each.shape[1] for each in found)
     padded = [torch.nn.functional.pad(each, (0, most - each.shape[1]), value=-1) for each in found]
     return torch.stack(padded).unflatten(0, leading)
-
-
-MEMBERS = {}
-
-
-def fixed_members(name, device, tokens, find):
-    """What `find` makes of the coordinates of tokens, which no call decides: found once for each device, on the CPU."""
-    if (name, tokens, device) not in MEMBERS:
-        found = find(tokens(device=torch.device("cpu")))
-        MEMBERS[name, tokens, device] = None if found is None else found.to(device)
-    return MEMBERS[name, tokens, device]
 
 
 def of_members(find, rows, query_members, key_members):

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from maskdsl.ir.expressions import PAIR, Coordinate, Expression, Read, Side, substitute
+from maskdsl.ir.expressions import Coordinate, Expression, Read, Side, of_side, substitute
 from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Scored
+from maskdsl.ir.values.token_vectors import OfGroup, vector_leaves
 
 
 def product_leaves(scored: Scored) -> list[Coordinate]:
@@ -21,10 +22,15 @@ def score_of_products(scored: Scored) -> Expression:
     return substitute(scored.score, products)
 
 
-def amongs(scored: Scored) -> Iterator[tuple[Side, int, Expression]]:
-    """The conditions of pools that take only some tokens: (side, number of the plain product, condition)."""
-    for number, product in enumerate(scored.products):
-        for side in PAIR if product.is_plain else ():
-            among = product.pool(side).among
-            if among is not None:
-                yield side, number, among
+def pools(scored: Scored) -> tuple[OfGroup, ...]:
+    """The different pools among the vectors that are scored."""
+    vectors = (vector for product in scored.products for vector in (product.left, product.right))
+    leaves = (leaf for vector in vectors for leaf in vector_leaves(vector))
+    return tuple(dict.fromkeys(leaf for leaf in leaves if isinstance(leaf, OfGroup)))
+
+
+def amongs(scored: Scored) -> Iterator[tuple[int, Expression]]:
+    """The conditions of pools that take only some tokens, over one token, with the numbers of the pools."""
+    for number, each in enumerate(pools(scored)):
+        if each.pool.among is not None:
+            yield number, of_side(each.pool.among, Side.TOKEN)

@@ -25,6 +25,11 @@ class RoutePrinter(ABC):
     def functions(self) -> Iterator[list[str]]:
         """Yields the lines of each function."""
 
+    @property
+    def call(self) -> str:
+        """The text that calls the function of the result."""
+        return f"{self.name}(q, k, inputs)"
+
     def function(self, *lines: str) -> list[str]:
         return [f"def {self.name}(q, k, inputs):", *(f"    {line}" for line in lines)]
 

@@ -14,6 +14,7 @@ from maskdsl.emit.torch.route_printer import RoutePrinter
 from maskdsl.emit.torch.scored_functions import ScoredFunctions
 from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import (
+    PAIR,
     Side,
     in_space,
 )
@@ -46,8 +47,7 @@ def routing_module(
     functions = [function for each in selections for function in each.functions()]
     calls: list[str] = []
     for each in selections:
-        name = plan.input_identifiers[each.routed.name]
-        calls.append(f'inputs["{name}"] = {each.name}(q, k, inputs)')
+        calls.append(f'inputs["{plan.input_identifiers[each.routed.name]}"] = {each.call}')
     return fill(
         read_skeleton("routing"),
         {
@@ -87,6 +87,14 @@ class RouteFunctions(RoutePrinter):
                 space = self.sequence(side).space(name)
                 assert space is not None
                 yield self.function(*fact_lines(self.plan, space, fact))
+
+    @property
+    def call(self) -> str:
+        if not isinstance(self.routed, Scored):
+            return super().call
+        vectors = zip(("q", "k"), PAIR, strict=True)
+        tokens = (f"Tokens({x}, {self.name[5:]}_{side.plural}, inputs)" for x, side in vectors)
+        return f"{self.name}({', '.join(tokens)}, inputs)"
 
     def centroids(self, name: str) -> str:
         """The centroids of this process's heads."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.emit.route_text import amongs, product_leaves, score_of_products
+from maskdsl.emit.route_text import amongs, pools, product_leaves, score_of_products
 from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.route_printer import RoutePrinter
 from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind
@@ -45,7 +45,6 @@ from maskdsl.ir.values.token_vectors import (
     TableRow,
     Vector,
     Window,
-    plain_pool,
 )
 
 Names = dict[tuple[Side, str], str]
@@ -67,8 +66,8 @@ class ScoredFunctions(RoutePrinter):
 
     def functions(self) -> Iterator[list[str]]:
         routed = self.scored
-        for side, number, expression in amongs(routed):
-            yield self.among(side, number, expression)
+        for number, expression in amongs(routed):
+            yield self.among(number, expression)
         for side in PAIR:
             yield self.coordinates(side, self.coordinate_names(side))
         names = self.pair_names()
@@ -80,7 +79,7 @@ class ScoredFunctions(RoutePrinter):
             yield from self.chooser(routed, names)
         lines = self.find_lines()
         yield from self.extra
-        yield self.function(*lines)
+        yield [f"def {self.name}(queries, keys, inputs):", *(f"    {line}" for line in lines)]
 
     def pair_names(self) -> Names:
         """The parameters that stand for coordinates of groups, and for products."""
@@ -102,10 +101,10 @@ class ScoredFunctions(RoutePrinter):
             | ({"i"} if "i" in reads(*route_expressions(self.scored)).names(side) else set())
         )
 
-    def among(self, side: Side, number: int, expression: Expression) -> list[str]:
-        """The lines of the function that says which tokens are pooled."""
+    def among(self, number: int, expression: Expression) -> list[str]:
+        """The lines of the function that says which tokens are in the pool of this number."""
         texts = {(Side.TOKEN, name): self.plan.identifiers[name] for name in reads(expression).names(Side.TOKEN)}
-        return self.printed(f"{self.stem}_{side.letter}_among_{number}", expression, texts)
+        return self.printed(f"{self.stem}_among_{number}", expression, texts)
 
     # Selection
 
@@ -134,7 +133,7 @@ class ScoredFunctions(RoutePrinter):
         """The lines of the function that computes the table."""
         routed = self.scored
         products = [
-            f'    "product_{number}": {self.product(each, number)},'
+            f'    "product_{number}": {self.product(each)},'
             for number, each in enumerate(routed.products)
             if each.name in reads(routed.score).inputs
         ]
@@ -147,15 +146,14 @@ class ScoredFunctions(RoutePrinter):
             result = [
                 "steps = [" + ("]" if not steps else ""),
                 *([*steps, "]"] if steps else []),
-                f"table = table_of(scored, steps, q.shape[1], k.shape[1], {routed.result[0].count})",
+                f"table = table_of(scored, steps, queries.heads, keys.heads, {self.group_name(Side.QUERY, routed.result[0])}.count)",
             ]
         else:
             always = "None" if routed.always == FALSE else f"{self.stem}_always"
             per = "" if routed.selector.per is Extent.QUERY else f', per="{routed.selector.per}"'
-            result = [f"table = select(scored, q.shape[1], {always}, {self.stem}_choose{per})"]
+            result = [f"table = select(scored, queries.heads, {always}, {self.stem}_choose{per})"]
         others = [f"{name} = {self.groups(grouping, side)}" for (side, grouping), name in self.others.items()]
         return [
-            *(f"{side.plural} = {self.stem}_{side.plural}(device=q.device, **inputs)" for side in PAIR),
             f"query_groups = {self.groups(routed.queries, Side.QUERY)}",
             f"key_groups = {self.groups(routed.keys, Side.KEY)}",
             *others,
@@ -172,9 +170,9 @@ class ScoredFunctions(RoutePrinter):
         declared = self.plan.mask.input(self.scored.name)
         assert declared is not None
         if DimensionKind.HEADS in declared.kinds:
-            return f"whole_heads({table}, q.shape[1])"
+            return f"whole_heads({table}, queries.heads)"
         if any(each.text == KEY_HEADS for each in declared.dimensions):
-            return f"whole_heads({table}, k.shape[1])"
+            return f"whole_heads({table}, keys.heads)"
         return f"{table}[:, 0]"
 
     # Groups
@@ -185,17 +183,22 @@ class ScoredFunctions(RoutePrinter):
             return f"{side}_groups"
         return self.others.setdefault((side, grouping), f"{side.letter}_groups_{len(self.others)}")
 
-    def groups(self, grouping: Grouping, side: Side, tokens: str = "", device: str = "q.device") -> str:
-        """The text of the groups of a side; `tokens` are its coordinates by name, if not those of the call."""
-        if grouping.by is None or (grouping.by == "i" and grouping.span == 1):
+    def groups(self, grouping: Grouping, side: Side) -> str:
+        if grouping.by is None:
             return f"Groups({grouping.count})"
-        has = self.having(grouping.by, self.sequence(side), device)
-        numbers = self.plan.identifiers.get(grouping.by, grouping.by)
-        text = f'Groups({grouping.count}, "{grouping.by}", {tokens or side.plural}["{numbers}"]'
+        if grouping.by == "i" and grouping.span == 1:
+            return f"{side.plural}.each()"
+        has = self.having(grouping.by, self.sequence(side))
+        text = f'{side.plural}.groups({grouping.count}, "{self.identifier(grouping)}", "{grouping.by}"'
         text += "" if has is None else f", torch.cat([{has}])"
         return f"{text})" if grouping.span == 1 else f"{text}, span={grouping.span})"
 
-    def having(self, name: str, sequence: Sequence, device: str) -> str | None:
+    def identifier(self, grouping: Grouping) -> str:
+        """The name of the groups' coordinate in the module."""
+        assert grouping.by is not None
+        return self.plan.identifiers.get(grouping.by, grouping.by)
+
+    def having(self, name: str, sequence: Sequence) -> str | None:
         """The text of which tokens have a coordinate; None if all do."""
         has = sequence.having(name)
         if all(has):
@@ -206,14 +209,13 @@ class ScoredFunctions(RoutePrinter):
     def sharing(self, side: Side, source: Grouping, target: Grouping) -> str:
         if source == target:
             return "None"
-        length, coordinates = self.sequence(side).length, sorted(self.coordinate_names(side))
-        if trace(self.sequence(side), [Coordinate(Side.TOKEN, each) for each in coordinates]).is_fixed:
-            groups = ", ".join(self.groups(each, side, "tokens", '"cpu"') for each in (source, target))
+        text = ", ".join(self.group_name(side, each) for each in (source, target))
+        coordinates = [Coordinate(Side.TOKEN, each) for each in sorted(self.coordinate_names(side))]
+        if trace(self.sequence(side), coordinates).is_fixed:
+            groups = ", ".join(self.groups(each, side) for each in (source, target))
             name = self.kept.setdefault((side, source, target), f"{side.letter}_members_{len(self.kept)}")
-            find = f'lambda tokens: sharing({groups}, {length}, "cpu")'
-            return f'fixed_members("{name}", q.device, {self.stem}_{side.plural}, {find})'
-        names = self.group_name(side, source), self.group_name(side, target)
-        return f"sharing({names[0]}, {names[1]}, {length}, q.device)"
+            text += f', "{name}", lambda {side.plural}: ({groups})'
+        return f"{side.plural}.sharing({text})"
 
     def wider(self, made: GroupScores) -> str:
         names = [self.group_name(side, each) for side, each in zip(PAIR, made.wider, strict=True)]
@@ -256,18 +258,15 @@ class ScoredFunctions(RoutePrinter):
 
     # Vectors
 
-    def product(self, product: Product, number: int) -> str:
+    def product(self, product: Product) -> str:
         """The text of a pair of vectors, or of a product of vectors of one side."""
         sides = [*product.groupings]
-        left, right = (
-            self.vector(each, sides, number, f"{sides[place if len(sides) > 1 else 0]}")
-            for place, each in enumerate((product.left, product.right))
-        )
+        left, right = self.vector(product.left), self.vector(product.right)
         if len(sides) == len(PAIR):
             left, right = (self.at_level(text, side, product) for text, side in zip((left, right), PAIR, strict=True))
             return f"({left}, {right})"
         (side,) = sides
-        table = self.at_level(f"of_one({left}, {right}, q.shape[1])", side, product)
+        table = self.at_level(f"of_one({left}, {right}, queries.heads)", side, product)
         return f"{table}.transpose(-1, -2)" if side is Side.KEY else table
 
     def at_level(self, text: str, side: Side, product: Product) -> str:
@@ -275,50 +274,59 @@ class ScoredFunctions(RoutePrinter):
         grouping = product.grouping(side)
         if grouping is None or grouping == self.scored.grouping(side):
             return text
-        numbers = f'{side.plural}["{self.plan.identifiers.get(grouping.by or "", grouping.by)}"]'
-        return f"taken({text}, {self.group_name(side, self.scored.grouping(side))}.first({numbers}).expand(1, 1, -1))"
+        names = [self.group_name(side, each) for each in (self.scored.grouping(side), grouping)]
+        return f"taken({text}, {side.plural}.coarser({', '.join(names)}))"
 
-    def vector(self, vector: Vector, sides: list[Side], number: int, place: str) -> str:
+    def vector(self, vector: Vector) -> str:
         """The text of vectors of groups, [batch or 1, heads or fewer, groups or 1, dim]."""
         match vector:
             case OfToken(side=side):
-                return side.letter
-            case OfGroup(side=side):
-                return self.pooled(vector, number)
+                return f"{side.plural}.x"
+            case OfGroup():
+                return self.pooled(vector)
             case OfValue():
                 raise AssertionError("values are no vectors of routes")
             case _:
-                return self.computed(vector, lambda each: self.vector(each, sides, number, place), self.first_values)
+                return self.computed(vector, self.vector, "queries", self.first_values)
 
     def token_vector(self, vector: Vector) -> str:
         """The text of vectors of tokens."""
         match vector:
-            case OfToken(side=side):
-                return side.letter
+            case OfToken():
+                return "tokens.x"
             case OfGroup() | OfValue():
                 raise AssertionError("pools are of vectors of tokens")
             case _:
-                return self.computed(vector, self.token_vector, lambda side: f"**{{**inputs, **{side.plural}}}")
+                return self.computed(vector, self.token_vector, "tokens", lambda _: "**tokens.read")
 
     def first_values(self, side: Side) -> str:
         """The values that vectors of groups read: those of the first token of each group."""
-        first = f"{self.group_name(side, self.scored.grouping(side))}.first(each)"
-        return f"**{{**inputs, **{{name: {first} for name, each in {side.plural}.items()}}}}"
+        return f"**{{**inputs, **{side.plural}.first({self.group_name(side, self.scored.grouping(side))})}}"
 
-    def computed(self, vector: Vector, inner: Callable[[Vector], str], values: Callable[[Side], str]) -> str:
-        """The text of vectors that are computed from others, which `inner` prints, and from `values` of a side."""
+    def computed(
+        self, vector: Vector, inner: Callable[[Vector], str], like: str, values: Callable[[Side], str]
+    ) -> str:
+        """The text of vectors that are computed from others, which `inner` prints, and from `values` of a side.
+
+        They have the dtype and the device of the tokens `like`.
+        """
+
+        def value(expression: Expression) -> str:
+            return self.value(expression, like, values)
+
         match vector:
             case TableRow(input=name, indices=indices):
                 plain = [each for each in indices if not isinstance(each, Window)]
-                rows = ", ".join([self.input(name), *(self.value(each, values) for each in plain)])
-                return f"rows_of({rows}).to(q.dtype)"
+                inputs = "inputs" if like == "queries" else "tokens.inputs"
+                table = f'{inputs}["{self.plan.input_identifiers[name]}"]'
+                return f"rows_of({', '.join([table, *map(value, plain)])}).to({like}.dtype)"
             case Multiple(factor=factor, vector=of):
-                return f"({inner(of)} * {self.value(factor, values)}.to(q.dtype).unsqueeze(-1))"
+                return f"({inner(of)} * {value(factor)}.to({like}.dtype).unsqueeze(-1))"
             case Sum(terms=terms):
                 return f"({' + '.join(map(inner, terms))})"
             case Elementwise(op=op, operands=operands):
                 texts = [
-                    inner(each) if isinstance(each, Vector) else f"{self.value(each, values)}.to(q.dtype).unsqueeze(-1)"
+                    inner(each) if isinstance(each, Vector) else f"{value(each)}.to({like}.dtype).unsqueeze(-1)"
                     for each in operands
                 ]
                 if op is Op.ABSOLUTE:
@@ -327,7 +335,7 @@ class ScoredFunctions(RoutePrinter):
             case _:
                 raise AssertionError(vector)
 
-    def value(self, expression: Expression, values: Callable[[Side], str]) -> str:
+    def value(self, expression: Expression, like: str, values: Callable[[Side], str]) -> str:
         """The text of an expression over a token or a group of one side, a tensor."""
         name = f"{self.stem}_value_{len(self.extra)}"
         self.extra.append([])
@@ -338,37 +346,30 @@ class ScoredFunctions(RoutePrinter):
         texts = {(side, each): self.plan.identifiers.get(each, each) for each in reads(expression).names(side)}
         texts |= {(leaves[each].side, leaves[each].name): leaves[each].name.replace(" ", "_") for each in read}
         self.extra[-1] = self.printed(name, expression, texts)
-        products = "".join(f", {texts[leaves[each].side, leaves[each].name]}={self.one_sided(each)}" for each in read)
-        return f"on_device({name}({values(side)}{products}), q.device)"
+        products = "".join(
+            f", {texts[leaves[each].side, leaves[each].name]}={self.one_sided(each, like)}" for each in read
+        )
+        return f"on_device({name}({values(side)}{products}), {like}.device)"
 
-    def one_sided(self, product: Product) -> str:
-        """The products of vectors of one side, [batch, heads or fewer, groups]."""
-        number = self.scored.products.index(product)
-        (side,) = product.groupings
-        left, right = (self.vector(each, [side], number, "") for each in (product.left, product.right))
-        return f"of_one({left}, {right}, q.shape[1])[..., 0]"
+    def one_sided(self, product: Product, like: str) -> str:
+        """The products of vectors of one side, [batch, heads or fewer, groups or (of `tokens`) tokens]."""
+        are_tokens = like == "tokens"
+        vector = self.token_vector if are_tokens else self.vector
+        heads = f'len({"tokens.inputs" if are_tokens else "inputs"}["head"])'
+        return f"of_one({vector(product.left)}, {vector(product.right)}, {heads})[..., 0]"
 
-    def pooled(self, group: OfGroup, number: int) -> str:
-        side, pool = group.side, group.pool
+    def pooled(self, group: OfGroup) -> str:
+        side, pool, number = group.side, group.pool, pools(self.scored).index(group)
         groups = self.group_name(side, Grouping(group.by, group.count, pool.span))
-        extra = ""
-        if pool.among is not None:
-            if plain_pool(group, side) is not None and self.is_whole(group, number):
-                among = f"{self.stem}_{side.letter}_among_{number}(**{{**inputs, **{side.plural}}})"
-            else:
-                among = self.value(pool.among, lambda side: f"**{{**inputs, **{side.plural}}}")
-            extra += f", among={among}"
-        vectors = side.letter if pool.of is None else self.token_vector(pool.of)
-        return f'pooled({vectors}, {groups}, "{pool.kind}"{extra}{self.pool_heads(pool)})'
-
-    def is_whole(self, group: OfGroup, number: int) -> bool:
-        """Whether a pool is all of a side of a plain product, whose condition has a function of its own."""
-        product = self.scored.products[number]
-        return product.is_plain and group in (product.left, product.right)
+        vectors = f"{self.stem}_pooled_{number}"
+        text = "tokens.x" if pool.of is None else self.token_vector(pool.of)
+        self.extra.append([f"def {vectors}(tokens):", f"    return {text}"])
+        among = "" if pool.among is None else f", among={self.stem}_among_{number}"
+        return f'{side.plural}.pooled({vectors}, {groups}, "{pool.kind}"{among}{self.pool_heads(pool)})'
 
     def pool_heads(self, pool: Pool) -> str:
         if pool.by_key_head:
-            return ", heads=shared_by(q.shape[1], k.shape[1])"
+            return ", heads=shared_by(queries.heads, keys.heads)"
         return "" if pool.heads is None else f", heads={pool_numbers(pool.heads, self.plan.mask.heads)}"
 
 

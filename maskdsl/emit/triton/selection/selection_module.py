@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.emit.route_text import amongs
+from maskdsl.emit.route_text import amongs, pools
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch.pattern_functions import definitions, helper
 from maskdsl.emit.torch.route_printer import RoutePrinter
@@ -22,7 +22,7 @@ from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Draw, Grouping, OfInputs, Route
-from maskdsl.ir.values.token_vectors import OfGroup, Pool
+from maskdsl.ir.values.token_vectors import Pool
 
 
 def emit_selection(plan: KernelPlan) -> str:
@@ -76,9 +76,9 @@ class _KernelFunctions(ScoredFunctions):
     def by_kernel(self, route: Route) -> Iterator[list[str]]:
         body = RouteBody.of(self.plan, route)
         names = {side: body.token_names(side) for side in PAIR}
-        for side, number, expression in amongs(route):
-            names[side].update(reads(expression).names(Side.TOKEN))
-            yield self.among(side, number, expression)
+        for number, expression in amongs(route):
+            names[pools(route)[number].side].update(reads(expression).names(Side.TOKEN))
+            yield self.among(number, expression)
         for side in PAIR:
             if names[side]:
                 yield self.coordinates(side, names[side])
@@ -100,24 +100,30 @@ class _KernelFunctions(ScoredFunctions):
             f"return {stem}_select(q, query_groups, key_groups, queries, keys, inputs, pairs)",
         )
 
-    def groups(self, grouping: Grouping, side: Side, tokens: str = "", device: str = "q.device") -> str:
+    def groups(self, grouping: Grouping, side: Side) -> str:
         size = self.run_size(side)
-        return f"Runs({grouping.count}, {size})" if size else super().groups(grouping, side, tokens, device)
+        if size:
+            return f"Runs({grouping.count}, {size})"
+        if grouping.by in (None, "i"):
+            return f"Groups({grouping.count})"
+        has = self.having(grouping.by, self.sequence(side))
+        text = f'Groups({grouping.count}, "{grouping.by}", {side.plural}["{self.identifier(grouping)}"]'
+        return f"{text})" if has is None else f"{text}, torch.cat([{has}]))"
 
     def run_size(self, side: Side) -> int | None:
         return run_size(self.route, side, self.sequence(side))
 
     def pool_text(self, pool: Pool, side: Side, number: int, stem: str) -> str:
         """The vectors of a product; those of key heads are not repeated where nothing is pooled per query head."""
-        vectors = side.letter
         if pool.kind is None:
-            return vectors
+            return side.letter
+        product = self.route.products[number]
+        place = pools(self.route).index(product.right if side is Side.KEY else product.left)
+        among = "" if pool.among is None else f"{stem}_among_{place}(**{{**inputs, **{side.plural}}})"
         if self.run_size(side) is None:
-            product = self.route.products[number]
-            group = product.right if side is Side.KEY else product.left
-            assert isinstance(group, OfGroup)
-            return f"whole_heads({self.pooled(group, number)}, q.shape[1])"
-        if pool.among is None:
-            return f'pooled_runs({vectors}, {side}_groups, "{pool.kind}")'
-        among = f"{stem}_{vectors}_among_{number}(**{{**inputs, **{side.plural}}})"
+            among = among and f", among={among}"
+            text = f'pooled({side.letter}, {side}_groups, "{pool.kind}"{among}{self.pool_heads(pool)})'
+            return f"whole_heads({text}, q.shape[1])"
+        if not among:
+            return f'pooled_runs({side.letter}, {side}_groups, "{pool.kind}")'
         return f'pooled_runs(whole_heads({side.letter}, q.shape[1]), {side}_groups, "{pool.kind}", {among})'
