@@ -303,9 +303,7 @@ class ScoredFunctions(RoutePrinter):
         """The values that vectors of groups read: those of the first token of each group."""
         return f"**{{**inputs, **{side.plural}.first({self.group_name(side, self.scored.grouping(side))})}}"
 
-    def computed(
-        self, vector: Vector, inner: Callable[[Vector], str], like: str, values: Callable[[Side], str]
-    ) -> str:
+    def computed(self, vector: Vector, inner: Callable[[Vector], str], like: str, values: Callable[[Side], str]) -> str:
         """The text of vectors that are computed from others, which `inner` prints, and from `values` of a side.
 
         They have the dtype and the device of the tokens `like`.

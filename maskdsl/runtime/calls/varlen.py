@@ -35,8 +35,8 @@ from maskdsl.runtime.base.validate import (
 from maskdsl.runtime.compiled_mask import Bound, DerivedMask, find
 from maskdsl.runtime.decode.decode_call import attend_derived
 from maskdsl.runtime.decode.multiplied_call import given_inputs
+from maskdsl.runtime.kernels.call_queries import Queries
 from maskdsl.runtime.kernels.open_reads import CallTokens
-from maskdsl.runtime.kernels.partial_selection import Queries
 from maskdsl.runtime.routing.find_op import partial_routed
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
 from maskdsl.runtime.torch_ops.masses import attend_masses

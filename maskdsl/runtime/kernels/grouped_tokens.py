@@ -1,11 +1,10 @@
-"""The coordinates and groups of the tokens on one side of a route, computed by the routes' generated module."""
+"""The coordinates and groups of all tokens on one side of a route, computed by the routes' generated module."""
 
 import inspect
-from collections.abc import Mapping
-from copy import copy
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,30 +12,46 @@ from torch import Tensor
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.inputs import GroupRange
 from maskdsl.emit.plan import identifier
+from maskdsl.emit.route_text import pools
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Route
+from maskdsl.ir.routes import Grouping, Scored
+from maskdsl.ir.values.token_vectors import OfGroup, reads_tokens
 from maskdsl.runtime.base.kept import Kept
 
 Values = Mapping[str, Tensor]
 """What generated modules take, by identifier: inputs, and the indices "batch" [batch, 1, 1] and "head" [heads, 1]."""
 
 
-class GroupedTokens(NamedTuple):
+class GroupedTokens:
     """The tokens of one side of a route; tensors are [batch or 1, heads or 1, tokens]."""
 
-    coordinates: dict[str, Tensor]
-    """By identifier."""
-    groups: Any
-    """`Groups` of the generated module."""
-    among: dict[int, Tensor]
-    """Bool: the tokens that are pooled, by the number of the dot product; no entry where all are pooled."""
+    def __init__(self, side: "Grouped", values: Values, device: torch.device) -> None:
+        computed = getattr(side.module, f"{side.stem}_{side.side.plural}")(device=device, **values)
+        self.side, self.device = side, device
+        self.coordinates = {name: _leading(value) for name, value in computed.items()}
+        """By identifier."""
+        self._kept = Kept()
 
-    def existing(self, exists: Tensor) -> Any:
-        """The groups with `exists`, bool [batch, heads or 1, groups], replaced."""
-        groups = copy(self.groups)
-        groups.exists = exists
-        return groups
+    def groups(self, grouping: Grouping) -> Any:
+        """`Groups` of the generated module, by a coordinate.
+
+        Raises `GroupRange` if an input puts a token into a group that does not exist.
+        """
+        kept = self.side.kept if self.side.is_fixed else self._kept
+        return kept.keep((self.device, grouping), lambda: self._made(grouping))
+
+    def _made(self, grouping: Grouping) -> Any:
+        assert grouping.by is not None
+        sequence, module = self.side.sequence, self.side.module
+        having = zip(sequence.spaces, sequence.having(grouping.by), strict=True)
+        has = torch.cat([torch.full((space.size,), has_group, device=self.device) for space, has_group in having])
+        numbers = self.coordinates[self.side.coordinates.get(grouping.by, grouping.by)]
+        try:
+            return module.Groups(grouping.count, grouping.by, numbers, has, grouping.span)
+        except module.OutsideGroups as error:
+            name, value, count = error.args
+            raise AttnError(GroupRange(name=name, value=value, count=count)) from None
 
 
 class Grouped:
@@ -48,7 +63,7 @@ class Grouped:
         inputs: Mapping[str, str],
         coordinates: Mapping[str, str],
         module: ModuleType,
-        route: Route,
+        route: Scored,
         side: Side,
     ) -> None:
         """`inputs` and `coordinates` map declared names to the module's identifiers."""
@@ -58,58 +73,48 @@ class Grouped:
         self.route = route
         self.side = side
         self.sequence = mask.sequences[side]
-        self.grouping = route.grouping(side)
         self.stem = identifier(route.name)
         self.kept = Kept()
 
-    @property
-    def pools_tokens(self) -> bool:
-        """Whether several tokens may be in one group."""
-        return self.grouping.by not in (None, "i")
+    @cached_property
+    def summed(self) -> dict[int, OfGroup]:
+        """The pools of queries or keys by a coordinate, by the number of the pool."""
+        numbered = ((number, each) for number, each in enumerate(pools(self.route)) if each.side is self.side)
+        return {n: x for n, x in numbered if x.by != "i" and (x.pool.of is None or reads_tokens(x.pool.of))}
+
+    @cached_property
+    def groupings(self) -> tuple[Grouping, ...]:
+        """The groups by a coordinate that the route has, each without overlaps."""
+        levels = (each[self.side is Side.KEY] for each in self.route.levels)
+        found = [Grouping(each.by, each.count) for each in levels if each.by not in (None, "i")]
+        return tuple(dict.fromkeys([*found, *(Grouping(each.by, each.count) for each in self.summed.values())]))
 
     @cached_property
     def is_fixed(self) -> bool:
         """Whether the tokens are the same in every call, entry and head."""
-        names = [f"{self.stem}_{self.side.plural}", *self.among_names.values()]
-        parameters = {each for name in names for each in inspect.signature(getattr(self.module, name)).parameters}
-        return parameters.isdisjoint({*self.inputs, "head", "batch"})
-
-    @cached_property
-    def among_names(self) -> dict[int, str]:
-        """The module's functions that compute `GroupedTokens.among`, by the number of the dot product."""
-        pools = [each.pool(self.side) for each in self.route.products]
-        return {
-            number: f"{self.stem}_{self.side.letter}_among_{number}"
-            for number, pool in enumerate(pools)
-            if pool.among is not None
-        }
+        parameters = inspect.signature(getattr(self.module, f"{self.stem}_{self.side.plural}")).parameters
+        return self.inputs.isdisjoint(parameters) and not {"head", "batch"} & parameters.keys()
 
     def tokens(self, values: Values, device: torch.device) -> GroupedTokens:
-        """The tokens of a call. Raises `GroupRange` if an input puts a token into a group that does not exist."""
+        """The tokens of a call."""
         if self.is_fixed:
-            return self.kept.keep(device, lambda: self._make_tokens(values, device))
-        return self._make_tokens(values, device)
+            return self.kept.keep(device, lambda: GroupedTokens(self, values, device))
+        return GroupedTokens(self, values, device)
 
-    def _make_tokens(self, values: Values, device: torch.device) -> GroupedTokens:
-        computed = getattr(self.module, f"{self.stem}_{self.side.plural}")(device=device, **values)
-        coordinates = {name: _leading(value) for name, value in computed.items()}
-        among = {
-            number: _leading(getattr(self.module, name)(**{**values, **computed}).to(device))
-            for number, name in self.among_names.items()
-        }
-        return GroupedTokens(coordinates, self._groups(coordinates, device), among)
+    @cached_property
+    def numbers(self) -> dict[Callable[[Any], Tensor], int]:
+        """The number of each pool of `summed`, by the function of its vectors."""
+        return {self.vectors(number): number for number in self.summed}
 
-    def _groups(self, coordinates: Mapping[str, Tensor], device: torch.device) -> Any:
-        by, count = self.grouping.by, self.grouping.count
-        if by in (None, "i"):
-            return self.module.Groups(count)
-        having = zip(self.sequence.spaces, self.sequence.having(by), strict=True)
-        has = torch.cat([torch.full((space.size,), has_group, device=device) for space, has_group in having])
-        try:
-            return self.module.Groups(count, by, coordinates[self.coordinates[by]], has)
-        except self.module.OutsideGroups as error:
-            name, value, count = error.args
-            raise AttnError(GroupRange(name=name, value=value, count=count)) from None
+    def vectors(self, number: int) -> Callable[[Any], Tensor]:
+        """The function of the vectors that the pool of this number pools."""
+        function: Callable[[Any], Tensor] = getattr(self.module, f"{self.stem}_pooled_{number}")
+        return function
+
+    def among(self, number: int) -> Callable[..., Tensor] | None:
+        """The function that says which tokens are in the pool of this number; None if all are."""
+        function: Callable[..., Tensor] | None = getattr(self.module, f"{self.stem}_among_{number}", None)
+        return function
 
 
 def _leading(value: Tensor) -> Tensor:

@@ -4,19 +4,42 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Nearest, Route
+from maskdsl.ir.routes import Grouping, GroupScores, Nearest, Route
 from maskdsl.ir.values.token_vectors import PoolKind
 from maskdsl.runtime.base.kept import in_no_mode
-from maskdsl.runtime.kernels.grouped_tokens import Grouped, GroupedTokens, Values, at
+from maskdsl.runtime.kernels.grouped_tokens import Grouped, Values, at
 
 Name = tuple[str, ...]
+
+
+class NewKeys(NamedTuple):
+    """Keys that are added, as functions of tokens take them."""
+
+    x: Tensor
+    """[batch, key heads, new, dim]."""
+    values: Values
+    """Their coordinates, by identifier."""
+    inputs: Values
+
+    @property
+    def read(self) -> Values:
+        """What functions of tokens read."""
+        return {**self.inputs, **self.values}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.x.device
 
 
 class Summaries:
@@ -43,16 +66,17 @@ class Summaries:
         """int64 [batch, heads, keys]: the nearest centroid of every key; zero for absent keys."""
         return self.tensors[name,][..., :-1]
 
-    def members(self, route: str) -> Tensor:
-        """The number of keys in each group, [batch, heads or 1, groups]."""
-        return self.tensors[route, "members"][..., :-1]
+    def members(self, route: str, grouping: Grouping) -> Tensor:
+        """The number of keys in each group without overlaps, [batch, heads or 1, groups]."""
+        return self.tensors[route, str(grouping.by), "members"][..., :-1]
 
     def pool(self, route: str, number: int) -> tuple[Tensor, Tensor]:
-        """Sums or maxima of the keys pooled for a dot product, [batch, heads or key heads, groups, dim], and counts.
+        """Sums, maxima or minima of the vectors of a pool, [batch, heads or key heads, groups, dim], and their counts.
 
-        Counts are [batch, heads or key heads, groups].
+        Groups are without overlaps. Counts are [batch, heads or key heads, groups].
         """
-        sums, sizes = self.tensors[route, str(number), "sums"], self.tensors[route, str(number), "sizes"]
+        by = self.sides[route].summed[number].by
+        sums, sizes = (self.tensors[route, by, str(number), each] for each in ("sums", "sizes"))
         return sums[:, :, :-1], sizes[..., :-1].expand(sums.shape[0], sums.shape[1], -1)
 
     @in_no_mode()
@@ -78,28 +102,33 @@ class Summaries:
                         (name,), lambda: k.new_zeros((batch, heads, length + 1), dtype=torch.int64)
                     ).scatter_(2, positions[:, None].expand_as(rows), rows)
                     known_values[names[name]] = all_rows[..., :-1]
-                case Route() if self.sides[each.name].pools_tokens:
-                    tokens = self.sides[each.name].tokens(known_values, k.device)
-                    self.add_route(each, tokens, k, positions, present)
+                case Route() | GroupScores() if self.sides[each.name].groupings:
+                    self.add_route(self.sides[each.name], k, positions, present, known_values)
 
-    def add_route(self, route: Route, tokens: GroupedTokens, k: Tensor, positions: Tensor, present: Tensor) -> None:
+    def add_route(self, side: Grouped, k: Tensor, positions: Tensor, present: Tensor, values: Values) -> None:
         """Adds keys to the groups of one route."""
-        groups, batch = tokens.groups, len(k)
-        numbers = at(groups.numbers, positions).masked_fill(~present[:, None], groups.count)
-        self.count((route.name, "members"), numbers, k)
-        for number, product in enumerate(route.products):
-            pooled = numbers
-            if number in tokens.among:
-                pooled = torch.where(at(tokens.among[number], positions), numbers, groups.count)
-            self.count((route.name, str(number), "sizes"), pooled, k)
-            x = k if pooled.shape[1] == 1 else self.module.of_heads(k, pooled.shape[1])
-            name, shape = (route.name, str(number), "sums"), (batch, x.shape[1], groups.count + 1, x.shape[3])
+        route, whole = side.route.name, side.tokens(values, k.device)
+        numbers = {
+            each.by: at(whole.groups(each).numbers, positions).masked_fill(~present[:, None], each.count)
+            for each in side.groupings
+        }
+        for each in side.groupings:
+            self.count((route, str(each.by), "members"), numbers[each.by], each.count, k)
+        new = NewKeys(k, {name: at(each, positions) for name, each in whole.coordinates.items()}, values)
+        for number, group in side.summed.items():
+            pooled, among = numbers[group.by], side.among(number)
+            if among is not None:
+                pooled = torch.where(among(**new.read).to(k.device), pooled, group.count)
+            self.count((route, group.by, str(number), "sizes"), pooled, group.count, k)
+            x = side.vectors(number)(new).expand(len(k), -1, k.shape[2], -1)
+            x = x if pooled.shape[1] == 1 else self.module.whole_heads(x, pooled.shape[1])
+            name, shape = (route, group.by, str(number), "sums"), (len(k), x.shape[1], group.count + 1, x.shape[3])
             sums = self.tensor(name, partial(x.new_full, shape, self.nothing(name)))
-            _add_vectors(sums, pooled, x, product.pool(Side.KEY).kind is PoolKind.MAX)
+            _add_vectors(sums, pooled, x, group.pool.kind)
 
-    def count(self, name: Name, numbers: Tensor, like: Tensor) -> None:
+    def count(self, name: Name, numbers: Tensor, groups: int, like: Tensor) -> None:
         """Adds one to the count of each of these group numbers, [batch, heads or 1, new]."""
-        shape = *numbers.shape[:2], self.sides[name[0]].grouping.count + 1
+        shape = *numbers.shape[:2], groups + 1
         self.tensor(name, lambda: like.new_zeros(shape)).scatter_add_(2, numbers, like.new_ones(()).expand_as(numbers))
 
     @in_no_mode()
@@ -115,27 +144,31 @@ class Summaries:
 
         Returns the first key that has to be added again.
         """
-        pooling = {name: side for name, side in self.sides.items() if side.pools_tokens}
-        touched: dict[str, Tensor | slice] = dict.fromkeys(pooling, slice(None))
-        if all(side.is_fixed for side in pooling.values()):
-            groups = {name: side.tokens({}, self.present.device).groups for name, side in pooling.items()}
+        grouped = [(name, side) for name, side in self.sides.items() if side.groupings]
+        touched: dict[tuple[str, ...], Tensor | slice] = {}
+        if all(side.is_fixed for _, side in grouped):
+            groups = {
+                (name, str(each.by)): side.tokens({}, self.present.device).groups(each)
+                for name, side in grouped
+                for each in side.groupings
+            }
             start = _first_of_groups(groups.values(), start, end)
-            touched = {name: each.numbers[0, 0, start:end].unique() for name, each in groups.items()}
-        elif pooling:
+            touched |= {name: each.numbers[0, 0, start:end].unique() for name, each in groups.items()}
+        else:
             start = 0
         for name, x in self.tensors.items():
             if len(name) == 1:  # of keys, not of groups
                 x[entry, ..., start:] = 0
-            elif name[0] in pooling:
-                x[entry][:, touched[name[0]]] = self.nothing(name)
+            else:
+                x[entry][:, touched.get(name[:2], slice(None))] = self.nothing(name)
         return start
 
     def nothing(self, name: Name) -> float:
-        """The value of an empty group in a tensor of a route: the neutral element of its sum or maximum."""
+        """The value of an empty group in a tensor of a route: the neutral element of its sum or extreme."""
         match name:
-            case (route, number, "sums"):
-                largest = self.sides[route].route.products[int(number)].pool(Side.KEY).kind is PoolKind.MAX
-                return -torch.inf if largest else 0
+            case (route, _, number, "sums"):
+                kind = self.sides[route].summed[int(number)].pool.kind
+                return {PoolKind.MAX: -torch.inf, PoolKind.MIN: torch.inf}.get(kind, 0)
             case _:
                 return 0
 
@@ -158,11 +191,11 @@ def _first_of_groups(groupings: Iterable[Any], start: int, end: int) -> int:
     return start
 
 
-def _add_vectors(sums: Tensor, numbers: Tensor, x: Tensor, largest: bool) -> None:
-    """Scatters x [batch, heads, new, dim] into sums, or maxima, [batch, heads, groups, dim]."""
+def _add_vectors(sums: Tensor, numbers: Tensor, x: Tensor, kind: PoolKind | None) -> None:
+    """Scatters x [batch, heads, new, dim] into sums or extremes, [batch, heads, groups, dim]."""
     index = numbers.unsqueeze(-1).expand_as(x)
-    if largest:
-        sums.scatter_reduce_(2, index, x, "amax")
+    if kind in (PoolKind.MAX, PoolKind.MIN):
+        sums.scatter_reduce_(2, index, x, f"a{kind}")
     elif numbers.shape[1] > 1 or x.device.type != "cpu":
         sums.scatter_add_(2, index, x)
     else:  # on a CPU `index_add_` of whole rows is several times as fast

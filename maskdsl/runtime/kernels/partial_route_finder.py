@@ -13,12 +13,13 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Draw, GroupScores, OfInputs, Route
+from maskdsl.ir.routes import Draw, OfInputs, Scored
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.input_tensors import as_given, as_value
+from maskdsl.runtime.kernels.call_queries import Queries
 from maskdsl.runtime.kernels.grouped_tokens import Grouped
 from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
-from maskdsl.runtime.kernels.partial_selection import PartialCall, Queries
+from maskdsl.runtime.kernels.partial_selection import PartialCall
 from maskdsl.runtime.kernels.route_finder import DTYPES, RouteFinder
 
 
@@ -51,7 +52,7 @@ class PartialRouteFinder:
     @cached_property
     def sides(self) -> dict[tuple[str, Side], Grouped]:
         """Both sides of every route, by the route's name."""
-        routes = [each for each in self.mask.routed if isinstance(each, Route)]
+        routes = [each for each in self.mask.routed if isinstance(each, Scored)]
         return {
             (each.name, side): Grouped(self.mask, self.names, self.coordinates, self.module, each, side)
             for each in routes
@@ -92,6 +93,7 @@ class PartialRouteFinder:
         q: Tensor,
         queries: Queries,
         summaries: Summaries,
+        room: int,
         keys: Callable[[], Tensor],
         inputs: Sequence[Tensor],
     ) -> list[Tensor]:
@@ -102,9 +104,9 @@ class PartialRouteFinder:
         values = self.values(len(q), q.device, inputs)
         values[names[start.name]] = queries.starts
         wide = q.detach().to(sum_type(q))
-        call = PartialCall(self.mask, self.module, self.sides, wide, queries, summaries, keys, values, names)
+        call = PartialCall(self.mask, self.module, self.sides, wide, queries, summaries, room, keys, values, names)
         for each in self.mask.routed:
-            if not isinstance(each, OfInputs | GroupScores):
+            if not isinstance(each, OfInputs):
                 values[names[each.name]] = call.routed(each)
         return [as_given(each, values[names[each.name]]).contiguous() for each in self.wanted]
 

@@ -4,12 +4,11 @@ Tables of selected groups have a row for each query of the call: see `ir/rewrite
 exist for a route; in self-attention, nor do their tokens as queries.
 """
 
-from collections.abc import Callable, Mapping
-from copy import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import ModuleType
-from typing import Any, NamedTuple, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -17,25 +16,13 @@ from torch.nn.functional import pad
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.selection import AbsentQueries
-from maskdsl.emit.torch.scored_functions import pool_numbers
-from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind
-from maskdsl.ir.expressions import Side
+from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Balanced, Extent, Nearest, Route, Scored
-from maskdsl.ir.values.token_vectors import Pool
-from maskdsl.runtime.kernels.grouped_tokens import Grouped, GroupedTokens, at
+from maskdsl.ir.routes import Balanced, Extent, Extreme, GroupScores, Nearest, Route, Scored, Softmax, route_of
+from maskdsl.runtime.kernels.call_queries import CallQueries, Queries
+from maskdsl.runtime.kernels.grouped_tokens import Grouped
 from maskdsl.runtime.kernels.key_summaries import Summaries
-
-
-class Queries(NamedTuple):
-    """The queries of each batch entry in a partial call; all fields are integers [batch]."""
-
-    starts: Tensor
-    """The position of the first query."""
-    counts: Tensor
-    """The number of queries in the call; later rows of q are padding."""
-    totals: Tensor
-    """The number of queries that exist, in the call or not."""
+from maskdsl.runtime.kernels.present_keys import PresentKeys
 
 
 @dataclass(frozen=True)
@@ -51,8 +38,10 @@ class PartialCall:
     """[batch, heads, queries, dim], in the dtype of scores."""
     queries: Queries
     summaries: Summaries
+    room: int
+    """The number of keys that there is room for."""
     keys: Callable[[], Tensor]
-    """Returns all keys, [batch, key heads, keys, dim], zeros where absent. Called only by routes that read keys."""
+    """Returns these keys, [batch, key heads, keys, dim], zeros where absent. Called only by routes that read keys."""
     values: Mapping[str, Tensor]
     """The values that generated functions read. The caller adds each routed input before a later one reads it."""
     identifiers: Mapping[str, str]
@@ -76,11 +65,11 @@ class PartialCall:
         starts, counts, totals = (each[:, None] for each in self.queries)
         return ((position < starts) | (position >= starts + counts)) & (position < totals)
 
-    def routed(self, statement: Route | Nearest | Balanced) -> Tensor:
+    def routed(self, statement: Scored | Nearest | Balanced) -> Tensor:
         """The routed input of a statement. Raises `AbsentQueries` if it needs queries that are not in the call."""
         match statement:
-            case Route():
-                return self.selected(statement)
+            case Route() | GroupScores():
+                return self.scored(statement)
             case Nearest(side=Side.KEY, name=name):
                 return self.summaries.rows(name)
             case Nearest(centroids=centroids):
@@ -96,15 +85,6 @@ class PartialCall:
                 return self.spread(self.module.members(self.q, rows, size, self.real[:, None]))
             case _:
                 assert_never(statement)
-
-    def for_heads(self, table: Tensor, route: Scored) -> Tensor:
-        """A table [batch, heads, ...] with the heads that its input declares."""
-        declared = self.mask.input(route.name)
-        assert declared is not None
-        if DimensionKind.HEADS in declared.kinds:
-            return table
-        key_heads = next((each.size for each in declared.dimensions if each.text == KEY_HEADS), None)
-        return table[:, 0] if key_heads is None else table[:, :: table.shape[1] // key_heads]
 
     def rows(self, centroids: str) -> Tensor:
         """The centroids in this input, [heads, clusters, dim]."""
@@ -122,7 +102,7 @@ class PartialCall:
         keys: Tensor = self.module.of_heads(self.keys().detach().to(self.q.dtype), self.q.shape[1])
         return keys
 
-    def require(self, complete: Tensor, statement: Route | Balanced) -> None:
+    def require(self, complete: Tensor, statement: Scored | Balanced) -> None:
         """Raises `AbsentQueries` unless `complete`, bool, is true everywhere.
 
         Waits for the device; does nothing while a CUDA graph is captured.
@@ -130,139 +110,34 @@ class PartialCall:
         if complete.is_cuda and torch.cuda.is_current_stream_capturing():
             return
         if not bool(complete.all()):
-            name = statement.name if isinstance(statement, Route) else statement.name.removesuffix("_queries")
-            raise AttnError(AbsentQueries(route=name, pattern=self.mask.name, span=statement.span))
+            name = statement.name.removesuffix("_queries") if isinstance(statement, Balanced) else statement.name
+            raise AttnError(AbsentQueries(route=route_of(name), pattern=self.mask.name, span=statement.span))
 
-    def selected(self, route: Route) -> Tensor:
-        """The table of selected groups, bool [batch, heads, queries or 1, key groups]."""
-        queries, keys = (
-            _RouteSide(self, route, each, each.tokens(self.values, self.q.device))
-            for each in (self.sides[route.name, side] for side in (Side.QUERY, Side.KEY))
-        )
-        over_head = route.selector.per is Extent.HEAD
-        groups, coordinates = queries.rows()
-        if over_head:
-            self.require(~self.absent.any(dim=1), route)
-            groups.exists = queries.is_first & self.real[:, None]
-        products = {
-            f"product_{number}": (
-                queries.query_vectors(number, each.pool(Side.QUERY)),
-                keys.key_vectors(number, each.pool(Side.KEY)),
-            )
-            for number, each in enumerate(route.products)
-        }
-        score, candidates, choose = (
-            getattr(self.module, f"{keys.side.stem}_{role}") for role in ("score", "candidates", "choose")
-        )
-        scored = self.module.Scored((groups, coordinates), keys.columns(), self.values, products, score, candidates)
-        heads = self.q.shape[1]
-        table: Tensor = self.module.select(scored, heads, None, choose, route.selector.per)
-        table = self.module.whole_heads(table, heads)
-        if over_head:
-            table = table.gather(2, queries.first.unsqueeze(-1).expand(table.shape))
-        return self.for_heads(pad(table, (0, route.keys.count - table.shape[3])), route)
+    def scored(self, route: Scored) -> Tensor:
+        """The table of a route that scores groups, [batch, heads, queries or 1, key groups], with its input's heads."""
+        queries, keys = self.of_route(route)
+        grouping, columns = route.result if isinstance(route, GroupScores) else (route.queries, route.keys)
+        if grouping.by is not None and any(each is not Extent.QUERY for each in _extents(route)):
+            queries.require(~self.absent)
+        table: Tensor = getattr(self.module, f"find_{queries.side.stem}")(queries, keys, self.values)
+        table = pad(table, (0, columns.count - table.shape[-1]))
+        if grouping.by in (None, "i") and grouping.span == 1:
+            return table
+        rows = queries.by(grouping)
+        return queries.spread(table, rows) if table.dim() == 4 else queries.spread(table[:, None], rows)[:, 0]
+
+    def of_route(self, route: Scored) -> tuple[CallQueries, PresentKeys]:
+        """The tokens of the call on both sides of a route."""
+        sides = [self.sides[route.name, side] for side in PAIR]
+        given = [(each, each.tokens(self.values, self.q.device), self.values, self.q.dtype) for each in sides]
+        require = partial(self.require, statement=route)
+        queries = CallQueries(*given[0], self.q, self.positions, self.real, self.absent, require)
+        return queries, PresentKeys(*given[1], self.summaries, self.room, self.keys)
 
 
-@dataclass(frozen=True)
-class _RouteSide:
-    """The rows of a route's table, which are the queries of the call, or its columns, which are groups of keys."""
-
-    call: PartialCall
-    route: Route
-    side: Grouped
-    tokens: GroupedTokens
-
-    # Rows
-
-    @cached_property
-    def numbers(self) -> Tensor:
-        """The group of each query of the call, int64 [batch, heads or 1, queries]."""
-        return at(self.tokens.groups.numbers, self.call.positions)
-
-    def rows(self) -> tuple[Any, dict[str, Tensor]]:
-        """A group for each query of the call, with the coordinates of the first token of the query's group."""
-        coordinates, positions = self.tokens.coordinates, self.call.positions[:, None]
-        if self.route.queries.by is None:
-            return self.tokens.groups, coordinates
-        first = at(self.tokens.groups.positions, self.numbers) if self.side.pools_tokens else positions
-        of_groups = {name: at(x, first) for name, x in coordinates.items()}
-        return self.call.module.Groups(positions.shape[2]), of_groups | {"i": positions}
-
-    @cached_property
-    def first(self) -> Tensor:
-        """The row of the first query of the same group, int64 [batch, heads or 1, queries]."""
-        count = self.call.positions.shape[1]
-        rows = torch.arange(count, device=self.call.q.device)
-        if not self.side.pools_tokens:
-            return rows.expand(1, 1, -1)
-        groups = self.numbers.new_full((*self.numbers.shape[:2], self.route.queries.count + 1), count)
-        return groups.scatter_reduce_(2, self.numbers, rows.expand_as(self.numbers), "amin").gather(2, self.numbers)
-
-    @property
-    def is_first(self) -> Tensor:
-        """Whether each query is the first of its group in the call, bool [batch, heads or 1, queries]."""
-        return self.first == torch.arange(self.first.shape[2], device=self.first.device)
-
-    def query_vectors(self, number: int, pool: Pool) -> Tensor:
-        """The pooled vector of each query's group, [batch, heads, queries, dim]."""
-        call, module = self.call, self.call.module
-        if pool.kind is None:
-            return call.q
-        among = self.tokens.among.get(number)
-        pooled = call.real[:, None] if among is None else at(among, call.positions) & call.real[:, None]
-        options = {"among": pooled, "heads": self.pool_heads(pool)}
-        if not self.side.pools_tokens:
-            vectors: Tensor = module.pooled(call.q, module.Groups(call.q.shape[2]), pool.kind, **options)
-            return vectors
-        self.require_whole_groups(among)
-        groups = copy(self.tokens.groups)
-        groups.numbers = self.numbers
-        vectors = module.pooled(call.q, groups, pool.kind, **options)
-        index = self.numbers.clamp(max=groups.count - 1).unsqueeze(-1)
-        return vectors.gather(2, index.expand(*vectors.shape[:2], -1, vectors.shape[3]))
-
-    def require_whole_groups(self, among: Tensor | None) -> None:
-        """Raises `AbsentQueries` if a pooled query of the groups in the call is not in the call."""
-        numbers, absent = self.tokens.groups.numbers, self.call.absent[:, None]
-        missing = (absent if among is None else absent & among).to(self.call.q.dtype) + torch.zeros_like(numbers)
-        flags = missing.new_zeros(*missing.shape[:2], self.route.queries.count + 1)
-        flags.scatter_add_(2, numbers.expand_as(missing), missing)
-        self.call.require((at(flags, self.numbers) == 0) | ~self.call.real[:, None], self.route)
-
-    # Columns
-
-    def columns(self) -> tuple[Any, dict[str, Tensor]]:
-        """The groups of present keys, with the coordinates of their tokens."""
-        summaries, coordinates = self.call.summaries, self.tokens.coordinates
-        if self.route.keys.by is None:
-            return self.tokens.groups, coordinates
-        if self.side.pools_tokens:
-            return self.tokens.existing(summaries.members(self.route.name) > 0), coordinates
-        count = self.call.keys().shape[2] if self.route.products else self.route.keys.count
-        groups = self.call.module.Groups(count)
-        groups.exists = summaries.present[:, None, :count]
-        return groups, {name: x[..., :count] for name, x in coordinates.items()}
-
-    def key_vectors(self, number: int, pool: Pool) -> Tensor:
-        """The pooled vector of each group of keys, [batch, heads, key groups, dim]."""
-        call, module, heads = self.call, self.call.module, self.call.q.shape[1]
-        vectors: Tensor
-        if self.side.pools_tokens:
-            pooled = (module.of_heads(each, heads) for each in call.summaries.pool(self.route.name, number))
-            vectors = module.finished(*pooled, pool.kind, self.pool_heads(pool))
-            return vectors
-        k = call.all_keys()
-        if pool.kind is None:
-            return k
-        among = self.tokens.among.get(number)
-        among = None if among is None else among[..., : k.shape[2]]
-        vectors = module.pooled(k, module.Groups(k.shape[2]), pool.kind, among=among, heads=self.pool_heads(pool))
-        return vectors
-
-    def pool_heads(self, pool: Pool) -> list[int] | None:
-        """The index of each head's pool; None if each head has its own."""
-        heads = self.call.q.shape[1]
-        if pool.by_key_head:
-            shared: list[int] = self.call.module.shared_by(heads, self.call.summaries.key_heads)
-            return shared
-        return None if pool.heads is None else pool_numbers(pool.heads, heads)
+def _extents(route: Scored) -> Iterator[Extent]:
+    """The pairs that are compared with each other."""
+    if isinstance(route, Route):
+        yield route.selector.per
+    else:
+        yield from (each.per for each in route.steps if isinstance(each, Softmax | Extreme))

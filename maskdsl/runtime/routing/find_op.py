@@ -14,8 +14,8 @@ from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tenso
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask
 from maskdsl.runtime.compiled_mask import find as find_compiled
 from maskdsl.runtime.decode.paging import CallPositions, all_keys, checked_mask, normalized, room
+from maskdsl.runtime.kernels.call_queries import Queries
 from maskdsl.runtime.kernels.key_summaries import sum_type
-from maskdsl.runtime.kernels.partial_selection import Queries
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY
 from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
 
@@ -93,7 +93,7 @@ def partial_routed(
     summaries = finder.summaries()
     positions = torch.arange(k.shape[2], device=k.device).expand_as(present)
     summaries.add(k.detach().to(sum_type(k)), positions, present, finder.values(len(q), q.device, inputs))
-    return finder.find(q, queries, summaries, lambda: k, inputs)
+    return finder.find(q, queries, summaries, k.shape[2], lambda: k, inputs)
 
 
 def _fake_find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *others: Any) -> list[Tensor]:

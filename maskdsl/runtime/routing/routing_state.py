@@ -35,6 +35,7 @@ from maskdsl.runtime.decode.paging import (
     is_on_host,
     normalized,
     page_rows,
+    room,
 )
 from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
 from maskdsl.runtime.routing.find_op import all_queries
@@ -137,20 +138,21 @@ class RoutingState:
             self._follow(k, positions.key_lengths, positions.page_table, inputs)
             keys = cache(lambda: all_keys(compiled, k, lengths, table, inputs)[0])
             queries = all_queries(compiled, q, starts, lengths)
-            return compiled.partial_route_finder.find(q, queries, self._summaries, keys, inputs)
+            available = min(room(k, positions), mask.keys.length)
+            return compiled.partial_route_finder.find(q, queries, self._summaries, available, keys, inputs)
 
     def _follow(self, k: Tensor, key_lengths: object, table: Tensor | None, inputs: Sequence[Tensor]) -> None:
         """Adds and forgets keys so that the state is one of the first keys of a cache."""
-        room = k.shape[2] * (1 if table is None else table.shape[1])
-        ends = self._numbers("key_lengths", key_lengths, room).clamp(
-            max=min(room, self._compiled.plan.mask.keys.length)
+        most = k.shape[2] * (1 if table is None else table.shape[1])
+        ends = self._numbers("key_lengths", key_lengths, most).clamp(
+            max=min(most, self._compiled.plan.mask.keys.length)
         )
         if bool((ends < self.lengths).any()):
             self.truncate(ends)
         new = int((ends - self.lengths).max()) if len(ends) else 0
         if not new and self._summaries.tensors:
             return
-        positions = (self.lengths[:, None] + torch.arange(new, device="cpu")).clamp(max=room - 1).to(k.device)
+        positions = (self.lengths[:, None] + torch.arange(new, device="cpu")).clamp(max=most - 1).to(k.device)
         rows, exists = page_rows(k, positions, None if table is None else existing_pages(table, len(k)))
         self._extend(rows, ends, exists, inputs)
 
@@ -210,7 +212,7 @@ class RoutingState:
         if is_on_host(tensor):
             low, high = (int(each) for each in torch.aminmax(tensor))
             if low < 0 or (default is not None and high > default):
-                room = self._compiled.plan.mask.keys.length if default is None else default
+                most = self._compiled.plan.mask.keys.length if default is None else default
                 hint = "give each batch entry the number of its keys"
-                raise AttnError(KeyLength(name=name, found=low if low < 0 else high, room=room, hint=hint))
+                raise AttnError(KeyLength(name=name, found=low if low < 0 else high, room=most, hint=hint))
         return tensor.cpu().long().expand_as(self.lengths).clamp(min=0)
