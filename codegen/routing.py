@@ -142,7 +142,7 @@ def pooled(x, groups, kind, among=None, heads=None):
     """
     numbers = groups.all_numbers(x.shape[2], x.device)
     x = x.expand(max(x.shape[0], numbers.shape[0]), -1, numbers.shape[2] // groups.span, -1)
-    batch, count, tokens, dim = x.shape
+    batch, count, _, dim = x.shape
     if among is not None:
         among = on_device(among, x.device)
         among = among.repeat(*(1,) * (among.dim() - 1), groups.span) if among.dim() else among

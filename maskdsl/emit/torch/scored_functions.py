@@ -143,10 +143,11 @@ class ScoredFunctions(RoutePrinter):
             if routed.wider != (routed.queries, routed.keys):
                 scored.append(f"wider={self.wider(routed)}")
             steps = [f"    {self.step(*each)}," for each in self.levels_of_steps(routed)]
+            rows = self.group_name(Side.QUERY, routed.result[0])
             result = [
                 "steps = [" + ("]" if not steps else ""),
                 *([*steps, "]"] if steps else []),
-                f"table = table_of(scored, steps, queries.heads, keys.heads, {self.group_name(Side.QUERY, routed.result[0])}.count)",
+                f"table = table_of(scored, steps, queries.heads, keys.heads, {rows}.count)",
             ]
         else:
             always = "None" if routed.always == FALSE else f"{self.stem}_always"
@@ -188,7 +189,7 @@ class ScoredFunctions(RoutePrinter):
             return f"Groups({grouping.count})"
         if grouping.by == "i" and grouping.span == 1:
             return f"{side.plural}.each()"
-        has = self.having(grouping.by, self.sequence(side))
+        has = self.having(grouping.by, self.sequence(side), side.plural)
         text = f'{side.plural}.groups({grouping.count}, "{self.identifier(grouping)}", "{grouping.by}"'
         text += "" if has is None else f", torch.cat([{has}])"
         return f"{text})" if grouping.span == 1 else f"{text}, span={grouping.span})"
@@ -198,13 +199,13 @@ class ScoredFunctions(RoutePrinter):
         assert grouping.by is not None
         return self.plan.identifiers.get(grouping.by, grouping.by)
 
-    def having(self, name: str, sequence: Sequence) -> str | None:
-        """The text of which tokens have a coordinate; None if all do."""
+    def having(self, name: str, sequence: Sequence, like: str) -> str | None:
+        """The text of which tokens have a coordinate, on the device of `like`; None if all do."""
         has = sequence.having(name)
         if all(has):
             return None
         pairs = zip(sequence.spaces, has, strict=True)
-        return ", ".join(f"torch.full(({space.size},), {has_it}, device={device})" for space, has_it in pairs)
+        return ", ".join(f"torch.full(({space.size},), {has_it}, device={like}.device)" for space, has_it in pairs)
 
     def sharing(self, side: Side, source: Grouping, target: Grouping) -> str:
         if source == target:

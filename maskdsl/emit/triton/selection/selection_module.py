@@ -106,7 +106,7 @@ class _KernelFunctions(ScoredFunctions):
             return f"Runs({grouping.count}, {size})"
         if grouping.by in (None, "i"):
             return f"Groups({grouping.count})"
-        has = self.having(grouping.by, self.sequence(side))
+        has = self.having(grouping.by, self.sequence(side), "q")
         text = f'Groups({grouping.count}, "{grouping.by}", {side.plural}["{self.identifier(grouping)}"]'
         return f"{text})" if has is None else f"{text}, torch.cat([{has}]))"
 
