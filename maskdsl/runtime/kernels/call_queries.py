@@ -39,9 +39,8 @@ class QueryGroups(CallGroups):
 
     def here(self, numbers: Tensor) -> Tensor:
         """Which of these groups of all queries, [batch or 1, heads or 1, n], have queries in the call."""
-        leading = torch.broadcast_shapes(numbers.shape[:-1], self.renumbered.shape[:-1])
-        index = numbers.expand(*leading, -1)
-        return self.renumbered.expand(*leading, -1).gather(2, index) < self.count
+        batch, heads = (max(sizes) for sizes in zip(numbers.shape[:2], self.renumbered.shape[:2], strict=True))
+        return self.renumbered.expand(batch, heads, -1).gather(2, numbers.expand(batch, heads, -1)) < self.count
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +133,7 @@ class CallQueries(CallTokens):
             self.require(~(absent.repeat(1, 1, groups.span) & groups.here(every)))
         return self.pool_now(vectors, groups, kind, among, heads)
 
-    def sharing(self, source: Any, target: Any) -> Tensor | None:
+    def sharing(self, source: Any, target: Any, *kept: Any) -> Tensor | None:
         """Raises `AbsentQueries` where a group of the call shares tokens with one that is not in the call."""
         absent = self.absent[:, None]
         wanted = self._are_here(target, False).any(dim=0)
@@ -155,13 +154,13 @@ class CallQueries(CallTokens):
             return groups.here(torch.arange(length, device=self.device).expand(1, 1, -1))[None]
         numbers = groups.whole.all_numbers(length, self.device)
         here = groups.here(numbers).masked_fill(numbers == groups.whole.count, of_none)
-        return here.unflatten(2, (groups.span, -1)).movedim(2, 0)
+        return torch.stack(here.chunk(groups.span, dim=2))
 
     def spread(self, table: Tensor, groups: Any) -> Tensor:
         """A table [batch, heads, groups, ..] with a row for each query of the call."""
         if not isinstance(groups, QueryGroups) or groups.whole is None:
             return table
         index = groups.numbers.clamp(max=groups.count - 1)
-        leading = torch.broadcast_shapes(table.shape[:2], index.shape[:2])
-        index = index.expand(*leading, -1)[..., None].expand(*leading, -1, table.shape[3])
-        return table.expand(*leading, *table.shape[2:]).gather(2, index)
+        heads = max(table.shape[1], index.shape[1])
+        index = index.expand(len(self.q), heads, -1)[..., None].expand(-1, -1, -1, table.shape[3])
+        return table.expand(-1, heads, -1, -1).gather(2, index)

@@ -101,8 +101,8 @@ class CallTokens(ABC):
         """Vectors of tokens, pooled by group."""
 
     @abstractmethod
-    def sharing(self, source: Any, target: Any) -> Tensor | None:
-        """The groups of `source` that share tokens with each group of `target`."""
+    def sharing(self, source: Any, target: Any, *kept: Any) -> Tensor | None:
+        """The groups of `source` that share tokens with each group of `target`; `kept` is for calls with all tokens."""
 
     def pool_now(
         self, vectors: Vectors, groups: Any, kind: str, among: Among | None, heads: list[int] | None

@@ -18,6 +18,9 @@ from maskdsl.runtime.kernels.grouped_tokens import Grouped, Values, at
 
 Name = tuple[str, ...]
 
+_NOTHING = {str(PoolKind.MAX): -torch.inf, str(PoolKind.MIN): torch.inf}
+"""The neutral elements of pools that are no sums."""
+
 
 class NewKeys(NamedTuple):
     """Keys that are added, as functions of tokens take them."""
@@ -167,8 +170,7 @@ class Summaries:
         """The value of an empty group in a tensor of a route: the neutral element of its sum or extreme."""
         match name:
             case (route, _, number, "sums"):
-                kind = self.sides[route].summed[int(number)].pool.kind
-                return {PoolKind.MAX: -torch.inf, PoolKind.MIN: torch.inf}.get(kind, 0)
+                return _NOTHING.get(str(self.sides[route].summed[int(number)].pool.kind), 0)
             case _:
                 return 0
 

@@ -95,7 +95,7 @@ class PresentKeys(CallTokens):
         result: Tensor = self.module.finished(sums, sizes, kind, heads)
         return result
 
-    def sharing(self, source: Any, target: Any) -> Tensor | None:
+    def sharing(self, source: Any, target: Any, *kept: Any) -> Tensor | None:
         members: Tensor | None = self.module.sharing(source, target, self.count, self.device)
         return members
 
