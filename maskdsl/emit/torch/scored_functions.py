@@ -369,10 +369,10 @@ class ScoredFunctions(RoutePrinter):
     def pool_heads(self, pool: Pool) -> str:
         if pool.by_key_head:
             return ", heads=shared_by(queries.heads, keys.heads)"
-        return "" if pool.heads is None else f", heads={pool_numbers(pool.heads, self.plan.mask.heads)}"
+        return "" if pool.heads is None else f", heads={_pool_numbers(pool.heads, self.plan.mask.heads)}"
 
 
-def pool_numbers(expression: Expression, heads: int) -> list[int]:
+def _pool_numbers(expression: Expression, heads: int) -> list[int]:
     """The number of the pool of each head."""
     numbers = evaluate(expression, lambda _: np.arange(heads), {})
     return [int(number) for number in np.broadcast_to(numbers, heads)]

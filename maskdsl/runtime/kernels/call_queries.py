@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from maskdsl.ir.routes import Grouping
-from maskdsl.runtime.kernels.call_tokens import Among, CallGroups, CallTokens, Vectors
 from maskdsl.runtime.kernels.grouped_tokens import Values, at
+from maskdsl.runtime.kernels.present_tokens import Among, CallGroups, PresentTokens, Vectors
 
 
 class Queries(NamedTuple):
@@ -44,7 +44,7 @@ class QueryGroups(CallGroups):
 
 
 @dataclass(frozen=True, eq=False)
-class CallQueries(CallTokens):
+class CallQueries(PresentTokens):
     """The queries of a partial call."""
 
     q: Tensor
@@ -79,28 +79,30 @@ class CallQueries(CallTokens):
         count, length = self.q.shape[2], self.absent.shape[1]
         numbers = self.rows.masked_fill(~self.real[:, None], count)
         renumbered = numbers.new_full((len(self.q), 1, length + 1), count)
-        places = self.positions.masked_fill(~self.real, length)[:, None]
-        renumbered.scatter_(2, places, numbers)[..., length] = count
+        positions = self.positions.masked_fill(~self.real, length)[:, None]
+        renumbered.scatter_(2, positions, numbers)[..., length] = count
         exists = self.real[:, None]
         return QueryGroups(self.module, count, 1, numbers, exists, None, self.positions[:, None], renumbered, self.rows)
 
     def by(self, grouping: Grouping) -> QueryGroups:
         whole = self.whole.groups(grouping)
-        own = at(whole.numbers, self.positions).masked_fill(~self.real[:, None], whole.count)
-        every = self.module.with_overlaps(own, whole.count, whole.span)
-        are_here = torch.zeros(*own.shape[:2], whole.count + 1, dtype=torch.bool, device=self.device)
+        present = at(whole.numbers, self.positions).masked_fill(~self.real[:, None], whole.count)
+        every = self.module.with_overlaps(present, whole.count, whole.span)
+        are_here = torch.zeros(*present.shape[:2], whole.count + 1, dtype=torch.bool, device=self.device)
         are_here.scatter_(2, every, every < whole.count)
         count = min(whole.count, every.shape[2])
         renumbered = (are_here.cumsum(dim=2) - 1).masked_fill(~are_here, count)
-        originals = torch.full((*own.shape[:2], count + 1), whole.count, device=self.device)
+        originals = torch.full((*present.shape[:2], count + 1), whole.count, device=self.device)
         originals.scatter_(2, renumbered, torch.arange(whole.count + 1, device=self.device).expand_as(renumbered))
         originals = originals[..., :count]
         numbers = renumbered.gather(2, every)
-        rows = torch.full((*own.shape[:2], count + 1), self.q.shape[2] - 1, device=self.device)
+        rows = torch.full((*present.shape[:2], count + 1), self.q.shape[2] - 1, device=self.device)
         rows.scatter_reduce_(2, numbers, self.rows.repeat(1, 1, whole.span).expand_as(numbers), "amin")
-        own = numbers[..., : own.shape[2]]
+        present = numbers[..., : present.shape[2]]
         exists = originals < whole.count
-        return QueryGroups(self.module, count, whole.span, own, exists, whole, originals, renumbered, rows[..., :count])
+        return QueryGroups(
+            self.module, count, whole.span, present, exists, whole, originals, renumbered, rows[..., :count]
+        )
 
     def first(self, groups: Any) -> dict[str, Tensor]:
         """Those of the first token of the whole group; `i` is the position of its first query in the call.

@@ -86,8 +86,8 @@ class Grouped:
     def groupings(self) -> tuple[Grouping, ...]:
         """The groups by a coordinate that the route has, each without overlaps."""
         levels = (each[self.side is Side.KEY] for each in self.route.levels)
-        found = [Grouping(each.by, each.count) for each in levels if each.by not in (None, "i")]
-        return tuple(dict.fromkeys([*found, *(Grouping(each.by, each.count) for each in self.summed.values())]))
+        levelled = [Grouping(each.by, each.count) for each in levels if each.by not in (None, "i")]
+        return tuple(dict.fromkeys([*levelled, *(Grouping(each.by, each.count) for each in self.summed.values())]))
 
     @cached_property
     def is_fixed(self) -> bool:

@@ -22,7 +22,7 @@ _NOTHING = {str(PoolKind.MAX): -torch.inf, str(PoolKind.MIN): torch.inf}
 """The neutral elements of pools that are no sums."""
 
 
-class NewKeys(NamedTuple):
+class _NewKeys(NamedTuple):
     """Keys that are added, as functions of tokens take them."""
 
     x: Tensor
@@ -117,7 +117,7 @@ class Summaries:
         }
         for each in side.groupings:
             self.count((route, str(each.by), "members"), numbers[each.by], each.count, k)
-        new = NewKeys(k, {name: at(each, positions) for name, each in whole.coordinates.items()}, values)
+        new = _NewKeys(k, {name: at(each, positions) for name, each in whole.coordinates.items()}, values)
         for number, group in side.summed.items():
             pooled, among = numbers[group.by], side.among(number)
             if among is not None:

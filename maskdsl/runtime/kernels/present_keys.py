@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from maskdsl.ir.routes import Grouping
-from maskdsl.runtime.kernels.call_tokens import Among, CallGroups, CallTokens, Vectors
 from maskdsl.runtime.kernels.grouped_tokens import Values
 from maskdsl.runtime.kernels.key_summaries import Summaries
+from maskdsl.runtime.kernels.present_tokens import Among, CallGroups, PresentTokens, Vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class KeyGroups(CallGroups):
 
 
 @dataclass(frozen=True, eq=False)
-class PresentKeys(CallTokens):
+class PresentKeys(PresentTokens):
     """The keys of a partial call. Absent ones have coordinates, but no groups."""
 
     summaries: Summaries

@@ -118,8 +118,8 @@ class _KernelFunctions(ScoredFunctions):
         if pool.kind is None:
             return side.letter
         product = self.route.products[number]
-        place = pools(self.route).index(product.right if side is Side.KEY else product.left)
-        among = "" if pool.among is None else f"{stem}_among_{place}(**{{**inputs, **{side.plural}}})"
+        pool_number = pools(self.route).index(product.right if side is Side.KEY else product.left)
+        among = "" if pool.among is None else f"{stem}_among_{pool_number}(**{{**inputs, **{side.plural}}})"
         if self.run_size(side) is None:
             among = among and f", among={among}"
             text = f'pooled({side.letter}, {side}_groups, "{pool.kind}"{among}{self.pool_heads(pool)})'

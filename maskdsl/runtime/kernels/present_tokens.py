@@ -36,7 +36,7 @@ class CallGroups:
 
 
 @dataclass(frozen=True, eq=False)
-class CallTokens(ABC):
+class PresentTokens(ABC):
     """The tokens of one side of a route in a partial call."""
 
     side: Grouped
