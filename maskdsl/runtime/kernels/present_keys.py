@@ -58,7 +58,7 @@ class PresentKeys(PresentTokens):
         numbers = whole.numbers[..., : self.count].masked_fill(~self.present, whole.count)
         exists = self._members(grouping, numbers) > 0
         return KeyGroups(
-            self.module, whole.count, whole.span, numbers, with_next(exists, whole.span, Tensor.logical_or), whole
+            self.module, whole.count, whole.span, numbers, _with_next(exists, whole.span, Tensor.logical_or), whole
         )
 
     def _members(self, grouping: Grouping, numbers: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class PresentKeys(PresentTokens):
             return self.pool_now(vectors, groups, kind, among, heads)
         add = {"max": torch.maximum, "min": torch.minimum}.get(kind, torch.add)
         sums, sizes = self.summaries.pool(self.side.route.name, number)
-        sums, sizes = with_next(sums, groups.span, add), with_next(sizes, groups.span, torch.add)
+        sums, sizes = _with_next(sums, groups.span, add), _with_next(sizes, groups.span, torch.add)
         result: Tensor = self.module.finished(sums, sizes, kind, heads)
         return result
 
@@ -100,7 +100,7 @@ class PresentKeys(PresentTokens):
         return members
 
 
-def with_next(x: Tensor, span: int, add: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _with_next(x: Tensor, span: int, add: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """x [batch, heads, groups, ..], each group put together with the next ones, `span` in all."""
     result = x
     for behind in range(1, min(span, x.shape[2])):
