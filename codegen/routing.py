@@ -124,8 +124,8 @@ class Tokens:
         key = name, self.coordinates, self.device
         if key not in MEMBERS:
             host = Tokens(torch.empty(1, 1, tokens, 0, device="cpu"), self.coordinates, {})
-            found = sharing(*groups(host), tokens, host.device)
-            MEMBERS[key] = None if found is None else found.to(self.device)
+            shared = sharing(*groups(host), tokens, host.device)
+            MEMBERS[key] = None if shared is None else shared.to(self.device)
         return MEMBERS[key]
 
 
