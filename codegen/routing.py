@@ -58,10 +58,10 @@ class Groups:
     def all_numbers(self, tokens, device):
         """The group of each token, once for each group that it is in, [batch or 1, heads or 1, tokens * span]."""
         if self.numbers is None:
-            own = (
+            numbers = (
                 torch.arange(tokens, device=device) if self.count > 1 else torch.zeros(tokens, dtype=int, device=device)
             )
-            return own.expand(1, 1, -1)
+            return numbers.expand(1, 1, -1)
         return with_overlaps(self.numbers, self.count, self.span)
 
     def first(self, values):
@@ -260,12 +260,12 @@ class Scored:
         self.columns = {f"k_{name}": each.unsqueeze(-2) for name, each in firsts[1].items()}
         self.columns["k_group"] = torch.arange(self.keys.count, device=self.device)
         rows = {f"q_{name}": each.unsqueeze(-1) for name, each in firsts[0].items()}
-        self.own = {name: each if each.dim() == 4 else each.expand(1, 1, -1, 1) for name, each in rows.items()}
+        self.of_queries = {name: each if each.dim() == 4 else each.expand(1, 1, -1, 1) for name, each in rows.items()}
         self.products, self.score, self.candidates, self.wider = products, score, candidates, wider
 
     def read(self, rows):
         """What scores read, for these query groups."""
-        read = {**self.values, **self.columns, **{name: taken(each, rows) for name, each in self.own.items()}}
+        read = {**self.values, **self.columns, **{name: taken(each, rows) for name, each in self.of_queries.items()}}
         for name, each in self.products.items():
             read[name] = multiplied(taken(each[0], rows), each[1]) if isinstance(each, tuple) else taken(each, rows)
         heads = max((read[name].shape[1] for name in self.products), default=1)
@@ -305,18 +305,18 @@ def sharing(source, target, tokens, device):
     leading = torch.broadcast_shapes(one.shape[:2], other.shape[:2])
     one = one.expand(*leading, -1).unflatten(-1, (source.span, -1)).flatten(0, 1)
     other = other.expand(*leading, -1).unflatten(-1, (target.span, -1)).flatten(0, 1)
-    found = []
-    for own, wanted in zip(one, other, strict=True):
-        fits = (wanted < target.count).unsqueeze(1) & (own < source.count)
-        pairs = (wanted.unsqueeze(1) * source.count + own)[fits].unique()
+    indices = []
+    for numbers, wanted in zip(one, other, strict=True):
+        fits = (wanted < target.count).unsqueeze(1) & (numbers < source.count)
+        pairs = (wanted.unsqueeze(1) * source.count + numbers)[fits].unique()
         groups, members = pairs // source.count, pairs % source.count
         counts = groups.bincount(minlength=target.count)
-        places = torch.arange(len(pairs), device=device) - (counts.cumsum(0) - counts)[groups]
+        columns_of_pairs = torch.arange(len(pairs), device=device) - (counts.cumsum(0) - counts)[groups]
         index = torch.full((target.count, max(1, int(counts.max()))), -1, device=device)
-        index[groups, places] = members
-        found.append(index)
-    most = max(each.shape[1] for each in found)
-    padded = [torch.nn.functional.pad(each, (0, most - each.shape[1]), value=-1) for each in found]
+        index[groups, columns_of_pairs] = members
+        indices.append(index)
+    most = max(each.shape[1] for each in indices)
+    padded = [torch.nn.functional.pad(each, (0, most - each.shape[1]), value=-1) for each in indices]
     return torch.stack(padded).unflatten(0, leading)
 
 
@@ -326,21 +326,21 @@ def of_members(find, rows, query_members, key_members):
     `find` gives tensors [..., rows, key groups] for query groups, the last one bool.
     """
     if query_members is None:
-        found = [each.unsqueeze(3) for each in find(rows)]
+        pairs = [each.unsqueeze(3) for each in find(rows)]
     else:
         members = taken(query_members, rows)
         shape = members.shape[2:]
-        found = [
+        pairs = [
             each.unflatten(2, shape) if each.shape[2] > 1 else each.unsqueeze(3)
             for each in find(members.flatten(2).clamp(min=0))
         ]
-        found[-1] = found[-1] & (members >= 0).unsqueeze(-1)
+        pairs[-1] = pairs[-1] & (members >= 0).unsqueeze(-1)
     if key_members is None:
-        return [each.transpose(3, 4) for each in found]
+        return [each.transpose(3, 4) for each in pairs]
     index, count, most = key_members.clamp(min=0).flatten(2), *key_members.shape[2:]
-    found = [columns(each, index).unflatten(4, (count, most)).transpose(3, 4).flatten(4) for each in found]
+    pairs = [columns(each, index).unflatten(4, (count, most)).transpose(3, 4).flatten(4) for each in pairs]
     real = (key_members >= 0).unsqueeze(2)
-    return [*found[:-1], found[-1] & real.repeat(1, 1, 1, 1, found[-1].shape[-1] // most)]
+    return [*pairs[:-1], pairs[-1] & real.repeat(1, 1, 1, 1, pairs[-1].shape[-1] // most)]
 
 
 def columns(x, index):
@@ -430,13 +430,13 @@ class Steps:
         kind, *options = self.steps[number - 1]
         if kind == "gather":
             pool, *members = options
-            found = of_members(lambda rows: self.rows(rows, number - 1), rows, *members)
-            return together(*found, pool)
+            pairs = of_members(lambda rows: self.rows(rows, number - 1), rows, *members)
+            return together(*pairs, pool)
         if kind == "heads":
             pool, by_key_head = options
             groups = self.key_heads if by_key_head else 1
-            found = (whole_heads(each, self.heads) for each in self.rows(rows, number - 1))
-            return together(*(each.unflatten(1, (groups, -1)).movedim(2, -1) for each in found), pool)
+            pairs = (whole_heads(each, self.heads) for each in self.rows(rows, number - 1))
+            return together(*(each.unflatten(1, (groups, -1)).movedim(2, -1) for each in pairs), pool)
         if options[0] == "query":
             return self.compared(*self.rows(rows, number - 1), kind, *options, rows=rows)
         if number not in self.known:
@@ -466,11 +466,11 @@ def table_of(scored, steps, heads, key_heads, query_groups):
     made = Steps(scored, steps, heads, key_heads)
     pairs = len(scored.values["batch"]) * heads * scored.keys.count * -(-scored.queries.count // query_groups)
     step = max(1, MOST_SCORES // max(1, pairs))
-    parts = []
+    tables = []
     for start in range(0, query_groups, step):
         s, eligible = made.rows(slice(start, min(start + step, query_groups)), len(steps))
-        parts.append(s.masked_fill(~eligible, torch.nan))
-    return torch.cat(parts, dim=2)
+        tables.append(s.masked_fill(~eligible, torch.nan))
+    return torch.cat(tables, dim=2)
 
 
 def select(scored, heads, always, choose, per="query"):
@@ -498,8 +498,8 @@ def select(scored, heads, always, choose, per="query"):
         if forced is not None:
             for side, view in ((scored.queries, -1), (scored.keys, -2)):
                 if side.exists is not None:
-                    part = side.exists.unsqueeze(view)
-                    forced = forced & (taken(part, rows) if view == -1 else part)
+                    exists = side.exists.unsqueeze(view)
+                    forced = forced & (taken(exists, rows) if view == -1 else exists)
             forced = competing(forced.expand(shape), per)
         chosen = as_pairs(choose(competing(s, per), forced, read), per, shape)
         if table is None:

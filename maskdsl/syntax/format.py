@@ -156,12 +156,12 @@ class _Formatter(Expressions):
         return ("" if axis.name is None else f"{axis.name.id} = ", self.expression(axis.length))
 
     def route(self, route: tree.RouteStatement) -> Document:
-        parts: list[Document] = [self.defined(f"route {route.name.id}", route.selector)]
+        lines: list[Document] = [self.defined(f"route {route.name.id}", route.selector)]
         for word, relation in (("where", route.candidates), ("always", route.always)):
             if relation is not None:
                 comments = comment_lines(self.before(relation.span.start))
-                parts.append(Nest(INDENT, (LINE, comments, f"{word} ", self.expression(relation))))
-        return Group(tuple(parts)) if len(parts) > 1 else parts[0]
+                lines.append(Nest(INDENT, (LINE, comments, f"{word} ", self.expression(relation))))
+        return Group(tuple(lines)) if len(lines) > 1 else lines[0]
 
     def branch(self, branch: tree.BranchStatement) -> Document:
         """`branch name for o in 0 .. 9 { ... }`."""

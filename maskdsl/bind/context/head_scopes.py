@@ -63,7 +63,7 @@ def _of_product(product: Product, frame: Frame) -> HeadScope:
 
 
 def _of_vector(vector: Vector, frame: Frame) -> HeadScope:
-    own = tuple(vector_expressions(vector))
+    expressions = tuple(vector_expressions(vector))
     scopes = [HeadScope.NONE]
     for leaf in vector_leaves(vector):
         match leaf:
@@ -79,7 +79,7 @@ def _of_vector(vector: Vector, frame: Frame) -> HeadScope:
             case TableRow() | OfValue():
                 pass
     pools = {each.pool.heads for each in vector_leaves(vector) if isinstance(each, OfGroup)}
-    read = tuple(each for each in own if each not in pools)
+    read = tuple(each for each in expressions if each not in pools)
     if reads(*read).head or any(_coordinates_differ(side, read, frame) for side in PAIR):
         scopes.append(HeadScope.HEADS)
     return max(scopes)
@@ -87,5 +87,5 @@ def _of_vector(vector: Vector, frame: Frame) -> HeadScope:
 
 def _coordinates_differ(side: Side, expressions: tuple[Expression, ...], frame: Frame) -> bool:
     """Whether a coordinate of a side that they read differs between heads."""
-    found = trace(frame.sequence(side), [each for expression in expressions for each in reads(expression).of(side)])
-    return DimensionKind.HEADS in found.varies(draft(frame.declared))
+    traced = trace(frame.sequence(side), [each for expression in expressions for each in reads(expression).of(side)])
+    return DimensionKind.HEADS in traced.varies(draft(frame.declared))

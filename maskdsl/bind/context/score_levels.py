@@ -27,11 +27,13 @@ Level = tuple[Grouping, Grouping]
 
 def level_of(score: Expression, span: Span, frame: Frame) -> Level | Bad:
     """The groups of queries and of keys that a score is for; BAD, with a report, if there are none."""
-    own = list(_own_leaves(score, frame))
+    direct = [each for each in _direct_leaves(score, frame) if isinstance(each, Coordinate)]
     sides = []
     for side in PAIR:
         pooled = list(_tables_groups(score, side, frame))
-        names = dict.fromkeys(_group_name(each) for each in own if isinstance(each, Coordinate) and each.side is side)
+        names = dict.fromkeys(
+            _group_name(each) for each in direct if isinstance(each, Coordinate) and each.side is side
+        )
         sides.append(_finest(pooled, names, side, span, frame))
     queries, keys = sides
     return BAD if isinstance(queries, Bad) or isinstance(keys, Bad) else (queries, keys)
@@ -57,8 +59,8 @@ def vector_group(vector: Vector, side: Side, span: Span, frame: Frame) -> Groupi
     pooled += [
         Grouping("i", length) for each in vector_leaves(vector) if isinstance(each, OfToken) and each.side is side
     ]
-    own = (each for expression in vector_expressions(vector) for each in _own_leaves(expression, frame))
-    names = dict.fromkeys(_group_name(each) for each in own if isinstance(each, Coordinate) and each.side is side)
+    direct = (each for expression in vector_expressions(vector) for each in _direct_leaves(expression, frame))
+    names = dict.fromkeys(_group_name(each) for each in direct if isinstance(each, Coordinate) and each.side is side)
     return _finest(pooled, names, side, span, frame)
 
 
@@ -67,7 +69,7 @@ def _group_name(coordinate: Coordinate) -> str:
     return coordinate.name if coordinate.type is Type.INT else "i"
 
 
-def _own_leaves(score: Expression, frame: Frame) -> Iterator[Leaf]:
+def _direct_leaves(score: Expression, frame: Frame) -> Iterator[Leaf]:
     """The leaves of a score but those that it reads products and tables of scores by."""
     pending = [score]
     for node in pending:

@@ -41,7 +41,7 @@ def table_of(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     options = {each.name.id: each.value for each in call.arguments if each.name is not None}
     if len(plain) != 1 or not options.keys() <= allowed or ("per" in options and plain[0].by is not None):
         return frame.add(route_errors.WrongGather(span=call.span, function=call.function.id))
-    node, condition = _parts(plain[0].value)
+    node, condition = _score_and_condition(plain[0].value)
     if condition is not None and call.function.id != "softmax":
         return frame.add(route_errors.WhereInGather(span=condition.span, function=call.function.id))
     assumed = frame if condition is None else _assuming(condition, frame, elaborate)
@@ -64,7 +64,7 @@ def table_of(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     return Term(Read(name, tuple(indices), Type.FLOAT, span=call.span), size=3, depth=2)
 
 
-def _parts(node: tree.Expression) -> tuple[tree.Expression, tree.Expression | None]:
+def _score_and_condition(node: tree.Expression) -> tuple[tree.Expression, tree.Expression | None]:
     """A score, and the condition behind its `where`."""
     return (node.relation, node.condition) if isinstance(node, tree.Where) else (node, None)
 

@@ -25,12 +25,12 @@ def table_levels(score: Expression, frame: Frame) -> Iterator[Level]:
 
 def _tables_of(score: Expression, frame: Frame) -> list[GroupScores]:
     """The tables that a score reads, each behind those that it reads itself."""
-    found: dict[str, GroupScores] = {}
+    tables: dict[str, GroupScores] = {}
     for name in tables_read(score, frame):
         table = frame.declared.tables.get(name)
         if table is not None:
-            found |= {each.name: each for each in (*_tables_of(table.score, frame), table)}
-    return list(found.values())
+            tables |= {each.name: each for each in (*_tables_of(table.score, frame), table)}
+    return list(tables.values())
 
 
 def fits(grouping: Grouping, names: Collection[str], side: Side, frame: Frame) -> bool:
@@ -42,17 +42,17 @@ def fits(grouping: Grouping, names: Collection[str], side: Side, frame: Frame) -
 
 def products_of(score: Expression, frame: Frame) -> tuple[Product, ...]:
     """The products that a score reads, each behind those that its own vectors read."""
-    known, found = frame.declared.products, dict[str, Product]()
+    known, products = frame.declared.products, dict[str, Product]()
 
     def add(expressions: Iterable[Expression]) -> None:
         for name in reads(*expressions).inputs:
-            if name in known and name not in found:
+            if name in known and name not in products:
                 for vector in (known[name].left, known[name].right):
                     add(all_expressions(vector))
-                found[name] = known[name]
+                products[name] = known[name]
 
     add([score])
-    return tuple(found.values())
+    return tuple(products.values())
 
 
 def group_table(
@@ -85,16 +85,16 @@ def with_tables(name: str, score: Expression, candidates: Expression, wider: Lev
     """Declares the tables that a score reads, and those that they read, for the candidates of the route `name`."""
     made: dict[Expression, Expression] = {}
     for table in _tables_of(score, frame):
-        own = table.queries, table.keys
+        before_steps = table.queries, table.keys
         read = reads(candidates)
-        known = all(fits(each, read.names(side), side, frame) for side, each in zip(PAIR, own, strict=True))
+        known = all(fits(each, read.names(side), side, frame) for side, each in zip(PAIR, before_steps, strict=True))
         value = substitute(table.score, made)
         products = products_of(value, frame)
         unique = scores_name(name, len(made))
-        bound = replace(
-            table, name=unique, products=products, score=value, candidates=candidates, wider=own if known else wider
-        )
+        bound = replace(table, name=unique, products=products, candidates=candidates)
+        bound = replace(bound, wider=before_steps if known else wider)
         scope = table_scope(bound, frame)
+        bound = replace(bound, score=value)
         given, heads = group_table(unique, Type.FLOAT, table.result, scope, table.span, frame)
         before = tuple(each.index(side) for side, each in zip(PAIR, table.result, strict=True) if each != ALONE)
         made[Read(table.name, before, Type.FLOAT)] = Read(

@@ -85,12 +85,12 @@ def selected(
             for guard in guards_of(side, declared, grouping.by):
                 candidates = apply(Op.AND, candidates, guard.relation)
     made = with_tables(name, value, candidates, level if wider is None else wider, frame)
-    value = substitute(value, made.reads)
+    written, value = value, substitute(value, made.reads)
     if wider not in (None, level):  # the tables are NaN where there are no candidates
         candidates = TRUE
     products = products_of(value, frame)
     route = Route(name, *level, products, value, selector, candidates, always, span=statement.span)
-    scope = scope_of((value, candidates, always, selector_argument(selector)), (level,), made.frame)
+    scope = scope_of((written, candidates, always, selector_argument(selector)), (level,), made.frame)
     table, heads = group_table(name, Type.BOOL, level, scope, statement.span, made.frame)
     query, key = (_ALONE if each is None else each for each in (level[0].by, joint or level[1].by))
     routes = {
@@ -245,14 +245,14 @@ def _relations(
 ) -> tuple[Expression, Expression] | None:
     """The relations behind `where` and `always`. None, with a report, if one is wrong."""
     inside = having_groups(level, replace(frame, statement=StatementKind.PAIR))
-    found: list[Expression] = []
+    relations: list[Expression] = []
     for node, absent in ((statement.candidates, TRUE), (statement.always, FALSE)):
         value = Term(absent) if node is None else elaborate(node, inside)
         if isinstance(value, Term) and value.type is Type.BOOL:
-            found.append(value.expression)
+            relations.append(value.expression)
         elif not isinstance(value, Bad) and node is not None:
             frame.add(TypeMismatch(span=node.span, what="this", found=describe(value), expected="a relation"))
-    return (found[0], found[1]) if len(found) == len(PAIR) else None
+    return (relations[0], relations[1]) if len(relations) == len(PAIR) else None
 
 
 def _constant_in_groups(expression: Expression, level: Level, span: Span, frame: Frame) -> bool:

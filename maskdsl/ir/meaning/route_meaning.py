@@ -136,10 +136,10 @@ def _after_steps(made: GroupScores, searches: "list[RouteSearch]") -> Array:
                 scores = extreme(scores, candidates, kind, per)
             case Gather(kind=kind, queries=queries, keys=keys):
                 together = [each.incidence(level, (queries, keys)) for each in searches]
-                parts = [
+                of_heads_alone = [
                     gathered(scores[[head]], candidates[[head]], kind, *each) for head, each in enumerate(together)
                 ]
-                scores, candidates = (np.concatenate(each) for each in zip(*parts, strict=True))
+                scores, candidates = (np.concatenate(each) for each in zip(*of_heads_alone, strict=True))
                 level = queries, keys
             case GatherHeads(kind=kind, by_key_head=by_key_head):
                 numbers = np.zeros(len(searches), dtype=np.int64)
