@@ -868,15 +868,15 @@ MUTANTS = (
     Mutant(
         "one more than reaches the mass",
         "codegen/routing.py",
-        "(before < mass * weights.sum(dim=-1, keepdim=True))",
-        "(before <= mass * weights.sum(dim=-1, keepdim=True))",
+        "(after - others < mass * whole)",
+        "(after - others <= mass * whole)",
         of("runtime/test_exactly", "test_rules_of_selection"),
     ),
     Mutant(
         "groups without tokens are selected",
         "codegen/routing.py",
-        "eligible = eligible & key_groups.exists[..., None, :]",
-        "eligible = eligible & True",
+        "else eligible & self.keys.exists.unsqueeze(-2)",
+        "else eligible",
         of("runtime/test_exactly", "test_a_ragged_group_and_one_without_tokens"),
     ),
     Mutant(

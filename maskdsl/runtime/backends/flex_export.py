@@ -107,7 +107,7 @@ def _inputs_of(
         if DimensionKind.BATCH in kinds and each.name in moved and moved[each.name].dim() == len(kinds):
             sizes.append(moved[each.name].shape[kinds.index(DimensionKind.BATCH)])
     entries = next((size for size in sizes if size != 1), 1) if batch is None else batch
-    whole = passed(signature, [moved[each.name] for each in mask.given], entries, head_dim or 1)
+    whole = passed(signature, [moved[each.name] for each in mask.given], entries, head_dim or 1, device)
     moved = {each.name: x.to(device) for each, x in zip(mask.inputs, whole, strict=True)}
     like = torch.empty(entries, mask.heads, mask.queries.length, 0, device=device)
     check_inputs(mask.inputs, [moved[each.name] for each in mask.inputs], like)

@@ -15,9 +15,16 @@ NO_LENGTHS: Mapping[str, int] = {}
 
 
 def passed(
-    signature: Signature, inputs: list[Tensor], batch: int, head_dim: int, lengths: Mapping[str, int] = NO_LENGTHS
+    signature: Signature,
+    inputs: list[Tensor],
+    batch: int,
+    head_dim: int,
+    device: torch.device,
+    lengths: Mapping[str, int] = NO_LENGTHS,
 ) -> list[Tensor]:
-    """The inputs of the mask before routes are found. `lengths` are those of token dimensions without a size, by text.
+    """The inputs of the mask before routes are found, on this device.
+
+    `lengths` are those of token dimensions without a size, by text.
 
     The inputs of dropout follow those that callers give, and stay as they are.
 
@@ -33,12 +40,8 @@ def passed(
     given, dropout = inputs[: len(names)], inputs[len(names) :]
     whole = [_whole(*each, batch, lengths) for each in zip(signature.declared, given, strict=True)] + dropout
     for source in signature.made:
-        whole.append(_number(head_dim, inputs) if source is None else whole[names.index(source)])
+        whole.append(torch.full((), head_dim, device=device) if source is None else whole[names.index(source)])
     return whole
-
-
-def _number(head_dim: int, inputs: list[Tensor]) -> Tensor:
-    return torch.full((), head_dim, device=inputs[0].device if inputs else None)
 
 
 def _whole(declared: Input, x: Tensor, batch: int, lengths: Mapping[str, int]) -> Tensor:

@@ -105,7 +105,7 @@ class Summand:
             raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
         if q.dim():
             lengths = self._lengths_of(given, partial(self.compiled.bound_to_longest, ends_q, ends_k))
-            given = passed(self.signature, given, len(ends_q) - 1, q.shape[-1], lengths)
+            given = passed(self.signature, given, len(ends_q) - 1, q.shape[-1], q.device, lengths)
         out, lse = attend_packed(self.handle, q, k, v, given, ends_q, ends_k, starts)
         return out[0].transpose(0, 1), lse[0]
 
@@ -119,7 +119,7 @@ class Summand:
         elif self.follows:
             keys = k.shape[2] if positions is None else room(k, positions)
             lengths = self._lengths_of(inputs, partial(self.compiled.bound, q.shape[2], keys))
-        return passed(self.signature, inputs, q.shape[0], q.shape[3], lengths)
+        return passed(self.signature, inputs, q.shape[0], q.shape[3], q.device, lengths)
 
     def _lengths_of(self, inputs: list[Tensor], bound: Callable[[], Bound]) -> Mapping[str, int]:
         """The lengths of token dimensions, where they follow the tensors and some input has the side 1 for them."""

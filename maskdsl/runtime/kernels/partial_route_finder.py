@@ -20,7 +20,7 @@ from maskdsl.runtime.kernels.call_queries import Queries
 from maskdsl.runtime.kernels.grouped_tokens import Grouped
 from maskdsl.runtime.kernels.key_summaries import Summaries, sum_type
 from maskdsl.runtime.kernels.partial_selection import PartialCall
-from maskdsl.runtime.kernels.route_finder import DTYPES, RouteFinder
+from maskdsl.runtime.kernels.route_finder import RouteFinder, dtype_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,4 +124,5 @@ class PartialRouteFinder:
             else [sizes.get(axis.kind, axis.size or 0) for axis in each.dimensions]
             for each in self.wanted
         ]
-        return [q.new_empty(shape, dtype=DTYPES[each.type]) for each, shape in zip(self.wanted, shapes, strict=True)]
+        pairs = zip(self.wanted, shapes, strict=True)
+        return [q.new_empty(shape, dtype=dtype_of(each, q)) for each, shape in pairs]

@@ -25,7 +25,12 @@ from maskdsl.runtime.base.call_cache import CallStates, Curves, curves_of
 from maskdsl.runtime.base.input_tensors import as_given, as_value
 from maskdsl.runtime.base.module_cache import load_module
 
-DTYPES = {Type.BOOL: torch.bool, Type.INT: torch.int64}
+_DTYPES = {Type.BOOL: torch.bool, Type.INT: torch.int64}
+
+
+def dtype_of(declared: Input, q: Tensor) -> torch.dtype:
+    """The dtype of a routed input: scores are floats of the type of queries, of float32 at least."""
+    return _DTYPES.get(declared.type) or torch.promote_types(q.dtype, torch.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +116,8 @@ class RouteFinder:
         shapes = [
             self.lists[each.name].shape if each.name in self.lists else self.shape(each, q) for each in self.declared
         ]
-        return [q.new_empty(shape, dtype=DTYPES[each.type]) for each, shape in zip(self.declared, shapes, strict=True)]
+        pairs = zip(self.declared, shapes, strict=True)
+        return [q.new_empty(shape, dtype=dtype_of(each, q)) for each, shape in pairs]
 
     def shape(self, declared: Input, q: Tensor) -> list[int]:
         """The shape of a routed input, in declared layout."""

@@ -106,6 +106,7 @@ def _fake_find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor], *
 LIBRARY.define("find(Tensor q, Tensor k, Tensor[] inputs, str handle) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
 _FIND = torch.ops.maskdsl.find.default
 LIBRARY.impl("find", find, "CompositeExplicitAutograd")
+LIBRARY.impl("find", torch.library.fallthrough_kernel, "Autograd")
 torch.library.register_fake("maskdsl::find", _fake_find, lib=LIBRARY)
 torch.library.register_vmap("maskdsl::find", entry_by_entry(_FIND))
 
@@ -116,5 +117,6 @@ LIBRARY.define(
 )
 _FIND_IN_PARTIAL_CALL = torch.ops.maskdsl.find_part.default
 LIBRARY.impl("find_part", find_in_partial_call, "CompositeExplicitAutograd")
+LIBRARY.impl("find_part", torch.library.fallthrough_kernel, "Autograd")
 torch.library.register_fake("maskdsl::find_part", _fake_find_in_partial_call, lib=LIBRARY)
 torch.library.register_vmap("maskdsl::find_part", entry_by_entry(_FIND_IN_PARTIAL_CALL))

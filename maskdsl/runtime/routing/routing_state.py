@@ -185,7 +185,7 @@ class RoutingState:
         """Keys and inputs as tensors. Raises if they are none."""
         keys, _, _, tensors = arguments(self._compiled.signature, k, k, k, inputs)
         if keys.dim() == 4:
-            tensors = passed(self._compiled.signature, tensors, len(self.lengths), keys.shape[3])
+            tensors = passed(self._compiled.signature, tensors, len(self.lengths), keys.shape[3], keys.device)
         errors = list(malformed({"k": keys}))
         if errors:
             raise AttnError(*errors)
