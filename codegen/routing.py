@@ -250,9 +250,10 @@ class Scored:
     `queries` and `keys` are pairs (`Groups`, `Tokens`). `products` are pairs of vectors by name,
     or tables of products of one side. `score` and `candidates` are functions of pairs of groups. `wider` are other
     scores, and the members of their groups on both sides (`sharing`): a pair is a candidate if a pair of members is.
+    `heads` is their number where scores tell heads apart beside products that are the same in several.
     """
 
-    def __init__(self, queries, keys, values, products, score, candidates, wider=None):
+    def __init__(self, queries, keys, values, products, score, candidates, wider=None, heads=1):
         (self.queries, query_tokens), (self.keys, key_tokens) = queries, keys
         self.device = values["head"].device
         self.values = {**values, "batch": values["batch"].unsqueeze(-1), "head": values["head"].unsqueeze(-1)}
@@ -262,13 +263,14 @@ class Scored:
         rows = {f"q_{name}": each.unsqueeze(-1) for name, each in firsts[0].items()}
         self.of_queries = {name: each if each.dim() == 4 else each.expand(1, 1, -1, 1) for name, each in rows.items()}
         self.products, self.score, self.candidates, self.wider = products, score, candidates, wider
+        self.heads = heads
 
     def read(self, rows):
         """What scores read, for these query groups."""
         read = {**self.values, **self.columns, **{name: taken(each, rows) for name, each in self.of_queries.items()}}
         for name, each in self.products.items():
             read[name] = multiplied(taken(each[0], rows), each[1]) if isinstance(each, tuple) else taken(each, rows)
-        heads = max((read[name].shape[1] for name in self.products), default=1)
+        heads = max([self.heads, *(read[name].shape[1] for name in self.products)])
         read |= {name: whole_heads(read[name], heads) for name in self.products if read[name].shape[1] > 1}
         read["s"] = next((read[name] for name in self.products), torch.zeros((), device=self.device))
         return read
@@ -277,6 +279,7 @@ class Scored:
         """Which pairs are candidates, bool [batch or 1, heads or 1, rows or 1, key groups or 1]."""
         if self.wider is None:
             eligible = on_device(self.candidates(**(self.read(rows) if read is None else read)), self.device)
+            eligible = eligible[(None,) * (4 - eligible.dim())]
         else:
             scored, *members = self.wider
             eligible = of_members(lambda rows: (scored.eligible(rows),), rows, *members)[0].any(dim=-1)
@@ -537,7 +540,7 @@ def best(score, count):
             return best_one_by_one(score, count)
         most, count = min(count, columns), torch.full((), count, device=score.device)
     else:  # `count.max()` would wait for a GPU
-        most = min(int(count.max()), columns) if score.device.type == "cpu" else columns
+        most = min(int(count.max()), columns) if count.numel() and score.device.type == "cpu" else columns
     count = count.clamp(0, columns)
     if most <= 0:
         return torch.zeros_like(score, dtype=torch.bool)

@@ -169,7 +169,8 @@ def is_vector(node: tree.Expression, frame: Frame) -> bool:
         case tree.Call(function=tree.Name(id=function), arguments=arguments):
             if _is_pool(node):
                 return True
-            return function in _ELEMENTWISE and any(is_vector(each.value, frame) for each in arguments)
+            operands = (each.value for each in arguments if each.name is None)
+            return function in _ELEMENTWISE and any(is_vector(each, frame) for each in operands)
         case _:
             return False
 

@@ -45,6 +45,8 @@ from maskdsl.ir.values.token_vectors import (
     TableRow,
     Vector,
     Window,
+    vector_expressions,
+    vector_leaves,
 )
 
 Names = dict[tuple[Side, str], str]
@@ -92,14 +94,18 @@ class ScoredFunctions(RoutePrinter):
 
     def coordinate_names(self, side: Side) -> set[str]:
         """The coordinates that are computed for the tokens of a side."""
-        names = set(reads(*route_expressions(self.scored)).names(side)) - {GROUP}
-        names |= set(reads(*self.scored.over_token(side)).names(Side.TOKEN))
+        read = set(reads(*route_expressions(self.scored)).names(side)) - {GROUP}
+        of_groups = set(reads(*self.scored.over_token(side)).names(Side.TOKEN))
         by = {level[side is Side.KEY] for level in self.scored.levels}
-        return (
-            names - {"i"}
-            | {each.by for each in by if each.by == "i" and each.span > 1}
-            | ({"i"} if "i" in reads(*route_expressions(self.scored)).names(side) else set())
-        )
+        overlapping = {each.by for each in by if each.by == "i" and each.span > 1}
+        return read | of_groups - {"i"} | overlapping | {"i"} & self.pooled_names(side)
+
+    def pooled_names(self, side: Side) -> set[str]:
+        """The coordinates that pooled vectors read of each token."""
+        vectors = (each for product in self.scored.products for each in (product.left, product.right))
+        leaves = (leaf for each in vectors for leaf in vector_leaves(each) if isinstance(leaf, OfGroup))
+        inner = (leaf.pool.of for leaf in leaves if leaf.pool.of is not None and leaf.side is side)
+        return set(reads(*(each for vector in inner for each in vector_expressions(vector))).names(side))
 
     def among(self, number: int, expression: Expression) -> list[str]:
         """The lines of the function that says which tokens are in the pool of this number."""
@@ -139,6 +145,8 @@ class ScoredFunctions(RoutePrinter):
         ]
         scored = ["(query_groups, queries)", "(key_groups, keys)", "inputs", "products"]
         scored += [f"{self.stem}_score", f"{self.stem}_candidates"]
+        if self.tells_heads_apart:
+            scored.append("heads=queries.heads")
         if isinstance(routed, GroupScores):
             if routed.wider != (routed.queries, routed.keys):
                 scored.append(f"wider={self.wider(routed)}")
@@ -165,6 +173,14 @@ class ScoredFunctions(RoutePrinter):
             *result,
             f"return {self.for_heads('table')}",
         ]
+
+    @property
+    def tells_heads_apart(self) -> bool:
+        """Whether scores read the head beside products of pools of some heads."""
+        vectors = (each for product in self.scored.products for each in (product.left, product.right))
+        leaves = (leaf for each in vectors for leaf in vector_leaves(each) if isinstance(leaf, OfGroup))
+        shares = any(leaf.pool.by_key_head or leaf.pool.heads is not None for leaf in leaves)
+        return shares and reads(self.scored.score).head
 
     def for_heads(self, table: str) -> str:
         """The table with the heads that its input declares."""
@@ -304,8 +320,10 @@ class ScoredFunctions(RoutePrinter):
         """The values that vectors of groups read: those of the first token of each group."""
         return f"**{{**inputs, **{side.plural}.first({self.group_name(side, self.scored.grouping(side))})}}"
 
-    def computed(self, vector: Vector, inner: Callable[[Vector], str], like: str, values: Callable[[Side], str]) -> str:
-        """The text of vectors that are computed from others, which `inner` prints, and from `values` of a side.
+    def computed(
+        self, vector: Vector, printed: Callable[[Vector], str], like: str, values: Callable[[Side], str]
+    ) -> str:
+        """The text of vectors that are computed from others, which `printed` prints, and from `values` of a side.
 
         They have the dtype and the device of the tokens `like`.
         """
@@ -313,10 +331,15 @@ class ScoredFunctions(RoutePrinter):
         def value(expression: Expression) -> str:
             return self.value(expression, like, values)
 
+        inputs = "inputs" if like == "queries" else "tokens.inputs"
+        whole = not isinstance(vector, TableRow) and _differs_in_heads(vector)
+
+        def inner(each: Vector) -> str:
+            return f'whole_heads({printed(each)}, len({inputs}["head"]))' if whole else printed(each)
+
         match vector:
             case TableRow(input=name, indices=indices):
                 plain = [each for each in indices if not isinstance(each, Window)]
-                inputs = "inputs" if like == "queries" else "tokens.inputs"
                 table = f'{inputs}["{self.plan.input_identifiers[name]}"]'
                 return f"rows_of({', '.join([table, *map(value, plain)])}).to({like}.dtype)"
             case Multiple(factor=factor, vector=of):
@@ -370,6 +393,16 @@ class ScoredFunctions(RoutePrinter):
         if pool.by_key_head:
             return ", heads=shared_by(queries.heads, keys.heads)"
         return "" if pool.heads is None else f", heads={_pool_numbers(pool.heads, self.plan.mask.heads)}"
+
+
+def _differs_in_heads(vector: Vector) -> bool:
+    """Whether what a vector is computed from may have other numbers of heads than queries or keys."""
+    leaves = [*vector_leaves(vector)]
+    shares = any(
+        isinstance(each, OfGroup) and (each.pool.by_key_head or each.pool.heads is not None) for each in leaves
+    )
+    reads_head = any(reads(each).head for each in vector_expressions(vector))
+    return (len(leaves) > 1 and (shares or any(isinstance(each, TableRow) for each in leaves))) or reads_head
 
 
 def _pool_numbers(expression: Expression, heads: int) -> list[int]:

@@ -1,0 +1,54 @@
+"""Routes by scores of groups that random programs found wrong: each in a whole call, against its dense meaning."""
+
+import pytest
+import torch
+
+import maskdsl
+from maskdsl.runtime.backends.available import usable_backends
+
+ROUTES = {
+    "vectors of inputs are pooled": "topk(2, dot(mean(q + q.own by chunk), max(max(k, k.own) by chunk)))",
+    "heads are told apart beside pools of some": "topk(1, dot(mean(q by chunk, heads = head // 2), k) * bias[head])",
+    "a condition on keys alone": "topk(2, max(dot(q, k) by k.chunk, heads = all)) where k != head",
+    "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
+}
+
+
+def mask_of(lines: str) -> maskdsl.Mask:
+    text = f"""
+    pattern p() {{
+        space tokens[9]
+        coord chunk = i // 2
+        input own: float[heads, tokens, dim]
+        input bias: float[heads]
+        {lines}
+        attend picked
+    }}"""
+    return maskdsl.parse(text)["p"].bind(heads=4, key_heads=2)
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+@pytest.mark.parametrize("backend", usable_backends())
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
+def test_what_is_selected_is_attended(route: str, backend: str, batch: int) -> None:
+    mask = mask_of(f"route picked = {route}")
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(batch, heads, 9, 4, dtype=torch.float64) for heads in (4, 2, 2))
+    inputs = {"own": torch.randn(4, 9, 4, dtype=torch.float64), "bias": torch.randn(4, dtype=torch.float64)}
+    given = {name: x for name, x in inputs.items() if name in {each.name for each in mask.inputs}}
+    out = mask.compile(backend)(q, k, v, **given)
+    assert out.shape == q.shape
+    for entry in range(batch):
+        for head in range(4):
+            attends = torch.tensor(mask.dense(head=head, batch=entry, q=q, k=k, **given))
+            s = (q[entry, head] @ k[entry, head // 2].T / 2).masked_fill(~attends, -torch.inf)
+            torch.testing.assert_close(out[entry, head], s.softmax(-1).nan_to_num() @ v[entry, head // 2])
+
+
+@pytest.mark.parametrize("per", ["q", "k", "head", "batch", "(batch, k)"])
+def test_names_stand_for_scores(per: str) -> None:
+    score = f"dot(q, k) - min(dot(q, k), per = {per})"
+    named = mask_of(f"let score_of_pair = {score} route picked = topk(2, score_of_pair)")
+    q, k = (torch.randn(1, heads, 9, 4, dtype=torch.float64) for heads in (4, 2))
+    written = mask_of(f"route picked = topk(2, {score})")
+    assert (named.dense(q=q, k=k) == written.dense(q=q, k=k)).all()
