@@ -8,6 +8,7 @@ from random import Random
 
 import numpy as np
 
+from tests.independent.algebra import add_algebra
 from tests.independent.apart import add_heads, empty_a_space
 from tests.independent.branches import add_branches, has_branches
 from tests.independent.declarations import add_names, add_stack
@@ -48,6 +49,7 @@ def draw(seed: int) -> Drawn:
     declare_vectors(program, seed)
     program.add_coords()
     add_routes(program)
+    add_algebra(program, seed)
     if has_branches(seed):
         add_branches(program)
     else:

@@ -16,6 +16,8 @@ import numpy as np
 from tests.independent import derivatives, lists, numbering, pooling, selection, vectors
 from tests.independent.derivatives import Number, is_float, plain
 from tests.independent.functions import FUNCTIONS, arithmetic, walk
+from tests.independent.group_scores import Scores
+from tests.independent.groups import Level, makes_table
 from tests.independent.reader import File, Macro, Node, Pattern, read
 from tests.independent.tokens import AxisName, AxisNames, InputName, Later, Scope, Space, Token
 
@@ -57,7 +59,9 @@ class Meaning:
     """What the pair at hand reads: elements and vectors of inputs and tensors."""
     coordinates: dict[tuple[str, int, str, int, int], int] = field(default_factory=dict)
     selections: dict[tuple[str, int, int], selection.Selected] = field(default_factory=dict)
-    pooled: dict[tuple[Any, ...], np.ndarray | None] = field(default_factory=dict)
+    chosen: dict[tuple[str, int], selection.Chosen] = field(default_factory=dict)
+    scores: Scores | None = None
+    """Those of the route at hand."""
     nearest: dict[tuple[str, str, int, int, int], int] = field(default_factory=dict)
     pools: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
     rows: dict[tuple[str, int, int], pooling.Rows] = field(default_factory=dict)
@@ -530,6 +534,10 @@ class Meaning:
             self.selections[key] = selection.select(self, route)
         return self.selections[key](q, k)
 
+    def route_level(self, route: Node) -> Level:
+        """The groups that a route selects."""
+        return selection.level(self, route)
+
     def macro(self, name: str) -> Macro | None:
         return self.file.macros.get(name) or STANDARD.macros.get(name)
 
@@ -599,10 +607,12 @@ class Meaning:
         if name == "shuffle":
             position, length = self.position(arguments[0][1], scope)
             return numbering.shuffled(length, self.value(arguments[1][1], scope))[position]
+        if self.scores is not None and scope.s is None and makes_table(name, arguments):
+            return self.scores.read(name, arguments, scope)
         if name == "dot":
-            if scope.s is None:
-                return selection.dot(self, arguments, scope)
             (_, a), (_, b) = arguments
+            if self.scores is not None and scope.s is None:
+                return self.scores.dot(a, b, scope)
             return vectors.dot(self, a, b, scope)
         macro = self.macro(name)
         if macro is not None and name not in FUNCTIONS:

@@ -198,7 +198,8 @@ class Reader:
                 name = self.name()
                 self.take("=")
                 selector = self.call(self.name_of_call())
-                return "route", name, selector, self.expression() if self.accept("where") else None
+                where = self.expression() if self.accept("where") else None
+                return "route", name, selector, where, self.expression() if self.accept("always") else None
             case "branch":
                 name = self.name()
                 variable, domain = None, None

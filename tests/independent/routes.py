@@ -58,7 +58,7 @@ def scored(program: Program, name: str) -> str:
 
 def score_of(program: Program, name: str, q: str, k: str, numbers: tuple[int, int]) -> str:
     product = f"dot({vector(program, 'q', q)}, {vector(program, 'k', k)})"
-    halves = [f"sum({side} where i % 2 == {turn}, {c})" for side, turn, c in (("q", "r", q), ("k", "1 - r", k))]
+    halves = [f"sum({side} where i % 2 == {turn} by {c})" for side, turn, c in (("q", "r", q), ("k", "1 - r", k))]
     forms = [product] * 4 + [f"sum(dot({', '.join(halves)}) for r in 0 .. 2)"]
     forms.append(f"{product} - 0.25 * float({'k' if k == 'i' else f'k.{k}'})")
     forms.append(f"tanh({product})")

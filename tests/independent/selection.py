@@ -5,28 +5,29 @@ is said of it: `Unclear`. Ties of numbers that floats hold exactly are decided, 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tests.independent.derivatives import plain
 from tests.independent.functions import walk
+from tests.independent.group_scores import Scores, dyadic, extent, softmax
+from tests.independent.groups import Grouping, Groups, Level, Names, Pair, makes_table, pool_of, score_and_condition
 from tests.independent.numbering import random
 from tests.independent.reader import Node
-from tests.independent.tokens import Scope, Token
+from tests.independent.tokens import Later, Scope, Token
 
 if TYPE_CHECKING:
     from tests.independent.meaning import Meaning
 
 Selected = Callable[[Token, Token], bool]
+Chosen = tuple[Groups, Level, set[Pair]]
+"""The pairs of groups that a route selects in all heads of a batch entry."""
+SCORED = ("topk", "topp", "above")
 NEAR = 1e-5
 """Relative: scores are computed in float32 at least."""
-PLACES, LARGEST = 2**4, 2**6
-"""Products and sums of multiples of 1 / PLACES below LARGEST are exact in float32, in any order."""
-INEXACT = {"sqrt", "exp", "log", "tanh", "sigmoid", "root"}
-POOLINGS = ("mean", "max", "sum", "root")
 
 
 class Unclear(Exception):
@@ -34,7 +35,7 @@ class Unclear(Exception):
 
 
 def select(meaning: "Meaning", route: Node) -> Selected:
-    _, _, (_, selector, arguments), _ = route
+    _, _, (_, selector, arguments), _, _ = route
     scope = Scope(meaning.names_before(route))
     match selector:
         case "nearest":
@@ -45,18 +46,15 @@ def select(meaning: "Meaning", route: Node) -> Selected:
             return lambda q, k: any(q.i in a and k.i in b for a, b in zip(taken["q"], taken["k"], strict=True))
         case "draw":
             return drawn(meaning, route)
-    amount = plain(meaning.value(arguments[0][1], scope))
-    score = arguments[1][1]
-    table = distance_table(score)
+    table = distance_table(arguments[1][1])
     if table is not None:
-        return by_entries(meaning, route, table, selector, amount)
-    over_head = len(arguments) > 2
-    return Groups(meaning, route, score).selected(selector, amount, over_head)
+        return by_entries(meaning, route, table, selector, plain(meaning.value(arguments[0][1], scope)))
+    return by_scores(meaning, route)
 
 
 def needs_others(meaning: "Meaning", route: Node, present: set[int]) -> bool:
-    """Whether queries that are not present have a say in what those present select."""
-    _, _, (_, selector, arguments), _ = route
+    """Whether queries that are not present have a say in what those present select, of a route that is plain."""
+    _, _, (_, selector, arguments), _, _ = route
     everyone = {token.i for token in meaning.tokens["q"]}
     if selector == "draw":
         return False
@@ -64,12 +62,10 @@ def needs_others(meaning: "Meaning", route: Node, present: set[int]) -> bool:
         return present != everyone
     if selector == "nearest" or distance_table(arguments[1][1]) is not None:
         return False
-    for (_, _, ((_, what), (_, (_, coordinate)), *_)), scope in pools(
-        meaning, arguments[1][1], Scope(meaning.names_before(route))
-    ):
+    for node, scope in pools(meaning, arguments[1][1], Scope(meaning.names_before(route))):
         for token in meaning.tokens["q"]:
-            members = pooled_with(meaning, what, coordinate, token, scope)
-            if token.i in present and not {each.i for each in members} <= present:
+            members = {each.i for each in pooled_with(meaning, node, token, scope)}
+            if token.i in present and not members <= present:
                 return True
     return False
 
@@ -80,192 +76,133 @@ def pools(meaning: "Meaning", node: Any, scope: Scope) -> Iterator[tuple[Node, S
         case ("each", _, body, helper, ("range", first, last)):
             for turn in range(meaning.value(first, scope), meaning.value(last, scope)):
                 yield from pools(meaning, body, scope.with_names({**scope.names, helper: turn}))
-        case ("call", kind, _) if kind in POOLINGS and pooled_of(node) == "q":
-            yield node, scope
         case tuple():
+            pool = pool_of(node)
+            if pool is not None and pool[0] == "q":
+                yield node, scope
             for part in node:
                 yield from pools(meaning, part, scope)
 
 
-def pooled_of(node: Node) -> str | None:
-    """The side that a call pools, if it is no function of numbers."""
-    what = node[2][0][1]
-    base = what[1] if what[0] == "and" else what
-    return base[1] if base in (("name", "q"), ("name", "k")) else None
-
-
-# Vectors
-
-
-def dot(meaning: "Meaning", arguments: tuple[tuple[str | None, Node], ...], scope: Scope) -> float:
-    """Of the two groups whose first tokens are at hand."""
-    q, k = (vector(meaning, node, token, scope) for (_, node), token in zip(arguments, (scope.q, scope.k), strict=True))
-    with np.errstate(all="ignore"):
-        return float(np.dot(q, k))
-
-
-def vector(meaning: "Meaning", node: Node, token: Token | None, scope: Scope) -> np.ndarray:
-    assert token is not None and meaning.vectors is not None
-    rows = meaning.vectors["qk".index(token.side)][meaning.batch]
-    if node[0] == "name":
-        assert node[1] == token.side
-        return rows[meaning.head, token.i]
-    _, pooling, ((_, what), (_, (_, coordinate)), *of_heads) = node
-    number = meaning.coordinate(token, coordinate)
-    turn = tuple((name, x) for name, x in scope.names.items() if isinstance(x, int))
-    key = id(node), turn, token.side, number, meaning.head, meaning.batch
-    if key not in meaning.pooled:
-        members = pooled_with(meaning, what, coordinate, token, scope)
-        heads = together(meaning, of_heads[0][1], scope) if of_heads else [meaning.head]
-        meaning.pooled[key] = pool(pooling, np.array([rows[head, each.i] for head in heads for each in members]))
-    found = meaning.pooled[key]
-    return np.zeros(rows.shape[-1]) if found is None else found
-
-
-def pooled_with(meaning: "Meaning", what: Node, coordinate: str, token: Token, scope: Scope) -> list[Token]:
-    """The tokens of a token's group that are pooled: `q`, or `q where condition`."""
-    number = meaning.coordinate(token, coordinate)
-    members = [each for each in meaning.tokens[token.side] if meaning.coordinate(each, coordinate) == number]
-    if what[0] != "and":
+def pooled_with(meaning: "Meaning", node: Node, token: Token, scope: Scope) -> list[Token]:
+    """The tokens that a pool of one number has."""
+    pool = pool_of(node)
+    assert pool is not None
+    side, what, coordinate, _ = pool
+    condition, number = score_and_condition(what)[1], meaning.coordinate(token, coordinate)
+    members = [each for each in meaning.tokens[side] if meaning.coordinate(each, coordinate) == number]
+    if condition is None:
         return members
-    return [each for each in members if meaning.value(what[2], Scope(scope.names, token=each, bare=True))]
+    return [each for each in members if meaning.value(condition, Scope(scope.names, token=each, bare=True))]
 
 
-def together(meaning: "Meaning", expression: Node, scope: Scope) -> list[int]:
-    """The heads at which an expression has the value that it has here."""
-    if expression == ("name", "all"):
-        return [*range(meaning.heads)]
-    own = meaning.head
-    values = []
-    for head in range(meaning.heads):
-        meaning.head = head
-        values.append(meaning.value(expression, Scope(scope.names)))
-    meaning.head = own
-    return [head for head, value in enumerate(values) if value == values[own]]
+def is_plain(meaning: "Meaning", route: Node) -> bool:
+    """Whether its score is of products of a query, or a pool of queries, and a key, and nothing is selected always."""
+    _, _, (_, selector, arguments), _, always = route
+    if selector not in SCORED:
+        return True
+    names, (word, score), others = meaning.names_before(route), arguments[1], arguments[2:]
+    per_head = all(key == "per" and each == ("name", "head") for key, each in others)
+    return always is None and word != "weights" and per_head and has_plain_score(score, names)
 
 
-def pool(pooling: str, rows: np.ndarray) -> np.ndarray | None:
-    if not len(rows):
-        return None
-    with np.errstate(all="ignore"):
-        match pooling:
-            case "max":
-                return rows.max(axis=0)
-            case "sum":
-                return rows.sum(axis=0)
-            case "mean":
-                return rows.sum(axis=0) / len(rows)
-            case "root":
-                return rows.sum(axis=0) / math.sqrt(len(rows))
-            case _:
-                raise AssertionError(pooling)
-
-
-def dyadic(x: np.ndarray) -> bool:
-    return bool((~np.isfinite(x) | ((x * PLACES == np.round(x * PLACES)) & (np.abs(x) < LARGEST))).all())
-
-
-# Scores of groups
-
-
-@dataclass
-class Groups:
-    """Query and key groups of one route, by their numbers, each with its first token."""
-
-    meaning: "Meaning"
-    route: Node
-    score: Node
-
-    def __post_init__(self) -> None:
-        self.names = {side: self.grouping(side) for side in "qk"}
-        self.first = {side: self.first_tokens(side) for side in "qk"}
-
-    def grouping(self, side: str) -> str | None:
-        """The coordinate that the score groups a side by; None where it does not read it."""
-        names = set(read_of(self.score, side, self.meaning))
-        if not names and self.route[3] is not None:
-            names = set(read_of(self.route[3], side, self.meaning))
-        assert len(names) <= 1, names
-        return next(iter(names), None)
-
-    def number(self, token: Token) -> int:
-        name = self.names[token.side]
-        return 0 if name is None else int(plain(self.meaning.coordinate(token, name)))
-
-    def first_tokens(self, side: str) -> dict[int, Token]:
-        found: dict[int, Token] = {}
-        for token in self.meaning.tokens[side]:
-            found.setdefault(self.number(token), token)
-        return dict(sorted(found.items()))
-
-    def is_group(self, token: Token) -> bool:
-        """Whether a token is no pool without tokens that would be a group of its own."""
-        is_alone = self.names[token.side] in ("i", token.space.name)
-        return not is_alone or bool(self.meaning.within(token.space, token.number))
-
-    def scores(self) -> dict[tuple[int, int], float]:
-        """Of the candidates."""
-        found = {}
-        for a, q in self.first["q"].items():
-            for b, k in self.first["k"].items():
-                if not (self.is_group(q) and self.is_group(k)):
-                    continue
-                scope = Scope(self.meaning.names_before(self.route), q=q, k=k)
-                if self.route[3] is None or self.meaning.value(self.route[3], scope):
-                    found[a, b] = float(plain(self.meaning.value(self.score, scope)))
-        return found
-
-    def selected(self, selector: str, amount: float, over_head: bool) -> Selected:
-        scores = self.scores()
-        exact = self.exact()
-        if over_head:
-            chosen = choose(selector, amount, scores, exact)
-        else:
-            chosen = set()
-            for a in self.first["q"]:
-                chosen |= choose(selector, amount, {pair: x for pair, x in scores.items() if pair[0] == a}, exact)
-        return lambda q, k: (self.number(q), self.number(k)) in chosen
-
-    def exact(self) -> bool:
-        """Whether sums come to the same in any order."""
-        words = {node[1] for node in walk(self.score) if node[0] == "call"}
-        if words & INEXACT:
-            return False
-        if "dot" not in words:
-            return True
-        assert self.meaning.vectors is not None
-        own = [x[self.meaning.batch] for x in self.meaning.vectors]
-        pooled = [x for x in self.meaning.pooled.values() if x is not None]
-        return all(map(dyadic, [*own, *pooled]))
-
-
-def read_of(node: Any, side: str, meaning: "Meaning") -> Iterator[str]:
-    """The coordinates of a side by which a score reads it: `i` for a token itself."""
+def has_plain_score(node: Any, names: Names) -> bool:
     match node:
-        case ("call", "dot", ((_, q), (_, k))):
-            own = q if side == "q" else k
-            yield "i" if own[0] == "name" else own[2][1][1][1]
-        case ("name", name) if name == side:
-            yield "i"
-        case ("attribute", base, name) if base == side:
-            kind = next((each[2] for each in meaning.pattern.statements if each[:2] == ("input", name)), "int")
-            yield name if kind == "int" else "i"
+        case ("call", "dot", arguments):
+            return [*map(plain_side, (each for _, each in arguments))] == ["q", "k"]
+        case ("call", name, arguments) if makes_table(name, arguments):
+            return False
+        case ("name", name) if isinstance(held := names.get(name), Later):
+            return has_plain_score(held.node, held.scope.names)
         case tuple():
-            for part in node:
-                yield from read_of(part, side, meaning)
+            return all(has_plain_score(each, names) for each in node)
+    return True
+
+
+def plain_side(node: Node) -> str | None:
+    """The side of a vector that is a token, or a pool of tokens."""
+    pool = pool_of(node)
+    if pool is None:
+        return node[1] if node in (("name", "q"), ("name", "k")) else None
+    side, what, _, options = pool
+    is_own = score_and_condition(what)[0] == ("name", side)
+    return side if is_own and node[1] != "min" and "span" not in options else None
+
+
+# By scores of groups
+
+
+def by_scores(meaning: "Meaning", route: Node) -> Selected:
+    key = route[1], meaning.batch
+    if key not in meaning.chosen:
+        above, head = meaning.scores, meaning.head
+        meaning.chosen[key] = chosen(meaning, route)
+        meaning.scores, meaning.head = above, head
+    groups, level, pairs = meaning.chosen[key]
+    head = meaning.head
+
+    def selected(q: Token, k: Token) -> bool:
+        queries, keys = (groups.numbers(each, own) for each, own in zip((q, k), level, strict=True))
+        return any((head, a, b) in pairs for a in queries for b in keys)
+
+    return selected
+
+
+def level(meaning: "Meaning", route: Node) -> Level:
+    """The groups of a route that selects by scores of groups."""
+    _, _, (_, selector, arguments), _, _ = route
+    if selector in SCORED and distance_table(arguments[1][1]) is None:
+        return Groups(meaning, route, arguments[1][1]).own_level()
+    return Grouping("i"), Grouping("i")
+
+
+def chosen(meaning: "Meaning", route: Node) -> Chosen:
+    _, _, (_, selector, arguments), _, always = route
+    (_, amount), (word, score), *others = arguments
+    options = {str(key): each for key, each in others}
+    groups = Groups(meaning, route, score)
+    scores = meaning.scores = Scores(groups)
+    names, own = groups.names, groups.own_level()
+    table = scores.of(score, names, own)
+    every = [
+        (head, a, b) for head in range(meaning.heads) for a in groups.of("q", own[0]) for b in groups.of("k", own[1])
+    ]
+    forced = {pair for pair in every if always is not None and groups.evaluated(always, own, pair, names)}
+    rows: dict[Hashable, list[Pair]] = defaultdict(list)
+    row_of = extent(options.get("per"), own)
+    for pair in every:
+        rows[row_of(pair)].append(pair)
+    exact = scores.is_exact(score, names)
+    reach = "reach" not in options or bool(meaning.value(options["reach"], Scope(names)))
+    found: set[Pair] = set()
+    for pairs in rows.values():
+        fitting = {pair: table.scores[pair] for pair in pairs if pair in table.scores}
+        value = groups.evaluated(amount, own, pairs[0], names)
+        found |= choose(selector, value, fitting, exact, forced & {*pairs}, word == "weights", reach)
+    return groups, own, found
 
 
 # Selectors
 
 
-def choose(selector: str, amount: float, scores: Mapping[tuple[int, int], float], exact: bool) -> set[tuple[int, int]]:
-    """The pairs of groups that are selected from these candidates."""
-    best = sorted((pair for pair, score in scores.items() if score > -math.inf), key=lambda pair: (-scores[pair], pair))
+def choose(
+    selector: str,
+    amount: float,
+    scores: Mapping[Pair, float],
+    exact: bool,
+    forced: Iterable[Pair] = (),
+    weighs: bool = False,
+    reach: bool = True,
+) -> set[Pair]:
+    """The pairs of groups that are selected of those that compete: candidates, and those that always are."""
+    forced = {*forced}
+    fitting = {pair: score for pair, score in scores.items() if score > -math.inf}
+    best = sorted((pair for pair in fitting if pair not in forced), key=lambda pair: (-scores[pair], pair))
     match selector:
         case "topk":
-            count = max(int(amount), 0)
+            count = max(int(amount) - len(forced), 0)
         case "topp":
-            count = fewest([scores[pair] for pair in best], amount, exact)
+            count = of_share(fitting, best, forced, amount, exact, weighs, reach)
         case "above":
             count = sum(scores[pair] > amount for pair in best)
             for pair in best:
@@ -274,35 +211,47 @@ def choose(selector: str, amount: float, scores: Mapping[tuple[int, int], float]
             raise AssertionError(selector)
     if 0 < count < len(best):
         clear(scores[best[count - 1]], scores[best[count]], exact)
-    return set(best[:count])
+    return forced | {*best[:count]}
 
 
 def clear(a: float, b: float, exact: bool) -> None:
-    """Whether it is certain which of two scores is larger, or that they are equal."""
-    if math.isinf(a) or math.isinf(b) or (a == b and exact):
+    """Whether it is certain which of two scores is larger, or that they are equal: two zeros are."""
+    if math.isinf(a) or math.isinf(b) or (a == b and (exact or a == 0)):
         return
     if abs(a - b) <= NEAR * max(1.0, abs(a), abs(b)):
         raise Unclear
 
 
-def fewest(scores: list[float], mass: float, exact: bool) -> int:
-    """How many of these, from the best down, have so much of the softmax."""
-    if mass <= 0 or not scores:
-        return 0
-    if scores[0] == math.inf:
-        shares = [1.0 if score == math.inf else 0.0 for score in scores]
-    else:
-        shares = [math.exp(score - scores[0]) for score in scores]
+def of_share(
+    fitting: Mapping[Pair, float],
+    best: list[Pair],
+    forced: set[Pair],
+    mass: float,
+    exact: bool,
+    weighs: bool,
+    reach: bool,
+) -> int:
+    """How many of the best are selected, beside the forced ones, for this share of the weights of all."""
+    if weighs and math.inf in fitting.values():
+        raise Unclear
+    shares = [max(x, 0.0) for x in fitting.values()] if weighs else softmax([*fitting.values()])
     total = math.fsum(shares)
-    for count in range(1, len(scores) + 1):
-        reached = math.fsum(shares[:count]) / total
-        if abs(reached - mass) <= NEAR and count < len(scores):
-            whole = exact and reached == mass and set(shares) <= {0.0, 1.0} and total in (1, 2, 4, 8)
-            if not whole:
-                raise Unclear
-        if reached >= mass:
-            return count
-    return len(scores)
+    if weighs and total <= NEAR and not exact:
+        raise Unclear
+    if total == 0:
+        return len(best)
+    of_pair = {pair: share / total for pair, share in zip(fitting, shares, strict=True)}
+    whole = exact and {*of_pair.values()} <= {0.0, max(of_pair.values())} and 1 / max(of_pair.values()) in (1, 2, 4, 8)
+    taken = [of_pair[pair] for pair in fitting if pair in forced]
+    for count, pair in enumerate(best):
+        before, after = math.fsum(taken), math.fsum([*taken, of_pair[pair]])
+        reached = before if reach else after
+        if reached > 0 and abs(reached - mass) <= NEAR and not (whole and reached == mass):
+            raise Unclear
+        if not (before < mass if reach else after <= mass):
+            return max(count, int(not reach and not forced))
+        taken.append(of_pair[pair])
+    return len(best)
 
 
 # Entries of a table, such as distances
@@ -337,11 +286,12 @@ def by_entries(meaning: "Meaning", route: Node, table: Node, selector: str, amou
 
 def drawn(meaning: "Meaning", route: Node) -> Selected:
     """The first candidates in the order of a permutation of its own for each query group."""
-    _, _, (_, _, arguments), where = route
+    _, _, (_, _, arguments), where, _ = route
     above = meaning.names_before(route)
     count, seed, *numbers = (meaning.value(node, Scope(above)) for _, node in arguments)
-    names = {side: set(read_of(where, side, meaning)) if where is not None else set() for side in "qk"}
-    by = {side: next(iter(each), "i") for side, each in names.items()}
+    groups = Groups(meaning, route, ())
+    told = [] if where is None else [*groups.told(where, above)]
+    by = {side: groups.finest(side, told).by or "i" for side in "qk"}
 
     def number(token: Token) -> int | None:
         return int(meaning.coordinate(token, by[token.side])) if meaning.has(token, by[token.side]) else None

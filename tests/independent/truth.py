@@ -12,7 +12,7 @@ from tests.independent.drawing import Drawn, arrays
 from tests.independent.meaning import Meaning
 from tests.independent.probabilities import Leaves, PairNumbers, SinkNumbers, shares_of
 from tests.independent.reader import read
-from tests.independent.selection import needs_others
+from tests.independent.selection import is_plain, needs_others
 from tests.independent.tokens import Token
 
 DIM = 4
@@ -67,6 +67,12 @@ class Truth:
         found = Meaning.of(file, drawn.heads, self.inputs, learned, values=drawn.values, key_heads=drawn.key_heads)
         found.vectors, found.tensors = pooling.vectors(found, self.tensors), self.tensors
         return found
+
+    @property
+    def has_plain_routes(self) -> bool:
+        """Whether all routes of the pattern and of its branches are plain."""
+        each = (self.meaning, *self.meaning.branches)
+        return all(is_plain(meaning, route) for meaning in each for route in meaning.routes)
 
     @cached_property
     def relation(self) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Vectors of tokens, of tables and of groups: in `dot` of a score, and as the value of a pair."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +9,8 @@ import numpy as np
 from tests.independent import derivatives
 from tests.independent.derivatives import Number, made, plain
 from tests.independent.functions import walk
+from tests.independent.groups import POOLINGS, pool_of, score_and_condition
 from tests.independent.reader import Node
-from tests.independent.selection import POOLINGS, pool, pooled_of, pooled_with, together
 from tests.independent.tokens import Later, Scope, Token
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def vector(meaning: "Meaning", node: Node, scope: Scope) -> object:
             return made(np.abs(plain(x)), (x, np.sign(plain(x))))
         case ("call", "max" | "min" as name, ((None, first), (None, second))):
             return chosen_elements(part(first), part(second), np.maximum if name == "max" else np.minimum)
-        case ("call", kind, arguments):
-            return of_group(meaning, kind, arguments, scope)
+        case ("call", *_):
+            return of_group(meaning, node, scope)
     raise AssertionError(node)
 
 
@@ -128,23 +129,29 @@ def of_token(meaning: "Meaning", name: str, token: int, head: int) -> Number:
     return Number(rows[token], tuple(leaves))
 
 
-def of_group(meaning: "Meaning", kind: str, arguments: tuple[tuple[str | None, Node], ...], scope: Scope) -> object:
+def of_group(meaning: "Meaning", node: Node, scope: Scope) -> object:
     """The pool of the tokens that have a coordinate in common with this one; zero where it is negative."""
-    (_, what), (_, (_, coordinate)), *of_heads = arguments
-    side = pooled_of(("call", kind, arguments))
-    assert side is not None
+    pool = pool_of(node)
+    assert pool is not None, node
+    side, what, coordinate, options = pool
+    inner, condition = score_and_condition(what)
     token = token_of(scope, side)
-    number = meaning.coordinate(token, coordinate)
-    members = pooled_with(meaning, what, coordinate, token, scope)
-    if plain(number) < 0 or not members:
-        return np.zeros(meaning.dim)
-    heads = together(meaning, of_heads[0][1], scope) if of_heads else [meaning.head]
-    parts = [of_token(meaning, side, each.i, head) for head in heads for each in members]
-    stacked = np.array([each.value for each in parts])
-    value = pool(kind, stacked)
-    assert value is not None
-    match kind:
-        case "max":
+    first = int(plain(meaning.coordinate(token, coordinate)))
+    last = first + int(meaning.value(options["span"], scope) if "span" in options else 1) - 1
+    members = [each for each in meaning.tokens[side] if first <= plain(meaning.coordinate(each, coordinate)) <= last]
+    if condition is not None:
+        members = [each for each in members if meaning.value(condition, Scope(scope.names, token=each, bare=True))]
+    heads, own = together(meaning, options["heads"], scope) if "heads" in options else [meaning.head], meaning.head
+    if first < 0 or not members:
+        return np.zeros_like(plain(at_token(meaning, inner, side, token, scope)))
+    parts = []
+    for meaning.head in heads:
+        parts += [at_token(meaning, inner, side, each, scope) for each in members]
+    meaning.head = own
+    stacked = np.array([plain(each) for each in parts])
+    value = pooled(node[1], stacked)
+    match node[1]:
+        case "max" | "min":
             shares = (stacked == value) / (stacked == value).sum(axis=0)
         case "sum":
             shares = np.ones(len(parts))
@@ -152,7 +159,43 @@ def of_group(meaning: "Meaning", kind: str, arguments: tuple[tuple[str | None, N
             shares = np.full(len(parts), 1.0 / len(parts))
         case "root":
             shares = np.full(len(parts), len(parts) ** -0.5)
-    return Number(value, tuple(zip(parts, shares, strict=True)))
+    return made(value, *zip(parts, shares, strict=True))
+
+
+def at_token(meaning: "Meaning", node: Node, side: str, token: Token, scope: Scope) -> object:
+    """A vector of one token of a side."""
+    q, k = (token, scope.k) if side == "q" else (scope.q, token)
+    return vector(meaning, node, Scope(scope.names, q=q, k=k, s=scope.s))
+
+
+def pooled(kind: str, rows: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        match kind:
+            case "max":
+                return rows.max(axis=0)
+            case "min":
+                return rows.min(axis=0)
+            case "sum":
+                return rows.sum(axis=0)
+            case "mean":
+                return rows.sum(axis=0) / len(rows)
+            case "root":
+                return rows.sum(axis=0) / math.sqrt(len(rows))
+            case _:
+                raise AssertionError(kind)
+
+
+def together(meaning: "Meaning", expression: Node, scope: Scope) -> list[int]:
+    """The heads at which an expression has the value that it has here."""
+    if expression == ("name", "all"):
+        return [*range(meaning.heads)]
+    own = meaning.head
+    values = []
+    for head in range(meaning.heads):
+        meaning.head = head
+        values.append(meaning.value(expression, Scope(scope.names)))
+    meaning.head = own
+    return [head for head, value in enumerate(values) if value == values[own]]
 
 
 # What lines have vectors
