@@ -141,8 +141,9 @@ def pooled(x, groups, kind, among=None, heads=None):
     `heads` holds a number for each head; heads of equal number are pooled together.
     """
     numbers = groups.all_numbers(x.shape[2], x.device)
-    x = x.expand(max(x.shape[0], numbers.shape[0]), -1, numbers.shape[2] // groups.span, -1)
-    batch, count, _, dim = x.shape
+    batch = numbers.shape[0] if x.shape[0] == 1 else x.shape[0]
+    x = x.expand(batch, -1, numbers.shape[2] // groups.span, -1)
+    count, dim = x.shape[1], x.shape[3]
     if among is not None:
         among = on_device(among, x.device)
         among = among.repeat(*(1,) * (among.dim() - 1), groups.span) if among.dim() else among

@@ -83,6 +83,7 @@ class Scored:
 
     def of_one_side(self) -> str:
         """Keys for all queries, or queries for all keys."""
+        self.spans = dict.fromkeys("qk", False)  # each token is in one group that is selected
         side = self.pick("q", "k")
         c = self.q if side == "q" else self.k
         score = f"dot({self.vector(side, c)}, {self.pick('probe[head, 1]', 'probe[0, 2] * 0.5')})"
@@ -156,7 +157,7 @@ class Scored:
         """The score of other groups: coarser, finer, or of one side alone."""
         targets = ["i", "chunk", "wide"]
         which = self.pick("q", "k", "both", "k")
-        if any(self.spans.values()):  # each token is in one group that is selected
+        if any(self.spans.values()):
             which = "both" if all(self.spans.values()) else "q" if self.spans["q"] else "k"
         new_q = self.random.choice(targets) if which in ("q", "both") else q
         new_k = self.random.choice(targets) if which in ("k", "both") else k

@@ -4,7 +4,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from tests.independent import vectors
 from tests.independent.derivatives import plain
 from tests.independent.groups import ALONE, GATHERS, Groups, Level, Names, Pair, score_and_condition
 from tests.independent.reader import Node
-from tests.independent.tokens import Later, Scope
+from tests.independent.tokens import Scope
 
 Arguments = tuple[tuple[str | None, Node], ...]
 PLACES, LARGEST = 2**4, 2**6
@@ -127,7 +126,7 @@ class Scores:
 
     def is_exact(self, node: Node, names: Names) -> bool:
         """Whether a score comes to the same in any order of its sums."""
-        nodes = [*self.reached(node, names)]
+        nodes = [*vectors.reached(node, names)]
         calls = [each for each in nodes if each[0] == "call"]
         words = {each[1] for each in calls}
         gathers = {each[1] for each in calls if each[1] in GATHERS and {"by", "heads"} & {key for key, _ in each[2]}}
@@ -135,17 +134,6 @@ class Scores:
         if words & INEXACT or "mean" in gathers or ("sum" in gathers and reads):
             return False
         return self.is_dyadic
-
-    def reached(self, node: Any, names: Names) -> Any:
-        """All nodes of a score, and of what its names stand for."""
-        if isinstance(node, tuple):
-            if node and isinstance(node[0], str):
-                yield node
-                held = names.get(node[1]) if node[0] == "name" else None
-                if isinstance(held, Later):
-                    yield from self.reached(held.node, held.scope.names)
-            for part in node:
-                yield from self.reached(part, names)
 
 
 def dyadic(x: np.ndarray) -> bool:

@@ -52,7 +52,9 @@ def side_of(node: Node) -> str | None:
 def pool_of(node: Node) -> tuple[str, Node, str, dict[str, Node]] | None:
     """A pool of vectors: the side, what is pooled, by which coordinate, and the options; None for what is no pool."""
     match node:
-        case ("call", name, ((_, what), ("by", ("name", coordinate)), *options)) if name in POOLINGS:
+        case ("call", name, ((_, what), ("by", ("name", coordinate)), *options)) if (
+            name in POOLINGS and coordinate not in ("q", "k")
+        ):
             side = side_of(what)
             return None if side is None else (side, what, coordinate, {str(key): each for key, each in options})
     return None

@@ -31,22 +31,9 @@ FORMS = (
     *(r"value [^\n]*\bv\b", r"score [^\n]*\bdot\(", r"score [^\n]*\bdot\([^\n]*(mean|max|sum|root)\([qk] by"),
     *(r"score [^\n]*\bdot\([^\n]*\bif\b", r"dot\(q\.code, k\.code\)", r"\n +queries [^\n]*coarse", r"by of_coarse, "),
     *(r"space \w+\[(\w = )?0\b", r"\[(batch, )?key_heads, ", r"\[(batch, )?key_head, [qk] // 2 \* 2\]", r"2 \*\* head"),
-    *(
-        r"softmax\(.* where ",
-        r" always ",
-        r", span = 2\)",
-        r"weights = ",
-        r"reach = False",
-        r"per = \(batch, k",
-        r"per = k",
-    ),
-    *(
-        r"by \(q(\.\w+)?, k(\.\w+)?\)",
-        r"by q\.\w+[,)]",
-        r"by k\.\w+[,)]",
-        r"\b1 \+ q\.\w+ // 2",
-        r"= topk\(\w+, dot\(k",
-    ),
+    *(r"softmax\(.* where ", r" always ", r", span = 2\)", r"weights = ", r"reach = False", r"per = \(batch, k"),
+    *(r"per = k", r"by \(q(\.\w+)?, k(\.\w+)?\)", r"by q\.\w+[,)]", r"by k\.\w+[,)]", r"\b1 \+ q\.\w+ // 2"),
+    *(r"topk\(head \+ 1, ", r"\(dot\([^q\n]*\bk\b[^q\n]*, probe", r"\bmin\(\w+, per = batch\)"),
     *(r"sizes\[head\]", r"branch \w+ for o in", r"= draw\([^\n]* where ", r"sparse\[", r"\bedge\]", r"\bdim\)"),
 )
 """What has words of its own in no list: how it is written, as patterns of `re`."""

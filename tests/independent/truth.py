@@ -88,14 +88,15 @@ class Truth:
         return np.array([[self.meaning.dense(head, batch) for head in entries[1]] for batch in entries[0]])
 
     def misses_queries(self, rows: list[list[int]]) -> bool:
-        """Whether a route cannot be found for these queries of each batch entry alone."""
+        """Whether a plain route cannot be found for these queries of each batch entry alone."""
         if self.branches:
             return any(each.misses_queries(rows) for each in self.branches)
         routes = self.meaning.routes if self.of_branch is None else self.meaning.used_routes
         for entry, present in enumerate(rows):
             for head in range(self.drawn.heads):
                 self.meaning.at(head, entry)
-                if any(needs_others(self.meaning, route, {*present}) for route in routes):
+                plain = (route for route in routes if is_plain(self.meaning, route))
+                if any(needs_others(self.meaning, route, {*present}) for route in plain):
                     return True
         return False
 

@@ -1,7 +1,7 @@
 """Vectors of tokens, of tables and of groups: in `dot` of a score, and as the value of a pair."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -203,9 +203,20 @@ def together(meaning: "Meaning", expression: Node, scope: Scope) -> list[int]:
 
 def pools_scores(meaning: "Meaning") -> bool:
     """Whether a score pools vectors, for which a call needs all tokens."""
-    lines = [each for each in meaning.pattern.statements if each[0] in ("score", "let")]
-    calls = [node for each in lines for node in walk(each) if node[0] == "call" and node[1] in POOLINGS]
-    return any(argument[0] == "by" for call in calls for argument in call[2])
+    lines = [each for each in meaning.pattern.statements if each[0] == "score"]
+    return any(pool_of(node) is not None for line in lines for node in reached(line, meaning.names_before(line)))
+
+
+def reached(node: Any, names: Mapping[str, Any]) -> Iterator[Node]:
+    """All nodes of an expression, and of what its names stand for."""
+    if isinstance(node, tuple):
+        if node and isinstance(node[0], str):
+            yield node
+            held = names.get(node[1]) if node[0] == "name" else None
+            if isinstance(held, Later):
+                yield from reached(held.node, held.scope.names)
+        for part in node:
+            yield from reached(part, names)
 
 
 def has_vectors(meaning: "Meaning") -> bool:
