@@ -82,7 +82,7 @@ def test_kernels_that_select_spill_nothing(target: str) -> None:
         for kernels in targets[target].values()
         for kernel, figures in kernels.items()
     }
-    assert len(used) > 20
+    assert len(used) >= 20
     assert {key for key, each in used.items() if each["spills"] or each["shared"] > SHARED[target]} == set()
 
 
