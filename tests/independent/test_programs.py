@@ -16,12 +16,14 @@ from tests.independent.truth import Truth, truth_of
 
 FIRST, PIECE = 1_000_000, 12
 """Seeds that no campaign runs."""
+LONGEST = 20
+"""Seconds in which each program is checked, in calls with some of the queries as well."""
 
 
 @pytest.mark.parametrize("piece", range(3))
 def test_programs_are_what_the_second_meaning_says(piece: int) -> None:
     counts, longest = campaign(FIRST + piece * PIECE, PIECE, ("tiled", "reference"))
-    assert not counts["different"] and longest < 5, counts
+    assert not counts["different"] and longest < LONGEST, counts
     assert counts["equal"] > PIECE * 0.6, counts  # the binder refuses little of what is drawn
 
 
