@@ -52,7 +52,7 @@ def test_the_stages_of_a_routed_pattern(maskdsl):
     assert "route past = topk(2, product 0[q, k.chunk]) where k.chunk < q.chunk" in ir
     assert "product 0 = dot(q, mean(k by chunk))" in ir
     routing = maskdsl("emit", MOBA, "--stage", "routing").out
-    assert "def find_past(q, k, inputs):" in routing
+    assert "def find_past(queries, keys, inputs):" in routing
     compile(routing, "routing", "exec")
 
 

@@ -20,7 +20,7 @@ GRAMMAR = Path("grammar/attn.lark").read_text()
 def test_words_of_the_grammar():
     assert set(re.findall(r'"([A-Za-z]+)"', GRAMMAR)) == set(words.KEYWORDS)
     assert (set(words.DECLARATIONS), set(words.STATEMENTS)) == (DECLARATION_WORDS, STATEMENT_WORDS)
-    assert set(words.OPERATORS) == RESERVED_WORDS | {"auto"}
+    assert set(words.OPERATORS) == RESERVED_WORDS | {"auto", "always"}
 
 
 def test_names_of_the_language():

@@ -39,7 +39,7 @@ pattern order(tokens = 4, input = 2) {
 }
 stack auto(n = 1_000) = 2 * order(n, input = 3)
 """
-KEYWORDS = DECLARATION_WORDS | STATEMENT_WORDS | RESERVED_WORDS | {"auto"}
+KEYWORDS = DECLARATION_WORDS | STATEMENT_WORDS | RESERVED_WORDS | {"auto", "always"}
 WORD = re.compile(r'#[^\n]*|"(?:[^"\\]|\\.)*"|[A-Za-z_]\w*|[0-9][\w.]*(?<=\w)(?:(?<=[eE])-[0-9]+)?')
 
 

@@ -20,7 +20,6 @@ STATEMENTS = {
     "let": "let name = expression\n\nA name for an expression.",
     "route": "route past = topk(3, dot(q, mean(k by chunk))) where k.chunk < q.chunk\n\nA relation that the queries "
     "and keys of a call decide.",
-    "always": "route picked = topk(3, ...) where ... always same(chunk)\n\nThese groups are selected first, and count.",
     "attend": "attend relation\n\nPairs of a query and a key that attend. Several lines are joined by `or`.",
     "require": "require relation\n\nOf the pairs that the `attend` lines allow, only these attend.",
     "score": "score s - slope[head] * (q - k)\n\nReplaces the scaled score `s` of a pair.",
@@ -48,6 +47,7 @@ OPERATORS = {
     "for": "any(... for j in 0 .. 8), all(...), sum(...)",
     "in": "any(... for j in 0 .. 8), all(...), sum(...)",
     "by": "order image by hilbert(y, x)\n\nspace groups = mean(tokens by cluster, 64)",
+    "always": "route picked = topk(3, ...) where ... always same(chunk)\n\nThese groups are selected first, and count.",
     "auto": "order auto\n\nThe order of tokens in which the pattern takes the least time.",
     "True": "The condition that always holds.",
     "False": "The condition that never holds.",
@@ -69,6 +69,7 @@ RESERVED = {
 }
 
 FUNCTIONS = {
+    "softmax": "softmax(score where condition)\n\nIn a route, a score's share among the candidates of a query group.",
     **{each.function: f"{each.call}\n\n{each.help}" for each in CALCULATIONS.values() if each.function},
     "clamp": "clamp(x, low, high)\n\n`min(max(x, low), high)`.",
     "shuffle": "shuffle(i, seed)\n\nThe position in a fixed pseudo-random permutation.",
