@@ -50,7 +50,7 @@ def test_rules_of_selection(selector, where, worth, expected):
     mask = maskdsl.parse(TEXT.format(selector.format(WORTH), where))["p"].bind()
     table = np.tile(worth, (3, 1)).astype(float)
     q, k = np.zeros((2, 1, 1, 22, 4))
-    assert with_routes(mask.ir, {"worth": table}, q, k)["picked"].astype(int).tolist() == [[[expected] * 3]]
+    assert with_routes(mask.ir, {"worth": table}, q, k)["picked"].astype(int).tolist() == [[expected] * 3]
     v = torch.arange(22.0, dtype=torch.float64).view(1, 1, 22, 1).expand(1, 1, 22, 4).contiguous()
     chosen = [token for token in range(22) if expected[token // 8]]
     for backend in usable_backends():
@@ -61,7 +61,7 @@ def test_rules_of_selection(selector, where, worth, expected):
 def test_ties_over_a_head_go_to_the_lower_query_group_first():
     mask = maskdsl.parse(TEXT.format(f"topp(0.5, {WORTH}, per = head)", ""))["p"].bind()
     found = with_routes(mask.ir, {"worth": np.zeros((3, 3))}, *np.zeros((2, 1, 1, 22, 4)))["picked"]
-    assert found.astype(int).tolist() == [[[[1, 1, 1], [1, 1, 0], [0, 0, 0]]]]
+    assert found.astype(int).tolist() == [[[1, 1, 1], [1, 1, 0], [0, 0, 0]]]
     attention = mask.compile("tiled")
     (same,) = attention._compiled.route_finder.find(*torch.zeros(2, 1, 1, 22, 4), [torch.zeros(3, 3)])
     np.testing.assert_array_equal(same.numpy(), found)

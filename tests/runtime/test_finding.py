@@ -77,7 +77,7 @@ def test_groups_without_tokens_and_empty_pools() -> None:
         assert not found[:, :, 2:].any()
     shared = routing.pooled(x, groups, "root", heads=[0, 0, 1, 1])
     torch.testing.assert_close(shared[:, 0, 3], x[:, :2, 2:5].sum((1, 2)) / 6**0.5)
-    torch.testing.assert_close(shared[:, 3], shared[:, 2])
+    assert shared.shape[1] == 2  # one for each pool of heads
 
 
 TEXT = """pattern p(n = 24) {

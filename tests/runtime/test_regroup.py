@@ -25,8 +25,6 @@ def mask_of(text: str, heads: int = 2) -> maskdsl.Mask:
     [
         (f"{ROUTE} attend causal and same(chunk)\n attend past", True),
         (f"{ROUTE} attend past", True),
-        (f"{ROUTE.strip()} always same(chunk)\n attend causal and past", True),
-        ("route past = topk(2, dot(sum(q by i, heads = key_head), mean(k by chunk)))\n attend past", True),
         (f"{ROUTE} attend causal and (past or q - k < 3)\n require k != 5", True),
         (f"{ROUTE} attend causal and not past", False),
         (f"{ROUTE} attend (past if head == 0 else causal)", False),
@@ -43,18 +41,6 @@ def test_where_it_serves(text: str, taken: bool) -> None:
     assert (regrouping(mask.ir) is not None) is taken
     assert two_passes(mask.compile("reference")._compiled) is None
     assert (two_passes(mask.compile("tiled")._compiled) is not None) is taken
-
-
-@pytest.mark.parametrize(("always", "fits"), [("same(chunk)", True), ("q.chunk - k.chunk < 3", False)])
-def test_groups_that_are_selected_always_have_copies(always: str, fits: bool) -> None:
-    mask = mask_of(f"{ROUTE.strip()} always {always} and k.chunk <= q.chunk\n attend causal and past")
-    attention = mask.compile("tiled")
-    q, k, v = torch.randn(3, 1, 2, 40, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    passes = two_passes(attention._compiled)
-    assert passes is not None
-    (table,) = attention._compiled.route_finder.find(q, k, [])
-    assert (passes.attend(q, k, v, [table]) is not None) is fits
-    torch.testing.assert_close(attention(q, k, v), mask.compile("reference")(q, k, v))
 
 
 def test_the_passes_share_out_the_pairs() -> None:

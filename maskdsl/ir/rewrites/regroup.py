@@ -42,12 +42,7 @@ class Regrouping:
     mask: MaskIR
     route: Route
     copies: int
-    """Copies of each query: the most groups that it selects, unless more are selected always."""
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether no query can select more groups than it has copies."""
-        return self.route.always == FALSE
+    """Copies of each query: the most groups that it selects."""
 
     @property
     def fixed(self) -> MaskIR | None:
@@ -97,8 +92,8 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
     if route.name in reads(*mask.pair_values).inputs:  # the selection also decides scores or weights
         return None
     match route.selector:
-        case TopCount(count=Constant(value=int(count)), per=Extent.QUERY) if count >= 1 and _only_adds(
-            mask.relation, route
+        case TopCount(count=Constant(value=int(count)), per=Extent.QUERY) if (
+            count >= 1 and route.always == FALSE and _only_adds(mask.relation, route)
         ):
             copies = min(count, route.keys.count)
             made = Regrouping(mask, route, copies)

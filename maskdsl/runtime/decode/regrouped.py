@@ -51,15 +51,12 @@ class Regrouped:
     def attend(self, q: Tensor, k: Tensor, v: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
         """The output and the log-sum-exp; `tensors` are all inputs of the mask, routed ones included.
 
-        Returns None where log-sum-exps are too large to weigh the partial results exactly, or where more groups are
-        selected always than a query has copies; the caller then computes one pass. On a GPU sums are only checked,
-        which waits for it, where scores read float inputs.
+        Returns None where log-sum-exps are too large to weigh the partial results exactly; the caller then computes one
+        pass. On a GPU this is only checked, which waits for it, where scores read float inputs.
         """
         names = (each.name for each in self.regrouping.mask.inputs)
         inputs = dict(zip(names, tensors, strict=True))
         table = _of_every_head(inputs[self.regrouping.route.name], q.shape[1])
-        if not (self.regrouping.is_bounded or _fits(table, self.regrouping.copies)):
-            return None
         copies = chosen_copies(table, self.regrouping.copies)
         partials = self.attend_copies(copies, q, k, v, inputs)
         if self.fixed is not None:
@@ -129,12 +126,6 @@ def _of_every_head(table: Tensor, heads: int) -> Tensor:
     """A table of selected groups [batch, heads, queries, groups], from one of key heads, or of all heads together."""
     table = table.unsqueeze(1) if table.dim() < 4 else table
     return table if table.shape[1] == heads else table.repeat_interleave(heads // table.shape[1], dim=1)
-
-
-def _fits(table: Tensor, copies: int) -> bool:
-    """Whether no query selects more groups than this, as far as the host may look."""
-    may_look = is_on_host(table) or _can_be_waited_for(table)
-    return may_look and (not table.numel() or int(table.sum(dim=-1).max()) <= copies)
 
 
 def chosen_copies(table: Tensor, copies: int) -> ChosenCopies:
