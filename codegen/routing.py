@@ -201,8 +201,8 @@ def of_heads(k, heads):
 
 def whole_heads(x, heads):
     """x [batch, 1, key heads or heads, ...], an entry for each query head."""
-    if x.shape[1] == heads:
-        return x
+    if x.shape[1] >= heads:  # of query heads that share a key head, the first
+        return x[:, :: x.shape[1] // heads]
     return x.expand(-1, heads, *x.shape[2:]) if x.shape[1] == 1 else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
