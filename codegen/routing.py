@@ -112,20 +112,16 @@ class Tokens:
         """Vectors of tokens, which the function `vectors` makes, pooled by group; those `among` alone, another one."""
         return pooled(vectors(self), groups, kind, among and among(**self.read), heads)
 
-    def sharing(self, source, target, name=None, groups=None):
-        """The groups of `source` that share tokens with each group of `target`.
+    def sharing(self, source, target, most=None, name=None):
+        """The groups of `source` that share tokens with each group of `target`, `most` of them, if that is known.
 
-        Those with a `name` are the same in every call: found once for each device, on the CPU, where `groups` makes
-        both from tokens.
+        Those with a `name` are the same in every call: found once for each device.
         """
-        tokens = self.x.shape[2]
+        tokens, key = self.x.shape[2], (name, self.coordinates, self.device)
         if name is None:
-            return sharing(source, target, tokens, self.device)
-        key = name, self.coordinates, self.device
+            return sharing(source, target, tokens, self.device, most)
         if key not in MEMBERS:
-            host = Tokens(torch.empty(1, 1, tokens, 0, device="cpu"), self.coordinates, {})
-            shared = sharing(*groups(host), tokens, host.device)
-            MEMBERS[key] = None if shared is None else shared.to(self.device)
+            MEMBERS[key] = sharing(source, target, tokens, self.device, most)
         return MEMBERS[key]
 
 
@@ -209,6 +205,7 @@ def whole_heads(x, heads):
 def rows_of(table, *indices):
     """The vectors of an input at indices over groups: [batch, heads, groups, dim], with 1 for what none depends on."""
     indices = [torch.as_tensor(index, device=table.device) for index in indices]
+    indices = [index if index.dim() else index.view(1) for index in indices]  # torch waits to read one number
     rows = table[tuple(index.clamp(0, size - 1) for index, size in zip(indices, table.shape[:-1], strict=True))]
     return rows.reshape(*(1,) * (4 - rows.dim()), *rows.shape)
 
@@ -297,31 +294,29 @@ class Scored:
         return s.expand(shape), eligible.expand(shape)
 
 
-def sharing(source, target, tokens, device):
+def sharing(source, target, tokens, device, most=None):
     """The groups of `source` that share tokens with each group of `target`: [batch or 1, heads or 1, groups, most].
 
-    -1 behind the last one of a group. None where the groups are the same.
+    -1 behind the last one of a group. Where `most`, the largest number of them, is not known, it waits for the device.
     """
     one, other = source.all_numbers(tokens, device), target.all_numbers(tokens, device)
-    same = source.count == target.count and source.span == target.span
-    if same and one.shape == other.shape and (one is other or bool((one == other).all())):
-        return None
     leading = torch.broadcast_shapes(one.shape[:2], other.shape[:2])
-    one = one.expand(*leading, -1).unflatten(-1, (source.span, -1)).flatten(0, 1)
-    other = other.expand(*leading, -1).unflatten(-1, (target.span, -1)).flatten(0, 1)
-    indices = []
-    for numbers, wanted in zip(one, other, strict=True):
-        fits = (wanted < target.count).unsqueeze(1) & (numbers < source.count)
-        pairs = (wanted.unsqueeze(1) * source.count + numbers)[fits].unique()
-        groups, members = pairs // source.count, pairs % source.count
-        counts = groups.bincount(minlength=target.count)
-        columns_of_pairs = torch.arange(len(pairs), device=device) - (counts.cumsum(0) - counts)[groups]
-        index = torch.full((target.count, max(1, int(counts.max()))), -1, device=device)
-        index[groups, columns_of_pairs] = members
-        indices.append(index)
-    most = max(each.shape[1] for each in indices)
-    padded = [torch.nn.functional.pad(each, (0, most - each.shape[1]), value=-1) for each in indices]
-    return torch.stack(padded).unflatten(0, leading)
+    one = one.expand(*leading, -1).unflatten(-1, (1, source.span, -1)).flatten(0, 1)
+    other = other.expand(*leading, -1).unflatten(-1, (target.span, 1, -1)).flatten(0, 1)
+    fits = (other < target.count) & (one < source.count)
+    pairs = torch.where(fits, other * source.count + one, target.count * source.count).flatten(1).sort(dim=-1).values
+    groups, members = pairs // source.count, pairs % source.count
+    first = torch.ones_like(groups[:, :1], dtype=torch.bool)
+    is_new = torch.cat([first, pairs.diff(dim=-1) != 0], dim=-1)
+    starts = torch.cat([first, groups.diff(dim=-1) != 0], dim=-1)
+    numbers = is_new.cumsum(dim=-1) - 1
+    column = numbers - torch.where(starts, numbers, 0).cummax(dim=-1).values  # of each pair, in the row of its group
+    is_new = is_new & (groups < target.count)
+    most = max(1, int(torch.where(is_new, column + 1, 0).max())) if most is None else most
+    table = torch.full((len(pairs), (target.count + 1) * most), -1, device=device)  # the last row is for no pair
+    rows = torch.where(is_new, groups, target.count)
+    table.scatter_(1, rows * most + column.clamp(max=most - 1), members)
+    return table.unflatten(1, (-1, most))[:, :-1].unflatten(0, leading)
 
 
 def of_members(find, rows, query_members, key_members):

@@ -13,6 +13,7 @@ from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import FALSE, PAIR, Constant, Coordinate, Expression, Read, Side, substitute
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.meaning.scoring.sharing_groups import most_sharing
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import OPERATORS, Op, Type
 from maskdsl.ir.routes import (
@@ -227,11 +228,13 @@ class ScoredFunctions(RoutePrinter):
         if source == target:
             return "None"
         text = ", ".join(self.group_name(side, each) for each in (source, target))
-        coordinates = [Coordinate(Side.TOKEN, each) for each in sorted(self.coordinate_names(side))]
-        if trace(self.sequence(side), coordinates).is_fixed:
-            groups = ", ".join(self.groups(each, side) for each in (source, target))
+        sequence = self.sequence(side)
+        coordinates = [Coordinate(Side.TOKEN, each.by) for each in (source, target) if each.by is not None]
+        if trace(sequence, coordinates).is_fixed:
             name = self.kept.setdefault((side, source, target), f"{side.letter}_members_{len(self.kept)}")
-            text += f', "{name}", lambda {side.plural}: ({groups})'
+            text += f', {most_sharing(self.plan.mask, sequence, source, target)}, "{name}"'
+        elif target == Grouping("i", sequence.length):
+            text += f", {source.span}"
         return f"{side.plural}.sharing({text})"
 
     def wider(self, made: GroupScores) -> str:
