@@ -162,22 +162,17 @@ def pooled(x, groups, kind, among=None, heads=None):
 def finished(result, sizes, kind, heads=None):
     """The pooled vectors, from sums or maxima [batch, heads, groups, dim] and token counts [batch, heads, groups].
 
-    If all heads are pooled together, there is one; if the heads of a key head are, there is one for each.
+    Where heads that follow one another are pooled together, as many each time, there is one for each pool.
     """
     if heads is not None:
-        result, sizes = whole_heads(result, len(heads)), whole_heads(sizes, len(heads))
+        result, sizes = (whole_heads(each, len(heads)) for each in (result, sizes))
         pools = [[other for other, number in enumerate(heads) if number == pool] for pool in dict.fromkeys(heads)]
-        stacked = [torch.stack([result[:, head] for head in pool]) for pool in pools]
-        together = {"max": lambda x: x.amax(dim=0), "min": lambda x: x.amin(dim=0)}.get(kind, lambda x: x.sum(dim=0))
-        result = torch.stack([together(each) for each in stacked], dim=1)
+        of_pool = {"max": lambda x: x.amax(dim=1), "min": lambda x: x.amin(dim=1)}.get(kind, lambda x: x.sum(dim=1))
+        result = torch.stack([of_pool(torch.stack([result[:, head] for head in pool], dim=1)) for pool in pools], dim=1)
         sizes = torch.stack([sum(sizes[:, head] for head in pool) for pool in pools], dim=1)
-        if (
-            len(heads) % len(pools)
-            or [len(each) for each in pools] != [len(pools[0])] * len(pools)
-            or heads != sorted(heads)
-        ):
-            index = torch.tensor([list(dict.fromkeys(heads)).index(each) for each in heads], device=result.device)
-            result, sizes = result[:, index], sizes[:, index]
+        if heads != [number for number in dict.fromkeys(heads) for _ in range(len(heads) // len(pools))]:
+            entries = [[*dict.fromkeys(heads)].index(number) for number in heads]  # no runs of one length
+            result, sizes = (torch.stack([x[:, entry] for entry in entries], dim=1) for x in (result, sizes))
     empty = sizes == 0
     if kind in ("mean", "root"):
         sizes = sizes.clamp(min=1) if kind == "mean" else sizes.clamp(min=1).sqrt()
@@ -188,11 +183,6 @@ def finished(result, sizes, kind, heads=None):
 def shared_by(heads, key_heads):
     """The key head of each query head."""
     return [head * key_heads // heads for head in range(heads)]
-
-
-def of_heads(k, heads):
-    """Keys [batch, key heads, tokens, dim] repeated for the query heads that share them."""
-    return k if k.shape[1] == heads else k.repeat_interleave(heads // k.shape[1], dim=1)
 
 
 def whole_heads(x, heads):

@@ -28,7 +28,7 @@ SKELETON_NAMES = {
     "products": "Finite Multiply Times at find joined numbers_of of_all of_each of_groups of_heads products rows"
     " shared_by times token_coordinates with_rows",
     "routing": "Groups OutsideGroups Tokens best Scored Steps above argument best_one_by_one by_extent chosen_best"
-    " columns competing as_pairs find finished heaviest largest least members multiplied nearest of_heads of_members"
+    " columns competing as_pairs find finished heaviest largest least members multiplied nearest of_members"
     " of_one on_device pooled ranks rows_of select shared_by shares sharing table_of taken together whole_heads"
     " with_overlaps",
     "pooling": "BoxPools GroupPools box_numbers in_boxes pool_facts pool_numbers pooled",

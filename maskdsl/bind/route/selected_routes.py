@@ -70,6 +70,10 @@ def selected(
     if isinstance(groups, Bad):
         return BAD
     level, joint, relations = groups
+    for side, grouping in zip(PAIR, level, strict=True):
+        if grouping.span > 1:
+            by = f"{side.letter}.{grouping.by}"
+            return frame.add(route_errors.OverlappingGroups(span=node.span, route=name, side=side.plural, by=by))
     selector = _selector(statement, given, level, scoring, elaborate)
     if isinstance(selector, Bad):
         return BAD

@@ -102,7 +102,7 @@ class RouteFunctions(RoutePrinter):
         return whole if heads is None or heads.are_all else f"{whole}[{heads.first}:{heads.first + heads.count}]"
 
     def vectors(self, side: Side) -> str:
-        return "q" if side is Side.QUERY else "of_heads(k, q.shape[1])"
+        return "q" if side is Side.QUERY else "whole_heads(k, q.shape[1])"
 
     def score(self, scored: Scored) -> Iterator[list[str]]:
         """The functions of a route that scores groups."""

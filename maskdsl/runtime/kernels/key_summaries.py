@@ -100,7 +100,7 @@ class Summaries:
             match each:
                 case Nearest(name=name, side=Side.KEY, centroids=centroids):
                     local_centroids = values[names[centroids]][mask.here].to(k.dtype)
-                    rows = self.module.nearest(self.module.of_heads(k, heads), local_centroids)
+                    rows = self.module.nearest(self.module.whole_heads(k, heads), local_centroids)
                     all_rows = self.tensor(
                         (name,), lambda: k.new_zeros((batch, heads, length + 1), dtype=torch.int64)
                     ).scatter_(2, positions[:, None].expand_as(rows), rows)

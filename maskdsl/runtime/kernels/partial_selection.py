@@ -99,7 +99,7 @@ class PartialCall:
 
     def all_keys(self) -> Tensor:
         """All keys, [batch, heads, keys, dim], in the dtype of scores."""
-        keys: Tensor = self.module.of_heads(self.keys().detach().to(self.q.dtype), self.q.shape[1])
+        keys: Tensor = self.module.whole_heads(self.keys().detach().to(self.q.dtype), self.q.shape[1])
         return keys
 
     def require(self, complete: Tensor, statement: Scored | Balanced) -> None:

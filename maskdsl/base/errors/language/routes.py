@@ -172,3 +172,14 @@ class ReadsNoKey(Diagnostic):
     route: str
     what: str
     name: str
+
+
+class OverlappingGroups(Diagnostic):
+    code = "E383"
+    message = "the groups of {side} that `{route}` would select overlap"
+    label = "scored by groups with a `span`"
+    help = "put the scores together by groups that do not overlap: `max(score by {by})`"
+
+    route: str
+    side: str
+    by: str
