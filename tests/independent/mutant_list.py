@@ -860,21 +860,21 @@ MUTANTS = (
     # Selection by routes
     Mutant(
         "ties all selected",
-        "codegen/routing.py",
+        "codegen/selectors.py",
         "return above | (equal & (equal.cumsum(dim=-1) <= room))",
         "return above | equal",
         of("runtime/test_finding", "test_best"),
     ),
     Mutant(
         "one more than reaches the mass",
-        "codegen/routing.py",
+        "codegen/selectors.py",
         "(after - others < mass * whole)",
         "(after - others <= mass * whole)",
         of("runtime/test_exactly", "test_rules_of_selection"),
     ),
     Mutant(
         "groups without tokens are selected",
-        "codegen/routing.py",
+        "codegen/scores.py",
         "else eligible & self.keys.exists.unsqueeze(-2)",
         "else eligible",
         of("runtime/test_exactly", "test_a_ragged_group_and_one_without_tokens"),

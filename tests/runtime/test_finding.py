@@ -11,6 +11,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.runtime.backends.available import usable_backends
 
 routing = import_module("maskdsl.codegen.routing")
+selectors = import_module("maskdsl.codegen.selectors")
 INFINITY = float("inf")
 
 
@@ -34,13 +35,13 @@ def first_best(row: torch.Tensor, count: int) -> list[bool]:
 def test_best(columns: int, count: int) -> None:
     score = scores(count, columns)
     expected = torch.tensor([first_best(row, count) for row in score.flatten(0, 2)]).view(score.shape)
-    assert torch.equal(routing.best(score, count), expected)
-    assert torch.equal(routing.best(score, torch.tensor(count)), expected)
+    assert torch.equal(selectors.best(score, count), expected)
+    assert torch.equal(selectors.best(score, torch.tensor(count)), expected)
 
 
 def test_another_count_in_every_head() -> None:
     score, counts = scores(0, 9), [0, 2, 7]
-    found = routing.best(score, torch.tensor(counts)[:, None, None])
+    found = selectors.best(score, torch.tensor(counts)[:, None, None])
     for batch, head, row in np.ndindex(2, 3, 50):
         assert found[batch, head, row].tolist() == first_best(score[batch, head, row], counts[head])
 
@@ -48,7 +49,7 @@ def test_another_count_in_every_head() -> None:
 @pytest.mark.parametrize("mass", [0.0, 0.3, 0.9, 1.0])
 def test_heaviest(mass: float) -> None:
     score = scores(1, 12)
-    found = routing.heaviest(score, mass)
+    found = selectors.heaviest(score, mass)
     for row, chosen in zip(score.flatten(0, 2), found.flatten(0, 2), strict=True):
         order = sorted((-value, position) for position, value in enumerate(row.tolist()) if value > -INFINITY)
         weights = [float(np.exp(-value)) for value, _ in order]

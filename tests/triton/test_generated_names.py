@@ -15,7 +15,10 @@ from maskdsl.emit.triton.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 
 FRESH = "zz_fresh"
-SKELETONS = ("forward", "backward", "device_tiles", "decode", "routing", "selection", "selection_functions")
+SKELETONS = (
+    *("forward", "backward", "device_tiles", "decode"),
+    *("routing", "scores", "selectors", "selection", "selection_functions"),
+)
 PATTERNS = {
     # tiles in closed form; the gradients of a table, through a score and a weight
     "table": "input {0}: float[heads, 20]  input b: float[20]  attend causal  score s + {0}[head, q] * {0}[0, k]"

@@ -21,6 +21,11 @@ class RoutePrinter(ABC):
         self.routed = routed
         self.name = f"find_{identifier(routed.name)}"
 
+    @property
+    def skeletons(self) -> tuple[str, ...]:
+        """The skeletons whose functions its own call, but for that of all modules of routes."""
+        return ()
+
     @abstractmethod
     def functions(self) -> Iterator[list[str]]:
         """Yields the lines of each function."""

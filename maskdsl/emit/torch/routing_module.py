@@ -1,5 +1,7 @@
 """Plan to a torch module that computes the selections of a pattern's routes, from `codegen/routing.py`.
 
+`codegen/scores.py` and `codegen/selectors.py` have the functions of routes that score groups.
+
 `ir/meaning/route_meaning.py` defines in NumPy what it must compute.
 """
 
@@ -8,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton
-from maskdsl.emit.torch.pattern_functions import helpers_of, separated
+from maskdsl.emit.torch.pattern_functions import definitions, helpers_of, separated
 from maskdsl.emit.torch.pooling_function import fact_lines, number_functions, pooling_helpers
 from maskdsl.emit.torch.route_printer import RoutePrinter
 from maskdsl.emit.torch.scored_functions import ScoredFunctions
@@ -45,16 +47,16 @@ def routing_module(
     selections = list(selections)
     pools = list(_pool_functions(plan))
     functions = [function for each in selections for function in each.functions()]
-    calls: list[str] = []
-    for each in selections:
-        calls.append(f'inputs["{plan.input_identifiers[each.routed.name]}"] = {each.call}')
+    calls = [f'inputs["{plan.input_identifiers[each.routed.name]}"] = {each.call}' for each in selections]
+    skeletons = dict.fromkeys(name for each in selections for name in each.skeletons)
+    called = [*shared, *map(definitions, skeletons)]
     return fill(
         read_skeleton("routing"),
         {
             "header": top,
             "imports": list(imports),
             "types": types,
-            "pattern": [*separated([*helpers_of([*pools, *functions]), *shared, *pools, *functions]), "", ""],
+            "pattern": [*separated([*helpers_of([*pools, *functions]), *called, *pools, *functions]), "", ""],
             "routed": calls,
         },
     )
@@ -69,6 +71,16 @@ def _pool_functions(plan: KernelPlan) -> Iterator[list[str]]:
 
 class RouteFunctions(RoutePrinter):
     """The functions of one selection."""
+
+    @property
+    def skeletons(self) -> tuple[str, ...]:
+        match self.routed:
+            case Route() | GroupScores():
+                return "scores", "selectors"
+            case Balanced():
+                return ("selectors",)
+            case _:
+                return ()
 
     def functions(self) -> Iterator[list[str]]:
         match self.routed:

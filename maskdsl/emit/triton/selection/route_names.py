@@ -23,6 +23,7 @@ _GENERATED = frozenset(
     {"asked", "threshold", *(f"{side}_{each}" for side in PAIR for each in ("positions", "rows", "vectors")), *PAIR}
 )
 """Variables of generated code that are in no skeleton."""
+_SKELETONS = ("routing", "scores", "selectors", "selection", "selection_functions")
 
 
 def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
@@ -48,7 +49,11 @@ class RouteNames(KernelNames):
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        words = skeleton_words("routing", "selection", "selection_functions") | super().taken | _GENERATED
+        words = (
+            skeleton_words(*_SKELETONS)
+            | super().taken
+            | _GENERATED
+        )
         vectors = (f"{each}{end}" for n in range(len(self.route.products)) for each in vector_names(n) for end in _ENDS)
         functions = (f"{identifier(self.route.name)}_{each}" for each in ("scores", "kernel", "select"))
         return words.union(vectors, functions)
