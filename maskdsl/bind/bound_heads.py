@@ -12,7 +12,8 @@ from maskdsl.bind.context.report import Report
 from maskdsl.ir.expressions import Constant
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.numpy_operators import evaluate
-from maskdsl.ir.routes import OF_ALL_HEADS, Gather, GatherHeads, GroupScores, Scored, route_of
+from maskdsl.ir.routes import Scored
+from maskdsl.ir.values.group_scores import OF_ALL_HEADS, Gather, GatherHeads, GroupScores, route_of
 from maskdsl.ir.values.token_vectors import OfGroup, Pool, vector_leaves
 
 

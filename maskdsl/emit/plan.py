@@ -19,7 +19,8 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import for_some_queries
-from maskdsl.ir.routes import GROUP, Scored, route_expressions
+from maskdsl.ir.routes import Scored, route_expressions
+from maskdsl.ir.values.group_scores import GROUP
 from maskdsl.ir.values.token_vectors import vector_expressions
 
 HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "integers", "join", "token_value", *TORCH_HELPERS)

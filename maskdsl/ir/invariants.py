@@ -21,19 +21,8 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.ir.routes import (
-    GROUP,
-    Balanced,
-    Draw,
-    GroupScores,
-    Nearest,
-    Pools,
-    Product,
-    Rank,
-    Route,
-    Routed,
-    route_expressions,
-)
+from maskdsl.ir.routes import Balanced, Draw, Nearest, Pools, Rank, Route, Routed, route_expressions
+from maskdsl.ir.values.group_scores import GROUP, GroupScores, Product
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     OfToken,

@@ -34,27 +34,9 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
-from maskdsl.ir.routes import (
-    Above,
-    Balanced,
-    Draw,
-    Extent,
-    Extreme,
-    Gather,
-    GatherHeads,
-    GroupScores,
-    Nearest,
-    Pools,
-    Rank,
-    Route,
-    Routed,
-    Selector,
-    Softmax,
-    Step,
-    TopCount,
-    TopMass,
-)
-from maskdsl.ir.routes import Product as GroupProduct
+from maskdsl.ir.routes import Above, Balanced, Draw, Nearest, Pools, Rank, Route, Routed, Selector, TopCount, TopMass
+from maskdsl.ir.values.group_scores import Extent, Extreme, Gather, GatherHeads, GroupScores, Softmax, Step
+from maskdsl.ir.values.group_scores import Product as GroupProduct
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
     Multiple,

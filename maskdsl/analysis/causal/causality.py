@@ -28,23 +28,25 @@ from maskdsl.ir.routes import (
     Above,
     Balanced,
     Draw,
+    Nearest,
+    Pools,
+    Rank,
+    Route,
+    Scored,
+    TopCount,
+    route_expressions,
+    selector_argument,
+)
+from maskdsl.ir.values.group_scores import (
     Extent,
     Extreme,
     Gather,
     GatherHeads,
     Grouping,
     GroupScores,
-    Nearest,
-    Pools,
     Product,
-    Rank,
-    Route,
-    Scored,
     Softmax,
-    TopCount,
-    route_expressions,
     route_of,
-    selector_argument,
 )
 from maskdsl.ir.values.token_vectors import Vector
 

@@ -32,8 +32,8 @@ from maskdsl.ir.facts.route_candidates import CandidateBounds, bounded
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import Array, Op, Type
-from maskdsl.ir.routes import GROUP, Grouping
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.group_scores import GROUP, Grouping
 
 _BLOCK = 16
 Level = tuple[Grouping, Grouping]

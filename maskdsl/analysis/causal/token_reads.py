@@ -20,7 +20,8 @@ from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.pooling import PoolMeaning
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Array, Op
-from maskdsl.ir.routes import Grouping, Nearest, PoolFact, Pools, Product, Rank
+from maskdsl.ir.routes import Nearest, PoolFact, Pools, Rank
+from maskdsl.ir.values.group_scores import Grouping, Product
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     OfToken,

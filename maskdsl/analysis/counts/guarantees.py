@@ -27,8 +27,9 @@ from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import Above, Balanced, Extent, OfInputs, Route, TopCount, TopMass, selector_argument
+from maskdsl.ir.routes import Above, Balanced, OfInputs, Route, TopCount, TopMass, selector_argument
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.group_scores import Extent
 
 _LARGEST = 1 << 25
 """The most pairs of queries (or query groups) and key groups that are evaluated; larger routes get looser bounds."""

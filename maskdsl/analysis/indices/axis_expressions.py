@@ -34,8 +34,8 @@ from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import GROUP
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.group_scores import GROUP
 
 _LARGEST_FORM = 64
 """The most nodes of a coordinate that is written out; larger ones become tables."""

@@ -25,8 +25,9 @@ from maskdsl.ir.facts.table_reads import GuardedRead, TableReads, is_inside, lea
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import GroupScores, Rank, Route, Scored, pair_expressions, selector_argument
+from maskdsl.ir.routes import Rank, Route, Scored, pair_expressions, selector_argument
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.group_scores import GroupScores
 from maskdsl.ir.values.token_vectors import ValueTerm, VectorProduct, Window
 
 NO_LIMIT = 1 << 62

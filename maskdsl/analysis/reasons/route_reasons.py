@@ -7,7 +7,8 @@ from maskdsl.analysis.reasons.pair_reasons import line_of, on_one_line
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.mask_printer import print_routed
-from maskdsl.ir.routes import OfInputs, Routed, Scored, route_of
+from maskdsl.ir.routes import OfInputs, Routed, Scored
+from maskdsl.ir.values.group_scores import route_of
 
 
 @dataclass(frozen=True)

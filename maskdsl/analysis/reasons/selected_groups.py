@@ -3,7 +3,8 @@
 import numpy as np
 
 from maskdsl.ir.facts.intervals import Array
-from maskdsl.ir.routes import Draw, Grouping, Route
+from maskdsl.ir.routes import Draw, Route
+from maskdsl.ir.values.group_scores import Grouping
 
 _MOST_LISTED = 6
 

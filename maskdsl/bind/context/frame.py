@@ -14,7 +14,8 @@ from maskdsl.ir.declared.sequences import Along, CoordinateDefinition, Sequence,
 from maskdsl.ir.expressions import Expression, Side
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.heads import Heads
-from maskdsl.ir.routes import GroupScores, Product, Routed
+from maskdsl.ir.routes import Routed
+from maskdsl.ir.values.group_scores import GroupScores, Product
 from maskdsl.ir.values.token_vectors import PairProduct, VectorProduct
 from maskdsl.syntax.program import Program
 

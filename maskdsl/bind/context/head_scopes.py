@@ -10,7 +10,7 @@ from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.routes import GatherHeads, GroupScores, Product
+from maskdsl.ir.values.group_scores import GatherHeads, GroupScores, Product
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     OfToken,

@@ -17,7 +17,7 @@ from maskdsl.ir.facts.ranges import INT32
 from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Grouping
+from maskdsl.ir.values.group_scores import Grouping
 from maskdsl.ir.values.token_vectors import OfGroup, OfToken, Vector, vector_expressions, vector_leaves
 
 ALONE = Grouping(None, 1)

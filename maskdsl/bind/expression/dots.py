@@ -20,7 +20,7 @@ from maskdsl.ir.declared.inputs import Dimension, DimensionKind
 from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, Head, Read, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import Grouping, Product
+from maskdsl.ir.values.group_scores import Grouping, Product
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
     OfToken,

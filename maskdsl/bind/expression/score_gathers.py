@@ -16,7 +16,7 @@ from maskdsl.bind.context.terms import promoted
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.ir.expressions import PAIR, TRUE, Expression, Read, Side
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Extent, Extreme, Gather, GatherHeads, Grouping, GroupScores, Softmax, Step
+from maskdsl.ir.values.group_scores import Extent, Extreme, Gather, GatherHeads, Grouping, GroupScores, Softmax, Step
 from maskdsl.ir.values.token_vectors import PoolKind
 from maskdsl.syntax import tree
 

@@ -21,7 +21,8 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Draw, Grouping
+from maskdsl.ir.routes import Draw
+from maskdsl.ir.values.group_scores import Grouping
 from maskdsl.syntax import tree
 
 

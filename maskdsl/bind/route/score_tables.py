@@ -13,7 +13,7 @@ from maskdsl.ir.declared.inputs import KEY_HEADS, Dimension, DimensionKind, Inpu
 from maskdsl.ir.expressions import PAIR, Batch, Constant, Expression, Head, Read, Side, apply, substitute
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import Grouping, GroupScores, Product, scores_name
+from maskdsl.ir.values.group_scores import Grouping, GroupScores, Product, scores_name
 from maskdsl.ir.values.token_vectors import all_expressions
 
 

@@ -32,17 +32,8 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.routes import (
-    GROUP,
-    Above,
-    Extent,
-    Grouping,
-    Route,
-    Selector,
-    TopCount,
-    TopMass,
-    selector_argument,
-)
+from maskdsl.ir.routes import Above, Route, Selector, TopCount, TopMass, selector_argument
+from maskdsl.ir.values.group_scores import GROUP, Extent, Grouping
 from maskdsl.syntax import tree
 
 _ALONE = Constant(0)

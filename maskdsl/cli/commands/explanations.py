@@ -22,7 +22,8 @@ from maskdsl.ir.declared.sequences import Sequence as Tokens
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
-from maskdsl.ir.routes import GroupScores, Pools
+from maskdsl.ir.routes import Pools
+from maskdsl.ir.values.group_scores import GroupScores
 from maskdsl.syntax import tree
 from maskdsl.view.terminal.explain import Explained, explained
 from maskdsl.view.terminal.pair_text import pair_text

@@ -21,7 +21,8 @@ from maskdsl.ir.expressions import (
     in_space,
 )
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.routes import Balanced, Draw, GroupScores, Nearest, Pools, Rank, Route, Scored
+from maskdsl.ir.routes import Balanced, Draw, Nearest, Pools, Rank, Route, Scored
+from maskdsl.ir.values.group_scores import GroupScores
 
 
 def emit_routing(plan: KernelPlan) -> str:

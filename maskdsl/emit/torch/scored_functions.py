@@ -16,9 +16,9 @@ from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.meaning.scoring.sharing_groups import most_sharing
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.ir.routes import (
+from maskdsl.ir.routes import Above, Route, Scored, TopCount, TopMass, route_expressions, selector_argument
+from maskdsl.ir.values.group_scores import (
     GROUP,
-    Above,
     Extent,
     Extreme,
     Gather,
@@ -26,14 +26,8 @@ from maskdsl.ir.routes import (
     Grouping,
     GroupScores,
     Product,
-    Route,
-    Scored,
     Softmax,
     Step,
-    TopCount,
-    TopMass,
-    route_expressions,
-    selector_argument,
 )
 from maskdsl.ir.values.token_vectors import (
     Elementwise,

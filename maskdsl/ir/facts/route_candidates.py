@@ -23,8 +23,9 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.mask import Clause, MaskIR
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import GROUP, GroupScores, OfInputs, Route
+from maskdsl.ir.routes import OfInputs, Route
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.group_scores import GROUP, GroupScores
 
 
 def selects(mask: MaskIR) -> bool:

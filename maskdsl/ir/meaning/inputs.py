@@ -17,8 +17,9 @@ from maskdsl.ir.facts.trace import pair_trace, pooling_trace, tile_trace, trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Balanced, Draw, GroupScores, Nearest, Pools, Rank, Route, Routed, route_expressions
+from maskdsl.ir.routes import Balanced, Draw, Nearest, Pools, Rank, Route, Routed, route_expressions
 from maskdsl.ir.stack import StackIR
+from maskdsl.ir.values.group_scores import GroupScores
 
 Array = NDArray[Any]
 

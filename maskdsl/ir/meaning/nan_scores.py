@@ -13,7 +13,8 @@ from maskdsl.ir.meaning.inputs import whole_arrays
 from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.route_meaning import RouteSearch
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import Balanced, Draw, GroupScores, Nearest, OfInputs, Pools, Rank, Route, Routed, route_of
+from maskdsl.ir.routes import Balanced, Draw, Nearest, OfInputs, Pools, Rank, Route, Routed
+from maskdsl.ir.values.group_scores import GroupScores, route_of
 
 
 @dataclass(frozen=True)

@@ -23,26 +23,8 @@ from maskdsl.ir.meaning.scoring.group_vectors import GroupVectors
 from maskdsl.ir.meaning.scoring.score_steps import extreme, gathered, of_heads, selected, softmax
 from maskdsl.ir.numpy_operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import (
-    GROUP,
-    Balanced,
-    Draw,
-    Extreme,
-    Gather,
-    GatherHeads,
-    Grouping,
-    GroupScores,
-    Nearest,
-    OfInputs,
-    Pools,
-    Product,
-    Rank,
-    Route,
-    Routed,
-    Softmax,
-    TopCount,
-    selector_argument,
-)
+from maskdsl.ir.routes import Balanced, Draw, Nearest, OfInputs, Pools, Rank, Route, Routed, TopCount, selector_argument
+from maskdsl.ir.values.group_scores import GROUP, Extreme, Gather, GatherHeads, Grouping, GroupScores, Product, Softmax
 
 Level = tuple[Grouping, Grouping]
 """Groups of queries and of keys."""

@@ -26,8 +26,9 @@ from maskdsl.ir.facts.reads import elements, reads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.rewrites.chunk import Gathered, Leaf
-from maskdsl.ir.routes import Extent, Route, TopCount
+from maskdsl.ir.routes import Route, TopCount
 from maskdsl.ir.simplify import simplify
+from maskdsl.ir.values.group_scores import Extent
 
 CHOSEN_GROUP = "chosen group"
 """The coordinate of a query copy that holds its selected group, -1 for none. No pattern can declare the name."""

@@ -11,7 +11,8 @@ from maskdsl.ir.expressions import Batch, Constant, Coordinate, Expression, Read
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.rewrites.product_inputs import with_given_products
-from maskdsl.ir.routes import GroupScores, Scored
+from maskdsl.ir.routes import Scored
+from maskdsl.ir.values.group_scores import GroupScores
 from maskdsl.ir.values.token_vectors import ValueTerm
 
 _ENTRIES = (DimensionKind.BATCH, DimensionKind.HEADS)

@@ -15,7 +15,8 @@ from maskdsl.emit.plan import identifier
 from maskdsl.emit.route_text import pools
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Grouping, Scored
+from maskdsl.ir.routes import Scored
+from maskdsl.ir.values.group_scores import Grouping
 from maskdsl.ir.values.token_vectors import OfGroup, reads_tokens
 from maskdsl.runtime.base.kept import Kept
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Grouping, GroupScores, Nearest, Route
+from maskdsl.ir.routes import Nearest, Route
+from maskdsl.ir.values.group_scores import Grouping, GroupScores
 from maskdsl.ir.values.token_vectors import PoolKind
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.kernels.grouped_tokens import Grouped, Values, at

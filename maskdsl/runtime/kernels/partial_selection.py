@@ -18,7 +18,8 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.selection import AbsentQueries
 from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Balanced, Extent, Extreme, GroupScores, Nearest, Route, Scored, Softmax, route_of
+from maskdsl.ir.routes import Balanced, Nearest, Route, Scored
+from maskdsl.ir.values.group_scores import Extent, Extreme, GroupScores, Softmax, route_of
 from maskdsl.runtime.kernels.call_queries import CallQueries, Queries
 from maskdsl.runtime.kernels.grouped_tokens import Grouped
 from maskdsl.runtime.kernels.key_summaries import Summaries

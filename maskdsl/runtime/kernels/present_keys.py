@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskdsl.ir.routes import Grouping
+from maskdsl.ir.values.group_scores import Grouping
 from maskdsl.runtime.kernels.grouped_tokens import Values
 from maskdsl.runtime.kernels.key_summaries import Summaries
 from maskdsl.runtime.kernels.present_tokens import Among, CallGroups, PresentTokens, Vectors

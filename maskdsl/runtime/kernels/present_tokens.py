@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskdsl.ir.routes import Grouping
+from maskdsl.ir.values.group_scores import Grouping
 from maskdsl.runtime.kernels.grouped_tokens import Grouped, GroupedTokens, Values
 
 Vectors = Callable[[Any], Tensor]

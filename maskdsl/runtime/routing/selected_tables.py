@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import GroupScores, OfInputs
+from maskdsl.ir.routes import OfInputs
+from maskdsl.ir.values.group_scores import GroupScores
 
 
 class SelectedTables:

@@ -12,7 +12,8 @@ from maskdsl.ir.declared.sequences import Computed, Sequence
 from maskdsl.ir.expressions import PAIR, Apply, Constant, Coordinate, Leaf, Side
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.ops import Op
-from maskdsl.ir.routes import GROUP, Route
+from maskdsl.ir.routes import Route
+from maskdsl.ir.values.group_scores import GROUP
 
 AXES = ("batch", "head", "token")
 _ENDS = ("", "_sharing", *(f"_{axis}_stride" for axis in AXES))
@@ -49,11 +50,7 @@ class RouteNames(KernelNames):
 
     @cached_property
     def taken(self) -> frozenset[str]:
-        words = (
-            skeleton_words(*_SKELETONS)
-            | super().taken
-            | _GENERATED
-        )
+        words = skeleton_words(*_SKELETONS) | super().taken | _GENERATED
         vectors = (f"{each}{end}" for n in range(len(self.route.products)) for each in vector_names(n) for end in _ENDS)
         functions = (f"{identifier(self.route.name)}_{each}" for each in ("scores", "kernel", "select"))
         return words.union(vectors, functions)

@@ -21,7 +21,8 @@ from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Draw, Grouping, OfInputs, Route
+from maskdsl.ir.routes import Draw, OfInputs, Route
+from maskdsl.ir.values.group_scores import Grouping
 from maskdsl.ir.values.token_vectors import Pool
 
 

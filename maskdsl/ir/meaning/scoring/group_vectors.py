@@ -11,7 +11,7 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.meaning.product_meaning import HeadVectors, pooled_vector
 from maskdsl.ir.numpy_operators import apply_operator
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import Grouping
+from maskdsl.ir.values.group_scores import Grouping
 from maskdsl.ir.values.token_vectors import (
     Elementwise,
     Multiple,

@@ -8,7 +8,8 @@ from typing import assert_never
 import numpy as np
 
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import Above, Extent, Selector, TopCount, TopMass
+from maskdsl.ir.routes import Above, Selector, TopCount, TopMass
+from maskdsl.ir.values.group_scores import Extent
 from maskdsl.ir.values.token_vectors import PoolKind
 
 

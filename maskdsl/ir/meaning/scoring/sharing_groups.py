@@ -6,7 +6,7 @@ from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.ops import Array
-from maskdsl.ir.routes import Grouping
+from maskdsl.ir.values.group_scores import Grouping
 
 
 def most_sharing(mask: MaskIR, sequence: Sequence, source: Grouping, target: Grouping) -> int:
