@@ -33,27 +33,6 @@ WORDS = HERE / "words.attn"
 DIMS = {"sm80": (64,), "sm90": (64, 128), "sm100": (64,), "gfx942": (64,)}
 """Head dimensions on each target."""
 
-TOO_LONG = {"vision/uplift: star"}
-"""Examples whose kernels take minutes to compile: the score of this one is a sum over 25 logits."""
-
-NOT_YET = {
-    "routing/catanet: catanet",
-    "routing/clustered: clustered",
-    "routing/csa: csa",
-    "routing/doge: doge",
-    "routing/dsa: dsa",
-    "routing/flexprefill: flexprefill",
-    "routing/knn: kca",
-    "routing/quest: quest",
-    "routing/routing_transformer: routing_transformer_union",
-    "routing/seer: seer_decode",
-    "routing/sparge: sparge",
-    "routing/vmoba: vmoba_over_all",
-    "routing/vmoba: vmoba_per_block",
-    "routing/vmoba: vmoba_per_head",
-}
-"""Examples without a record yet: `python benchmarks/aot.py NAME` makes it, once the name is taken out of here."""
-
 Job = tuple[str, str, str]
 
 
@@ -99,9 +78,7 @@ def key_of(file: Path, name: str) -> str:
 
 
 def is_recorded(file: Path, name: str) -> bool:
-    """Whether calls of an example run the kernels of one mask, which compile in time."""
-    if key_of(file, name) in TOO_LONG | NOT_YET:
-        return False
+    """Whether calls of an example run the kernels of one mask."""
     return [*kernel_masks(maskdsl.load(file)[name].bind(heads=4).ir)] == [""]
 
 

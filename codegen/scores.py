@@ -213,11 +213,12 @@ def table_of(scored, steps, heads, key_heads, query_groups):
     return torch.cat(tables, dim=2)
 
 
-def select(scored, heads, always, choose, per="query"):
+def select(scored, heads, always, choose, per="query", by_head=False):
     """The key groups that each query group selects: bool [batch, heads or fewer, query groups, key groups].
 
     `always` is a function of pairs of groups, or None; `choose` one of scores, of what is selected always, and of what
-    scores read, for pairs that compete (`per`). Scores of at most MOST_SCORES pairs are in memory at once.
+    scores read, for pairs that compete (`per`), differently in each head if `by_head`. Scores of at most MOST_SCORES
+    pairs are in memory at once.
     """
     query_count, key_count = scored.queries.count, scored.keys.count
     batch = len(scored.values["batch"])
@@ -229,9 +230,10 @@ def select(scored, heads, always, choose, per="query"):
         s, eligible = on_device(scored.score(**read), scored.device), scored.eligible(rows, read)
         forced = None if always is None else on_device(always(**read), s.device)
         sizes = (batch, 1, rows.stop - rows.start, key_count)
+        if by_head or per in OF_ALL_HEADS:
+            sizes = (batch, heads, *sizes[2:])
+            s = whole_heads(s, heads) if s.dim() == 4 else s
         shape = torch.broadcast_shapes(s.shape, eligible.shape, sizes, () if forced is None else forced.shape)
-        if per in OF_ALL_HEADS:
-            shape = (batch, heads, *shape[2:])
         # Pairs that are no candidates, and those with a score of NaN, get -inf. Adding is cheaper than torch.where.
         s = s + torch.zeros(eligible.shape, dtype=s.dtype, device=s.device).masked_fill_(~eligible, -torch.inf)
         s = s.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).expand(shape)

@@ -28,10 +28,11 @@ HELPERS = ("find_entry", "read", "read_open", "nonzero", "rounded", "integers", 
 SKELETON_NAMES = {
     "products": "Finite Multiply Times at find joined numbers_of of_all of_each of_groups of_heads products rows"
     " shared_by times token_coordinates with_rows",
-    "routing": "Groups OutsideGroups Tokens best Scored Steps above argument best_one_by_one by_extent chosen_best"
-    " columns competing as_pairs find finished heaviest largest least members multiplied nearest of_members"
-    " of_one on_device pooled ranks rows_of select shared_by shares sharing table_of taken together whole_heads"
-    " with_overlaps",
+    "routing": "Groups OutsideGroups Tokens find finished multiplied nearest of_one on_device pooled ranks rows_of"
+    " shared_by sharing taken whole_heads with_overlaps",
+    "scores": "Scored Steps as_pairs by_extent columns competing largest least of_members select shares table_of"
+    " together",
+    "selectors": "above argument best best_one_by_one chosen_best heaviest members",
     "pooling": "BoxPools GroupPools box_numbers in_boxes pool_facts pool_numbers pooled",
 }
 """The functions and classes of skeletons whose generated functions call them."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import maskdsl
+from maskdsl import AttnError
 from maskdsl.api.verify import draw, prepared
 
 FILES = sorted((Path(__file__).parents[2] / "examples" / "routing").glob("*.attn"))
@@ -27,6 +28,10 @@ def test_all_of_a_pattern_as_a_part(file: Path, name: str) -> None:
     k, v = torch.randn(2, batch, case.key_heads, mask.given_key_length, case.dim).double()
     attention = mask.compile("tiled")
     whole = attention(q, k, v, **given)
+    if any(each.pooled_vectors for each in mask.ir.branches or (mask.ir,)):
+        with pytest.raises(AttnError, match="E380"):
+            attention(q, k, v, query_start=0, **given)
+        return
     torch.testing.assert_close(attention(q, k, v, query_start=0, **given), whole)
     if mask.key_length != mask.given_key_length:
         return  # packed sequences cannot be pooled

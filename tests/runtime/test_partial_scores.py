@@ -31,7 +31,8 @@ pattern bounds(n = 45) {
 pattern changed(n = 45) {
     space tokens[n]
     coord chunk = i // 8
-    route picked = topk(2, dot(q, max(max(k, 0.1) where i % 3 > 0 by chunk, span = 2))) where k.chunk <= q.chunk
+    route picked = topk(2, max(dot(q, max(max(k, 0.1) where i % 3 > 0 by chunk, span = 2)) by k.chunk))
+        where k.chunk <= q.chunk
     attend causal and picked
 }
 pattern indexer(n = 45, index_heads = 3, width = 5) {

@@ -52,7 +52,8 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int,
         return 0, 0
     tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
     q = torch.empty(batch, mask.heads, mask.query_length, 1)
-    call = attention._compiled.default_kernel.call([tensors[each.name] for each in mask.ir.inputs], q, False)
+    given = [tensors[each.source or each.name] for each in mask.ir.inputs]
+    call = attention._compiled.default_kernel.call(given, q, False)
     exact = tiles(mask.ir, block, inputs, batch)
     shape = batch, mask.heads, mask.query_length, mask.key_length
     compared = needless = 0

@@ -16,7 +16,16 @@ from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.meaning.scoring.sharing_groups import most_sharing
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import OPERATORS, Op, Type
-from maskdsl.ir.routes import Above, Route, Scored, TopCount, TopMass, route_expressions, selector_argument
+from maskdsl.ir.routes import (
+    Above,
+    Route,
+    Scored,
+    TopCount,
+    TopMass,
+    pair_expressions,
+    route_expressions,
+    selector_argument,
+)
 from maskdsl.ir.values.group_scores import (
     GROUP,
     Extent,
@@ -154,8 +163,9 @@ class ScoredFunctions(RoutePrinter):
             ]
         else:
             always = "None" if routed.always == FALSE else f"{self.stem}_always"
-            per = "" if routed.selector.per is Extent.QUERY else f', per="{routed.selector.per}"'
-            result = [f"table = select(scored, queries.heads, {always}, {self.stem}_choose{per})"]
+            options = "" if routed.selector.per is Extent.QUERY else f', per="{routed.selector.per}"'
+            options += ", by_head=True" if reads(selector_argument(routed.selector)).head else ""
+            result = [f"table = select(scored, queries.heads, {always}, {self.stem}_choose{options})"]
         others = [f"{name} = {self.groups(grouping, side)}" for (side, grouping), name in self.others.items()]
         return [
             f"query_groups = {self.groups(routed.queries, Side.QUERY)}",
@@ -171,11 +181,11 @@ class ScoredFunctions(RoutePrinter):
 
     @property
     def tells_heads_apart(self) -> bool:
-        """Whether scores read the head beside products of pools of some heads."""
+        """Whether pairs are told apart by head beside products of pools of some heads."""
         vectors = (each for product in self.scored.products for each in (product.left, product.right))
         leaves = (leaf for each in vectors for leaf in vector_leaves(each) if isinstance(leaf, OfGroup))
         shares = any(leaf.pool.by_key_head or leaf.pool.heads is not None for leaf in leaves)
-        return shares and reads(self.scored.score).head
+        return shares and reads(*pair_expressions(self.scored)).head
 
     def for_heads(self, table: str) -> str:
         """The table with the heads that its input declares."""

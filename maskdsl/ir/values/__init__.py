@@ -1,1 +1,1 @@
-"""What expressions read beside tokens: entries of sparse inputs, vectors and their products, scores of groups, fixed random numbers."""
+"""What expressions read beside tokens: sparse entries, vectors and their products, scores of groups, randomness."""
