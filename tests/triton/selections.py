@@ -30,10 +30,12 @@ HARD = """pattern hard(n = 60) {
     space tokens[n]
     input score: float[heads, n, n]
     input count: int[heads]
+    coord turn = i * 7 % 8
     route counted = topk(count[head], score[head, q, k]) where q != 3
     route weighed = topp(0.6, score[head, q, k]) where k != q
     route high = above(0.0, score[head, q, k])
-    attend counted or weighed or high
+    route shared = topk(3, dot(sum(q where turn != 1 by turn), mean(k by turn, heads = key_head)))
+    attend counted or weighed or high or shared
 }"""
 SMALL = """
 def selection_options(key_groups, dim, dtype, most_held):

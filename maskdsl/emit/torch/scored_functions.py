@@ -59,6 +59,9 @@ Names = dict[tuple[Side, str], str]
 class ScoredFunctions(RoutePrinter):
     """The functions of one route that scores groups."""
 
+    head_counts = "queries.heads", "keys.heads"
+    """The texts of the numbers of query heads and of key heads."""
+
     def __init__(self, plan: KernelPlan, routed: Scored) -> None:
         super().__init__(plan, routed)
         self.scored = routed
@@ -398,7 +401,7 @@ class ScoredFunctions(RoutePrinter):
 
     def pool_heads(self, pool: Pool) -> str:
         if pool.by_key_head:
-            return ", heads=shared_by(queries.heads, keys.heads)"
+            return f", heads=shared_by({', '.join(self.head_counts)})"
         return "" if pool.heads is None else f", heads={_pool_numbers(pool.heads, self.plan.mask.heads)}"
 
 

@@ -61,6 +61,8 @@ def _reads_vectors(functions: RoutePrinter) -> bool:
 class _KernelFunctions(ScoredFunctions):
     """The functions of one selection by a kernel."""
 
+    head_counts = "q.shape[1]", "k.shape[1]"
+
     def __init__(self, plan: KernelPlan, route: Route) -> None:
         super().__init__(plan, route)
         self.route = route
