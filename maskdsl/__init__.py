@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from maskdsl.base.display import draw_by
 
 if TYPE_CHECKING:
+    from maskdsl import inputs as inputs
     from maskdsl.analysis.counts.stack_stats import StackStats as StackStats
     from maskdsl.analysis.counts.stats import Stats as Stats
     from maskdsl.analysis.reach.receptive_field import Field as Field
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from maskdsl.api import Pattern as Pattern
     from maskdsl.api import Stack as Stack
     from maskdsl.api import compile as compile
-    from maskdsl.api import inputs as inputs
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
     from maskdsl.api.examples import examples as examples
@@ -65,7 +65,7 @@ HOMES = {
     "parse": "maskdsl.api",
     "verify": "maskdsl.api.verify",
 }
-_MODULES = {"inputs": "maskdsl.api.inputs"}
+_MODULES = ("inputs",)
 """Modules that are read as attributes."""
 
 
@@ -85,7 +85,7 @@ if not TYPE_CHECKING:  # type checkers would take any name for one of the packag
 
     def __getattr__(name: str) -> object:
         if name in _MODULES:
-            return import_module(_MODULES[name])
+            return import_module(f"maskdsl.{name}")
         if name not in HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(HOMES[name]), name)

@@ -334,3 +334,17 @@ def test_soft_caps() -> None:
         torch.testing.assert_close(mask.compile()(q, k, v), expected, rtol=0, atol=0)
     with pytest.raises(maskdsl.AttnError, match=r"E460[\s\S]*above 0"):
         pattern.soft_capped(0)
+
+
+def test_scales() -> None:
+    """A last line that holds in every branch; of a mask with its values; a pattern has one scale."""
+    text = "pattern p(n) { space t[n] branch a { attend causal weight 0.5 } branch b { attend q - k < 3 } }"
+    pattern = maskdsl.parse(text)["p"]
+    q, k, v = torch.randn(3, 1, 2, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = pattern.bind(n=9).compile()(q * 8**0.5 * 0.25, k, v)
+    for mask in (pattern.scaled(0.25).bind(n=9), pattern.bind(n=9).scaled(0.25)):
+        torch.testing.assert_close(mask.compile()(q, k, v), expected)
+    with pytest.raises(maskdsl.AttnError, match=r"E460[\s\S]*above 0"):
+        pattern.scaled(0)
+    with pytest.raises(maskdsl.AttnError, match="scale"):
+        pattern.scaled(0.25).scaled(1).bind(n=9)

@@ -46,7 +46,7 @@ from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.routed_inputs import find_in_mask
 from maskdsl.ir.routes import OfInputs
 from maskdsl.ir.stack import StackIR
-from maskdsl.syntax.compose import ComposedPattern, complement, composed, intersection, soft_capped, union
+from maskdsl.syntax.compose import ComposedPattern, complement, composed, intersection, scaled, soft_capped, union
 
 if TYPE_CHECKING:
     from maskdsl.analysis.cost.predict import Prediction
@@ -265,6 +265,14 @@ class Mask(Displayed):
         An order that `with_order` or `bind` gave is left out. Raises `AttnError` unless `cap` is a positive number.
         """
         return self._composed(lambda operand: soft_capped(operand, cap))
+
+    @takes(scale=POSITIVE)
+    def scaled(self, scale: float) -> Mask:
+        """The mask with one more line, `scale scale`: that of `Pattern.scaled`, at these values.
+
+        An order that `with_order` or `bind` gave is left out. Raises `AttnError` as `Pattern.scaled` does.
+        """
+        return self._composed(lambda operand: scaled(operand, scale))
 
     @property
     def _operand(self) -> ComposedPattern:

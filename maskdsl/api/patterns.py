@@ -25,7 +25,16 @@ from maskdsl.base.errors.calls.arguments import NotCompiled
 from maskdsl.base.errors.language.composition import WrongOperand
 from maskdsl.base.records import dataclass
 from maskdsl.ir.heads import Heads
-from maskdsl.syntax.compose import ComposedPattern, complement, composed, intersection, soft_capped, standalone, union
+from maskdsl.syntax.compose import (
+    ComposedPattern,
+    complement,
+    composed,
+    intersection,
+    scaled,
+    soft_capped,
+    standalone,
+    union,
+)
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration, StackDeclaration, Tuple
 
@@ -135,6 +144,14 @@ class Pattern(Displayed):
         Raises `AttnError` unless `cap` is a positive number.
         """
         return _composed(lambda operand: soft_capped(operand, cap), self._operand)
+
+    @takes(scale=POSITIVE)
+    def scaled(self, scale: float) -> Pattern:
+        """The pattern with one more line, `scale scale`: its value replaces 1 / sqrt(head dim), in every branch.
+
+        Raises `AttnError` unless `scale` is a positive number, and if the pattern has a scale.
+        """
+        return _composed(lambda operand: scaled(operand, scale), self._operand)
 
     @property
     def _operand(self) -> ComposedPattern:

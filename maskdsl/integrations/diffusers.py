@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from maskdsl import AttnError, BackendName, Heads
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.base.libraries import missing
-from maskdsl.integrations.layers import Choice, Layer, LayerPatterns, scaled_for
+from maskdsl.integrations.layers import Choice, Layer, LayerPatterns, asked_scale, scaled_for
 from maskdsl.integrations.padding import present_keys, without_padding
 from maskdsl.integrations.positions import as_pages
 
@@ -139,10 +139,10 @@ class _PatternProcessor:
         if dropout_p:
             cure = "set the attention dropout of the model to 0"
             raise AttnError(errors.AskedMore(name=self.patterns.name, argument="dropout_p", cure=cure))
-        attention = self.patterns.attention(Layer(self.number, self.name), Heads(query.shape[1], key.shape[1]))
+        scale, heads = asked_scale(query, scale), Heads(query.shape[1], key.shape[1])
+        attention = self.patterns.attention(Layer(self.number, self.name), heads, scale=scale)
         assert attention is not None
-        if scale is not None:
-            query = scaled_for(attention, query, scale, self.patterns.name)
+        query = scaled_for(attention, query, scale, self.patterns.name)
         paging: dict[str, Any] = {}
         if attn_mask is not None:
             batch, keys, vouched = key.shape[0], key.shape[2], self.patterns.masks == "pattern"

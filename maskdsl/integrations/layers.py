@@ -50,10 +50,10 @@ class LayerPatterns:
     backend: BackendName = "auto"
     masks: str = "refuse"
     """What to do with a mask of the model: "refuse" it, or "pattern", which vouches that the pattern covers it."""
-    _compiled: dict[tuple[Layer, Heads, float | None], Compiled | None] = field(
+    _compiled: dict[tuple[Layer, Heads, float | None, float | None], Compiled | None] = field(
         default_factory=dict, repr=False, init=False
     )
-    """The attentions, by layer, heads and soft cap."""
+    """The attentions, by layer, heads, soft cap and scale."""
 
     def check(self) -> None:
         """Raises `AttnError` for everything that is wrong before there is a model."""
@@ -112,19 +112,27 @@ class LayerPatterns:
             return layer.role == "cross" if key is None else self.choice[key] is None
         return self.of(layer) is None
 
-    def attention(self, layer: Layer, heads: Heads, soft_cap: float | None = None) -> Compiled | None:
+    def attention(
+        self, layer: Layer, heads: Heads, soft_cap: float | None = None, scale: float | None = None
+    ) -> Compiled | None:
         """The attention of a layer, cached; None if the layer is left to the model. Raises `AttnError`.
 
         With a `soft_cap`, that of a model, scores are `soft_cap * tanh(s / soft_cap)`. A pattern with `score` lines of
-        its own stays as it is, and so does a pattern that is compiled already.
+        its own stays as it is, and so does a pattern that is compiled already. A `scale` of a model becomes that of a
+        pattern without one that multiplies queries more than once; for others, `scaled_for` multiplies the queries.
         """
-        key = layer, heads, soft_cap
+        key = layer, heads, soft_cap, scale
         if key not in self._compiled:
             chosen = self.of(layer)
             compiled = None if chosen is None else self.compile(chosen, heads)
-            if soft_cap is not None and isinstance(chosen, Pattern | Mask):
+            if isinstance(chosen, Pattern | Mask):
                 assert compiled is not None
-                compiled = compiled if compiled.changes_scores else self.compile(chosen.soft_capped(soft_cap), heads)
+                plain = chosen
+                if soft_cap is not None and not compiled.changes_scores:
+                    chosen = chosen.soft_capped(soft_cap)
+                if scale is not None and compiled.has_scale is False and compiled.multiplies:
+                    chosen = chosen.scaled(scale)
+                compiled = compiled if chosen is plain else self.compile(chosen, heads)
             self._compiled[key] = compiled
         return self._compiled[key]
 
@@ -184,18 +192,28 @@ def _count_of_parameters(choose: Callable[..., object]) -> int:
     return sum(each.kind in kinds and each.default is Parameter.empty for each in given)
 
 
-def scaled_for(attention: Compiled, query: Tensor, scale: float, name: str) -> Tensor:
+def asked_scale(query: Tensor, scale: float | None) -> float | None:
+    """The scale of a model, for queries [batch, heads, queries, head dim]; None if it is 1 / sqrt(head dim)."""
+    return None if scale is None or isclose(scale * query.shape[3] ** 0.5, 1) else scale
+
+
+def scaled_for(attention: Compiled, query: Tensor, scale: float | None, name: str) -> Tensor:
     """Queries for a model with this scale of scores, which a `scale` line of the pattern replaces.
 
-    Raises `AskedMore` if only some branches have such a line.
+    Raises `AskedMore` if only some branches have such a line, and for a compiled pattern that multiplies queries more
+    than once: only one of its products has a scale.
     """
+    if scale is None or attention.has_scale:
+        return query
     if attention.has_scale is None:
         cure = "write `scale` in every branch, or in none: then the model's holds in all of them"
         raise AttnError(errors.AskedMore(name=name, argument="scaling", cure=cure))
-    return query if attention.has_scale else rescaled(query, scale)
+    if attention.multiplies:
+        cure = f"write `scale {scale:g}` in the pattern, or give the pattern itself, not what `compile` gives"
+        raise AttnError(errors.AskedMore(name=name, argument="scaling", cure=cure))
+    return rescaled(query, scale)
 
 
 def rescaled(query: Tensor, scale: float) -> Tensor:
     """Queries [batch, heads, queries, head dim] multiplied so that a scale of 1 / sqrt(head dim) becomes `scale`."""
-    factor = scale * query.shape[3] ** 0.5
-    return query if isclose(factor, 1) else query * factor
+    return query if asked_scale(query, scale) is None else query * (scale * query.shape[3] ** 0.5)

@@ -18,7 +18,7 @@ from torch.compiler import is_compiling
 from maskdsl import Attention, AttnError, BackendName, packed_attention
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.base.libraries import missing
-from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, scaled_for
+from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, asked_scale, scaled_for
 from maskdsl.integrations.padding import present_keys
 from maskdsl.integrations.positions import MaskContent, Positions, as_pages, positions_of, unpack_mask
 from maskdsl.integrations.shards import heads_here
@@ -102,7 +102,8 @@ def _attention_forward(
     """
     layer = layer_of(module)
     heads = heads_here(module, query.shape[1], key.shape[1])
-    attention = patterns.attention(layer, heads, others.get("softcap"))
+    scale = asked_scale(query, scaling)
+    attention = patterns.attention(layer, heads, others.get("softcap"), scale)
     content = unpack_mask(attention_mask, query.shape[2], key.shape[2])
     if attention is None:
         model_mask = attention_mask if content is None else _model_mask(patterns, content)
@@ -116,8 +117,7 @@ def _attention_forward(
     inputs = _inputs_of(attention, others)
     if layer.role != "cross":
         inputs = inputs_of_tokens(attention, inputs, key.shape[2], content.positions)
-    if scaling is not None:
-        query = scaled_for(attention, query, scaling, patterns.name)
+    query = scaled_for(attention, query, scale, patterns.name)
     out, lse = _attend(attention, layer, query, key, value, content, inputs)
     if others.get("s_aux") is not None and attention.sink_inputs is None and "s_aux" not in inputs:
         # Sinks of the model: for each head the score of a key without value.

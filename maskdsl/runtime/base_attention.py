@@ -109,6 +109,14 @@ class BaseAttention(nn.Module):
         return self._branches
 
     @property
+    def multiplies(self) -> bool:
+        """Whether it multiplies queries or keys beside the products of the two that its scores begin with.
+
+        As vectors in scores, values and routes do; true of every pattern with routes.
+        """
+        return any(each.multiplies or each.is_routed for each in self._signatures)
+
+    @property
     def has_lse(self) -> bool:
         """Whether calls can return a log-sum-exp: each branch, or the pattern, has one softmax for each query."""
         return all(each.normalize is Normalize.BY_QUERY for each in self._signatures)

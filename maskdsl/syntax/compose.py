@@ -150,9 +150,18 @@ def standalone(operand: ComposedPattern) -> str:
 
 def soft_capped(operand: ComposedPattern, cap: float) -> str:
     """The text of a pattern whose scores are in the end `cap * tanh(s / cap)`."""
+    return _with_line(operand, f"score {_written(cap)} * tanh(s / {_written(cap)})")
+
+
+def scaled(operand: ComposedPattern, scale: float) -> str:
+    """The text of a pattern whose products of query and key are multiplied by a scale."""
+    return _with_line(operand, f"scale {_written(float(scale))}")
+
+
+def _with_line(operand: ComposedPattern, line: str) -> str:
+    """The text of a pattern with one more line."""
     lines = (each.span.text for each in operand.declaration.statements)
-    last = f"score {_written(cap)} * tanh(s / {_written(cap)})"
-    return _text([operand], operand.name, operand.declaration.doc, [*lines, last])
+    return _text([operand], operand.name, operand.declaration.doc, [*lines, line])
 
 
 def complement(operand: ComposedPattern) -> str:

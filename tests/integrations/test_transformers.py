@@ -301,6 +301,43 @@ def test_a_scale_of_the_pattern_replaces_that_of_the_model(bound):
         model(tokens)
 
 
+PRODUCTS = """
+pattern products(n) {
+    space t[n]
+    input table: float[heads, 8, dim]
+    attend causal
+    score s + dot(q, table[head, clamp(q - k, 0, 7)])
+}
+pattern routed(n, top = 2) {
+    space t[n]
+    coord chunk = i // 4
+    route picked = topp(0.5, dot(q, mean(k by chunk))) where k.chunk <= q.chunk
+    attend causal and picked
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["products", "routed"])
+def test_a_scale_of_the_model_is_that_of_queries_and_keys_alone(name):
+    """A product with a table, and scores of routes, have none: as if the pattern had the line `scale`."""
+    tokens, pattern = drawn(2, 20), maskdsl.parse(PRODUCTS)[name]
+    torch.manual_seed(0)
+    config = transformers.Gemma3TextConfig(**SMALL, query_pre_attn_scalar=24, sliding_window=64)
+    model = transformers.Gemma3ForCausalLM(config).eval()
+    inputs = {"table": torch.randn(4, 8, config.head_dim)} if name == "products" else {}
+    logits = []
+    for each in (pattern, pattern.scaled(24**-0.5), pattern.bind(n=20, heads=4)):
+        integration.register(name, each)
+        model.set_attn_implementation(name)
+        logits.append(model(tokens, **inputs).logits)
+    torch.testing.assert_close(logits[0], logits[1])
+    torch.testing.assert_close(logits[0], logits[2])
+    integration.register(name, pattern.bind(n=20, heads=4).compile())
+    model.set_attn_implementation(name)
+    with pytest.raises(maskdsl.AttnError, match=r"E615[\s\S]*scale 0.204124"):
+        model(tokens, **inputs)
+
+
 def test_what_a_cache_has_dropped():
     """The window of the model is what its cache keeps: first tokens that all attend are not among them."""
     torch.manual_seed(0)

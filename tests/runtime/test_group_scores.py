@@ -12,7 +12,7 @@ ROUTES = {
     "a condition on keys alone": "topk(2, max(dot(q, k) by k.chunk, heads = all)) where k != head",
     "a count of each head, of scores of all": "topk(1 + head, max(dot(q, k), heads = all))",
     "a share of each head, of scores of key heads": "topp(0.2 + 0.2 * head, sum(dot(q, k), heads = key_head))",
-    "candidates of each head, of sums of key heads": "topk(2, dot(sum(q by chunk, heads = key_head), k)) where k != head",
+    "candidates of heads, of sums of key heads": "topk(2, dot(sum(q by chunk, heads = key_head), k)) where head != k",
     "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
 }
 
