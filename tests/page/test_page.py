@@ -2,9 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
 
 import maskdsl
+from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.view.page.html import page_html
 from maskdsl.view.page.page_data import Subject, page_data
 from tests.page.conftest import settle
@@ -345,6 +347,32 @@ def test_layers_of_a_stack(opened, tmp_path):
     page.locator("h1").get_by_text("b").wait_for()
     settle(page)
     assert "5 to 9 of 64 keys" in page.locator("#summary").inner_text()
+
+
+ROUTED = """pattern routed(n = 40) {
+    space t[n]
+    coord chunk = i // 8
+    route picked = topk(1 + 1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
+    attend causal and picked
+}
+"""
+
+
+def test_what_routes_score_is_written_out(opened, page, tmp_path):
+    assert page.locator("#selection").is_hidden()
+    pattern = maskdsl.parse(ROUTED)["routed"]
+    (mask, q) = pattern.bind().ir, np.random.default_rng(0).normal(size=(1, 1, 40, 4))
+    routed = opened(written(tmp_path, page_data(Subject(pattern.program, (mask,), with_routes(mask, {}, q, q)))))
+    assert routed.locator("#selected dt").all_inner_texts() == [
+        "route picked = topk(1 + 1, dot(q, mean(k by chunk))) where k.chunk < q.chunk",
+        *["causal"] * 2,
+    ]
+    assert routed.locator("#selected dd").all_inner_texts() == [
+        "product 0 = dot(q, mean(k by chunk))",
+        "route picked = topk(2, product 0[q, k.chunk]) where k.chunk < q.chunk",
+        "no later token changes what earlier queries select by picked",
+        "no later token changes what earlier queries get of routed",
+    ]
 
 
 def test_warnings_are_noted(tmp_path):

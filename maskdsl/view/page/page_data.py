@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from maskdsl.analysis.reasons.route_reasons import selecting
 from maskdsl.base.diagnostics import AttnError, Caution
 from maskdsl.base.errors.commands.page import PageTooLarge
 from maskdsl.base.records import dataclass
@@ -19,6 +20,7 @@ from maskdsl.view.page.clauses import branches_data, source_data
 from maskdsl.view.page.page_maps import Block, classes_of_heads, measure, orders_data, usual_blocks, usual_orders
 from maskdsl.view.page.page_program import Code
 from maskdsl.view.page.page_tokens import side
+from maskdsl.view.terminal.selection_tables import causality_row
 from maskdsl.view.terminal.show import first_sentence, written
 
 LARGEST_PAGE = 64 * 2**20
@@ -66,6 +68,7 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "total": total_name(mask.heads, layouts[0][0].figures.batch),
         "layers": subject.layers,
         "source": source_data(find_pattern(subject.program, mask.name)),
+        "selected": _selected(mask),
         **pairs_data(subject.program, mask, inputs, classes, blobs),
         "orders": orders_data(layouts, heads, inputs, blobs),
         "blobs": blobs.list,
@@ -94,6 +97,13 @@ def pairs_data(
         "code": code.instructions,
         "tables": _tables(code, inputs, blobs),
     }
+
+
+def _selected(mask: MaskIR) -> list[tuple[str, list[str]]]:
+    """Each route as written, with its scores written out; then whether later tokens have a say in it, and why."""
+    said = selecting(mask)
+    routes = [(each.text, list(each.meaning)) for each in said.routes]
+    return routes + [(word, [why]) for word, why in map(causality_row, said.causality)]
 
 
 def _warning_note(caution: Caution) -> str:

@@ -34,6 +34,7 @@ class Page {
     );
     byId("notes").replaceChildren(...model.notes.map((note) => element("li", {}, note)));
     showSource(model.source);
+    showSelected(model.selected);
     this.restore();
     this.fillLayers();
     this.fill("head", model.classes.map((each) => each.name));

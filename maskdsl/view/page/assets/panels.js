@@ -118,6 +118,18 @@ function showSource({ file, first, lines }) {
   );
 }
 
+/** Routes with their scores written out, and whether later tokens have a say in what they select. */
+function showSelected(selected) {
+  byId("selection").hidden = selected.length === 0;
+  byId("selected").replaceChildren(
+    ...selected.flatMap(([text, said]) => {
+      const lines = said.map(() => element("dd", {}));
+      lines.forEach((line, number) => line.append(...prose(said[number])));
+      return [element("dt", {}, text), ...lines];
+    }),
+  );
+}
+
 function markLines(reason) {
   for (const line of byId("source").children) line.className = "";
   if (reason === null) return;
