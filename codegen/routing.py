@@ -194,8 +194,29 @@ def rows_of(table, *indices):
     """The vectors of an input at indices over groups: [batch, heads, groups, dim], with 1 for what none depends on."""
     indices = [torch.as_tensor(index, device=table.device) for index in indices]
     indices = [index if index.dim() else index.view(1) for index in indices]  # torch waits to read one number
-    rows = table[tuple(index.clamp(0, size - 1) for index, size in zip(indices, table.shape[:-1], strict=True))]
+    rows = viewed(table, indices) if table.device.type == "cpu" else None
+    if rows is None:
+        rows = table[tuple(index.clamp(0, size - 1) for index, size in zip(indices, table.shape[:-1], strict=True))]
     return rows.reshape(*(1,) * (4 - rows.dim()), *rows.shape)
+
+
+def viewed(table, indices):
+    """`table[indices]` as a view, where each index counts up along an axis of its own; None where one does not."""
+    slices, axes = [], []
+    for index, size in zip(indices, table.shape[:-1], strict=True):
+        count = index.numel()
+        first = int(index.flatten()[0]) if count else 0
+        counts_up = torch.equal(index.flatten(), torch.arange(first, first + count))
+        if not counts_up or first < 0 or first + count > size:
+            return None
+        slices.append(slice(first, first + count) if count != 1 else first)
+        axes += [axis for axis in range(-index.dim(), 0) if index.shape[axis] != 1]
+    if len(axes) > len({*axes}) or len(axes) != sum(isinstance(each, slice) for each in slices):
+        return None
+    rows = table[tuple(slices)].permute(*sorted(range(len(axes)), key=axes.__getitem__), -1)
+    for axis in range(-1, min(axes, default=0), -1):
+        rows = rows if axis in axes else rows.unsqueeze(axis - 1)
+    return rows
 
 
 def multiplied(one, other):

@@ -5,39 +5,72 @@ import torch
 from maskdsl.codegen.routing import NOTHING, multiplied, on_device, taken, whole_heads
 
 MOST_SCORES = 2**24  # in memory at once
+MOST_IN_CACHE = 2**20  # on a CPU
 OF_ALL_HEADS = ("batch", "key_of_all_heads")  # where the pairs of several heads compete
 
 
 class Scored:
     """The scores of pairs of groups, some query groups at a time.
 
-    `queries` and `keys` are pairs (`Groups`, `Tokens`). `products` are pairs of vectors by name,
-    or tables of products of one side. `score` and `candidates` are functions of pairs of groups. `wider` are other
-    scores, and the members of their groups on both sides (`sharing`): a pair is a candidate if a pair of members is.
-    `heads` is their number where scores tell heads apart beside products that are the same in several.
+    `queries` and `keys` are pairs (`Groups`, `Tokens`). `products` are pairs of vectors by name, or tables of products
+    of one side. `candidates` is a function of pairs of groups. The `terms` that add up to the score are such functions,
+    each with the names of the products that it reads. `wider` are other scores, and the members of their groups on both
+    sides (`sharing`): a pair is a candidate if a pair of members is.
+    `heads` is their number where scores tell heads apart beside products that are the same in several. Where heads
+    share what they select, only the first of each are scored: `first` is their number.
     """
 
-    def __init__(self, queries, keys, values, products, score, candidates, wider=None, heads=1):
+    def __init__(self, queries, keys, values, products, terms, candidates, wider=None, heads=1, first=None):
         (self.queries, query_tokens), (self.keys, key_tokens) = queries, keys
-        self.device = values["head"].device
-        self.values = {**values, "batch": values["batch"].unsqueeze(-1), "head": values["head"].unsqueeze(-1)}
-        firsts = query_tokens.first(self.queries), key_tokens.first(self.keys)
+        self.device, head = values["head"].device, values["head"].unsqueeze(-1)
+        self.first = len(head) if first is None else first
+        self.values = {**values, "batch": values["batch"].unsqueeze(-1), "head": head[:: len(head) // self.first]}
+        firsts = [
+            {name: self.of_first(each) for name, each in tokens.first(groups).items()}
+            for groups, tokens in ((self.queries, query_tokens), (self.keys, key_tokens))
+        ]
+        self.exists = [
+            each.exists if each.exists is None else self.of_first(each.exists) for each in (self.queries, self.keys)
+        ]
         self.columns = {f"k_{name}": each.unsqueeze(-2) for name, each in firsts[1].items()}
         self.columns["k_group"] = torch.arange(self.keys.count, device=self.device)
         rows = {f"q_{name}": each.unsqueeze(-1) for name, each in firsts[0].items()}
         self.of_queries = {name: each if each.dim() == 4 else each.expand(1, 1, -1, 1) for name, each in rows.items()}
-        self.products, self.score, self.candidates, self.wider = products, score, candidates, wider
-        self.heads = heads
+        self.terms, self.candidates, self.wider = terms, candidates, wider
+        self.products = {
+            name: tuple(map(self.of_first, each)) if isinstance(each, tuple) else self.of_first(each)
+            for name, each in products.items()
+        }
+        vectors = [x for each in self.products.values() for x in (each if isinstance(each, tuple) else (each,))]
+        self.heads = max([heads, *(each.shape[1] for each in vectors)])
+        self.values["s"] = torch.zeros((), dtype=vectors[0].dtype if vectors else None, device=self.device)
+
+    def of_first(self, x):
+        """x, [batch or 1, heads or fewer, ...] or without heads, of the first of the heads that share a selection."""
+        return whole_heads(x, self.first) if x.dim() > 2 and x.shape[1] > self.first else x
 
     def read(self, rows):
-        """What scores read, for these query groups."""
-        read = {**self.values, **self.columns, **{name: taken(each, rows) for name, each in self.of_queries.items()}}
-        for name, each in self.products.items():
-            read[name] = multiplied(taken(each[0], rows), each[1]) if isinstance(each, tuple) else taken(each, rows)
-        heads = max([self.heads, *(read[name].shape[1] for name in self.products)])
-        read |= {name: whole_heads(read[name], heads) for name in self.products if read[name].shape[1] > 1}
-        read["s"] = next((read[name] for name in self.products), torch.zeros((), device=self.device))
-        return read
+        """What scores read of these query groups, but for products; `s` has the type of scores."""
+        return {**self.values, **self.columns, **{name: taken(each, rows) for name, each in self.of_queries.items()}}
+
+    def product(self, name, rows):
+        """The products of these query groups, [batch or 1, heads or 1, rows or 1, key groups or 1]."""
+        each = self.products[name]
+        table = multiplied(taken(each[0], rows), each[1]) if isinstance(each, tuple) else taken(each, rows)
+        return whole_heads(table, self.heads) if table.shape[1] > 1 else table
+
+    def score(self, rows, read):
+        """The sum of the terms. Only the products of one term are in memory at a time."""
+        total, is_new = None, False
+        for term, names in self.terms:
+            s = on_device(term(**read, **{name: self.product(name, rows) for name in names}), self.device)
+            if total is None:
+                total = s
+            elif is_new and total.shape == torch.broadcast_shapes(total.shape, s.shape):
+                total.add_(s)
+            else:
+                total, is_new = total + s, True
+        return total
 
     def eligible(self, rows, read=None):
         """Which pairs are candidates, bool [batch or 1, heads or 1, rows or 1, key groups or 1]."""
@@ -47,14 +80,18 @@ class Scored:
         else:
             scored, *members = self.wider
             eligible = of_members(lambda rows: (scored.eligible(rows),), rows, *members)[0].any(dim=-1)
-        if self.queries.exists is not None:
-            eligible = eligible & taken(self.queries.exists.unsqueeze(-1), rows)
-        return eligible if self.keys.exists is None else eligible & self.keys.exists.unsqueeze(-2)
+        return self.existing(eligible, rows)
+
+    def existing(self, x, rows):
+        """x, bool of pairs of groups, for those that have tokens alone."""
+        queries, keys = self.exists
+        x = x if queries is None else x & taken(queries.unsqueeze(-1), rows)
+        return x if keys is None else x & keys.unsqueeze(-2)
 
     def rows(self, rows):
         """Scores and candidates of these query groups, [batch, heads or fewer, rows, key groups]."""
         read = self.read(rows)
-        s, eligible = on_device(self.score(**read), self.device), self.eligible(rows, read)
+        s, eligible = self.score(rows, read), self.eligible(rows, read)
         count = len(range(self.queries.count)[rows]) if isinstance(rows, slice) else rows.shape[-1]
         shape = torch.broadcast_shapes(s.shape, eligible.shape, (len(self.values["batch"]), 1, count, self.keys.count))
         return s.expand(shape), eligible.expand(shape)
@@ -198,14 +235,19 @@ class Steps:
         return s.masked_fill(~some, torch.nan), eligible
 
 
+def rows_at_once(pairs, device):
+    """How many rows of so many pairs are scored at once: MOST_SCORES pairs, or what the cache of a CPU holds."""
+    return max(1, (MOST_IN_CACHE if device.type == "cpu" else MOST_SCORES) // max(1, pairs))
+
+
 def table_of(scored, steps, heads, key_heads, query_groups):
     """The table of scores after their steps, float [batch, heads or fewer, query groups, key groups]; NaN for none.
 
-    Scores of at most MOST_SCORES pairs are in memory at once, where no step needs all.
+    Few rows are in memory at once, where no step needs all.
     """
     made = Steps(scored, steps, heads, key_heads)
     pairs = len(scored.values["batch"]) * heads * scored.keys.count * -(-scored.queries.count // query_groups)
-    step = max(1, MOST_SCORES // max(1, pairs))
+    step = rows_at_once(pairs, scored.device)
     tables = []
     for start in range(0, query_groups, step):
         s, eligible = made.rows(slice(start, min(start + step, query_groups)), len(steps))
@@ -217,32 +259,27 @@ def select(scored, heads, always, choose, per="query", by_head=False):
     """The key groups that each query group selects: bool [batch, heads or fewer, query groups, key groups].
 
     `always` is a function of pairs of groups, or None; `choose` one of scores, of what is selected always, and of what
-    scores read, for pairs that compete (`per`), differently in each head if `by_head`. Scores of at most MOST_SCORES
-    pairs are in memory at once.
+    scores read, for pairs that compete (`per`), differently in each head if `by_head`. Few rows are in memory at once.
     """
     query_count, key_count = scored.queries.count, scored.keys.count
     batch = len(scored.values["batch"])
-    step = query_count if per != "query" else max(1, MOST_SCORES // max(1, batch * heads * key_count))
+    step = query_count if per != "query" else rows_at_once(batch * heads * key_count, scored.device)
     table = None
     for start in range(0, query_count, step):
         rows = slice(start, min(start + step, query_count))
         read = scored.read(rows)
-        s, eligible = on_device(scored.score(**read), scored.device), scored.eligible(rows, read)
+        s, eligible = scored.score(rows, read), scored.eligible(rows, read)
         forced = None if always is None else on_device(always(**read), s.device)
         sizes = (batch, 1, rows.stop - rows.start, key_count)
         if by_head or per in OF_ALL_HEADS:
             sizes = (batch, heads, *sizes[2:])
             s = whole_heads(s, heads) if s.dim() == 4 else s
         shape = torch.broadcast_shapes(s.shape, eligible.shape, sizes, () if forced is None else forced.shape)
-        # Pairs that are no candidates, and those with a score of NaN, get -inf. Adding is cheaper than torch.where.
-        s = s + torch.zeros(eligible.shape, dtype=s.dtype, device=s.device).masked_fill_(~eligible, -torch.inf)
+        # Pairs that are no candidates, and those with a score of NaN, get -inf.
+        s = s.masked_fill(~eligible, -torch.inf)
         s = s.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).expand(shape)
         if forced is not None:
-            for side, view in ((scored.queries, -1), (scored.keys, -2)):
-                if side.exists is not None:
-                    exists = side.exists.unsqueeze(view)
-                    forced = forced & (taken(exists, rows) if view == -1 else exists)
-            forced = competing(forced.expand(shape), per)
+            forced = competing(scored.existing(forced, rows).expand(shape), per)
         chosen = as_pairs(choose(competing(s, per), forced, read), per, shape)
         if table is None:
             table = chosen.new_empty(batch, shape[1], query_count, key_count)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.emit.route_text import amongs, pools, product_leaves, score_of_products
+from maskdsl.emit.route_text import amongs, pools, product_leaves, terms_of_score
 from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.route_printer import RoutePrinter
 from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind
@@ -28,6 +28,7 @@ from maskdsl.ir.routes import (
 )
 from maskdsl.ir.values.group_scores import (
     GROUP,
+    OF_ALL_HEADS,
     Extent,
     Extreme,
     Gather,
@@ -80,7 +81,8 @@ class ScoredFunctions(RoutePrinter):
         for side in PAIR:
             yield self.coordinates(side, self.coordinate_names(side))
         names = self.pair_names()
-        yield self.printed(f"{self.stem}_score", score_of_products(routed), names, score=True)
+        for number, (term, _) in enumerate(terms_of_score(routed)):
+            yield self.printed(f"{self.stem}_score_{number}", term, names, score=True)
         yield self.printed(f"{self.stem}_candidates", routed.candidates, names)
         if isinstance(routed, Route):
             if routed.always != FALSE:
@@ -151,9 +153,12 @@ class ScoredFunctions(RoutePrinter):
             if each.name in reads(routed.score).inputs
         ]
         scored = ["(query_groups, queries)", "(key_groups, keys)", "inputs", "products"]
-        scored += [f"{self.stem}_score", f"{self.stem}_candidates"]
+        names = [", ".join(f'"product_{each}"' for each in read) for _, read in terms_of_score(routed)]
+        terms = [f"    ({self.stem}_score_{number}, [{each}])," for number, each in enumerate(names)]
+        scored += ["terms", f"{self.stem}_candidates"]
+        heads = self.selecting_heads
         if self.tells_heads_apart:
-            scored.append("heads=queries.heads")
+            scored.append(f"heads={heads}")
         if isinstance(routed, GroupScores):
             if routed.wider != (routed.queries, routed.keys):
                 scored.append(f"wider={self.wider(routed)}")
@@ -168,13 +173,16 @@ class ScoredFunctions(RoutePrinter):
             always = "None" if routed.always == FALSE else f"{self.stem}_always"
             options = "" if routed.selector.per is Extent.QUERY else f', per="{routed.selector.per}"'
             options += ", by_head=True" if reads(selector_argument(routed.selector)).head else ""
-            result = [f"table = select(scored, queries.heads, {always}, {self.stem}_choose{options})"]
+            if heads != "queries.heads":
+                scored.append(f"first={heads}")
+            result = [f"table = select(scored, {heads}, {always}, {self.stem}_choose{options})"]
         others = [f"{name} = {self.groups(grouping, side)}" for (side, grouping), name in self.others.items()]
         return [
             f"query_groups = {self.groups(routed.queries, Side.QUERY)}",
             f"key_groups = {self.groups(routed.keys, Side.KEY)}",
             *others,
             *(["products = {", *products, "}"] if products else ["products = {}"]),
+            *["terms = [", *terms, "]"],
             "scored = Scored(",
             *(f"    {each}," for each in scored),
             ")",
@@ -190,15 +198,25 @@ class ScoredFunctions(RoutePrinter):
         shares = any(leaf.pool.by_key_head or leaf.pool.heads is not None for leaf in leaves)
         return shares and reads(*pair_expressions(self.scored)).head
 
-    def for_heads(self, table: str) -> str:
-        """The table with the heads that its input declares."""
+    @property
+    def heads(self) -> str:
+        """The number of heads that the table has."""
         declared = self.plan.mask.input(self.scored.name)
         assert declared is not None
         if DimensionKind.HEADS in declared.kinds:
-            return f"whole_heads({table}, queries.heads)"
-        if any(each.text == KEY_HEADS for each in declared.dimensions):
-            return f"whole_heads({table}, keys.heads)"
-        return f"{table}[:, 0]"
+            return "queries.heads"
+        return "keys.heads" if any(each.text == KEY_HEADS for each in declared.dimensions) else "1"
+
+    @property
+    def selecting_heads(self) -> str:
+        """The number of heads that are scored: of those that share what they select, the first is."""
+        routed = self.scored
+        alone = isinstance(routed, Route) and routed.selector.per not in OF_ALL_HEADS
+        return self.heads if alone else "queries.heads"
+
+    def for_heads(self, table: str) -> str:
+        """The table with the heads that its input declares."""
+        return f"{table}[:, 0]" if self.heads == "1" else f"whole_heads({table}, {self.heads})"
 
     # Groups
 
