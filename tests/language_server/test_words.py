@@ -27,6 +27,10 @@ def test_names_of_the_language():
     assert (set(words.FUNCTIONS), set(words.SELECTORS)) == (set(FUNCTIONS), set(SELECTORS))
     assert set(KINDS) | {"min"} == set(words.POOLINGS) and set(words.QUANTIFIERS) == set(QUANTIFIERS)
     assert set(words.TYPES) == set(TYPES) and set(words.RESERVED) == RESERVED | {"s", "v", "inf"}
+    assert {name: set(words.ARGUMENTS[name]) for name in ("topk", "topp", "above")} == {
+        name: set(SELECTORS[name]) for name in ("topk", "topp", "above")
+    }
+    assert set(words.ARGUMENTS) == {*words.POOLINGS, "softmax", "topk", "topp", "above"}
     assert set(words.OF_POOLS) == set(PoolFact) and set(words.NORMALIZATIONS) == {
         str(each).split()[0] for each in Normalize
     }

@@ -14,7 +14,8 @@ from tests.support.every_word import SEEN
 def test_page(opened, tmp_path, seen) -> None:
     pattern = maskdsl.parse(seen.text)["p"]
     mask = pattern.bind(heads=2).ir
-    inputs = with_routes(mask, input_arrays(mask, seen.inputs, ()))
+    given = {name: x for name, x in seen.inputs.items() if name not in ("q", "k")}
+    inputs = with_routes(mask, input_arrays(mask, given, ()), seen.inputs.get("q"), seen.inputs.get("k"))
     page = opened(written(tmp_path, page_data(Subject(pattern.program, (mask,), inputs))))
     query, key = seen.pair
     page.evaluate(f"maskdsl.choose({query}); maskdsl.move({{ query: {query}, key: {key} }})")

@@ -25,6 +25,7 @@ class Seen:
     page: tuple[str, ...] | None = None
     """Parts of what the page says of the pair and its query; None for the same as in the explanation."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the pattern, and queries and keys of those that select by them."""
 
 
 def pattern(*lines: str, head: str = "n = 8", before: str = "") -> str:
@@ -161,6 +162,41 @@ SEEN = {
         {"or ": {"some"}},
         (5, 4),
         ("attend same(b) or some",),
+    ),
+    "routes": Seen(
+        pattern(
+            "space tokens[n]",
+            "coord b = tokens // 2",
+            "let share = softmax(dot(q, mean(k by b, span = 2)) where k.b <= q.b)",
+            "route best = topk(2, max(sum(share, heads = key_head) by k.b)) where k.b < q.b always same(b)",
+            "route much = topp(0.5, dot(mean(q by b), max(k by b)), reach = False) where k.b < q.b",
+            "route rare = topp(0.5, weights = max(dot(q, k) - min(dot(q, k), per = q), 0.1))",
+            "route high = above(0.5, dot(q, k))",
+            "attend causal and (best or much or rare or high)",
+        ),
+        {
+            "topk(": "The `count` best key groups",
+            "always": "These groups are selected first",
+            "softmax(": "a score's share",
+            "span =": "Groups overlap",
+            "heads =": "Heads of an equal value are put together",
+            "reach =": "The most that stay within `mass`",
+            "weights =": "without the negative ones",
+            "per =": "Which pairs compete",
+            "above(": "The key groups that score more.",
+            "best or": "route best = topk(2",
+        },
+        {
+            "topk(": {"count = ", "score = ", "per = "},
+            "0.5, dot(mean(q by b), max(k by b)), ": {"reach = ", "weights = ", "per = "},
+            "mean(k by b, ": {"heads = ", "span = "},
+            "sum(share, ": {"heads = "},
+            "by k.": {"b", "i", "tokens"},
+            "attend causal and (": {"best", "much", "rare", "high"},
+        },
+        (5, 4),
+        ("attend causal and (best or much or rare or high)",),
+        inputs={name: np.random.default_rng(3).normal(size=(1, 2, 8, 4)) for name in ("q", "k")},
     ),
     "sink": Seen(
         pattern(

@@ -134,8 +134,21 @@ def _arguments(program: Program, function: str) -> Iterator[types.CompletionItem
     if isinstance(declared, tree.MacroDeclaration | tree.PatternDeclaration | tree.StackDeclaration):
         for each in declared.parameters:
             name, detail = each.name.id, each.span.text
-            label = f"{name} = "
-            yield types.CompletionItem(label, kind=_Kind.Field, detail=detail, sort_text=f" {name}", filter_text=name)
+            yield _argument(name, detail)
+    else:
+        for name, help_text in words.ARGUMENTS.get(function, {}).items():
+            yield _argument(name, help_text.partition("\n\n")[2], _markdown(code(help_text)))
+
+
+def _argument(name: str, detail: str, documentation: types.MarkupContent | None = None) -> types.CompletionItem:
+    return types.CompletionItem(
+        f"{name} = ",
+        kind=_Kind.Field,
+        detail=detail,
+        documentation=documentation,
+        sort_text=f" {name}",
+        filter_text=name,
+    )
 
 
 def _call(document: Document, offset: int) -> str | None:

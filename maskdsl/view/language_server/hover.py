@@ -43,6 +43,10 @@ async def hover(document: Document, offset: int, measurements: Measurements) -> 
 def _word(program: Program, path: Sequence[tree.Node], node: tree.Name) -> tuple[str, Span] | None:
     """The text about a name of the language: a function, a type, `q` or `i`."""
     parent = path[-2]
+    if isinstance(parent, tree.Argument) and node is parent.name:
+        call = path[-3]
+        known = words.ARGUMENTS.get(call.function.id, {}) if isinstance(call, tree.Call) else {}
+        return (code(known[node.id]), node.span) if node.id in known else None
     if isinstance(parent, tree.Parameter | tree.InputStatement) and node is parent.type:
         known = {**words.TYPES, **words.SPARSE_TYPE}
     elif isinstance(parent, tree.PooledSpaceStatement) or _gathers(parent):

@@ -146,5 +146,39 @@ SPARSE_TYPE = {
 }
 """The type that only inputs have."""
 
+_PER = {
+    "per": "per = head\n\nWhich pairs compete: those of a query unless it says `k.c`, of a key group, `head`, `batch`, of "
+    "all heads, or `(batch, k.c)`."
+}
+_TOGETHER = {
+    "heads": "heads = key_head\n\nHeads of an equal value are put together; with `all`, all heads.",
+    "span": "span = 2\n\nGroups overlap: a group has the tokens of its number and of the next ones, of so many in all.",
+}
+ARGUMENTS = {
+    "mean": _TOGETHER,
+    "sum": _TOGETHER,
+    "root": _TOGETHER,
+    "max": {**_TOGETHER, **_PER},
+    "min": {**_TOGETHER, **_PER},
+    "softmax": _PER,
+    "topk": {
+        "count": "topk(count, score)\n\nHow many key groups a query group selects.",
+        "score": "topk(count, score)\n\nThe score of a pair of groups.",
+        **_PER,
+    },
+    "topp": {
+        "mass": "topp(mass, score)\n\nThe share of the softmax, or of the weights, from 0 to 1.",
+        "score": "topp(mass, score)\n\nThe score of a pair of groups.",
+        "weights": "topp(mass, weights = w)\n\nThe shares are those of the sum of these, without the negative ones.",
+        "reach": "topp(mass, score, reach = False)\n\nThe most that stay within `mass`, at least one.",
+        **_PER,
+    },
+    "above": {
+        "threshold": "above(threshold, score)\n\nWhat a score has to exceed.",
+        "score": "above(threshold, score)\n\nThe score of a pair of groups.",
+    },
+}
+"""The arguments of functions that may be written with their names."""
+
 CALLED = {**POOLINGS, **FUNCTIONS, **QUANTIFIERS, **SELECTORS}
 KEYWORDS = {**DECLARATIONS, **STATEMENTS, **OPERATORS}
