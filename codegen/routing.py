@@ -35,6 +35,8 @@ class Groups:
         if numbers is None:
             return
         numbers = numbers if numbers.dim() == 3 else numbers.expand(1, 1, -1)
+        if has is not None:
+            numbers, has = torch.broadcast_tensors(numbers, has)
         inside = (numbers >= 0) & (numbers < count)
         inside = inside if has is None else inside & has
         if numbers.device.type == "cpu":

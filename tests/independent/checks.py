@@ -216,7 +216,8 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
     lengths = torch.full((batch,), k.shape[2])
     for name, (keys, values, others) in calls.items():
         where = {"query_start": starts, "key_lengths": lengths, **others}
-        missing = codes | ({"E453"} if truth.misses_queries(rows[:, 0].tolist()) else set())
+        misses = truth.misses_queries(rows[:, 0].tolist()) or (codes and not truth.has_plain_routes)
+        missing = codes | ({"E453"} if misses else set())
         if missing:
             refused(f"{backend}: {name}", missing, lambda a=(own, keys, values), b=where | inputs: attention(*a, **b))
             continue

@@ -75,12 +75,11 @@ class Groups:
         return self.meaning.names_before(self.route)
 
     def of(self, side: str, grouping: Grouping) -> dict[int, list[Token]]:
-        """The tokens of each group that has some, by number. A pool without tokens is no group of its own."""
+        """The tokens of each group that has some, by number. A pool without tokens is in no group."""
         if (side, grouping) not in self.known:
             found: dict[int, list[Token]] = {}
             for token in self.meaning.tokens[side]:
-                is_alone = grouping.by in ("i", token.space.name)
-                if is_alone and not self.meaning.within(token.space, token.number):
+                if not self.meaning.within(token.space, token.number):
                     continue
                 for number in self.numbers(token, grouping):
                     found.setdefault(number, []).append(token)

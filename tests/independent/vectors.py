@@ -138,7 +138,8 @@ def of_group(meaning: "Meaning", node: Node, scope: Scope) -> object:
     token = token_of(scope, side)
     first = int(plain(meaning.coordinate(token, coordinate)))
     last = first + int(meaning.value(options["span"], scope) if "span" in options else 1) - 1
-    members = [each for each in meaning.tokens[side] if first <= plain(meaning.coordinate(each, coordinate)) <= last]
+    tokens = [each for each in meaning.tokens[side] if meaning.within(each.space, each.number)]
+    members = [each for each in tokens if first <= plain(meaning.coordinate(each, coordinate)) <= last]
     if condition is not None:
         members = [each for each in members if meaning.value(condition, Scope(scope.names, token=each, bare=True))]
     heads, own = together(meaning, options["heads"], scope) if "heads" in options else [meaning.head], meaning.head

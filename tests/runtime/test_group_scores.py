@@ -13,6 +13,8 @@ ROUTES = {
     "a count of each head, of scores of all": "topk(1 + head, max(dot(q, k), heads = all))",
     "a share of each head, of scores of key heads": "topp(0.2 + 0.2 * head, sum(dot(q, k), heads = key_head))",
     "candidates of heads, of sums of key heads": "topk(2, dot(sum(q by chunk, heads = key_head), k)) where head != k",
+    "heads that are put together compete": "topk(10, max(dot(q, k), heads = all), per = batch)",
+    "groups that overlap": "above(0.25, sum(softmax(dot(q, mean(k by chunk, span = 2))) by k.chunk)) where k.chunk != 1",
     "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
 }
 
@@ -55,3 +57,20 @@ def test_names_stand_for_scores(per: str) -> None:
     q, k = (torch.randn(1, heads, 9, 4, dtype=torch.float64) for heads in (4, 2))
     written = mask_of(f"route picked = topk(2, {score})")
     assert (named.dense(q=q, k=k) == written.dense(q=q, k=k)).all()
+
+
+def test_overlapping_groups_are_candidates_if_one_of_their_pairs_is() -> None:
+    """Five equal shares: group 1 has tokens of 2. The score of 0 is one of them, those of 2, 3 and 4 are two."""
+    share = "softmax(dot(q, mean(k by chunk, span = 2)))"
+    mask = mask_of(f"route picked = above(0.25, sum({share} by k.chunk)) where k.chunk != 1")
+    q, k = (torch.zeros(1, heads, 9, 4) for heads in (4, 2))
+    assert (mask.dense(q=q, k=k) == [False] * 4 + [True] * 5).all()
+
+
+def test_heads_that_are_put_together_compete_one_by_one() -> None:
+    """Of equal pairs the first head has all: those of its first query, and one of its second."""
+    mask = mask_of("route picked = topk(10, max(dot(q, k), heads = all), per = batch)")
+    q, k = (torch.zeros(1, heads, 9, 4) for heads in (4, 2))
+    found = [mask.dense(head=head, q=q, k=k) for head in range(4)]
+    assert found[0].sum(axis=1).tolist() == [9, 1] + [0] * 7
+    assert not any(each.any() for each in found[1:])

@@ -197,3 +197,18 @@ def test_packed_sequences(name: str) -> None:
         own = (x[entry : entry + 1, :, :size] for x in (q, k, v))
         expected = short.compile("reference")(*own, **first_tokens(short, given, entry))
         torch.testing.assert_close(found[start : start + size].transpose(0, 1)[None], expected, rtol=0, atol=1e-9)
+
+
+def test_queries_are_pooled_by_an_input_under_a_condition() -> None:
+    text = """
+    pattern p(n = 12) {
+        space tokens[n]
+        input part: int[tokens]
+        route picked = topk(2, dot(mean(q where i % 3 > 0 by part), k))
+        attend picked
+    }"""
+    mask, part = maskdsl.parse(text)["p"].bind(heads=4), torch.arange(12) // 4
+    q, k, v = tensors(12)
+    whole = mask.compile("reference")(q, k, v, part=part)
+    found = mask.compile("tiled")(q[:, :, 4:8], k, v, query_start=4, part=part)
+    torch.testing.assert_close(found, whole[:, :, 4:8], rtol=0, atol=1e-9)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
@@ -307,6 +308,67 @@ def test_routes_do_not_select_pools_without_tokens(backend: str, score: str) -> 
     inputs = {"cluster": cluster} | ({} if "dot" in score else {"worth": worth})
     torch.testing.assert_close(attention(q, k, v, **inputs), expected)
     torch.testing.assert_close(attention(q[:, :, 2:], k, v, query_start=2, **inputs), expected[:, :, 2:])
+
+
+OF_POOLS = {
+    "a pool of pools": "dot(q, mean(k by pair))",
+    "the best of pools": "max(dot(q, k) by k.pair)",
+    "what the first pool reads": "dot(q, mean(k by pair)) + float(k.worth)",
+}
+
+
+@pytest.mark.parametrize("score", OF_POOLS.values(), ids=OF_POOLS)
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+def test_pools_without_tokens_are_in_no_group(backend: str, score: str) -> None:
+    """Neither do routes select groups of such pools alone, nor do others count them; in whole calls and in partial."""
+    text = f"""
+    pattern p() {{
+        space tokens[6]
+        space groups = mean(tokens by cluster, 8)
+        coord groups.pair = groups // 2
+        input cluster: int[tokens]
+        input worth: int[groups]
+        queries tokens
+        keys groups
+        route picked = topk(1, {score})
+        attend picked
+    }}
+    """
+    cluster, worth = torch.tensor([0, 3, 3, 0, 1, 3]), torch.tensor([2, 0, 9, 1, 9, 9, 9, 9])
+    q, k, v = (torch.randn(1, 2, 6, 8, dtype=torch.float64) for _ in range(3))
+    keys, values = (torch.stack([x[:, :, cluster == n].mean(dim=2) for n in (0, 1, 3)], dim=2) for x in (k, v))
+    products = q @ keys.transpose(2, 3)
+    of_groups = products[..., :2].mean(dim=3) if "mean" in score else products[..., :2].amax(dim=3)
+    of_groups = torch.stack([of_groups, products[..., 2]], dim=3)
+    of_groups = of_groups + worth[[0, 3]] if "worth" in score else of_groups
+    chosen = of_groups.argmax(dim=3, keepdim=True) == torch.tensor([0, 0, 1])
+    expected = scaled_dot_product_attention(q, keys, values, attn_mask=chosen)
+    attention = maskdsl.parse(text)["p"].bind(heads=2).compile(backend)
+    inputs = {"cluster": cluster} | ({"worth": worth} if "worth" in score else {})
+    torch.testing.assert_close(attention(q, k, v, **inputs), expected)
+    torch.testing.assert_close(attention(q[:, :, 2:], k, v, query_start=2, **inputs), expected[:, :, 2:])
+
+
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+def test_scores_pool_no_pools_without_tokens(backend: str) -> None:
+    text = """
+    pattern p() {
+        space tokens[6]
+        space groups = mean(tokens by cluster, 4)
+        coord groups.pair = groups // 2
+        input cluster: int[tokens]
+        queries tokens
+        keys groups
+        attend all -> all
+        score dot(q, mean(k by pair))
+    }
+    """
+    cluster = torch.tensor([0, 2, 2, 0, 1, 2])
+    q, k, v = (torch.randn(1, 2, 6, 8, dtype=torch.float64) for _ in range(3))
+    keys, values = (torch.stack([x[:, :, cluster == n].mean(dim=2) for n in (0, 1, 2)], dim=2) for x in (k, v))
+    scores = q @ torch.stack([keys[:, :, :2].mean(dim=2)] * 2 + [keys[:, :, 2]], dim=3)
+    found = maskdsl.parse(text)["p"].bind(heads=2).compile(backend)(q, k, v, cluster=cluster)
+    torch.testing.assert_close(found, scores.softmax(dim=3) @ values)
 
 
 def test_grids_of_pooled_queries() -> None:

@@ -19,7 +19,9 @@ from maskdsl.api.verify import Case, prepared
 from maskdsl.emit.plan import make_plan
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.expressions import Side
 from maskdsl.ir.meaning.inputs import whole_arrays
+from maskdsl.ir.meaning.pooling import all_tokens
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.kernels.route_finder import RouteFinder
@@ -36,6 +38,18 @@ HARD = """pattern hard(n = 60) {
     route high = above(0.0, score[head, q, k])
     route shared = topk(3, dot(sum(q where turn != 1 by turn), mean(k by turn, heads = key_head)))
     attend counted or weighed or high or shared
+}"""
+POOLS = """
+pattern pools() {
+    space tokens[40]
+    space groups = mean(tokens by cluster, 24)
+    input cluster: int[batch, tokens]
+    coord groups.pair = groups // 2
+    queries tokens
+    keys groups
+    route one = topk(3, dot(q, k))
+    route pairs = topk(3, dot(q, mean(k by pair)))
+    attend one or pairs
 }"""
 SMALL = """
 def selection_options(key_groups, dim, dtype, most_held):
@@ -54,7 +68,8 @@ def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: tor
         finder = replace(finder, emit_kernels=lambda: emit_selection(plan) + SMALL)
     whole = whole_arrays(mask.ir, inputs, len(q), q.shape[-1])
     values = [torch.as_tensor(whole[each.name]) for each in mask.ir.passed]
-    found = finder.find(torch.as_tensor(q).to(dtype), torch.as_tensor(k).to(dtype), values, by_kernels=True)
+    keys = all_tokens(mask.ir, Side.KEY, k, whole)
+    found = finder.find(torch.as_tensor(q).to(dtype), torch.as_tensor(keys).to(dtype), values, by_kernels=True)
     expected = with_routes(mask.ir, inputs, q, k)
     return [
         each.name
@@ -83,6 +98,14 @@ def hard(small: bool) -> list[str]:
     return wrong(mask, *random.normal(size=(2, 1, 2, 60, 16)), inputs, torch.float32, small)
 
 
+def pools() -> list[str]:
+    """Groups of pools, most of which have no tokens."""
+    random = np.random.default_rng(5)
+    q, k = random.normal(size=(2, 2, 2, 40, 16))
+    inputs = {"cluster": random.choice([0, 1, 2, 7, 9, 12, 23, -1], (2, 40))}
+    return wrong(maskdsl.parse(POOLS)["pools"].bind(heads=2), q, k, inputs, torch.float32, False)
+
+
 def random_routes(count: int, start: int) -> dict[str, list[str]]:
     results: dict[str, list[str]] = {}
 
@@ -103,7 +126,7 @@ def random_routes(count: int, start: int) -> dict[str, list[str]]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "examples":
-        results = {**dict(examples()), "hard": hard(False), "hard by tiles": hard(True)}
+        results = {**dict(examples()), "hard": hard(False), "hard by tiles": hard(True), "pools": pools()}
     else:
         results = random_routes(*map(int, sys.argv[2:]))
     print(json.dumps(results))

@@ -81,7 +81,9 @@ class TokenReads:
 
     def has_groups(self, side: Side, grouping: Grouping) -> bool:
         """Whether it is known which tokens are in which group."""
-        return grouping.by is None or self.is_known(side, grouping.by)
+        counts = self.mask.sequences[side].counts
+        known = counts is None or self.is_known(side, counts)
+        return grouping.by is None or (known and self.is_known(side, grouping.by))
 
     def unknown_groups(self, grouping: Grouping) -> str:
         """Why it is not known which tokens are in which group."""

@@ -175,7 +175,7 @@ class _Counting:
         candidates = [bounds.bound(each.candidates, known) for each in self.routes for known in (False, True)]
         over_groups = pair_trace(mask, [*candidates, *(selector_argument(each.selector) for each in self.routes)])
         over_tokens = [
-            trace(sequence, [expression for each in self.routes for expression in each.over_token(side)])
+            trace(sequence, [*sequence.counted, *(read for each in self.routes for read in each.over_token(side))])
             for side, sequence in mask.sequences.items()
         ]
         return frozenset().union(*(each.varies(mask) for each in (over_groups, *over_tokens)))

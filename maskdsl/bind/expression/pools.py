@@ -9,9 +9,9 @@ from maskdsl.bind.context.frame import Frame, StatementKind
 from maskdsl.bind.context.reading import axis_name
 from maskdsl.bind.context.score_levels import grouping_by
 from maskdsl.bind.expression.macros import Elaborate
-from maskdsl.ir.expressions import Constant, Side, of_side
+from maskdsl.ir.expressions import Constant, Side, apply, of_side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.ops import Type
+from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.values.token_vectors import OfGroup, OfToken, Pool, PoolKind, Vector
 from maskdsl.syntax import tree
 
@@ -43,6 +43,9 @@ def pooled(call: tree.Call, vector: Vector, side: Side, frame: Frame, elaborate:
             return BAD
         pool = changed
     if frame.statement is StatementKind.SCORE:
+        for count in frame.sequence(side).counted:  # pools without tokens are in no group
+            some = apply(Op.LESS, Constant(0), of_side(count, side))
+            pool = replace(pool, among=some if pool.among is None else apply(Op.AND, pool.among, some))
         return OfGroup(side, pool, by, frame.sequence(side).length)
     groups = grouping_by(by, side, whose.by.span, frame)
     return BAD if isinstance(groups, Bad) else OfGroup(side, pool, by, groups.count)

@@ -40,6 +40,11 @@ def fits(grouping: Grouping, names: Collection[str], side: Side, frame: Frame) -
     return not any(name != grouping.by and differs(grouping.by, name, side, frame) for name in names)
 
 
+def _tells(grouping: Grouping, names: Collection[str], side: Side, frame: Frame) -> bool:
+    """Whether groups of a table of scores tell whether they are candidates; overlapping ones have several values."""
+    return not names or (grouping.span == 1 and fits(grouping, names, side, frame))
+
+
 def products_of(score: Expression, frame: Frame) -> tuple[Product, ...]:
     """The products that a score reads, each behind those that its own vectors read."""
     known, products = frame.declared.products, dict[str, Product]()
@@ -87,7 +92,7 @@ def with_tables(name: str, score: Expression, candidates: Expression, wider: Lev
     for table in _tables_of(score, frame):
         before_steps = table.queries, table.keys
         read = reads(candidates)
-        known = all(fits(each, read.names(side), side, frame) for side, each in zip(PAIR, before_steps, strict=True))
+        known = all(_tells(each, read.names(side), side, frame) for side, each in zip(PAIR, before_steps, strict=True))
         value = substitute(table.score, made)
         products = products_of(value, frame)
         unique = scores_name(name, len(made))

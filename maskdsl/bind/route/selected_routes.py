@@ -10,13 +10,12 @@ from maskdsl.base.source import Span
 from maskdsl.bind.context.bound_values import BAD, Bad, Term, describe
 from maskdsl.bind.context.frame import Declared, Frame, StatementKind, TableRoute
 from maskdsl.bind.context.guards import assuming
-from maskdsl.bind.context.head_scopes import scope_of
+from maskdsl.bind.context.head_scopes import HeadScope, scope_of
 from maskdsl.bind.context.score_levels import ALONE, Level, decides, differs, grouping_by, having_groups, level_of
 from maskdsl.bind.context.terms import promoted
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.score_gathers import extent_of
 from maskdsl.bind.route.score_tables import fits, group_table, products_of, table_levels, with_tables
-from maskdsl.bind.statement.pool_members import guards_of
 from maskdsl.ir.expressions import (
     FALSE,
     PAIR,
@@ -26,12 +25,11 @@ from maskdsl.ir.expressions import (
     Expression,
     Read,
     Side,
-    apply,
     substitute,
     walk,
 )
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.ops import Type
 from maskdsl.ir.routes import Above, Route, Selector, TopCount, TopMass, selector_argument
 from maskdsl.ir.values.group_scores import GROUP, Extent, Grouping
 from maskdsl.syntax import tree
@@ -75,10 +73,6 @@ def selected(
     for expression in checked:
         if not _constant_in_groups(expression, level, spans[min(expression is not value, len(spans) - 1)], frame):
             return BAD
-    for side, grouping in zip(PAIR, level, strict=True):
-        if grouping.by is not None:  # where each pool is a group, those without tokens are none
-            for guard in guards_of(side, declared, grouping.by):
-                candidates = apply(Op.AND, candidates, guard.relation)
     made = with_tables(name, value, candidates, level if wider is None else wider, frame)
     written, value = value, substitute(value, made.reads)
     if wider not in (None, level):  # the tables are NaN where there are no candidates
@@ -86,6 +80,8 @@ def selected(
     products = products_of(value, frame)
     route = Route(name, *level, products, value, selector, candidates, always, span=statement.span)
     scope = scope_of((written, candidates, always, selector_argument(selector)), (level,), made.frame)
+    if selector.per in (Extent.BATCH, Extent.KEY_OF_ALL_HEADS):  # the first of equal heads selects more
+        scope = HeadScope.HEADS
     table, heads = group_table(name, Type.BOOL, level, scope, statement.span, made.frame)
     query, key = (_ALONE if each is None else each for each in (level[0].by, joint or level[1].by))
     routes = {

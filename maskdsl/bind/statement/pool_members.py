@@ -15,7 +15,7 @@ from maskdsl.bind.expression.table_inputs import BATCH
 from maskdsl.bind.statement.coord_statements import sides_of, updated
 from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.declared.sequences import Computed, CoordinateDefinition, CoordinateSource, Given, PoolBoxes, Space
-from maskdsl.ir.expressions import Constant, Coordinate, Expression, InSpace, Side, apply
+from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, InSpace, Side, apply
 from maskdsl.ir.facts.ranges import Range
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import pooling_trace
@@ -27,6 +27,8 @@ from maskdsl.syntax import tree
 
 _COUNT = "count of tokens"
 """The coordinate `count` of pools where a pattern declares another one; nobody can write its name."""
+_MEMBERS = "tokens of each"
+"""The coordinate `count` of pools, and 1 of other tokens; likewise."""
 _MOST_EVALUATED = 2**26
 """The most tokens of which it is looked up whether every pool has some."""
 
@@ -42,7 +44,29 @@ def with_facts(declaration: tree.PatternDeclaration, declared: Declared) -> Decl
     for fact in PoolFact:
         if fact.value not in taken:
             declared = _with_fact(declared, fact, fact.value)
-    return declared if PoolFact.COUNT.value not in taken else _with_fact(declared, PoolFact.COUNT, _COUNT)
+    if PoolFact.COUNT.value in taken:
+        declared = _with_fact(declared, PoolFact.COUNT, _COUNT)
+    for side in sides_of(declared):
+        if any(_may_be_empty(space, declared) for space in declared.side(side).sequence.spaces):
+            declared = _with_counts(declared, side)
+    return declared
+
+
+def _with_counts(declared: Declared, side: Side) -> Declared:
+    """The declarations in which a coordinate tells which tokens of a side are in groups."""
+    before, known = declared.side(side), _counted_by(declared)
+    count = before.sequence.definition(known)
+    assert count is not None
+    others = [space for space in before.sequence.spaces if space.pooling is None]
+    if not others:
+        return updated(declared, side, replace(before, sequence=replace(before.sequence, counts=known)))
+    each = ((space.name, Computed(Constant(1))) for space in others)
+    ranges = {
+        (_MEMBERS, space.name): before.ranges.get((known, space.name), Range(1, 1)) for space in before.sequence.spaces
+    }
+    after = before.with_coordinate(replace(count, name=_MEMBERS, sources=(*count.sources, *each)), ranges)
+    declared = replace(declared, facts=declared.facts | {_MEMBERS})
+    return updated(declared, side, replace(after, sequence=replace(after.sequence, counts=_MEMBERS)))
 
 
 def _with_fact(declared: Declared, fact: PoolFact, name: str) -> Declared:
@@ -114,14 +138,17 @@ def without_unread(declared: Declared, expressions: Iterable[Expression]) -> Dec
     gone = set[str]()
     for side in sides_of(declared):
         before, sides = declared.side(side), (Side.QUERY, Side.KEY) if declared.self_attention else (side,)
-        groups = [each for route in declared.routed if isinstance(route, Scored) for each in route.over_token(side)]
+        routes = [route for route in declared.routed if isinstance(route, Scored)]
+        groups = [each for route in routes for each in (*route.over_token(side), *before.sequence.counted)]
         of_tokens = [*before.sequence.computed, *before.sequence.sort_keys, *groups]
         read = (each.name for each in reads(*every, *of_tokens).coordinates if each.side in (*sides, Side.TOKEN))
         unread = declared.facts.difference(read)
         kept = tuple(each for each in before.sequence.coordinates if each.name not in unread)
         dropped = (each for each in before.sequence.coordinates if each.name in unread)
-        gone |= {source.input for each in dropped for _, source in each.sources if isinstance(source, Given)}
-        declared = updated(declared, side, replace(before, sequence=replace(before.sequence, coordinates=kept)))
+        gone |= _given(dropped) - _given(kept)
+        counts = None if before.sequence.counts in unread else before.sequence.counts
+        after = replace(before.sequence, coordinates=kept, counts=counts)
+        declared = updated(declared, side, replace(before, sequence=after))
     return replace(
         declared,
         inputs=tuple(each for each in declared.inputs if each.name not in gone),
@@ -129,27 +156,28 @@ def without_unread(declared: Declared, expressions: Iterable[Expression]) -> Dec
     )
 
 
+def _given(definitions: Iterable[CoordinateDefinition]) -> set[str]:
+    """The inputs that coordinates are."""
+    return {source.input for each in definitions for _, source in each.sources if isinstance(source, Given)}
+
+
 # Pools without tokens
 
 
 def guards(declared: Declared) -> Iterator[Clause]:
     """Yields that pools without tokens attend nothing, and that nothing attends them."""
-    for side in (Side.QUERY, Side.KEY):
-        yield from guards_of(side, declared)
+    for side in PAIR:
+        spaces = declared.side(side).sequence.spaces
+        for space in spaces:
+            if _may_be_empty(space, declared):
+                some = apply(Op.LESS, Constant(0), Coordinate(side, _counted_by(declared)))
+                other = apply(Op.NOT, InSpace(side, space.name))
+                yield Clause(some if len(spaces) == 1 else apply(Op.OR, other, some), span=space.span)
 
 
-def guards_of(side: Side, declared: Declared, by: str = "i") -> Iterator[Clause]:
-    """Yields for each space of a side whose pools may have no tokens that a token of it has some.
-
-    Only of spaces whose tokens the coordinate `by` tells apart.
-    """
-    count = PoolFact.COUNT.value if PoolFact.COUNT.value in declared.facts else _COUNT
-    spaces = declared.side(side).sequence.spaces
-    for space in spaces:
-        if by in ("i", space.name) and _may_be_empty(space, declared):
-            some = apply(Op.LESS, Constant(0), Coordinate(side, count))
-            other = apply(Op.NOT, InSpace(side, space.name))
-            yield Clause(some if len(spaces) == 1 else apply(Op.OR, other, some), span=space.span)
+def _counted_by(declared: Declared) -> str:
+    """The coordinate that counts the tokens of pools."""
+    return PoolFact.COUNT.value if PoolFact.COUNT.value in declared.facts else _COUNT
 
 
 def _may_be_empty(space: Space, declared: Declared) -> bool:

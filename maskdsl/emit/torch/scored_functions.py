@@ -106,8 +106,10 @@ class ScoredFunctions(RoutePrinter):
         read = set(reads(*route_expressions(self.scored)).names(side)) - {GROUP}
         of_groups = set(reads(*self.scored.over_token(side)).names(Side.TOKEN))
         by = {level[side is Side.KEY] for level in self.scored.levels}
-        overlapping = {each.by for each in by if each.by == "i" and each.span > 1}
-        return read | of_groups - {"i"} | overlapping | {"i"} & self.pooled_names(side)
+        sequence = self.sequence(side)
+        numbered = {each.by for each in by if each.by == "i" and not self.is_each(each, sequence)}
+        counted = {each.name for each in reads(*sequence.counted).coordinates}
+        return read | of_groups - {"i"} | numbered | counted | {"i"} & self.pooled_names(side)
 
     def pooled_names(self, side: Side) -> set[str]:
         """The coordinates that pooled vectors read of each token."""
@@ -229,25 +231,32 @@ class ScoredFunctions(RoutePrinter):
     def groups(self, grouping: Grouping, side: Side) -> str:
         if grouping.by is None:
             return f"Groups({grouping.count})"
-        if grouping.by == "i" and grouping.span == 1:
+        if self.is_each(grouping, self.sequence(side)):
             return f"{side.plural}.each()"
-        has = self.having(grouping.by, self.sequence(side), side.plural)
+        has = self.having(grouping.by, self.sequence(side), f"{side.plural}.device", f"{side.plural}.values")
         text = f'{side.plural}.groups({grouping.count}, "{self.identifier(grouping)}", "{grouping.by}"'
-        text += "" if has is None else f", torch.cat([{has}])"
+        text += "" if has is None else f", {has}"
         return f"{text})" if grouping.span == 1 else f"{text}, span={grouping.span})"
+
+    def is_each(self, grouping: Grouping, sequence: Sequence) -> bool:
+        """Whether each token is a group of its own."""
+        return grouping == Grouping("i", grouping.count) and sequence.counts is None
 
     def identifier(self, grouping: Grouping) -> str:
         """The name of the groups' coordinate in the module."""
         assert grouping.by is not None
         return self.plan.identifiers.get(grouping.by, grouping.by)
 
-    def having(self, name: str, sequence: Sequence, like: str) -> str | None:
-        """The text of which tokens have a coordinate, on the device of `like`; None if all do."""
-        has = sequence.having(name)
-        if all(has):
-            return None
-        pairs = zip(sequence.spaces, has, strict=True)
-        return ", ".join(f"torch.full(({space.size},), {has_it}, device={like}.device)" for space, has_it in pairs)
+    def having(self, name: str, sequence: Sequence, device: str, values: str) -> str | None:
+        """The text of which tokens are in groups by a coordinate; None if all are. `values` has the coordinates."""
+        has, texts = sequence.having(name), []
+        if not all(has):
+            pairs = zip(sequence.spaces, has, strict=True)
+            flags = (f"torch.full(({space.size},), {has_it}, device={device})" for space, has_it in pairs)
+            texts.append(f"torch.cat([{', '.join(flags)}])")
+        if sequence.counts is not None:
+            texts.append(f'({values}["{self.plan.identifiers[sequence.counts]}"] > 0)')
+        return " & ".join(texts) or None
 
     def sharing(self, side: Side, source: Grouping, target: Grouping) -> str:
         if source == target:
@@ -255,7 +264,7 @@ class ScoredFunctions(RoutePrinter):
         text = ", ".join(self.group_name(side, each) for each in (source, target))
         sequence = self.sequence(side)
         coordinates = [Coordinate(Side.TOKEN, each.by) for each in (source, target) if each.by is not None]
-        if trace(sequence, coordinates).is_fixed:
+        if trace(sequence, [*sequence.counted, *coordinates]).is_fixed:
             name = self.kept.setdefault((side, source, target), f"{side.letter}_members_{len(self.kept)}")
             text += f', {most_sharing(self.plan.mask, sequence, source, target)}, "{name}"'
         elif target == Grouping("i", sequence.length):

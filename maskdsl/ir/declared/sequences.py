@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
-from maskdsl.ir.expressions import Expression
+from maskdsl.ir.expressions import Coordinate, Expression, Side
 from maskdsl.ir.ops import Type
 
 
@@ -167,6 +167,13 @@ class Sequence:
     """Later definitions may read earlier ones."""
     order: tuple[tuple[Expression, ...], ...] = ()
     """Sort keys of each space (empty: declared order); `()` if no space has any."""
+    counts: str | None = None
+    """A coordinate that is 0 for pools without tokens, which are in no group; None if there are none."""
+
+    @property
+    def counted(self) -> tuple[Expression, ...]:
+        """What is read of tokens to know whether they are in groups."""
+        return () if self.counts is None else (Coordinate(Side.TOKEN, self.counts),)
 
     @cached_property
     def length(self) -> int:

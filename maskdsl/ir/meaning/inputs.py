@@ -215,6 +215,7 @@ def inputs_of_route(mask: MaskIR, routed: Routed) -> frozenset[str]:
         case Route() | GroupScores():
             names = pair_trace(mask, route_expressions(routed)).inputs
             names |= {row.input for product in routed.products for row in product.rows}
-            return names.union(*(trace(each, routed.over_token(side)).inputs for side, each in mask.sequences.items()))
+            tokens = ((each, [*each.counted, *routed.over_token(side)]) for side, each in mask.sequences.items())
+            return names.union(*(trace(*each).inputs for each in tokens))
         case _:
             assert_never(routed)

@@ -283,13 +283,15 @@ class RouteSearch:
     def having(self, side: Side, grouping: Grouping) -> tuple[Array, Array]:
         """Group numbers and positions of the tokens that have a group, by position; all tokens, without a coordinate.
 
-        A token of overlapping groups is there once for each.
+        A token of overlapping groups is there once for each. Pools without tokens have none.
         """
         sequence = self.mask.sequences[side]
         if grouping.by is None:
             return np.zeros(sequence.length, dtype=np.int64), np.arange(sequence.length)
-        has = sequence.having(grouping.by)
-        tokens = np.flatnonzero(np.repeat(has, [space.size for space in sequence.spaces]))
+        has = np.repeat(sequence.having(grouping.by), [space.size for space in sequence.spaces])
+        if sequence.counts is not None:
+            has = has & (self.coordinates(side).values(sequence.counts) > 0)
+        tokens = np.flatnonzero(has)
         numbers = self.groups(side, grouping)[tokens, None] - np.arange(grouping.span)
         return numbers[numbers >= 0], np.repeat(tokens, (numbers >= 0).sum(axis=1))
 

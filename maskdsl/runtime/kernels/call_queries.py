@@ -130,7 +130,7 @@ class CallQueries(PresentTokens):
         if groups.whole is not None:
             absent = self.absent[:, None]
             if among is not None:
-                absent = absent & among(**self.inputs, **self.whole.coordinates)
+                absent = absent & among(**{**self.inputs, **self.whole.coordinates})
             every = groups.whole.all_numbers(self.absent.shape[1], self.device)
             self.require(~(absent.repeat(1, 1, groups.span) & groups.here(every)))
         return self.pool_now(vectors, groups, kind, among, heads)

@@ -47,12 +47,17 @@ class GroupedTokens:
         sequence, module = self.side.sequence, self.side.module
         having = zip(sequence.spaces, sequence.having(grouping.by), strict=True)
         has = torch.cat([torch.full((space.size,), has_group, device=self.device) for space, has_group in having])
-        numbers = self.coordinates[self.side.coordinates.get(grouping.by, grouping.by)]
+        if sequence.counts is not None:
+            has = has & (self._coordinate(sequence.counts) > 0)
+        numbers = self._coordinate(grouping.by)
         try:
             return module.Groups(grouping.count, grouping.by, numbers, has, grouping.span)
         except module.OutsideGroups as error:
             name, value, count = error.args
             raise AttnError(GroupRange(name=name, value=value, count=count)) from None
+
+    def _coordinate(self, name: str) -> Tensor:
+        return self.coordinates[self.side.coordinates.get(name, name)]
 
 
 class Grouped:

@@ -64,7 +64,9 @@ class RouteBody(Body):
         """The coordinates from which the kernel's tables are computed."""
         names = {each.name for each in self.names.tables if each.kind == side} - {FIRSTS, EXISTS}
         by = self.route.grouping(side).by
-        return names | {by} if by is not None and self.names.is_irregular(side) else names
+        if by is None or not self.names.is_irregular(side):
+            return names
+        return names | {by} | {each.name for each in reads(*self.names.sequence(side).counted).coordinates}
 
     # The kernel
 

@@ -32,6 +32,8 @@ def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
     pools = [each.pool(side) for each in route.products]
     if any(pool.by_key_head or pool.heads is not None for pool in pools) or len(sequence.spaces) > 1:
         return None
+    if sequence.counts is not None:
+        return None
     by = route.grouping(side).by
     definition = None if by is None else sequence.definition(by)
     sources = () if definition is None else definition.sources
@@ -80,7 +82,9 @@ class RouteNames(KernelNames):
 
     def is_irregular(self, side: Side) -> bool:
         """Whether a table holds the first token of each group."""
-        return self.route.grouping(side).by not in (None, "i") and self.run_size(side) is None
+        by = self.route.grouping(side).by
+        is_each = by == "i" and self.sequence(side).counts is None
+        return by is not None and not is_each and self.run_size(side) is None
 
     def kind(self, side: Side) -> str:
         return side

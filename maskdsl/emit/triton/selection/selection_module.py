@@ -107,11 +107,11 @@ class _KernelFunctions(ScoredFunctions):
         size = self.run_size(side)
         if size:
             return f"Runs({grouping.count}, {size})"
-        if grouping.by in (None, "i"):
+        if grouping.by is None or self.is_each(grouping, self.sequence(side)):
             return f"Groups({grouping.count})"
-        has = self.having(grouping.by, self.sequence(side), "q")
+        has = self.having(grouping.by, self.sequence(side), "q.device", side.plural)
         text = f'Groups({grouping.count}, "{grouping.by}", {side.plural}["{self.identifier(grouping)}"]'
-        return f"{text})" if has is None else f"{text}, torch.cat([{has}]))"
+        return f"{text})" if has is None else f"{text}, {has})"
 
     def run_size(self, side: Side) -> int | None:
         return run_size(self.route, side, self.sequence(side))
