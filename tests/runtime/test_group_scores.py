@@ -14,7 +14,7 @@ ROUTES = {
     "a share of each head, of scores of key heads": "topp(0.2 + 0.2 * head, sum(dot(q, k), heads = key_head))",
     "candidates of heads, of sums of key heads": "topk(2, dot(sum(q by chunk, heads = key_head), k)) where head != k",
     "heads that are put together compete": "topk(10, max(dot(q, k), heads = all), per = batch)",
-    "groups that overlap": "above(0.25, sum(softmax(dot(q, mean(k by chunk, span = 2))) by k.chunk)) where k.chunk != 1",
+    "overlapping groups": "above(0.25, sum(softmax(dot(q, mean(k by chunk, span = 2))) by k.chunk)) where k.chunk != 1",
     "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
 }
 
