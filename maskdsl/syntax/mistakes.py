@@ -90,6 +90,7 @@ _SPELLINGS = {
     "!": "write `not`",
     "~": "write `not`",
     "^": "write `**` for a power",
+    "@": "the product of two vectors is `dot(q, k)`",
     ";": "write statements one below the other",
     "'": 'write strings in `"`',
     "`": "write names without quotes",

@@ -34,9 +34,11 @@ def match_arguments(
             continue
         name = argument.name.id
         if name not in names:
-            nearest = frame.nearest(name, names)
-            span = argument.name.span
-            frame.add(UnknownArgument(span=span, function=function, name=name, nearest=nearest, notes=notes))
+            nearest, span = frame.nearest(name, names), argument.name.span
+            known = "its parameters are " + ", ".join(f"`{each}`" for each in names)
+            frame.add(
+                UnknownArgument(span=span, function=function, name=name, known=known, nearest=nearest, notes=notes)
+            )
             wrong = True
         elif name in given:
             frame.add(RepeatedArgument(span=argument.name.span, name=name))

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import assert_never
 
 from maskdsl.base.errors.language.limits import RangeTooLong
-from maskdsl.base.errors.language.names import NoPairHere, OutsideQuantifier, PythonRange, UnknownFunction, UnknownName
+from maskdsl.base.errors.language.names import NoPairHere, OutsideQuantifier, PythonRange, UnknownName
 from maskdsl.base.errors.language.spaces import NotInSequence
 from maskdsl.base.errors.language.syntax import StrayBy
 from maskdsl.base.errors.language.tables import IndexOutOfBounds
@@ -34,6 +34,7 @@ from maskdsl.bind.expression.macros import axes_value, expand
 from maskdsl.bind.expression.names import resolve_name
 from maskdsl.bind.expression.score_gathers import makes_table, table_of
 from maskdsl.bind.expression.table_inputs import read_table
+from maskdsl.bind.expression.unknown_functions import unknown_function
 from maskdsl.ir.expressions import FALSE, TRUE, InSpace, Side
 from maskdsl.ir.facts.ranges import INT64
 from maskdsl.ir.ops import OPERATORS, Op, Type
@@ -201,8 +202,7 @@ def _call(node: tree.Call, frame: Frame) -> Value:
     macros = frame.declared.program.macros(node.span.source)
     macro = macros.get(name)
     if macro is None:
-        nearest = frame.nearest(name, macros, FUNCTIONS)
-        return frame.add(UnknownFunction(span=node.function.span, name=name, nearest=nearest))
+        return frame.add(unknown_function(node, frame, macros, FUNCTIONS))
     return expand(node, macro, frame, elaborate)
 
 

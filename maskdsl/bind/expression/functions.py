@@ -49,7 +49,10 @@ def _several(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     op = _SEVERAL[name]
     for argument in call.arguments:
         if argument.name is not None:
-            return frame.add(UnknownArgument(span=argument.name.span, function=name, name=argument.name.id))
+            known = "it takes values without names"
+            return frame.add(
+                UnknownArgument(span=argument.name.span, function=name, name=argument.name.id, known=known)
+            )
     if len(call.arguments) < OPERATORS[op].count:
         missing = "seed" if name == "random" else "a second number"
         return frame.add(MissingArgument(span=call.span, function=name, name=missing))

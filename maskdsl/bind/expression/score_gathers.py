@@ -21,6 +21,7 @@ from maskdsl.ir.values.token_vectors import PoolKind
 from maskdsl.syntax import tree
 
 _EXTREMES = {"max": PoolKind.MAX, "min": PoolKind.MIN}
+_SHARES = "`softmax(score)` or `softmax(score, per = head)` is expected"
 _GATHERS = {kind.value: kind for kind in PoolKind if kind is not PoolKind.ROOT}
 
 
@@ -40,7 +41,10 @@ def table_of(call: tree.Call, frame: Frame, elaborate: Elaborate) -> Value:
     plain = [each for each in call.arguments if each.name is None]
     options = {each.name.id: each.value for each in call.arguments if each.name is not None}
     if len(plain) != 1 or not options.keys() <= allowed or ("per" in options and plain[0].by is not None):
-        return frame.add(route_errors.WrongGather(span=call.span, function=call.function.id))
+        name = call.function.id
+        expected = f"`{name}(score by k.c)` or `{name}(score, heads = key_head)` is expected"
+        expected = _SHARES if name == "softmax" else expected
+        return frame.add(route_errors.WrongGather(span=call.span, function=name, expected=expected))
     node, condition = _score_and_condition(plain[0].value)
     if condition is not None and call.function.id != "softmax":
         return frame.add(route_errors.WhereInGather(span=condition.span, function=call.function.id))

@@ -227,7 +227,7 @@ def _indices(
 ) -> list[Term] | None:
     """The indices of these dimensions of a table; None, with a report, if they do not fit."""
     if len(indices) != len(dimensions):
-        frame.add(_wrong_count(table, len(dimensions), len(indices), span))
+        frame.add(_wrong_count(table, len(dimensions), len(indices), span, frame))
         return None
     terms = as_terms(frame, Op.RANDOM, span, indices)  # an operator of integers, so that all indices must be integers
     if terms is None:
@@ -245,11 +245,13 @@ def _indices(
     return terms
 
 
-def _wrong_count(table: Input, count: int, given: int, span: Span) -> IndexCount:
+def _wrong_count(table: Input, count: int, given: int, span: Span, frame: Frame) -> IndexCount:
     expected, advice = f"{count} ind{'ices' if count != 1 else 'ex'}", ""
     last = table.dimensions[-1].kind if table.dimensions else None
     if count < len(table.dimensions) and not table.sparse and table.lists is None:
         expected += " where a vector is expected"
+    elif table.name in frame.declared.routes:
+        advice = f"a route is a relation: write its name alone, `{table.name}`"
     elif given == count - 1 and table.type is Type.FLOAT and last in (DimensionKind.DIM, DimensionKind.FIXED):
         advice = "with one index fewer it is a vector, which stands directly inside `dot`, or in a sum of `value`"
     shown = ", ".join(each.text for each in table.dimensions)

@@ -67,11 +67,11 @@ def selected(
     if isinstance(selector, Bad):
         return BAD
     value, candidates, always = (_by_group(each, joint) for each in (value, *relations))
-    spans = (node.span, *(each.span for each in (statement.candidates, statement.always) if each is not None))
     wider = _candidate_groups(candidates, level, value, frame)
-    checked = (value, always, selector_argument(selector), *((candidates,) if wider in (None, level) else ()))
-    for expression in checked:
-        if not _constant_in_groups(expression, level, spans[min(expression is not value, len(spans) - 1)], frame):
+    checked = [(value, node), (always, statement.always), (selector_argument(selector), given[_first(given)])]
+    checked += [(candidates, statement.candidates)] if wider in (None, level) else []
+    for expression, text in checked:
+        if not _constant_in_groups(expression, level, (text or node).span, frame):
             return BAD
     made = with_tables(name, value, candidates, level if wider is None else wider, frame)
     written, value = value, substitute(value, made.reads)
@@ -173,10 +173,15 @@ def _reads_nothing(name: str, score: Expression, span: Span, frame: Frame) -> Ba
     return frame.add(route_errors.ReadsNoKey(span=span, route=name, what="neither a query nor a key", name="worth"))
 
 
+def _first(given: dict[str, tree.Expression]) -> str:
+    """The name of the selector's argument beside its score."""
+    return next(each for each in ("count", "mass", "threshold") if each in given)
+
+
 def _selector(
     statement: tree.RouteStatement, given: dict[str, tree.Expression], level: Level, frame: Frame, elaborate: Elaborate
 ) -> Selector | Bad:
-    first = next(each for each in ("count", "mass", "threshold") if each in given)
+    first = _first(given)
     value = elaborate(given[first], frame)
     wanted = Type.INT if first == "count" else Type.FLOAT
     if isinstance(value, Term) and value.type is Type.INT and wanted is Type.FLOAT:

@@ -147,8 +147,8 @@ SPARSE_TYPE = {
 """The type that only inputs have."""
 
 _PER = {
-    "per": "per = head\n\nWhich pairs compete: those of a query unless it says `k.c`, of a key group, `head`, `batch`, "
-    "of all heads, or `(batch, k.c)`."
+    "per": "per = head\n\nWhich pairs compete: those of a query; or else of a key group (`k.c`), of a head, of all "
+    "heads (`batch`), or of a key group in all heads (`(batch, k.c)`)."
 }
 _TOGETHER = {
     "heads": "heads = key_head\n\nHeads of an equal value are put together; with `all`, all heads.",

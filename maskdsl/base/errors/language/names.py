@@ -17,8 +17,10 @@ class UnknownName(Diagnostic):
 class UnknownFunction(Diagnostic):
     code = "E206"
     message = "there is no function or macro `{name}`"
+    help = "{advice}"
 
     name: str
+    advice: str = ""
 
 
 class UnknownCoordinate(Diagnostic):

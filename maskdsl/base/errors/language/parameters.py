@@ -48,9 +48,11 @@ class MissingArgument(Diagnostic):
 class UnknownArgument(Diagnostic):
     code = "E217"
     message = "`{function}` has no parameter `{name}`"
+    label = "{known}"
 
     function: str
     name: str
+    known: str
 
 
 class TooManyArguments(Diagnostic):

@@ -49,9 +49,10 @@ class MixedGroups(Diagnostic):
 class WrongGather(Diagnostic):
     code = "E364"
     message = "`{function}` takes one score here, and says what is put together"
-    label = "`{function}(score by k.c)`, `{function}(score, heads = key_head)` or `softmax(score)` is expected"
+    label = "{expected}"
 
     function: str
+    expected: str
 
 
 class WhereInGather(Diagnostic):
