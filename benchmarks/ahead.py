@@ -201,6 +201,7 @@ def compile_selection(mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf
     if names == ["pool_kernel"]:
         return {}
     recording = Recording.of(text, names)
+    recording.module.PRECISION = precision(Architecture(target))
     q, k, _ = examples(plan, dim, DTYPES[dtype])
     recording.module.find(q, k, example_values(plan))
     return {name: compile_started(each, target) for name, each in recording.started().items() if each.values}

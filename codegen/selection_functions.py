@@ -7,6 +7,11 @@ import triton.language as tl
 from maskdsl.codegen.routing import on_device
 from maskdsl.codegen.triton_functions import token_table
 
+PRECISION = "tf32x3" if torch.version.hip is None else "ieee"  # of float32 products: AMD's matrix units have them
+MOST_STORED = 2**24  # scores in memory at once
+MOST_HELD = 2**13  # scores of a row in registers
+LAUNCH_NUMBERS = ["first", "blocks"]  # numbers in which the launches of a kernel differ
+
 
 class Runs:
     """`count` groups of `size` consecutive tokens, the last maybe smaller: `Groups` without tables of tokens."""
@@ -40,16 +45,28 @@ def weigh(s, m_i, SHARE: tl.constexpr):
 
 
 @triton.jit
-def products(s, queries, keys, DIM: tl.constexpr, STEP: tl.constexpr):
-    """Adds to `s` the products of the vectors at pointers [queries, 1] and [1, keys], STEP dims at a time."""
+def stored(scores, column, key_groups, KEY_BLOCK: tl.constexpr):
+    """A tile of the rows of scores at pointers [rows, 1]; -inf behind the last."""
+    keys = (column * KEY_BLOCK + tl.arange(0, KEY_BLOCK))[None, :]
+    return tl.load(scores + keys, mask=keys < key_groups, other=float("-inf"))
+
+
+@triton.jit
+def products(s, queries, keys, DIM: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr):
+    """Adds to `s` the products of the vectors at pointers [queries, 1] and [1, keys], STEP dims at a time.
+
+    On tensor cores, and exact enough: products of two numbers of 16 bits are exact in float32; of a product in float32,
+    three in TF32 leave out 2**-22, less than the sum of all of them rounds off. Scores differ from those of torch as
+    they do with the order of summation.
+    """
     WIDE: tl.constexpr = s.dtype
     for start in range(0, DIM, STEP):
         dims = start + tl.arange(0, STEP)
         one = tl.load(queries + dims[None, :], mask=(dims < DIM)[None, :], other=0.0)
         other = tl.load(keys + dims[:, None], mask=(dims < DIM)[:, None], other=0.0)
-        if one.dtype != other.dtype:  # products of two numbers of 16 bits are exact in float32
+        if one.dtype != other.dtype:
             one, other = one.to(WIDE), other.to(WIDE)
-        s = tl.dot(one, other, s, input_precision="ieee", out_dtype=WIDE)
+        s = tl.dot(one, other, s, input_precision=PRECISION, out_dtype=WIDE)
     return s
 
 
@@ -141,22 +158,45 @@ def joined(*pairs):
     return (x if x.stride(3) == 1 else x.contiguous() for x in (one, other))
 
 
-def selection_options(key_groups, dim, dtype, most_held):
-    """The constants, warps and stages of a selection kernel.
+def torch_type(dtype):
+    """The type of the scores of queries of a type."""
+    return torch.promote_types(dtype, torch.float32)
 
-    Up to `most_held` key groups a program holds all scores of its tile; with more it recomputes them for every DIGIT.
-    """
-    held = key_groups <= most_held
-    key_block = max(16, 1 << (key_groups - 1).bit_length()) if held else 128
-    query_block = min(64, max(16, 2**13 // key_block))
+
+def wide_type(dtype):
+    """The same for kernels."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def tile_options(query_groups, dim, dtype):
+    """The constants, warps and stages of a kernel that scores tiles."""
+    query_block = min(64, max(16, 1 << (query_groups - 1).bit_length()))
     return {
         "DIM": dim,
-        "STEP": 16,
-        "WIDE": tl.float64 if dtype == torch.float64 else tl.float32,
+        "STEP": 32,
+        "PRECISION": PRECISION,
+        "WIDE": wide_type(dtype),
+        "QUERY_BLOCK": query_block,
+        "KEY_BLOCK": 64,
+        "num_warps": 4,
+        "num_stages": 1,
+    }
+
+
+def row_options(most_rows, key_groups, dtype):
+    """Those of a kernel that selects from rows of scores, in blocks that divide `most_rows`.
+
+    Up to MOST_HELD key groups a program holds all scores of its rows; with more it reads them for every DIGIT.
+    """
+    held = key_groups <= MOST_HELD
+    key_block = min(MOST_HELD, max(16, 1 << (key_groups - 1).bit_length()))
+    query_block = min(most_rows, max(1, 2**11 // key_block))
+    return {
+        "WIDE": wide_type(dtype),
         "QUERY_BLOCK": query_block,
         "KEY_BLOCK": key_block,
         "HELD": held,
         "DIGIT": 1 if held else 4,
-        "num_warps": max(4, query_block * key_block // 2**10),
+        "num_warps": max(4, query_block * key_block // 2**9),
         "num_stages": 1,
     }

@@ -51,21 +51,31 @@ pattern pools() {
     route pairs = topk(3, dot(q, mean(k by pair)))
     attend one or pairs
 }"""
-SMALL = """
-def selection_options(key_groups, dim, dtype, most_held):
-    wide = tl.float64 if dtype == torch.float64 else tl.float32
-    blocks = {"QUERY_BLOCK": 32, "KEY_BLOCK": 16}
-    return {"DIM": dim, "STEP": 16, "WIDE": wide, **blocks, "HELD": False, "DIGIT": 4}
-"""
-"""Makes kernels compute scores tile by tile, as they do with more key groups than these tests have."""
+WIDE = """pattern wide(n = 1101) {
+    space tokens[n]
+    coord chunk = i // 400
+    input score: float[heads, 3, n]
+    input count: int[heads, 3]
+    input mass: float[3]
+    route counted = topk(count[head, q.chunk], score[head, q.chunk, k]) where q.chunk != 2
+    route weighed = topp(mass[q.chunk], score[head, q.chunk, k]) where k % 7 != q.chunk
+    route high = above(mass[q.chunk], score[head, q.chunk, k])
+    attend counted or weighed or high
+}"""
+MOST_HELD = 2**13
+"""As in `codegen/selection_functions.py`."""
 
 
-def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: torch.dtype, small: bool) -> list[str]:
-    """The names of the selections that differ from the meaning; the scores between them are floats, and rounded."""
+def wrong(mask: maskdsl.Mask, q: Any, k: Any, inputs: dict[str, Any], dtype: torch.dtype, held: int) -> list[str]:
+    """The names of the selections that differ from the meaning; the scores between them are floats, and rounded.
+
+    Kernels hold at most `held` scores of a row, and read those of longer rows tile by tile; they store few at a time.
+    """
     plan = make_plan(mask.ir)
     finder = RouteFinder.of(plan, CallStates())
-    if small:
-        finder = replace(finder, emit_kernels=lambda: emit_selection(plan) + SMALL)
+    if held < MOST_HELD:
+        sizes = f"MOST_STORED, MOST_HELD = {32 * held}, {held}\n"
+        finder = replace(finder, emit_kernels=lambda: emit_selection(plan) + sizes)
     whole = whole_arrays(mask.ir, inputs, len(q), q.shape[-1])
     values = [torch.as_tensor(whole[each.name]) for each in mask.ir.passed]
     keys = all_tokens(mask.ir, Side.KEY, k, whole)
@@ -85,17 +95,31 @@ def examples() -> Iterator[tuple[str, list[str]]]:
         q, k, _, inputs = tensors(mask.ir, 3)
         batched = {each.name for each in mask.ir.given if each.dimensions[0].kind is DimensionKind.BATCH}
         own = {each: value[:1] if each in batched else value for each, value in inputs.items()}
-        yield f"{name} {number}", wrong(mask, q[:1], k[:1], own, torch.float32, number % 8 == 0)
+        yield f"{name} {number}", wrong(mask, q[:1], k[:1], own, torch.float32, 16 if number % 8 == 0 else MOST_HELD)
 
 
-def hard(small: bool) -> list[str]:
-    """Scores with ties, infinities and NaN; counts of any sign."""
-    random = np.random.default_rng(5)
-    mask = maskdsl.parse(HARD)["hard"].bind(heads=2)
+def scores(*shape: int) -> Any:
+    """Scores with ties, infinities and NaN; the second row has NaN and minus infinity alone."""
     values = np.array([-1.0, -0.0, 0.0, 1.0, 1.5, np.nan, -np.inf, np.inf])
-    score = random.choice(values, (2, 60, 60), p=[0.1, 0.2, 0.2, 0.2, 0.1, 0.1, 0.09, 0.01])
-    inputs = {"score": score, "count": np.array([-3, 9])}
-    return wrong(mask, *random.normal(size=(2, 1, 2, 60, 16)), inputs, torch.float32, small)
+    drawn = np.random.default_rng(5).choice(values, shape, p=[0.1, 0.2, 0.2, 0.2, 0.1, 0.1, 0.09, 0.01])
+    drawn[..., 1, :] = np.where(drawn[..., 1, :] > 0, np.nan, -np.inf)
+    return drawn
+
+
+def hard(held: int) -> list[str]:
+    """Counts of any sign."""
+    mask = maskdsl.parse(HARD)["hard"].bind(heads=2)
+    inputs = {"score": scores(2, 60, 60), "count": np.array([-3, 9])}
+    return wrong(mask, *np.random.default_rng(5).normal(size=(2, 1, 2, 60, 16)), inputs, torch.float32, held)
+
+
+def wide(held: int) -> list[str]:
+    """More than 1,024 groups of keys; counts and masses of each query group."""
+    mask = maskdsl.parse(WIDE)["wide"].bind(heads=2)
+    count = np.array([[700, 5, 8], [2000, 0, 3]])
+    mass = np.array([0.93, 0.5, 0.0])
+    inputs = {"score": scores(2, 3, 1101), "count": count, "mass": mass}
+    return wrong(mask, *np.zeros((2, 1, 2, 1101, 16)), inputs, torch.float32, held)
 
 
 def pools() -> list[str]:
@@ -103,7 +127,7 @@ def pools() -> list[str]:
     random = np.random.default_rng(5)
     q, k = random.normal(size=(2, 2, 2, 40, 16))
     inputs = {"cluster": random.choice([0, 1, 2, 7, 9, 12, 23, -1], (2, 40))}
-    return wrong(maskdsl.parse(POOLS)["pools"].bind(heads=2), q, k, inputs, torch.float32, False)
+    return wrong(maskdsl.parse(POOLS)["pools"].bind(heads=2), q, k, inputs, torch.float32, MOST_HELD)
 
 
 def random_routes(count: int, start: int) -> dict[str, list[str]]:
@@ -118,7 +142,9 @@ def random_routes(count: int, start: int) -> dict[str, list[str]]:
         assert found is not None
         mask, inputs, (q, k, _), _ = found
         own = {each.name: inputs[each.name] for each in mask.ir.given}
-        results[f"{text} {case} {small}"] = wrong(mask, q.numpy(), k.numpy(), own, torch.float64, small)
+        results[f"{text} {case} {small}"] = wrong(
+            mask, q.numpy(), k.numpy(), own, torch.float64, 16 if small else MOST_HELD
+        )
 
     tried()
     return results
@@ -126,7 +152,9 @@ def random_routes(count: int, start: int) -> dict[str, list[str]]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "examples":
-        results = {**dict(examples()), "hard": hard(False), "hard by tiles": hard(True), "pools": pools()}
+        results = {**dict(examples()), "pools": pools()}
+        cases = (hard, MOST_HELD), (hard, 16), (wide, MOST_HELD), (wide, 512)
+        results |= {f"{each.__name__} {held}": each(held) for each, held in cases}
     else:
         results = random_routes(*map(int, sys.argv[2:]))
     print(json.dumps(results))

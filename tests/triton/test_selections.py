@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from ahead import SHARED, TARGETS, Recording, compile_selection, example_values, examples
+from assembly import MATRIX
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -22,7 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 
 def test_examples() -> None:
     found = json.loads(last_line("triton.selections", "examples"))
-    assert len(found) == len(CASES) + 3
+    assert len(found) == len(CASES) + 5
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
@@ -47,8 +48,12 @@ ROUTES = """pattern weighed(n = 16384, block = 64) {
 def test_compiled_ahead_of_time(target: str) -> None:
     """The resources of all examples are in the record that `tests/benchmarks/test_aot.py` checks."""
     found = compile_selection(maskdsl.parse(ROUTES)["weighed"].bind(heads=4).ir, target)
-    assert set(found) == {"pool_kernel", "past_kernel", "near_kernel"}
+    assert set(found) == {"pool_kernel", "past_scores_kernel", "past_kernel", "near_scores_kernel"}
     assert all(each.usage.spills == 0 and each.usage.shared <= SHARED[target] for each in found.values())
+    for name in ("past_scores_kernel", "near_scores_kernel"):
+        count = len(MATRIX.findall(found[name].assembly))
+        assert count > 0
+        assert count % (1 if target == "gfx942" else 3) == 0  # three products of TF32 for one
 
 
 class NoWaiting(TorchDispatchMode):

@@ -1,4 +1,8 @@
-"""Route to the code that fills `codegen/selection.py`, the kernel that selects key groups."""
+"""Route to the code that fills `codegen/selection.py` and `codegen/selection_rows.py`: kernels that select key groups.
+
+One stores the scores of tiles, the other selects in their rows. A threshold needs the first alone: it says who is a
+candidate, and all candidates are selected.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,14 +15,18 @@ from maskdsl.emit.route_text import product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton.forward_body import Body, MaybeHoles
 from maskdsl.emit.triton.selection.route_names import AXES, EXISTS, FIRSTS, RouteNames, product_name, vector_names
-from maskdsl.emit.triton.tile_loops import wrapped_tuple
 from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Above, Route, TopCount, TopMass, selector_argument
 
-_SHARED = ("batch", "head", "query_groups", "key_groups")
+_POSITION = {
+    "row": "(first + block) % blocks",
+    "head": "(first + block) // blocks % heads",
+    "batch": "(first + block) // blocks // heads",
+}
+"""Where the tile of a program is."""
 _PRELUDE = {
     "wide_batch": "batch.to(tl.int64)",
     "wide_head": "head.to(tl.int64)",
@@ -27,20 +35,29 @@ _PRELUDE = {
 }
 """Variables that are computed in front of lines that read them."""
 _SOFTMAX = """
-m_i = tl.full([QUERY_BLOCK], float("-inf"), dtype=WIDE)
+most = tl.full([QUERY_BLOCK, KEY_BLOCK], float("-inf"), dtype=WIDE)
 for column in range(columns):
     if not HELD:
-        s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
-    m_i = tl.maximum(m_i, tl.max(s, 1))
+        s = stored(scores, column, key_groups, KEY_BLOCK)
+    most = tl.maximum(most, s)
+m_i = tl.max(most, 1)
 # Rows without candidates: -inf - -inf would be NaN.
 m_i = tl.where(m_i == float("-inf"), 0.0, m_i)
-l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)
+sums = tl.zeros([QUERY_BLOCK, KEY_BLOCK], dtype=WIDE)
 for column in range(columns):
     if not HELD:
-        s = route_scores(row, column, *shared, DIM, STEP, WIDE, QUERY_BLOCK, KEY_BLOCK)
-    l_i += tl.sum(weigh(s, m_i, SHARE), 1)
+        s = stored(scores, column, key_groups, KEY_BLOCK)
+    sums += weigh(s, m_i, SHARE)
+l_i = tl.sum(sums, 1)
 """.strip().split("\n")
 """The maximum and the softmax sum of the candidates of each query group."""
+_CHOSEN = """
+queries += row * QUERY_BLOCK
+result += ((batch.to(tl.int64) * heads + head) * query_groups + queries)[:, None] * key_groups
+real = (queries < query_groups)[:, None] & (keys < key_groups)[None, :]
+tl.store(result + keys[None, :], eligible.to(tl.int8), mask=real)
+""".strip().split("\n")
+"""Stores all candidates as chosen: `result` is the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,25 +88,34 @@ class RouteBody(Body):
     # The kernel
 
     def text(self, stem: str) -> str:
-        """The text of the kernel and of the function that launches it; `stem` replaces `route` in their names."""
+        """The text of the kernels and of the function that launches them; `stem` replaces `route` in their names."""
         coordinates = self.group_coordinates(PAIR, self.plan.pair_expressions)
-        candidates, selector = self.candidate_lines(), self.selector_holes(stem)
-        score = _with_prelude([*self.table_lines(), *coordinates, *self.score_lines()], candidates)
-        lines = [*score, *candidates, *(selector["wanted"] or [])]
-        values = self.arguments(words_of("\n".join(lines)))
-        skeleton = re.sub(r"\broute_(?=(scores|kernel|select)\b)", f"{stem}_", read_skeleton("selection"))
+        candidates, wanted = self.candidate_lines(), self.wanted_lines()
+        score = self.with_prelude([*coordinates, *self.score_lines()], candidates)
+        whole = isinstance(self.route.selector, Above)
+        words = words_of("\n".join([*score, *candidates, *(_CHOSEN if whole else ())]))
+        values, asked = self.arguments(words), self.arguments(words_of("\n".join(wanted)))
         holes: MaybeHoles = {
             "above": [],
             "parameters": [f"{name}," for name in values],
+            "position": [f"{name} = {text}" for name, text in _POSITION.items() if name in words],
             "score": score,
             "candidates": candidates,
-            "shared": wrapped_tuple("shared = ", [*_SHARED, *values]),
+            "result": _CHOSEN if whole else None,
             "prepare": self.preparation(),
-            "held": [f"most_held = {self.most_held()}"],
-            "arguments": [f"{name}={value}," for name, value in values.items()],
-            **selector,
+            "arguments": _added("tile", values),
+            "rows": [] if whole else None,
+            "row_arguments": _added("row", asked),
+            "launches": ["route_scores_kernel[(whole * columns,)](table, 0, blocks, **sizes, **tile)"]
+            if whole
+            else None,
         }
-        return fill(skeleton, holes).strip("\n")
+        texts = [fill(read_skeleton("selection"), holes)]
+        if not whole:
+            holes = {"above": [], "parameters": [f"{name}," for name in asked], "wanted": wanted}
+            texts.insert(0, fill(read_skeleton("selection_rows"), holes))
+        text = "\n\n\n".join(each.strip("\n") for each in texts)
+        return re.sub(r"\broute_(?=(scores_kernel|kernel|select)\b)", f"{stem}_", text)
 
     @property
     def reserved_names(self) -> set[str]:
@@ -149,20 +175,17 @@ class RouteBody(Body):
             printer.lines.append("eligible &= s.to(tl.float64) > threshold")
         return lines + printer.lines
 
-    def selector_holes(self, stem: str) -> MaybeHoles:
-        """The holes of the selector: a count, a mass of the softmax, or all candidates (a threshold is one of them)."""
-        kept: MaybeHoles = dict.fromkeys(("least", "before", "chosen"))
+    def wanted_lines(self) -> list[str]:
+        """Statements for the weight to select: a count, or a mass of the softmax."""
         match self.route.selector:
             case TopCount(count=count):
                 lines = ["SHARE: tl.constexpr = False", "m_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)"]
-                return {**kept, "wanted": lines + self.rows_of("wanted", "tl.int32", count)}
+                return lines + self.rows_of("wanted", "tl.int32", count)
             case TopMass(mass=mass):
-                lines = [line.replace("route_", f"{stem}_") for line in _SOFTMAX]
-                lines += self.rows_of("wanted", "tl.float64", mass)
-                return {**kept, "wanted": ["SHARE: tl.constexpr = True", *lines, "wanted *= l_i"]}
+                lines = [*_SOFTMAX, *self.rows_of("wanted", "tl.float64", mass)]
+                return ["SHARE: tl.constexpr = True", *lines, "wanted *= l_i"]
             case Above():
-                nothing: MaybeHoles = {name: [] for name in (*kept, "wanted")}
-                return {**nothing, "chosen": ['chosen = s > float("-inf")']}
+                return []
 
     def rows_of(self, name: str, dtype: str, value: Expression) -> list[str]:
         """Statements for a value of each query group."""
@@ -171,19 +194,19 @@ class RouteBody(Body):
             return [f"{name} = tl.full([QUERY_BLOCK], {number}, dtype={dtype})"]
         printer = self.printer(relation=True)
         printer.assign("asked", value)
-        lines = [*self.table_lines(), *self.group_coordinates([Side.QUERY], [value]), *printer.lines]
+        lines = self.with_prelude([*self.group_coordinates([Side.QUERY], [value]), *printer.lines])
         limited = "asked" if dtype == "tl.float64" else "tl.minimum(asked, key_groups)"
         return [
-            *_with_prelude(lines),
+            *lines,
             f"{name} = tl.reshape(({limited} + tl.zeros([QUERY_BLOCK, 1], {dtype})).to({dtype}), [QUERY_BLOCK])",
         ]
 
-    def most_held(self) -> int:
-        """How many scores of a query group a program holds in registers."""
-        matrix_units = any(all(each.pool(side).kind is None for side in PAIR) for each in self.route.products)
-        shares = isinstance(self.route.selector, TopMass) or len(self.products) > 1 or matrix_units
-        both = bool(self.products and self.read_inputs)
-        return 1024 >> shares + 2 * both
+    def with_prelude(self, lines: list[str], others: Iterable[str] = ()) -> list[str]:
+        """The lines, behind what they or others read: the pointers of tables, moved, and variables of `_PRELUDE`."""
+        words = words_of("\n".join([*lines, *others]))
+        lines = [*(line for line in self.table_lines() if line.partition(" ")[0] in words), *lines]
+        words |= words_of("\n".join(lines))
+        return [*(f"{name} = {text}" for name, text in _PRELUDE.items() if name in words), *lines]
 
     # The launch
 
@@ -232,14 +255,13 @@ def _product_lines(number: int, name: str, dim: str) -> list[str]:
         f"key_vectors = {keys} + wide_batch * {keys}_batch_stride",
         f"key_vectors += wide_head // {keys}_sharing * {keys}_head_stride",
         f"key_vectors += key_rows[None, :].to(tl.int64) * {keys}_token_stride",
-        f"{name} = products(tl.zeros_like(s), query_vectors, key_vectors, {dim}, STEP)",
+        f"{name} = products(tl.zeros_like(s), query_vectors, key_vectors, {dim}, STEP, PRECISION)",
     ]
 
 
-def _with_prelude(lines: list[str], others: Iterable[str] = ()) -> list[str]:
-    """The lines behind those of `_PRELUDE` that they or others read."""
-    words = words_of("\n".join([*lines, *others]))
-    return [*(f"{name} = {text}" for name, text in _PRELUDE.items() if name in words), *lines]
+def _added(options: str, values: dict[str, str]) -> list[str]:
+    """Statements that add arguments to the options of a kernel."""
+    return [f"{options} |= {{", *(f'    "{name}": {value},' for name, value in values.items()), "}"] if values else []
 
 
 def _terms(expression: Expression) -> Iterator[Expression]:

@@ -24,7 +24,7 @@ _GENERATED = frozenset(
     {"asked", "threshold", *(f"{side}_{each}" for side in PAIR for each in ("positions", "rows", "vectors")), *PAIR}
 )
 """Variables of generated code that are in no skeleton."""
-_SKELETONS = ("routing", "scores", "selectors", "selection", "selection_functions")
+_SKELETONS = ("routing", "scores", "selectors", "selection", "selection_rows", "selection_functions")
 
 
 def run_size(route: Route, side: Side, sequence: Sequence) -> int | None:
@@ -54,7 +54,7 @@ class RouteNames(KernelNames):
     def taken(self) -> frozenset[str]:
         words = skeleton_words(*_SKELETONS) | super().taken | _GENERATED
         vectors = (f"{each}{end}" for n in range(len(self.route.products)) for each in vector_names(n) for end in _ENDS)
-        functions = (f"{identifier(self.route.name)}_{each}" for each in ("scores", "kernel", "select"))
+        functions = (f"{identifier(self.route.name)}_{each}" for each in ("scores_kernel", "kernel", "select"))
         return words.union(vectors, functions)
 
     @cached_property

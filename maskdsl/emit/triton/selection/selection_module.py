@@ -1,6 +1,6 @@
 """Plan to a Triton module that computes the selections of a pattern's routes, from `codegen/selection.py`.
 
-One kernel computes products, scores and selection of a route and stores no scores; another pools consecutive tokens.
+One kernel scores groups of a route, another selects in rows of these scores, a third pools consecutive tokens.
 The rest is torch, as in `emit/torch/routing_module.py`: centroids, ranks, selection over a whole head, other pools.
 """
 
