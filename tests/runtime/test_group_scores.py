@@ -50,6 +50,13 @@ def test_what_is_selected_is_attended(route: str, backend: str, batch: int) -> N
             torch.testing.assert_close(out[entry, head], s.softmax(-1).nan_to_num() @ v[entry, head // 2])
 
 
+def test_shares_among_more_than_may_be_selected() -> None:
+    mask = mask_of("route picked = above(0.2, softmax(dot(q, k)) if k % 2 == 0 else -inf) where causal")
+    q, k = (torch.randn(1, heads, 9, 4, dtype=torch.float64) for heads in (4, 2))
+    shares = (q[0, 3] @ k[0, 1].T).masked_fill(~torch.ones(9, 9).tril().bool(), -torch.inf).softmax(-1)
+    assert (mask.dense(head=3, q=q, k=k) == ((shares > 0.2) & (torch.arange(9) % 2 == 0)).numpy()).all()
+
+
 @pytest.mark.parametrize("per", ["q", "k", "head", "batch", "(batch, k)"])
 def test_names_stand_for_scores(per: str) -> None:
     score = f"dot(q, k) - min(dot(q, k), per = {per})"
