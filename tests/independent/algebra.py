@@ -30,13 +30,24 @@ def add_algebra(program: Program, seed: int) -> None:
     program.groups["wide"] = tuple(-(-count // 2) for count in program.groups["chunk"])  # type: ignore[assignment]
     add_vectors(program)
     for number in range(random.choice([1, 1, 2])):
-        add_route(program, f"a{number}")
+        add_route(program, f"a{number}", seed)
     program.random = before
 
 
-def add_route(program: Program, name: str) -> None:
+def add_route_of_branch(program: Program, number: int, seed: int) -> None:
+    """A route inside a branch, of some programs that have such routes."""
+    if not has_algebra(seed):
+        return
+    random = Random(f"{seed} scores of groups in branch {number}")
+    if random.random() < 0.4:
+        before, program.random = program.random, random
+        add_route(program, f"of_branch_{number}", seed, inside=True)
+        program.random = before
+
+
+def add_route(program: Program, name: str, seed: int, inside: bool = False) -> None:
     """A route, and the lines of what it names."""
-    program.lines += Scored(program, name).lines()
+    program.lines += Scored(program, name, Random(f"{seed} {name} more scores of groups"), inside).lines()
     program.routes.append(name)
 
 
@@ -57,6 +68,10 @@ class Scored:
 
     program: Program
     name: str
+    more: Random
+    """Decides what was not drawn at first, so that routes without it are as they were."""
+    inside: bool = False
+    """Whether it is in a branch, which declares no inputs."""
 
     def __post_init__(self) -> None:
         self.random = self.program.random
@@ -75,6 +90,9 @@ class Scored:
     def pick(self, *choices: str) -> str:
         return self.random.choice(choices)
 
+    def has_more(self, share: float) -> bool:
+        return self.more.random() < share
+
     def lines(self) -> list[str]:
         route = self.of_one_side() if self.chance(0.12) else self.of_both_sides()
         return [*self.above, f"route {self.name} = {route}"]
@@ -92,6 +110,8 @@ class Scored:
         if self.chance(0.3):
             score = f"sum({score}, heads = {self.pick('all', 'key_head')})"
         route = self.selector(self.named(score), "q" if side == "q" else None, "k" if side == "k" else None)
+        if side == "k" and self.has_more(0.3):  # tells queries apart that the score does not
+            return f"{route} where {self.candidates(self.pick('i', 'chunk', 'wide'), c)}"
         return f"{route} where {side_of(side, c)} % 3 != 1" if side == "k" and self.chance(0.3) else route
 
     def of_both_sides(self) -> str:
@@ -108,9 +128,22 @@ class Scored:
         if self.chance(0.6):
             finer = self.chance(0.5) and not overlap
             route = f"{route} where {self.candidates(*((self.q, self.k) if finer else (q, k)))}"
+            if self.has_more(0.3):
+                route = f"{route} and {self.more.choice(self.of_other_groups(k if overlap else self.k, k))}"
         if self.chance(0.35):
             route = f"{route} always {self.always(q, k)}"
         return route
+
+    def of_other_groups(self, *keys: str) -> list[str]:
+        """Conditions of groups that hold the groups of keys, and of earlier routes."""
+        forms = ["q.wide == 0", "q.wide != 1"]
+        if not {*keys}.isdisjoint(["i", "chunk", "wide"]):
+            forms += ["k.wide <= q.wide", "k.wide != 1", "k.wide > 0"]
+        if not {*keys}.isdisjoint(["i", "chunk"]):
+            forms += ["k.chunk <= q.chunk", "k.chunk != head", "k.chunk % 2 == 0"]
+        if "i" in keys:
+            forms += [f"({each} or k == 0)" for each in self.program.routes] * 3
+        return forms
 
     def named(self, expression: str) -> str:
         """The expression, or a name for it."""
@@ -123,6 +156,8 @@ class Scored:
     # Scores
 
     def score(self, q: str, k: str) -> str:
+        if not self.inside and self.has_more(0.2):
+            return self.more.choice(self.tables(q, k))
         product = f"dot({self.vector('q', q)}, {self.vector('k', k)})"
         forms = [product] * 4 + [f"tanh({product})", f"{product} / sqrt(dim)", f"max({product}, 0.0) * 0.5"]
         forms.append(f"{product} - 0.25 * float({side_of('k', k)})")
@@ -139,6 +174,26 @@ class Scored:
             )
             forms.append(f"dot({self.vector('q', q)}, probe[head, 0]) - dot(probe[head, 1], {self.vector('k', k)})")
         return self.random.choice(forms)
+
+    def tables(self, q: str, k: str) -> list[str]:
+        """Scores that read inputs: tables by group, values of tokens, and an indexer of heads of its own."""
+        program, product = self.program, f"dot({self.vector('q', q)}, {self.vector('k', k)})"
+        gate = f"gate_{self.name}"
+        heads = [("heads", "head", program.heads)] * self.has_more(0.5)
+        groups = [(str(program.groups[c][n]), side_of("qk"[n], c), program.groups[c][n]) for n, c in enumerate((q, k))]
+        dims, indices, shape = zip(*heads, *groups, strict=True)
+        program.give(gate, "float", ", ".join(dims), shape)
+        read = f"{gate}[{', '.join(indices)}]"
+        forms = [read, f"{product} + {read}", f"max({product}, {read})", f"clamp({product}, -1.0, 1.0) * {read}"]
+        if q == k == "i":
+            program.give("several", "float", "2, queries, dim", (2, program.length("q"), DIM))
+            program.give("share", "float", "batch, 2, queries", (program.batch, 2, program.length("q")))
+            forms = [
+                f"sum(share[batch, j, q] * max(dot(several[j, q], {self.named_vector('k')}), 0.0) for j in 0 .. 2)"
+            ]
+        if k == "i" and "k" in program.floats.get("worth", ""):
+            forms += ["k.worth + 0.0 * " + product, f"sigmoid({product}) + k.worth"]
+        return forms
 
     def changed(self, score: str, q: str, k: str) -> str:
         """What is made of a score at the same groups."""
@@ -174,7 +229,15 @@ class Scored:
     # Vectors
 
     def named_vector(self, side: str) -> str:
-        """A vector of one token."""
+        """A vector of one token, or a name for it."""
+        vector = self.vector_of_token(side)
+        if not self.has_more(0.15):
+            return vector
+        name = f"{self.name}_{len(self.above)}"
+        self.above.append(f"let {name} = {vector}")
+        return name
+
+    def vector_of_token(self, side: str) -> str:
         forms = [side, side, side, f"max({side}, 0.0)", f"min({side}, 0.0)", f"abs({side})", f"{side} * -0.5"]
         if f"{side}_own" in self.program.inputs:
             forms += [f"{side}.{side}_own", f"{side} + {side}.{side}_own", f"max({side}, {side}.{side}_own)"]
@@ -186,7 +249,7 @@ class Scored:
             return one if self.chance(0.8) else self.pool(side, one, c)
         pool = self.pool(side, one, c)
         if self.spans[side]:
-            return f"{pool[:-1]}, span = 2)"
+            return f"{pool[:-1]}, span = {3 if self.has_more(0.2) else 2})"
         forms = [pool] * 4 + [f"max({pool}, 0.0)", f"{pool} * 2.0", f"{pool} - 0.5 * {self.pool(side, one, c)}"]
         return self.random.choice(forms)
 
@@ -209,13 +272,16 @@ class Scored:
             per = "head"
         option = f", per = {per}" if per else ""
         form = self.random.random()
+        tells_heads = self.has_more(0.2) and per in ("", "head")
         if form < 0.45:
             counts = ["1", "2", "3", "0", "5"] + ["head + 1"] * (per in ("", "head"))
             counts += [f"1 + {q} // 2"] * (2 * (per == "" and q is not None and k is not None))
             return f"topk({self.pick(*counts)}, {score}{option})"
         if form < 0.6:
-            return f"above({self.pick('0.0', '0.4', '0.1', '(-1.0)')}, {score})"
+            threshold = self.pick("0.0", "0.4", "0.1", "(-1.0)")
+            return f"above({f'{threshold} + 0.1 * head' if tells_heads else threshold}, {score})"
         mass = self.pick("0.3", "0.75", "0.5", "0.0", "1.5", "0.9")
+        mass = f"{mass} - 0.2 * head" if tells_heads else mass
         reach = self.pick("", "", ", reach = False", ", reach = True")
         return f"topp({mass}, {self.pick('', 'weights = ')}{score}{option}{reach})"
 

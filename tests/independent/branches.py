@@ -2,6 +2,7 @@
 
 from random import Random
 
+from tests.independent.algebra import add_route_of_branch
 from tests.independent.programs import Program
 from tests.independent.sinks import add_normalize, add_sinks
 from tests.independent.vector_lines import add_products, add_values
@@ -15,7 +16,7 @@ def has_branches(seed: int) -> bool:
     return Random(f"{seed} has branches").random() < SHARE
 
 
-def add_branches(program: Program) -> None:
+def add_branches(program: Program, seed: int) -> None:
     """In place of relations and scores."""
     if program.chance(0.3):
         program.lines.append(f"require {program.relation(1)}")
@@ -28,6 +29,7 @@ def add_branches(program: Program) -> None:
         else:
             head = f"branch b{number}"
         begin = len(program.lines)
+        add_route_of_branch(program, number, seed)
         add_lines(program)
         lines = program.lines[begin:]
         program.lines[begin:] = [f"{head} {{", *(f"    {line}" for line in lines), "}"]

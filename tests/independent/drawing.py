@@ -51,7 +51,7 @@ def draw(seed: int) -> Drawn:
     add_routes(program)
     add_algebra(program, seed)
     if has_branches(seed):
-        add_branches(program)
+        add_branches(program, seed)
     else:
         program.add_relations()
         add_products(program)

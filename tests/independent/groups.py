@@ -41,21 +41,25 @@ def makes_table(name: str, arguments: tuple[tuple[str | None, Node], ...]) -> bo
     return name == "softmax" or gathers or (name in ("min", "max") and not several)
 
 
-def side_of(node: Node) -> str | None:
+def side_of(node: Node, names: Names) -> str | None:
     """The side whose tokens a vector is of; None for one of none."""
     for each in walk(node):
         if each[0] in ("name", "attribute") and each[1] in ("q", "k"):
             return str(each[1])
+        held = names.get(each[1]) if each[0] == "name" else None
+        side = side_of(held.node, held.scope.names) if isinstance(held, Later) else None
+        if side is not None:
+            return side
     return None
 
 
-def pool_of(node: Node) -> tuple[str, Node, str, dict[str, Node]] | None:
+def pool_of(node: Node, names: Names) -> tuple[str, Node, str, dict[str, Node]] | None:
     """A pool of vectors: the side, what is pooled, by which coordinate, and the options; None for what is no pool."""
     match node:
         case ("call", name, ((_, what), ("by", ("name", coordinate)), *options)) if (
             name in POOLINGS and coordinate not in ("q", "k")
         ):
-            side = side_of(what)
+            side = side_of(what, names)
             return None if side is None else (side, what, coordinate, {str(key): each for key, each in options})
     return None
 
@@ -158,7 +162,7 @@ class Groups:
                     yield from self.told(part, names)
 
     def told_of_vector(self, node: Any, names: Names) -> Iterator[tuple[str, Grouping, bool]]:
-        pool = pool_of(node) if isinstance(node, tuple) else None
+        pool = pool_of(node, names) if isinstance(node, tuple) else None
         if pool is not None:
             side, _, coordinate, options = pool
             yield side, Grouping(coordinate, self.span(options, names)), True

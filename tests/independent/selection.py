@@ -77,7 +77,7 @@ def pools(meaning: "Meaning", node: Any, scope: Scope) -> Iterator[tuple[Node, S
             for turn in range(meaning.value(first, scope), meaning.value(last, scope)):
                 yield from pools(meaning, body, scope.with_names({**scope.names, helper: turn}))
         case tuple():
-            pool = pool_of(node)
+            pool = pool_of(node, scope.names)
             if pool is not None and pool[0] == "q":
                 yield node, scope
             for part in node:
@@ -86,7 +86,7 @@ def pools(meaning: "Meaning", node: Any, scope: Scope) -> Iterator[tuple[Node, S
 
 def pooled_with(meaning: "Meaning", node: Node, token: Token, scope: Scope) -> list[Token]:
     """The tokens that a pool of one number has."""
-    pool = pool_of(node)
+    pool = pool_of(node, scope.names)
     assert pool is not None
     side, what, coordinate, _ = pool
     condition, number = score_and_condition(what)[1], meaning.coordinate(token, coordinate)
@@ -121,7 +121,7 @@ def has_plain_score(node: Any, names: Names) -> bool:
 
 def plain_side(node: Node) -> str | None:
     """The side of a vector that is a token, or a pool of tokens."""
-    pool = pool_of(node)
+    pool = pool_of(node, {})
     if pool is None:
         return node[1] if node in (("name", "q"), ("name", "k")) else None
     side, what, _, options = pool

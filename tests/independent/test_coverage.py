@@ -34,6 +34,13 @@ FORMS = (
     *(r"softmax\(.* where ", r" always ", r", span = 2\)", r"weights = ", r"reach = False", r"per = \(batch, k"),
     *(r"per = k", r"by \(q(\.\w+)?, k(\.\w+)?\)", r"by q\.\w+[,)]", r"by k\.\w+[,)]", r"\b1 \+ q\.\w+ // 2"),
     *(r"topk\(head \+ 1, ", r"\(dot\([^q\n]*\bk\b[^q\n]*, probe", r"\bmin\(\w+, per = batch\)"),
+    *(
+        r"span = 3\)",
+        r"share\[batch, j, q\] \* max\(dot\(several",
+        r"topk\([^\n]*\bgate_a\d\[",
+        r"where [^\n]*\(a0 or ",
+    ),
+    *(r"\n +route of_branch_\d = ", r"\+ 0\.1 \* head", r"- 0\.2 \* head", r"let a\d_\d = max\([qk], 0\.0\)\n"),
     *(r"sizes\[head\]", r"branch \w+ for o in", r"= draw\([^\n]* where ", r"sparse\[", r"\bedge\]", r"\bdim\)"),
 )
 """What has words of its own in no list: how it is written, as patterns of `re`."""

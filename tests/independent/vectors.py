@@ -131,7 +131,7 @@ def of_token(meaning: "Meaning", name: str, token: int, head: int) -> Number:
 
 def of_group(meaning: "Meaning", node: Node, scope: Scope) -> object:
     """The pool of the tokens that have a coordinate in common with this one; zero where it is negative."""
-    pool = pool_of(node)
+    pool = pool_of(node, scope.names)
     assert pool is not None, node
     side, what, coordinate, options = pool
     inner, condition = score_and_condition(what)
@@ -205,7 +205,8 @@ def together(meaning: "Meaning", expression: Node, scope: Scope) -> list[int]:
 def pools_scores(meaning: "Meaning") -> bool:
     """Whether a score pools vectors, for which a call needs all tokens."""
     lines = [each for each in meaning.pattern.statements if each[0] == "score"]
-    return any(pool_of(node) is not None for line in lines for node in reached(line, meaning.names_before(line)))
+    named = ((line, meaning.names_before(line)) for line in lines)
+    return any(pool_of(node, names) is not None for line, names in named for node in reached(line, names))
 
 
 def reached(node: Any, names: Mapping[str, Any]) -> Iterator[Node]:

@@ -81,3 +81,10 @@ def test_heads_that_are_put_together_compete_one_by_one() -> None:
     found = [mask.dense(head=head, q=q, k=k) for head in range(4)]
     assert found[0].sum(axis=1).tolist() == [9, 1] + [0] * 7
     assert not any(each.any() for each in found[1:])
+
+
+def test_names_stand_for_scores_that_are_gathered_by_token() -> None:
+    named = mask_of("let best = max(dot(q, mean(k by chunk)) by k) route picked = topk(2, best)")
+    written = mask_of("route picked = topk(2, max(dot(q, mean(k by chunk)) by k))")
+    q, k = (torch.randn(1, heads, 9, 4, dtype=torch.float64) for heads in (4, 2))
+    assert (named.dense(q=q, k=k) == written.dense(q=q, k=k)).all()

@@ -176,10 +176,11 @@ def is_vector(node: tree.Expression, frame: Frame) -> bool:
 
 
 def _is_pool(node: tree.Expression) -> bool:
-    """Whether an expression is a pool of vectors: `mean(q by c)`. By the coordinate of a side, it is one of scores."""
+    """Whether an expression is a pool of vectors, as `mean(q by c)`: those by `k` and `k.c` gather scores."""
     if not isinstance(node, tree.Call) or node.function.id not in KINDS:
         return False
-    return bool(node.arguments) and isinstance(node.arguments[0].by, tree.Name)
+    by = node.arguments[0].by if node.arguments else None
+    return isinstance(by, tree.Name) and by.id not in ("q", "k")
 
 
 def _of_group(call: tree.Call, frame: Frame, elaborate: Elaborate) -> VectorValue | Bad:
