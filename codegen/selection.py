@@ -16,7 +16,8 @@ def route_scores_kernel(
     result,
     first,
     blocks,
-    heads,
+    entries,
+    sharing,
     query_groups,
     key_groups,
     # hole: parameters
@@ -47,22 +48,24 @@ def route_scores_kernel(
     # end
 
 
-def route_select(q, query_groups, key_groups, queries, keys, inputs, pairs):
-    """The key groups that each query group selects: bool [batch, heads, query groups, key groups].
+def route_select(q, query_groups, key_groups, entries, queries, keys, inputs, pairs):
+    """The key groups that each query group selects: bool [batch, entries, query groups, key groups].
 
-    `query_groups` and `key_groups` are `Groups` or `Runs`, `queries` and `keys` coordinates of tokens by name, `pairs`
-    the vectors of query and key groups whose products the score reads.
+    As many heads as follow one another share an entry, and select as the first of them. `query_groups` and `key_groups`
+    are `Groups` or `Runs`, `queries` and `keys` coordinates of tokens by name, `pairs` the vectors of query and key
+    groups whose products the score reads.
     """
     batch, heads, _, dim = q.shape
-    table = torch.empty(batch, heads, query_groups.count, key_groups.count, dtype=torch.int8, device=q.device)
+    table = torch.empty(batch, entries, query_groups.count, key_groups.count, dtype=torch.int8, device=q.device)
     # hole: prepare
     # end
-    sizes = {"heads": heads, "query_groups": query_groups.count, "key_groups": key_groups.count}
+    sizes = {"entries": entries, "sharing": heads // entries}
+    sizes |= {"query_groups": query_groups.count, "key_groups": key_groups.count}
     tile = tile_options(query_groups.count, dim, q.dtype)
     # hole: arguments
     # end
     blocks, columns = -(-query_groups.count // tile["QUERY_BLOCK"]), -(-key_groups.count // tile["KEY_BLOCK"])
-    whole = batch * heads * blocks
+    whole = batch * entries * blocks
     # hole: rows
     row = row_options(tile["QUERY_BLOCK"], key_groups.count, q.dtype)
     # end

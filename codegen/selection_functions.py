@@ -4,7 +4,7 @@ import torch
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.routing import on_device
+from maskdsl.codegen.routing import on_device, whole_heads
 from maskdsl.codegen.triton_functions import token_table
 
 PRECISION = "tf32x3" if torch.version.hip is None else "ieee"  # of float32 products: AMD's matrix units have them
@@ -149,13 +149,12 @@ def pooled_runs(x, groups, kind, among=None):
     return result
 
 
-def joined(*pairs):
+def joined(heads, *pairs):
     """One pair of vectors whose product is the sum of the products of all pairs: concatenated along dims."""
-    queries, keys = zip(*pairs, strict=True)
-    heads = max(x.shape[1] for x in keys)
-    sides = queries, [x.repeat_interleave(heads // x.shape[1], dim=1) if x.shape[1] < heads else x for x in keys]
-    one, other = (side[0] if len(pairs) == 1 else torch.cat(side, dim=-1) for side in sides)
-    return (x if x.stride(3) == 1 else x.contiguous() for x in (one, other))
+    for side in zip(*pairs, strict=True):
+        differ = len({x.shape[1] for x in side}) > 1
+        x = side[0] if len(side) == 1 else torch.cat([whole_heads(x, heads) if differ else x for x in side], dim=-1)
+        yield x if x.stride(3) == 1 else x.contiguous()
 
 
 def torch_type(dtype):
@@ -190,7 +189,7 @@ def row_options(most_rows, key_groups, dtype):
     """
     held = key_groups <= MOST_HELD
     key_block = min(MOST_HELD, max(16, 1 << (key_groups - 1).bit_length()))
-    query_block = min(most_rows, max(1, 2**11 // key_block))
+    query_block = min(most_rows, max(1, 2**10 // key_block))
     return {
         "WIDE": wide_type(dtype),
         "QUERY_BLOCK": query_block,

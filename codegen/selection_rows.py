@@ -23,7 +23,8 @@ def route_kernel(
     scores,
     first,
     blocks,
-    heads,
+    entries,
+    sharing,
     query_groups,
     key_groups,
     # hole: parameters
@@ -34,13 +35,13 @@ def route_kernel(
     HELD: tl.constexpr,
     DIGIT: tl.constexpr,
 ):
-    """Writes rows of `table`, int8 [batch, heads, query groups, key groups], from their scores.
+    """Writes rows of `table`, int8 [batch, entries, query groups, key groups], from their scores.
 
     `scores` are [rows of the blocks from `first` on, key groups].
     """
     row = (first + tl.program_id(0)) % blocks
-    head = (first + tl.program_id(0)) // blocks % heads
-    batch = (first + tl.program_id(0)) // blocks // heads
+    entry = (first + tl.program_id(0)) // blocks % entries
+    batch = (first + tl.program_id(0)) // blocks // entries
     if row * QUERY_BLOCK >= query_groups:  # behind the last row
         return
     columns = 1 if HELD else tl.cdiv(key_groups, KEY_BLOCK)
@@ -75,7 +76,7 @@ def route_kernel(
         beyond = tl.where(digit < 2**DIGIT - 1, following, beyond)
         least ^= digit.to(least.dtype) << shift
     before = tl.zeros([QUERY_BLOCK], dtype=tl.int32)
-    table += ((batch.to(tl.int64) * heads + head) * query_groups + row * QUERY_BLOCK + queries)[:, None] * key_groups
+    table += ((batch.to(tl.int64) * entries + entry) * query_groups + row * QUERY_BLOCK + queries)[:, None] * key_groups
     for column in range(columns):
         if not HELD:
             s = stored(scores, column, key_groups, KEY_BLOCK)

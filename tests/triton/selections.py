@@ -62,6 +62,16 @@ WIDE = """pattern wide(n = 1101) {
     route high = above(mass[q.chunk], score[head, q.chunk, k])
     attend counted or weighed or high
 }"""
+SHARED = """pattern together(n = 50) {
+    space tokens[n]
+    coord chunk = i // 7
+    route of_all = topk(2, dot(mean(q by chunk, heads = all), mean(k by chunk, heads = all)))
+    route of_key_heads = topk(3, dot(sum(q by i, heads = key_head), mean(k by chunk)))
+        where k.chunk <= q.chunk
+    route of_heads = topp(0.5, dot(sum(q by chunk, heads = key_head), k) + dot(mean(q by chunk, heads = head // 2), k))
+    route high = above(0.0, dot(mean(q by chunk, heads = all), mean(k by chunk, heads = all)))
+    attend of_all or of_key_heads or of_heads or high
+}"""
 MOST_HELD = 2**13
 """As in `codegen/selection_functions.py`."""
 
@@ -122,6 +132,16 @@ def wide(held: int) -> list[str]:
     return wrong(mask, *np.zeros((2, 1, 2, 1101, 16)), inputs, torch.float32, held)
 
 
+def together(held: int) -> list[str]:
+    """Scores that are equal for all heads, or for those of a key head; sums of products of different pools of heads."""
+    mask = maskdsl.parse(SHARED)["together"].bind(heads=6, key_heads=2)
+    text = emit_selection(make_plan(mask.ir))
+    assert all(f"def {each.name}_scores_kernel(" in text for each in mask.ir.routed)
+    random = np.random.default_rng(5)
+    q, k = random.normal(size=(2, 6, 50, 16)), random.normal(size=(2, 2, 50, 16))
+    return wrong(mask, q, k, {}, torch.float64, held)
+
+
 def pools() -> list[str]:
     """Groups of pools, most of which have no tokens."""
     random = np.random.default_rng(5)
@@ -153,7 +173,7 @@ def random_routes(count: int, start: int) -> dict[str, list[str]]:
 if __name__ == "__main__":
     if sys.argv[1] == "examples":
         results = {**dict(examples()), "pools": pools()}
-        cases = (hard, MOST_HELD), (hard, 16), (wide, MOST_HELD), (wide, 512)
+        cases = (hard, MOST_HELD), (hard, 16), (wide, MOST_HELD), (wide, 512), (together, MOST_HELD), (together, 16)
         results |= {f"{each.__name__} {held}": each(held) for each, held in cases}
     else:
         results = random_routes(*map(int, sys.argv[2:]))

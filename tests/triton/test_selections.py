@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 
 def test_examples() -> None:
     found = json.loads(last_line("triton.selections", "examples"))
-    assert len(found) == len(CASES) + 5
+    assert len(found) == len(CASES) + 7
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 

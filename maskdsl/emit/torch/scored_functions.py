@@ -205,9 +205,10 @@ class ScoredFunctions(RoutePrinter):
         """The number of heads that the table has."""
         declared = self.plan.mask.input(self.scored.name)
         assert declared is not None
+        heads, key_heads = self.head_counts
         if DimensionKind.HEADS in declared.kinds:
-            return "queries.heads"
-        return "keys.heads" if any(each.text == KEY_HEADS for each in declared.dimensions) else "1"
+            return heads
+        return key_heads if any(each.text == KEY_HEADS for each in declared.dimensions) else "1"
 
     @property
     def selecting_heads(self) -> str:

@@ -15,6 +15,7 @@ from maskdsl.emit.route_text import product_leaves, score_of_products
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton.forward_body import Body, MaybeHoles
 from maskdsl.emit.triton.selection.route_names import AXES, EXISTS, FIRSTS, RouteNames, product_name, vector_names
+from maskdsl.emit.triton.triton_printer import QUERIES_BY_KEYS
 from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import reads
@@ -23,13 +24,14 @@ from maskdsl.ir.routes import Above, Route, TopCount, TopMass, selector_argument
 
 _POSITION = {
     "row": "(first + block) % blocks",
-    "head": "(first + block) // blocks % heads",
-    "batch": "(first + block) // blocks // heads",
+    "entry": "(first + block) // blocks % entries",
+    "batch": "(first + block) // blocks // entries",
 }
 """Where the tile of a program is."""
 _PRELUDE = {
     "wide_batch": "batch.to(tl.int64)",
-    "wide_head": "head.to(tl.int64)",
+    "head": "entry * sharing",
+    "wide_head": "(entry * sharing).to(tl.int64)",
     "query_rows": "tl.minimum(row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK), query_groups - 1)",
     "key_rows": "tl.minimum(column * KEY_BLOCK + tl.arange(0, KEY_BLOCK), key_groups - 1)",
 }
@@ -53,7 +55,7 @@ l_i = tl.sum(sums, 1)
 """The maximum and the softmax sum of the candidates of each query group."""
 _CHOSEN = """
 queries += row * QUERY_BLOCK
-result += ((batch.to(tl.int64) * heads + head) * query_groups + queries)[:, None] * key_groups
+result += ((batch.to(tl.int64) * entries + entry) * query_groups + queries)[:, None] * key_groups
 real = (queries < query_groups)[:, None] & (keys < key_groups)[None, :]
 tl.store(result + keys[None, :], eligible.to(tl.int8), mask=real)
 """.strip().split("\n")
@@ -165,8 +167,7 @@ class RouteBody(Body):
 
     def candidate_lines(self) -> list[str]:
         kinds = [side for side in PAIR if self.names.is_irregular(side)]
-        spread = {"query": "[:, None]", "key": "[None, :]"}
-        lines = [f"eligible &= (tl.load({kind}_exists + {kind}_rows) != 0){spread[kind]}" for kind in kinds]
+        lines = [f"eligible &= (tl.load({kind}_exists + {kind}_rows) != 0){QUERIES_BY_KEYS[kind]}" for kind in kinds]
         printer = self.printer(relation=True)
         if self.route.candidates != TRUE:
             printer.statement("eligible &= ", self.route.candidates)
@@ -222,7 +223,7 @@ class RouteBody(Body):
             pointers += [queries, keys]
             for name in queries, keys:
                 numbers |= {f"{name}_{axis}_stride": f"{name}.stride({n})" for n, axis in enumerate(AXES)}
-            numbers[f"{keys}_sharing"] = f"heads // {keys}.shape[1]"
+                numbers[f"{name}_sharing"] = f"heads // {name}.shape[1]"
         return {
             name: value for name, value in {**{each: each for each in pointers}, **numbers}.items() if name in words
         }
@@ -242,19 +243,21 @@ class RouteBody(Body):
         lines += self.names.input_lines(self.read_inputs)
         for number, (_, summed) in enumerate(self.products):
             pairs = ", ".join(f"pairs[{each}]" for each in summed)
-            lines.append(f"{', '.join(vector_names(number))} = joined({pairs})")
+            lines.append(f"{', '.join(vector_names(number))} = joined(heads, {pairs})")
         return lines
 
 
 def _product_lines(number: int, name: str, dim: str) -> list[str]:
     """Statements for one product: the pointers of its vectors, then the product."""
-    queries, keys = vector_names(number)
+    lines = []
+    for side, pointer in zip(PAIR, vector_names(number), strict=True):
+        lines += [
+            f"{side}_vectors = {pointer} + wide_batch * {pointer}_batch_stride",
+            f"{side}_vectors += wide_head // {pointer}_sharing * {pointer}_head_stride",
+            f"{side}_vectors += {side}_rows{QUERIES_BY_KEYS[side]}.to(tl.int64) * {pointer}_token_stride",
+        ]
     return [
-        f"query_vectors = {queries} + wide_batch * {queries}_batch_stride + wide_head * {queries}_head_stride",
-        f"query_vectors += query_rows[:, None].to(tl.int64) * {queries}_token_stride",
-        f"key_vectors = {keys} + wide_batch * {keys}_batch_stride",
-        f"key_vectors += wide_head // {keys}_sharing * {keys}_head_stride",
-        f"key_vectors += key_rows[None, :].to(tl.int64) * {keys}_token_stride",
+        *lines,
         f"{name} = products(tl.zeros_like(s), query_vectors, key_vectors, {dim}, STEP, PRECISION)",
     ]
 

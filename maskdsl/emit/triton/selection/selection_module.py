@@ -17,10 +17,8 @@ from maskdsl.emit.torch.scored_functions import ScoredFunctions
 from maskdsl.emit.triton.selection.route_body import RouteBody
 from maskdsl.emit.triton.selection.route_names import run_size
 from maskdsl.emit.triton.triton_printer import kernel_helpers
-from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.routes import Draw, OfInputs, Route
 from maskdsl.ir.values.group_scores import Grouping
 from maskdsl.ir.values.token_vectors import Pool
@@ -30,9 +28,7 @@ def emit_selection(plan: KernelPlan) -> str:
     """The text of a module with `find(q, k, inputs)`, as that of `emit_routing`: torch and Triton only."""
     top = header(plan, "triton", "The selections of the pattern's routes, in Triton.")
     selections = [
-        _KernelFunctions(plan, each)
-        if isinstance(each, Route) and _has_kernel(plan.mask, each)
-        else RouteFunctions(plan, each)
+        _KernelFunctions(plan, each) if isinstance(each, Route) and each.is_plain else RouteFunctions(plan, each)
         for each in plan.mask.routed
         if not isinstance(each, Draw)
     ]
@@ -44,13 +40,6 @@ def emit_selection(plan: KernelPlan) -> str:
     in_torch = (each.is_torch if isinstance(each, _KernelFunctions) else _reads_vectors(each) for each in selections)
     types = None if any(in_torch) else list[str]()  # kernels take q and k as they are
     return routing_module(plan, top, selections, imports, [*shared, definitions("selection_functions")], types)
-
-
-def _has_kernel(mask: MaskIR, route: Route) -> bool:
-    """Whether a kernel selects: each query group of the route selects independently, in every head."""
-    declared = mask.input(route.name)
-    assert declared is not None
-    return route.is_plain and DimensionKind.HEADS in declared.kinds
 
 
 def _reads_vectors(functions: RoutePrinter) -> bool:
@@ -100,7 +89,8 @@ class _KernelFunctions(ScoredFunctions):
             f"query_groups = {self.groups(route.queries, Side.QUERY)}",
             f"key_groups = {self.groups(route.keys, Side.KEY)}",
             *(["pairs = [", *(f"    {pair}" for pair in pairs), "]"] if pairs else ["pairs = []"]),
-            f"return {stem}_select(q, query_groups, key_groups, queries, keys, inputs, pairs)",
+            f"table = {stem}_select(q, query_groups, key_groups, {self.heads}, queries, keys, inputs, pairs)",
+            "return table" + ("[:, 0]" if self.heads == "1" else ""),
         )
 
     def groups(self, grouping: Grouping, side: Side) -> str:
@@ -117,7 +107,7 @@ class _KernelFunctions(ScoredFunctions):
         return run_size(self.route, side, self.sequence(side))
 
     def pool_text(self, pool: Pool, side: Side, number: int, stem: str) -> str:
-        """The vectors of a product; those of key heads are not repeated where nothing is pooled per query head."""
+        """The vectors of a product; those that heads share are not repeated where nothing is pooled per query head."""
         if pool.kind is None:
             return side.letter
         product = self.route.products[number]
@@ -125,8 +115,7 @@ class _KernelFunctions(ScoredFunctions):
         among = "" if pool.among is None else f"{stem}_among_{pool_number}(**{{**inputs, **{side.plural}}})"
         if self.run_size(side) is None:
             among = among and f", among={among}"
-            text = f'pooled({side.letter}, {side}_groups, "{pool.kind}"{among}{self.pool_heads(pool)})'
-            return f"whole_heads({text}, q.shape[1])"
+            return f'pooled({side.letter}, {side}_groups, "{pool.kind}"{among}{self.pool_heads(pool)})'
         if not among:
             return f'pooled_runs({side.letter}, {side}_groups, "{pool.kind}")'
         return f'pooled_runs(whole_heads({side.letter}, q.shape[1]), {side}_groups, "{pool.kind}", {among})'
