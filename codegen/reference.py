@@ -43,23 +43,32 @@ def attended(q, count, inputs):
     return values, allowed(**values).to(q.device).expand(batch, heads, length, count)
 
 
+def multiplied(x, y):
+    """x [batch, heads, rows, n] times y [batch, key heads, n, m], which query heads share: [batch, heads, rows, m]."""
+    rows = x.shape[1] * x.shape[2] // y.shape[1]
+    return (x.reshape(len(x), y.shape[1], rows, x.shape[3]) @ y).view(*x.shape[:3], y.shape[3])
+
+
 # hole: guarded
 # end
-def attention(q, k, v, inputs):
+def attention(q, k, v, inputs, clean=True):
     """Output and log-sum-exp of every query, all tensors [batch, heads, tokens, head dim] in declared order.
 
-    `inputs` are those of `attended`.
+    `inputs` are those of `attended`. Unless `clean`, no tensor is copied, results have no gradients, and the output is
+    right if it is finite: NaN of keys that are not attended may be in it.
     """
     dtype = torch.promote_types(q.dtype, torch.float32)
     _, heads, _, dim = q.shape
-    k, v = (x.to(dtype).repeat_interleave(heads // k.shape[1], dim=1) for x in (k, v))
+    given, k, v = q, k.to(dtype), v.to(dtype)
+    q = q.to(dtype)
     # hole: attends
     _, attends = attended(q, k.shape[2], inputs)
     # end
-    # Queries and keys without any pair are zeroed: 0 * NaN would reach others.
-    unattended = ~attends.any(dim=-2).unsqueeze(-1)
-    k, v = k.masked_fill(unattended, 0), v.masked_fill(unattended, 0)
-    s = q.to(dtype).masked_fill(~attends.any(dim=-1, keepdim=True), 0) @ k.transpose(-1, -2)
+    if clean:  # queries and keys without any pair are zeroed: 0 * NaN would reach others
+        unattended = ~attends.any(dim=-2).unsqueeze(-1)
+        k, v = (x.repeat_interleave(heads // x.shape[1], dim=1).masked_fill(unattended, 0) for x in (k, v))
+        q = q.masked_fill(~attends.any(dim=-1, keepdim=True), 0)
+    s = multiplied(q, k.transpose(-1, -2))
     # hole: score
     s = s * dim**-0.5
     # end
@@ -76,5 +85,5 @@ def attention(q, k, v, inputs):
     # end
     # hole: results
     lse = (l_i.log() + m_i).masked_fill(empty, -torch.inf).squeeze(-1)
-    return (p @ v).masked_fill(empty, 0).to(q.dtype), lse
+    return multiplied(p, v).masked_fill(empty, 0).to(given.dtype), lse
     # end

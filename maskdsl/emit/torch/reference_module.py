@@ -14,9 +14,9 @@ _COUNTED_ALONE = "p = p * torch.where(attends & ((p != 0) | weights.isfinite()),
 """Without a softmax the derivative by a probability of 0 is the weight."""
 _RESULTS = (
     "lse = (l_i.log() + m_i).masked_fill(empty, -torch.inf).squeeze(-1)",
-    "out = (p @ v).masked_fill(empty, 0)",
+    "out = multiplied(p, v).masked_fill(empty, 0)",
 )
-_RESULTS_ALONE = ("out = (p @ v).masked_fill(~attends.any(dim=-1, keepdim=True), 0)",)
+_RESULTS_ALONE = ("out = multiplied(p, v).masked_fill(~attends.any(dim=-1, keepdim=True), 0)",)
 
 _WITH_SINKS = (
     "s = s.masked_fill(~attends, -torch.inf)",
@@ -63,7 +63,7 @@ def emit_reference(plan: KernelPlan) -> str:
             "score": score,
             "softmax": [*_WITH_SINKS] if mask.sinks else None if softmax else ["p = s.masked_fill(~attends, 0)"],
             "weight": weight if mask.weight is not None else [],
-            "results": [*(_RESULTS if softmax else _RESULTS_ALONE), *scaled, f"return out.to(q.dtype), {lse}"],
+            "results": [*(_RESULTS if softmax else _RESULTS_ALONE), *scaled, f"return out.to(given.dtype), {lse}"],
         },
     )
 

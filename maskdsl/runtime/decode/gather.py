@@ -1,6 +1,7 @@
-"""Attention of a few queries over gathered keys, on a CPU, without gradients: reads only keys that some query attends.
+"""Attention of a few queries on a CPU, without gradients: reads only keys that some query attends.
 
-The keys to gather follow from the relation of all pairs, which costs little for a few queries.
+Which these are follows from the relation of all pairs, which costs little for a few queries. Most often they follow one
+another and are read where they lie; else they are gathered.
 """
 
 from collections.abc import Mapping
@@ -25,29 +26,67 @@ def attend_gathered(
     compiled, chunk = derived.compiled, derived.gathered
     names, module = compiled.plan.input_identifiers, compiled.dense_kernel.module
     inputs = {names[each.name]: as_value(each, values[each.name]) for each in compiled.plan.mask.inputs}
-    attends = module.attended(q, chunk.keys, inputs)[1]
-    positions, real = _attended_keys(attends, k.shape[1])
-    by_head = positions.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    for name in (PRESENT, *(each.declared.name for each in chunk.values if each.leaf.side is Side.KEY)):
-        inputs[names[name]] = at(inputs[names[name]], by_head)
-    inputs[names[PRESENT]] = inputs[names[PRESENT]] & real.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    out, lse = module.attention(q, *(_rows(x, positions, table) for x in (k, v)), inputs)
-    return out, lse
+    of_keys = {names[each.declared.name] for each in chunk.values if each.leaf.side is Side.KEY} | {names[PRESENT]}
+    wanted = _wanted(module.attended(q, chunk.keys, inputs)[1], k.shape[1])
+    span = _span(wanted)
+    if span is not None:
+        inputs |= {name: inputs[name][..., span] for name in of_keys if inputs[name].shape[-1] > 1}
+        k, v = (_run(x, span, table) for x in (k, v))
+    else:
+        positions, real = _attended_keys(wanted.expand(len(q), k.shape[1], -1))
+        by_head = positions.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+        inputs |= {name: at(inputs[name], by_head) for name in of_keys}
+        inputs[names[PRESENT]] &= real.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+        k, v = (_rows(x, positions, table) for x in (k, v))
+    out, lse = module.attention(q, k, v, inputs, clean=False)
+    return (out, lse) if bool(out.isfinite().all()) else module.attention(q, k, v, inputs)
 
 
-def _attended_keys(attends: Tensor, key_heads: int) -> tuple[Tensor, Tensor]:
-    """Positions of the keys that some query attends, int64 [batch, key heads, most], and which are not padding, bool.
+def _wanted(attends: Tensor, key_heads: int) -> Tensor:
+    """The keys that some query attends, bool [batch or 1, key heads or 1, keys].
 
-    `attends` is bool [batch, heads, queries, keys].
+    `attends` is bool [batch, heads, queries, keys]: one entry or head stands for all where it is expanded.
     """
-    batch, *_, count = attends.shape
-    wanted = attends.reshape(batch, key_heads, -1, count).any(dim=2)
+    for axis in (0, 1, 2):
+        if attends.stride(axis) == 0:
+            attends = attends.narrow(axis, 0, 1)
+    if attends.shape[1] == 1:
+        return attends.any(dim=2)
+    return attends.unflatten(1, (key_heads, -1)).flatten(2, 3).any(dim=2)
+
+
+def _span(wanted: Tensor) -> slice | None:
+    """The keys from the first to the last that is wanted; None if fewer than half of these are."""
+    there = wanted.flatten(0, 1).any(dim=0).nonzero()
+    if not len(there):
+        return slice(0, 1)
+    span = slice(int(there[0]), int(there[-1]) + 1)
+    inside = wanted[..., span]
+    return span if 2 * int(inside.sum()) >= inside.numel() else None
+
+
+def _attended_keys(wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of the wanted keys, int64 [batch, key heads, most], and which are not padding, bool.
+
+    `wanted` is bool [batch, key heads, keys].
+    """
     counts = wanted.sum(dim=2, keepdim=True)
     most = max(1, int(counts.max()))
     index = (wanted.cumsum(dim=2) - 1).masked_fill(~wanted, most)
-    positions = index.new_zeros(batch, key_heads, most + 1)
-    positions.scatter_(2, index, torch.arange(count).expand_as(index))
+    positions = index.new_zeros(*wanted.shape[:2], most + 1)
+    positions.scatter_(2, index, torch.arange(wanted.shape[2]).expand_as(index))
     return positions[..., :most], torch.arange(most) < counts
+
+
+def _run(x: Tensor, span: slice, table: Tensor | None) -> Tensor:
+    """The keys or values of a span, [batch, key heads, n, dim]: a view, or copies of whole pages."""
+    if table is None:
+        return x[:, :, span]
+    size = x.shape[2]
+    first = span.start // size
+    pages = table[:, None, first : -(-span.stop // size)].long().clamp(min=0)
+    taken = x[pages, torch.arange(x.shape[1])[:, None]].flatten(2, 3)
+    return taken[:, :, span.start - first * size : span.stop - first * size]
 
 
 def _rows(x: Tensor, positions: Tensor, table: Tensor | None) -> Tensor:
