@@ -271,11 +271,13 @@ def sharing(source, target, tokens, device, most=None):
     numbers = is_new.cumsum(dim=-1) - 1
     column = numbers - torch.where(starts, numbers, 0).cummax(dim=-1).values  # of each pair, in the row of its group
     is_new = is_new & (groups < target.count)
-    most = max(1, int(torch.where(is_new, column + 1, 0).max())) if most is None else most
+    if most is None:
+        lengths = torch.where(is_new, column + 1, 0).flatten()
+        most = int(torch.nn.functional.pad(lengths, (0, 1), value=1).max())  # at least 1
     table = torch.full((len(pairs), (target.count + 1) * most), -1, device=device)  # the last row is for no pair
     rows = torch.where(is_new, groups, target.count)
     table.scatter_(1, rows * most + column.clamp(max=most - 1), members)
-    return table.unflatten(1, (-1, most))[:, :-1].unflatten(0, leading)
+    return table.unflatten(1, (target.count + 1, most))[:, :-1].unflatten(0, leading)
 
 
 def nearest(x, rows):

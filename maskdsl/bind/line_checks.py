@@ -76,17 +76,17 @@ def check_lets(names: Names, frame: Frame) -> None:
 
 def _check_let(let: tree.LetStatement, frame: Frame) -> None:
     """Reports a `let` that is no value of a pair, no score of a route, and no vector."""
-    of_pair, of_route = (
+    of_pair, of_route, of_vector = (
         replace(frame, statement=kind, report=frame.report.trial())
-        for kind in (StatementKind.SCORE, StatementKind.ROUTE)
+        for kind in (StatementKind.SCORE, StatementKind.ROUTE, StatementKind.ROUTE)
     )
     let_value(let, of_pair, elaborate)
     if not of_pair.report.errors:
         return
-    if is_vector(let.value, of_route):
-        vector(let.value, of_route, elaborate)
-    else:
-        let_value(let, of_route, elaborate)
+    let_value(let, of_route, elaborate)
+    if of_route.report.errors and is_vector(let.value, of_vector):  # by its form: `2.0 * k` is a number too
+        vector(let.value, of_vector, elaborate)
+        of_route = of_vector
     if of_route.report.errors:
         meant = any(isinstance(each, OutsideRoute) for each in of_pair.report.errors.values())
         frame.report.take((of_route if meant else of_pair).report)

@@ -11,6 +11,7 @@ from maskdsl.api import Mask, parse
 from maskdsl.testing.inputs_text import InputLines
 from maskdsl.testing.numbers import CURVES, Numbers
 from maskdsl.testing.relations import Relations
+from maskdsl.testing.route_lines import RouteLines
 from maskdsl.testing.scope import DrawnScope, DrawnSpace, DrawnWorld, Named, Readable
 from maskdsl.testing.texts import Draw, Level, Piece, call, choose, infix, number
 from maskdsl.testing.vector_lines import VectorLines
@@ -52,6 +53,7 @@ def patterns(
     tokens: int = _MOST_TOKENS,
     branches: bool = False,
     whole: bool = False,
+    routes: bool = False,
 ) -> RandomPattern:
     """Whole patterns, well typed, that bind without parameters.
 
@@ -62,11 +64,12 @@ def patterns(
     With `branches`, one to three branches have the relations, scores and weights. With `whole`, there is also what
     only whole calls take, with all tokens in declared order and the key heads that the pattern is bound for: pooled
     queries, pools by a coordinate, draws, vectors in scores and values, `normalize`, and expressions that read
-    `key_head` and `key_heads`.
+    `key_head` and `key_heads`. With `routes`, there are one or two that select by queries and keys: what such a mask
+    attends is asked for with q and k.
     """
     heads = heads or draw(st.sampled_from([1, 2, 3]))
     key_heads = draw(st.sampled_from([each for each in (1, 2, 3) if heads % each == 0])) if whole else None
-    return _DrawnPattern(draw, heads, depth, tokens, branches, key_heads).drawn()
+    return _DrawnPattern(draw, heads, depth, tokens, branches, key_heads, routes).drawn()
 
 
 @st.composite
@@ -88,8 +91,11 @@ class _DrawnPattern:
     branches: bool = False
     key_heads: int | None = None
     """Where calls are whole."""
+    routes: bool = False
     lines: list[str] = field(default_factory=list)
     macros: list[str] = field(default_factory=list)
+    content_routes: list[str] = field(default_factory=list)
+    """The routes that select by content."""
 
     @property
     def whole(self) -> bool:
@@ -109,6 +115,8 @@ class _DrawnPattern:
         self.some(1, self.draw_let)
         if self.whole:  # no `let` may read a route
             self.some(1, self.draw_draw)
+        if self.routes:
+            self.draw_routes()
         if self.branches:
             for number in range(self.draw(st.integers(1, 3))):
                 self.draw_branch(number)
@@ -122,8 +130,8 @@ class _DrawnPattern:
     def draw_attention(self) -> None:
         for _ in range(self.draw(st.integers(1, 2))):
             self.lines.append(f"attend {self.relation(self.scope(), self.depth)}")
-        if any(each.name == _DRAWN for each in self.world.relations) and self.draw(st.booleans()):
-            self.lines.append(f"attend {_DRAWN}")
+        routes = [each.name for each in self.world.relations if each.name == _DRAWN or each.name in self.content_routes]
+        self.lines += [f"attend {name}" for name in routes if self.draw(st.booleans())]
         self.some(1, lambda: self.lines.append(f"require {self.relation(self.scope(), 1)}"))
         self.draw_scores()
 
@@ -270,6 +278,14 @@ class _DrawnPattern:
         named = Named(_DRAWN, self.world.all_pairs())
         self.world = replace(self.world, relations=(*self.world.relations, named))
 
+    def draw_routes(self) -> None:
+        """Routes by content, which are relations of every pair."""
+        routes = RouteLines(self.draw)
+        self.lines += routes.declared()
+        self.content_routes = routes.names
+        named = (Named(name, self.world.all_pairs()) for name in routes.names)
+        self.world = replace(self.world, relations=(*self.world.relations, *named))
+
     def draw_coordinate(self) -> None:
         """A coordinate of one space, or of every space that can compute it."""
         name = f"c{sum(line.startswith('coord') for line in self.lines)}"
@@ -318,7 +334,7 @@ class _DrawnPattern:
             self.lines.append(self.vectors.value())
         if self.draw(st.booleans()):
             return
-        if self.draw(st.integers(0, 3)) == 0:
+        if not multiplies and self.draw(st.integers(0, 3)) == 0:  # products have no factor of both tokens
             self.lines.append(f"scale {numbers.score(1).text}")
         for line in range(0 if multiplies else self.draw(st.integers(0, 2))):  # all products in one sum
             start = choose(self.draw, ("s + ", "0.5 * s - ", "", "bias", "bias"))

@@ -15,6 +15,7 @@ ROUTES = {
     "candidates of heads, of sums of key heads": "topk(2, dot(sum(q by chunk, heads = key_head), k)) where head != k",
     "heads that are put together compete": "topk(10, max(dot(q, k), heads = all), per = batch)",
     "overlapping groups": "above(0.25, sum(softmax(dot(q, mean(k by chunk, span = 2))) by k.chunk)) where k.chunk != 1",
+    "groups of each entry": "topk(1, max(dot(q, k) by k.part))",
     "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
 }
 
@@ -26,6 +27,7 @@ def mask_of(lines: str) -> maskdsl.Mask:
         coord chunk = i // 2
         input own: float[heads, tokens, dim]
         input bias: float[heads]
+        input part: int[batch, tokens]
         {lines}
         attend picked
     }}"""
@@ -40,6 +42,7 @@ def test_what_is_selected_is_attended(route: str, backend: str, batch: int) -> N
     torch.manual_seed(0)
     q, k, v = (torch.randn(batch, heads, 9, 4, dtype=torch.float64) for heads in (4, 2, 2))
     inputs = {"own": torch.randn(4, 9, 4, dtype=torch.float64), "bias": torch.randn(4, dtype=torch.float64)}
+    inputs["part"] = torch.tensor([[0, 2, 2, 0, 1, 1, 4, 4, 4], [0, 0, 0, 0, 0, 0, 0, 0, 8]])[:batch]
     given = {name: x for name, x in inputs.items() if name in {each.name for each in mask.inputs}}
     out = mask.compile(backend)(q, k, v, **given)
     assert out.shape == q.shape
@@ -83,8 +86,15 @@ def test_heads_that_are_put_together_compete_one_by_one() -> None:
     assert not any(each.any() for each in found[1:])
 
 
-def test_names_stand_for_scores_that_are_gathered_by_token() -> None:
-    named = mask_of("let best = max(dot(q, mean(k by chunk)) by k) route picked = topk(2, best)")
-    written = mask_of("route picked = topk(2, max(dot(q, mean(k by chunk)) by k))")
+NAMED = {
+    "a gather by token": "max(dot(q, mean(k by chunk)) by k)",
+    "a largest score beside positions": "dot(q, k) - 0.25 * k - max(dot(q, k) - 0.25 * k)",
+}
+
+
+@pytest.mark.parametrize("score", NAMED.values(), ids=NAMED)
+def test_names_stand_for_scores_that_look_like_vectors(score: str) -> None:
+    named = mask_of(f"let best = {score} route picked = topk(2, best)")
+    written = mask_of(f"route picked = topk(2, {score})")
     q, k = (torch.randn(1, heads, 9, 4, dtype=torch.float64) for heads in (4, 2))
     assert (named.dense(q=q, k=k) == written.dense(q=q, k=k)).all()
