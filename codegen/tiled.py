@@ -23,6 +23,7 @@ from maskdsl.codegen.tiles import rows_of, spread, tiles_of
 #   m_i, l_i   per query, the maximum of the scores and the sum of exp(s - m_i)
 #   limits     per pair of the partial columns, -inf if it does not attend, else +inf: minimum(s, limit) masks s
 
+LOG2_E = 1.4426950408889634  # exp(x) is exp2(x * LOG2_E), which takes a third of the time
 LARGE = 1024  # a log-sum-exp beyond it has an error of more than 2**-14 in float32
 
 # hole: tiles
@@ -325,7 +326,7 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     absent = p == -torch.inf if problem.poisoned else None
     for norm in norms:
         p.sub_(tile.queries(norm))
-    p.exp_()
+    p.mul_(LOG2_E).exp2_()
     if absent is not None:
         p.masked_fill_(absent, 0)
     # end
