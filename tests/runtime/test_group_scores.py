@@ -1,5 +1,6 @@
 """Routes by scores of groups that random programs found wrong: each in a whole call, against its dense meaning."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,3 +99,14 @@ def test_names_stand_for_scores_that_look_like_vectors(score: str) -> None:
     written = mask_of(f"route picked = topk(2, {score})")
     q, k = (torch.randn(1, heads, 9, 4, dtype=torch.float64) for heads in (4, 2))
     assert (named.dense(q=q, k=k) == written.dense(q=q, k=k)).all()
+
+
+@pytest.mark.parametrize("score", ["dot(q, k)", "max(dot(q, mean(k by chunk)) by k)"])
+@pytest.mark.parametrize("backend", usable_backends())
+def test_candidates_read_draws(backend: str, score: str) -> None:
+    drawn = "route drawn = draw(2, 7) where abs(q - k) > 1"
+    mask = mask_of(f"{drawn} route picked = topk(1, {score}) where drawn or k == q")
+    q, k, v = (torch.randn(1, heads, 9, 4, dtype=torch.float64) for heads in (4, 2, 2))
+    attends = torch.tensor(np.array([mask.dense(head=head, q=q, k=k) for head in range(4)]))
+    s = (q[0] @ k[0].repeat_interleave(2, dim=0).mT / 2).masked_fill(~attends, -torch.inf)
+    torch.testing.assert_close(mask.compile(backend)(q, k, v)[0], s.softmax(-1) @ v[0].repeat_interleave(2, dim=0))

@@ -42,3 +42,19 @@ def test_gates_and_biases(name, read, backend):
     check_differences(attention, given, ["q", "k", "v", *read])
     grads = torch.autograd.grad(attention(**given).square().sum(), [given[each] for each in read])
     assert all(grad.abs().max() > 1e-3 for grad in grads)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 12), slice(8, 9)], ids=["whole", "one query"])
+def test_selections_send_nothing_to_what_they_read_alone(rows: slice) -> None:
+    text = """
+    pattern p() {
+        space tokens[12]
+        input turn: float[heads, dim]
+        route picked = topk(1, dot(q, k) + dot(q, turn[head]))
+        attend picked
+    }"""
+    q, k, v = (torch.randn(1, 2, 12, 4, dtype=torch.float64) for _ in "qkv")
+    turn = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    attention = maskdsl.parse(text)["p"].bind(heads=2).compile("tiled")
+    attention(q[:, :, rows], k, v, turn=turn, query_start=rows.start).sum().backward()
+    assert turn.grad is not None and not turn.grad.any()

@@ -49,7 +49,9 @@ pattern pools() {
     keys groups
     route one = topk(3, dot(q, k))
     route pairs = topk(3, dot(q, mean(k by pair)))
-    attend one or pairs
+    route drawn = draw(4, 7) where k.pair != 3
+    route some = topk(1, dot(q, mean(k by pair))) where drawn or k.pair == 0
+    attend one or pairs or some
 }"""
 WIDE = """pattern wide(n = 1101) {
     space tokens[n]
@@ -143,7 +145,7 @@ def together(held: int) -> list[str]:
 
 
 def pools() -> list[str]:
-    """Groups of pools, most of which have no tokens."""
+    """Groups of pools, most of which have no tokens, and groups that are drawn."""
     random = np.random.default_rng(5)
     q, k = random.normal(size=(2, 2, 2, 40, 16))
     inputs = {"cluster": random.choice([0, 1, 2, 7, 9, 12, 23, -1], (2, 40))}

@@ -77,7 +77,8 @@ class RouteFinder:
         """
         names = self.names
         values = {names[each.name]: as_value(each, x) for each, x in zip(self.mask.passed, inputs, strict=True)}
-        values |= self.curves(q.device)
+        draws = self.draws(q.device)
+        values |= {**self.curves(q.device), **{names[name]: x for name, x in draws.items()}}
         module = self.kernel_module if by_kernels else self.module
         if by_kernels:
             check(q, k)
@@ -88,7 +89,6 @@ class RouteFinder:
                 routed = module.find(q.detach(), k.detach(), values)
         except module.OutsideGroups as error:
             raise AttnError(self.out_of_range(*error.args)) from None
-        draws = self.draws(q.device)
         return [
             draws[each.name]
             if each.name in draws

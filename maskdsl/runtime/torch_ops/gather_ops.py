@@ -105,6 +105,8 @@ def define(name: str, gather: Gather) -> Any:
             needed = [leaf for leaf in leaves if leaf.requires_grad]
             # The log-sum-exp depends on none of them where they are read by values alone.
             pairs = [each for each in zip(again, (grad_out, grad_lse), strict=True) if each[0].requires_grad]
+            if not pairs:  # what learns decides selections alone
+                return [torch.zeros_like(leaf) for leaf in needed]
             results, incoming = zip(*pairs, strict=True)
             grads = torch.autograd.grad(results, needed, incoming, materialize_grads=True)
         return [grad.contiguous() for grad in grads]
