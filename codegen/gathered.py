@@ -126,7 +126,7 @@ def backward_gathered(problem, tile, norms, delta, grad_out, grads, gradients):
     absent = p == -torch.inf if problem.poisoned else None
     for norm in norms:
         p.sub_(tile.queries(norm))
-    p.mul_(LOG2_E).exp2_()
+    problem.exponentials(p)
     if absent is not None:
         p.masked_fill_(absent, 0)
     # end

@@ -23,7 +23,7 @@ from maskdsl.codegen.tiles import rows_of, spread, tiles_of
 #   m_i, l_i   per query, the maximum of the scores and the sum of exp(s - m_i)
 #   limits     per pair of the partial columns, -inf if it does not attend, else +inf: minimum(s, limit) masks s
 
-LOG2_E = 1.4426950408889634  # exp(x) is exp2(x * LOG2_E), which takes a third of the time
+LOG2_E = 1.4426950408889634
 LARGE = 1024  # a log-sum-exp beyond it has an error of more than 2**-14 in float32
 
 # hole: tiles
@@ -76,6 +76,10 @@ class Problem:
         values |= {f"k_{name}": tile.key_values(value, columns) for name, value in self.keys.items()}
         values |= {name: rows_of(self.inputs[name], tile.units, 0, 0, 1, 1) for name in ("head", "batch")}
         return {**self.inputs, **values}
+
+    def exponentials(self, x):
+        """Replaces x by exp(x). Those of base two take a third of the time."""
+        x.mul_(LOG2_E).exp2_()
 
     def limits(self, tile):
         """The limits of each range of partial columns: -inf where a pair does not attend, else +inf."""
@@ -326,7 +330,7 @@ def backward_tile(problem, tile, norms, delta, grad_out, grads, gradients):
     absent = p == -torch.inf if problem.poisoned else None
     for norm in norms:
         p.sub_(tile.queries(norm))
-    p.mul_(LOG2_E).exp2_()
+    problem.exponentials(p)
     if absent is not None:
         p.masked_fill_(absent, 0)
     # end
