@@ -29,7 +29,10 @@ def route_scores_kernel(
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
 ):
-    """Scores a tile; `result` is [rows of the blocks from `first` on, key groups], with -inf for no candidates."""
+    """Scores a tile; `result` is [rows of the blocks from `first` on, key groups].
+
+    With -inf for pairs that are no candidates, and NaN for those that are selected always.
+    """
     columns = tl.cdiv(key_groups, KEY_BLOCK)
     block, column = tl.program_id(0) // columns, tl.program_id(0) % columns
     # hole: position
@@ -42,9 +45,12 @@ def route_scores_kernel(
     eligible = (keys < key_groups)[None, :] & (s > float("-inf"))
     # hole: candidates
     # end
+    s = tl.where(eligible, s, float("-inf"))
+    # hole: forced
+    # end
     # hole: result
     result += (block.to(tl.int64) * QUERY_BLOCK + queries)[:, None] * key_groups
-    tl.store(result + keys[None, :], tl.where(eligible, s, float("-inf")), mask=(keys < key_groups)[None, :])
+    tl.store(result + keys[None, :], s, mask=(keys < key_groups)[None, :])
     # end
 
 

@@ -24,11 +24,11 @@ class Runs:
 
 @triton.jit
 def ordered(s):
-    """Integers in the order of scores, the least integer for -inf. Scores are neither NaN nor -0.0."""
+    """Integers in the order of scores, the least integer for -inf, the highest for NaN. No score is -0.0."""
     BITS: tl.constexpr = s.dtype.primitive_bitwidth
     LEAST: tl.constexpr = -(2 ** (BITS - 1))
     bits = s.to(tl.int64 if BITS == 64 else tl.int32, bitcast=True)
-    return tl.where(s > float("-inf"), tl.where(bits < 0, bits ^ (-1 - LEAST), bits), LEAST)
+    return tl.where(s == float("-inf"), LEAST, tl.where(bits < 0, bits ^ (-1 - LEAST), bits))
 
 
 @triton.jit

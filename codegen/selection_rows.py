@@ -8,7 +8,7 @@ from maskdsl.codegen.selection_functions import LAUNCH_NUMBERS, nothing, ordered
 
 # end
 # A radix select over scores as integers of the same order:
-#   ordered(s)   the integer of a score
+#   ordered(s)   the integer of a score: the highest of NaN, for pairs that are selected always
 #   weigh(s)     its weight: 1 for a count, exp(s - m_i) for a share of the softmax
 #   wanted       the weight to reach: the count, or the mass times l_i
 #   least        the lowest integer that is selected, from its highest digit down: the largest threshold such that the
@@ -86,6 +86,8 @@ def route_kernel(
         rank = before[:, None] + tl.cumsum(equal.to(tl.int32), 1) - 1
         chosen = (number > least[:, None]) | (equal & (beyond[:, None] + rank * weight < wanted[:, None]))
         before += tl.sum(equal.to(tl.int32), 1)
+        # hole: chosen
+        # end
         keys = column * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
         real = (row * QUERY_BLOCK + queries < query_groups)[:, None] & (keys < key_groups)[None, :]
         tl.store(table + keys[None, :], chosen.to(tl.int8), mask=real)

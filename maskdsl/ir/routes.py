@@ -115,10 +115,14 @@ class Route:
 
     @property
     def is_plain(self) -> bool:
-        """Whether each query group selects for itself, by products of pools, with nothing selected always."""
-        plain = all(each.is_plain for each in self.products) and self.always == FALSE
-        weighs = isinstance(self.selector, TopMass) and (self.selector.weighs or not self.selector.reach)
-        return plain and not weighs and self.selector.per is Extent.QUERY and self.queries.span == self.keys.span == 1
+        """Whether each query group selects for itself, by products of pools, and a mass as softmaxes fill it."""
+        match self.selector:
+            case TopMass(weighs=weighs, reach=reach):
+                plain = self.always == FALSE and reach and not weighs
+            case TopCount() | Above():
+                plain = True
+        plain = plain and all(each.is_plain for each in self.products)
+        return plain and self.selector.per is Extent.QUERY and self.queries.span == self.keys.span == 1
 
     def mapped(self, rewrite: Rewrite) -> "Route":
         """The route with all of its expressions rewritten."""

@@ -37,7 +37,10 @@ HARD = """pattern hard(n = 60) {
     route weighed = topp(0.6, score[head, q, k]) where k != q
     route high = above(0.0, score[head, q, k])
     route shared = topk(3, dot(sum(q where turn != 1 by turn), mean(k by turn, heads = key_head)))
-    attend counted or weighed or high or shared
+    route first = topk(5, score[head, q, k]) where q != 3 always k % 17 == 2 and q % 4 > 0
+    route forced = topk(count[head], score[head, q.turn, k.turn]) where k.turn < q.turn always k.turn == q.turn
+    route higher = above(0.0, score[head, q, k]) where k < q always k == 1
+    attend counted or weighed or high or shared or first or forced or higher
 }"""
 POOLS = """
 pattern pools() {

@@ -17,7 +17,7 @@ from maskdsl.emit.triton.forward_body import Body, MaybeHoles
 from maskdsl.emit.triton.selection.route_names import AXES, EXISTS, FIRSTS, RouteNames, product_name, vector_names
 from maskdsl.emit.triton.triton_printer import QUERIES_BY_KEYS
 from maskdsl.ir.declared.inputs import Input
-from maskdsl.ir.expressions import PAIR, TRUE, Apply, Constant, Coordinate, Expression, Side
+from maskdsl.ir.expressions import FALSE, PAIR, TRUE, Apply, Constant, Coordinate, Expression, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op
 from maskdsl.ir.routes import Above, Route, TopCount, TopMass, selector_argument
@@ -57,7 +57,7 @@ _CHOSEN = """
 queries += row * QUERY_BLOCK
 result += ((batch.to(tl.int64) * entries + entry) * query_groups + queries)[:, None] * key_groups
 real = (queries < query_groups)[:, None] & (keys < key_groups)[None, :]
-tl.store(result + keys[None, :], eligible.to(tl.int8), mask=real)
+tl.store(result + keys[None, :], (s != float("-inf")).to(tl.int8), mask=real)
 """.strip().split("\n")
 """Stores all candidates as chosen: `result` is the table."""
 
@@ -70,7 +70,7 @@ class RouteBody(Body):
 
     @staticmethod
     def of(plan: KernelPlan, route: Route) -> "RouteBody":
-        scores = score_of_products(route), selector_argument(route.selector)
+        scores = score_of_products(route), selector_argument(route.selector), route.always
         mask = replace(plan.mask.declared, relation=route.candidates, scores=scores)
         mask = replace(mask, weight=None, scale=None)
         return RouteBody(plan=replace(plan, mask=mask), route=route)
@@ -92,10 +92,10 @@ class RouteBody(Body):
     def text(self, stem: str) -> str:
         """The text of the kernels and of the function that launches them; `stem` replaces `route` in their names."""
         coordinates = self.group_coordinates(PAIR, self.plan.pair_expressions)
-        candidates, wanted = self.candidate_lines(), self.wanted_lines()
-        score = self.with_prelude([*coordinates, *self.score_lines()], candidates)
+        candidates, forced, wanted = self.candidate_lines(), self.forced_lines(), self.wanted_lines()
+        score = self.with_prelude([*coordinates, *self.score_lines()], [*candidates, *forced])
         whole = isinstance(self.route.selector, Above)
-        words = words_of("\n".join([*score, *candidates, *(_CHOSEN if whole else ())]))
+        words = words_of("\n".join([*score, *candidates, *forced, *(_CHOSEN if whole else ())]))
         values, asked = self.arguments(words), self.arguments(words_of("\n".join(wanted)))
         holes: MaybeHoles = {
             "above": [],
@@ -103,6 +103,7 @@ class RouteBody(Body):
             "position": [f"{name} = {text}" for name, text in _POSITION.items() if name in words],
             "score": score,
             "candidates": candidates,
+            "forced": forced,
             "result": _CHOSEN if whole else None,
             "prepare": self.preparation(),
             "arguments": _added("tile", values),
@@ -114,7 +115,8 @@ class RouteBody(Body):
         }
         texts = [fill(read_skeleton("selection"), holes)]
         if not whole:
-            holes = {"above": [], "parameters": [f"{name}," for name in asked], "wanted": wanted}
+            chosen = ["chosen |= s != s"] if forced else []
+            holes = {"above": [], "parameters": [f"{name}," for name in asked], "wanted": wanted, "chosen": chosen}
             texts.insert(0, fill(read_skeleton("selection_rows"), holes))
         text = "\n\n\n".join(each.strip("\n") for each in texts)
         return re.sub(r"\broute_(?=(scores_kernel|kernel|select)\b)", f"{stem}_", text)
@@ -166,15 +168,26 @@ class RouteBody(Body):
         return lines
 
     def candidate_lines(self) -> list[str]:
-        kinds = [side for side in PAIR if self.names.is_irregular(side)]
-        lines = [f"eligible &= (tl.load({kind}_exists + {kind}_rows) != 0){QUERIES_BY_KEYS[kind]}" for kind in kinds]
         printer = self.printer(relation=True)
         if self.route.candidates != TRUE:
             printer.statement("eligible &= ", self.route.candidates)
         if isinstance(self.route.selector, Above):
             printer.assign("threshold", self.route.selector.threshold)
             printer.lines.append("eligible &= s.to(tl.float64) > threshold")
-        return lines + printer.lines
+        return [*self.existing("eligible"), *printer.lines]
+
+    def forced_lines(self) -> list[str]:
+        """Statements that give NaN to the pairs that are selected before all others: no candidate has it."""
+        if self.route.always == FALSE:
+            return []
+        printer = self.printer(relation=True)
+        printer.assign("forced", self.route.always)
+        return [*printer.lines, *self.existing("forced"), 's = tl.where(forced, float("nan"), s)']
+
+    def existing(self, name: str) -> list[str]:
+        """Statements that take the groups without tokens out of a variable."""
+        kinds = [side for side in PAIR if self.names.is_irregular(side)]
+        return [f"{name} &= (tl.load({kind}_exists + {kind}_rows) != 0){QUERIES_BY_KEYS[kind]}" for kind in kinds]
 
     def wanted_lines(self) -> list[str]:
         """Statements for the weight to select: a count, or a mass of the softmax."""

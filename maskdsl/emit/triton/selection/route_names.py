@@ -21,7 +21,10 @@ _ENDS = ("", "_sharing", *(f"_{axis}_stride" for axis in AXES))
 FIRSTS, EXISTS = "first of group", "group exists"
 """The tables of groups: names that no coordinate can have."""
 _GENERATED = frozenset(
-    {"asked", "threshold", *(f"{side}_{each}" for side in PAIR for each in ("positions", "rows", "vectors")), *PAIR}
+    {
+        *("asked", "forced", "threshold", *PAIR),
+        *(f"{side}_{each}" for side in PAIR for each in ("positions", "rows", "vectors")),
+    }
 )
 """Variables of generated code that are in no skeleton."""
 _SKELETONS = ("routing", "scores", "selectors", "selection", "selection_rows", "selection_functions")
