@@ -17,6 +17,8 @@ ROUTES = {
     "heads that are put together compete": "topk(10, max(dot(q, k), heads = all), per = batch)",
     "overlapping groups": "above(0.25, sum(softmax(dot(q, mean(k by chunk, span = 2))) by k.chunk)) where k.chunk != 1",
     "groups of each entry": "topk(1, max(dot(q, k) by k.part))",
+    "candidates of each head in finer groups": "topk(1, max(dot(q, k) by k.chunk, heads = all)) where k != head",
+    "a score of all that are no candidates": "topk(2, 1.0 if max(dot(q, k) by k.chunk) > 9.0 else 0.5) where k > 3",
     "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
 }
 
@@ -110,3 +112,13 @@ def test_candidates_read_draws(backend: str, score: str) -> None:
     attends = torch.tensor(np.array([mask.dense(head=head, q=q, k=k) for head in range(4)]))
     s = (q[0] @ k[0].repeat_interleave(2, dim=0).mT / 2).masked_fill(~attends, -torch.inf)
     torch.testing.assert_close(mask.compile(backend)(q, k, v)[0], s.softmax(-1) @ v[0].repeat_interleave(2, dim=0))
+
+
+def test_candidates_of_finer_groups_hold_whatever_the_score() -> None:
+    q, k = (torch.zeros(1, heads, 9, 4) for heads in (4, 2))
+    mask = mask_of("route picked = topk(2, 1.0 if max(dot(q, k) by k.chunk) > 9.0 else 0.5) where k > 3")
+    assert (mask.dense(q=q, k=k) == [False] * 4 + [True] * 4 + [False]).all()
+    mask = mask_of("route picked = topk(1, max(dot(q, k) by k.chunk, heads = all)) where k // 2 != head")
+    for head in range(4):
+        chosen = 1 if head == 0 else 0
+        assert (mask.dense(head=head, q=q, k=k) == (np.arange(9) // 2 == chosen)).all()

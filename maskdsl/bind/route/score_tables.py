@@ -78,7 +78,7 @@ def group_table(
 
 
 @dataclass(frozen=True)
-class _MadeTables:
+class MadeTables:
     """The tables of scores of one route, declared."""
 
     frame: Frame
@@ -86,7 +86,7 @@ class _MadeTables:
     """Their reads, and what stands for these in the score."""
 
 
-def with_tables(name: str, score: Expression, candidates: Expression, wider: Level, frame: Frame) -> _MadeTables:
+def with_tables(name: str, score: Expression, candidates: Expression, wider: Level, frame: Frame) -> MadeTables:
     """Declares the tables that a score reads, and those that they read, for the candidates of the route `name`."""
     made: dict[Expression, Expression] = {}
     for table in _tables_of(score, frame):
@@ -109,7 +109,23 @@ def with_tables(name: str, score: Expression, candidates: Expression, wider: Lev
         tables = {**declared.tables, unique: bound}
         declared = replace(declared, inputs=(*declared.inputs, given), routed=(*declared.routed, bound), tables=tables)
         frame = replace(frame, declared=declared)
-    return _MadeTables(frame, made)
+    return MadeTables(frame, made)
+
+
+def with_candidates(
+    name: str, candidates: Expression, level: Level, wider: Level, made: MadeTables
+) -> tuple[MadeTables, Expression]:
+    """Declares a table of the candidates of a route that other groups tell, and returns them as the route reads it.
+
+    It is zero for them, and NaN for others, as tables of scores are.
+    """
+    frame = made.frame
+    table = GroupScores(scores_name(name, len(made.reads)), *level, (), Constant(0.0), candidates, wider, ())
+    given, heads = group_table(table.name, Type.FLOAT, level, table_scope(table, frame), None, frame)
+    declared = frame.declared
+    declared = replace(declared, inputs=(*declared.inputs, given), routed=(*declared.routed, table))
+    read = Read(table.name, (Batch(), *heads, *_group_indices(level)), Type.FLOAT)
+    return replace(made, frame=replace(frame, declared=declared)), apply(Op.EQUAL, read, Constant(0.0))
 
 
 def _group_indices(level: Level) -> tuple[Expression, ...]:

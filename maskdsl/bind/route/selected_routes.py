@@ -15,7 +15,7 @@ from maskdsl.bind.context.score_levels import ALONE, Level, decides, differs, gr
 from maskdsl.bind.context.terms import promoted
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.score_gathers import extent_of
-from maskdsl.bind.route.score_tables import fits, group_table, products_of, table_levels, with_tables
+from maskdsl.bind.route.score_tables import fits, group_table, products_of, table_levels, with_candidates, with_tables
 from maskdsl.ir.expressions import (
     FALSE,
     PAIR,
@@ -74,12 +74,13 @@ def selected(
         if not _constant_in_groups(expression, level, (text or node).span, frame):
             return BAD
     made = with_tables(name, value, candidates, level if wider is None else wider, frame)
-    written, value = value, substitute(value, made.reads)
-    if wider not in (None, level):  # the tables are NaN where there are no candidates
-        candidates = TRUE
+    written, value = (value, candidates), substitute(value, made.reads)
+    if wider is not None and wider != level:
+        made, candidates = with_candidates(name, candidates, level, wider, made)
     products = products_of(value, frame)
     route = Route(name, *level, products, value, selector, candidates, always, span=statement.span)
-    scope = scope_of((written, candidates, always, selector_argument(selector)), (level,), made.frame)
+    levels = (level,) if wider is None else (level, wider)
+    scope = scope_of((*written, always, selector_argument(selector)), levels, made.frame)
     if selector.per in (Extent.BATCH, Extent.KEY_OF_ALL_HEADS):  # the first of equal heads selects more
         scope = HeadScope.HEADS
     table, heads = group_table(name, Type.BOOL, level, scope, statement.span, made.frame)
