@@ -42,7 +42,8 @@ def routes(draw: st.DrawFn) -> str:
         )
         both = "chunk" in key and ("chunk" in query or "i" in query or query == "q")
         where = draw(st.sampled_from(["", " where k.chunk < q.chunk", " where k.chunk <= q.chunk and head != 1"]))
-        lines.append(f"route {name} = {selector}{where if both else ''}")
+        always = draw(st.sampled_from(["", " always k.chunk == q.chunk", " always k.chunk % 2 == 1 and head != 0"]))
+        lines.append(f"route {name} = {selector}{where + always if both else ''}")
         names.append(name)
     attend = draw(
         st.sampled_from(

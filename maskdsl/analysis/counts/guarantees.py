@@ -20,9 +20,9 @@ from maskdsl.analysis.counts.key_counts import GroupSums, KeyCounts, SingleKeys
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import DimensionKind
-from maskdsl.ir.expressions import TRUE, Apply, Coordinate, Expression, Side, apply
+from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Side, apply
 from maskdsl.ir.facts.reads import elements, reads
-from maskdsl.ir.facts.route_candidates import CandidateBounds, least, monotone, most, with_all
+from maskdsl.ir.facts.route_candidates import CandidateBounds, least, monotone, most, possible, with_all
 from maskdsl.ir.facts.trace import pair_trace, trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.route_meaning import RouteSearch
@@ -172,8 +172,9 @@ class _Counting:
     def _varies(self) -> frozenset[DimensionKind]:
         """Which of BATCH and HEADS the groups of routes, and the limits of what they select, depend on."""
         bounds, mask = CandidateBounds.of(self.mask), self.mask
-        candidates = [bounds.bound(each.candidates, known) for each in self.routes for known in (False, True)]
-        over_groups = pair_trace(mask, [*candidates, *(selector_argument(each.selector) for each in self.routes)])
+        pairs = (expression for each in self.routes for expression in (each.candidates, each.always))
+        known = [bounds.bound(each, widest) for each in pairs for widest in (False, True)]
+        over_groups = pair_trace(mask, [*known, *(selector_argument(each.selector) for each in self.routes)])
         over_tokens = [
             trace(sequence, [*sequence.counted, *(read for each in self.routes for read in each.over_token(side))])
             for side, sequence in mask.sequences.items()
@@ -255,24 +256,29 @@ class _Counting:
         exists, level = search.exists(Side.KEY, route.keys), (route.queries, route.keys)
         size, keys = (route.queries.count, route.keys.count), int(np.count_nonzero(exists))
 
-        def counted(candidates: Expression, unknown: int) -> Array:
-            if candidates == TRUE:
-                return np.full(size[0], keys)
+        def counted(pairs: Expression, widest: bool) -> Array:
+            known = simplify(bounds.bound(pairs, widest))
+            if isinstance(known, Constant):
+                return np.full(size[0], keys if known == TRUE else 0)
             if size[0] * size[1] > _LARGEST:
-                return np.full(size[0], unknown)
-            return np.asarray(np.count_nonzero(search.evaluate(candidates, level) & exists, axis=1))
+                return np.full(size[0], keys if widest else 0)
+            return np.asarray(np.count_nonzero(search.evaluate(known, level) & exists, axis=1))
 
-        fewest = counted(bounds.bound(route.candidates, False), 0)
-        candidates = counted(bounds.bound(route.candidates, True), keys)
+        fewest, forced, most_forced = (
+            counted(pairs, widest)
+            for pairs, widest in ((route.candidates, False), (route.always, False), (route.always, True))
+        )
+        candidates = counted(possible(route), True)
         match route.selector:
             case TopCount(count=count, per=Extent.QUERY):
                 taken = np.maximum(search.evaluate(count, level)[:, 0], 0)
-                return _SelectionLimits(np.minimum(taken, fewest), np.minimum(taken, candidates), candidates)
+                low, high = np.minimum(taken, fewest), np.minimum(taken, candidates)
             case TopMass(mass=mass, per=Extent.QUERY):
                 some = search.evaluate(mass, level)[:, 0] > 0
-                return _SelectionLimits(np.minimum(some, fewest), candidates * some, candidates)
+                low, high = np.minimum(some, fewest), candidates * some
             case TopCount() | TopMass() | Above():
-                return _SelectionLimits(np.zeros_like(fewest), candidates, candidates)
+                low, high = np.zeros_like(fewest), candidates
+        return _SelectionLimits(np.maximum(low, forced), np.maximum(high, most_forced), candidates)
 
     def group_of_query(self, route: Route, batch: int, head: int) -> Array:
         """int64 [queries]: the group of each query, -1 for none."""

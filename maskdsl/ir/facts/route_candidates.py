@@ -61,14 +61,14 @@ def with_all(mask: MaskIR, route: Route) -> MaskIR:
     def replaced(node: Expression) -> Expression | None:
         match node:
             case Read(input=name, indices=(*_, key)) if name == route.name:
-                return substitute(_possible(route), {Coordinate(Side.KEY, GROUP): key})
+                return substitute(possible(route), {Coordinate(Side.KEY, GROUP): key})
             case _:
                 return None
 
     return replace(mask, relation=rebuild(mask.relation, replaced))
 
 
-def _possible(route: Route) -> Expression:
+def possible(route: Route) -> Expression:
     """The pairs of groups that a route may select."""
     return route.candidates if route.always == FALSE else apply(Op.OR, route.candidates, route.always)
 
@@ -160,7 +160,7 @@ class CandidateBounds:
     def candidates(self, read: Read) -> Expression | None:
         """The condition that an element of a route's table implies: its candidates. None for other tables."""
         route = self.routes.get(read.input)
-        return None if route is None else substitute(_possible(route), {Coordinate(Side.KEY, GROUP): read.indices[-1]})
+        return None if route is None else substitute(possible(route), {Coordinate(Side.KEY, GROUP): read.indices[-1]})
 
 
 def bounded(
