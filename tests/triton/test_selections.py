@@ -79,7 +79,7 @@ WAITS = {"permuted_blocks"}
 def test_nothing_waits_for_the_device(file: Path) -> None:
     """Meta tensors stand for those of a GPU: reading a value raises."""
     for pattern in maskdsl.load(file).values():
-        sizes = {"n": 1024} if "n" in pattern.parameters else {}
+        sizes = {name: size for name, size in {"n": 1024, "index_heads": 4}.items() if name in pattern.parameters}
         plan = make_plan(pattern.bind(heads=4, **sizes).ir)
         q, k, _ = examples(plan, 64, torch.float32)
         names = [plan.input_identifiers[each.name] for each in plan.mask.routed]
