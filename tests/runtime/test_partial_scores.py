@@ -212,3 +212,20 @@ def test_queries_are_pooled_by_an_input_under_a_condition() -> None:
     whole = mask.compile("reference")(q, k, v, part=part)
     found = mask.compile("tiled")(q[:, :, 4:8], k, v, query_start=4, part=part)
     torch.testing.assert_close(found, whole[:, :, 4:8], rtol=0, atol=1e-9)
+
+
+def test_candidates_read_balanced_clusters() -> None:
+    text = """
+    pattern p(n = 12) {
+        space tokens[n]
+        coord chunk = i // 3
+        input rows: float[heads, 2, dim]
+        route cluster = balanced(4, rows)
+        route picked = topk(2, max(dot(q, mean(k by chunk)) by k)) where not cluster
+        attend picked
+    }"""
+    mask, (q, k, v) = maskdsl.parse(text)["p"].bind(heads=4), tensors(12)
+    rows = torch.randn(4, 2, q.shape[3], dtype=torch.float64)
+    whole = mask.compile("reference")(q, k, v, rows=rows)
+    found = mask.compile("tiled")(q, k, v, query_start=0, rows=rows)
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-9)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.routes import Nearest, Route
+from maskdsl.ir.routes import Balanced, Nearest, Route
 from maskdsl.ir.values.group_scores import Grouping, GroupScores
 from maskdsl.ir.values.token_vectors import PoolKind
 from maskdsl.runtime.base.kept import in_no_mode
@@ -106,6 +106,8 @@ class Summaries:
                         (name,), lambda: k.new_zeros((batch, heads, length + 1), dtype=torch.int64)
                     ).scatter_(2, positions[:, None].expand_as(rows), rows)
                     known_values[names[name]] = all_rows[..., :-1]
+                case Balanced(name=name, side=Side.KEY):  # found of all keys: no group and no vector reads it
+                    known_values[names[name]] = k.new_zeros((batch, heads, length), dtype=torch.int64)
                 case Route() | GroupScores() if self.sides[each.name].groupings:
                     self.add_route(self.sides[each.name], k, positions, present, known_values)
 
