@@ -18,6 +18,8 @@ ROUTES = {
     "overlapping groups": "above(0.25, sum(softmax(dot(q, mean(k by chunk, span = 2))) by k.chunk)) where k.chunk != 1",
     "groups of each entry": "topk(1, max(dot(q, k) by k.part))",
     "candidates of each head in finer groups": "topk(1, max(dot(q, k) by k.chunk, heads = all)) where k != head",
+    "shares of what groups that overlap are gathered to": "topk(2, softmax(sum(dot(q, mean(k by chunk, span = 2))"
+    " by k.chunk))) where k.chunk != 1",
     "a score of all that are no candidates": "topk(2, 1.0 if max(dot(q, k) by k.chunk) > 9.0 else 0.5) where k > 3",
     "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
 }
@@ -122,3 +124,11 @@ def test_candidates_of_finer_groups_hold_whatever_the_score() -> None:
     for head in range(4):
         chosen = 1 if head == 0 else 0
         assert (mask.dense(head=head, q=q, k=k) == (np.arange(9) // 2 == chosen)).all()
+
+
+def test_what_is_gathered_by_groups_that_overlap_others_is_among_candidates_again() -> None:
+    """Groups that have tokens of 2 have some of 1 and 3 too, which are no candidates: the whole share is that of 2."""
+    shares = "softmax(sum(dot(q, mean(k by chunk, span = 2)) by k.chunk))"
+    mask = mask_of(f"route picked = above(0.9, {shares}) where k.chunk == 2")
+    q, k = (torch.zeros(1, heads, 9, 4) for heads in (4, 2))
+    assert (mask.dense(q=q, k=k) == (np.arange(9) // 2 == 2)).all()

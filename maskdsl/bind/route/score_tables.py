@@ -7,13 +7,13 @@ from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.bind.context.frame import Frame
 from maskdsl.bind.context.head_scopes import HeadScope, table_scope
-from maskdsl.bind.context.score_levels import ALONE, Level, differs, tables_read
+from maskdsl.bind.context.score_levels import ALONE, Level, decides, differs, tables_read
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
 from maskdsl.ir.declared.inputs import KEY_HEADS, Dimension, DimensionKind, Input
-from maskdsl.ir.expressions import PAIR, Batch, Constant, Expression, Head, Read, Side, apply, substitute
+from maskdsl.ir.expressions import PAIR, TRUE, Batch, Constant, Expression, Head, Read, Side, apply, substitute
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.values.group_scores import Grouping, GroupScores, Product, scores_name
+from maskdsl.ir.values.group_scores import Gather, Grouping, GroupScores, Product, scores_name
 from maskdsl.ir.values.token_vectors import all_expressions
 
 
@@ -38,6 +38,34 @@ def fits(grouping: Grouping, names: Collection[str], side: Side, frame: Frame) -
     if grouping.by in (None, "i"):
         return grouping.by == "i" or not names
     return not any(name != grouping.by and differs(grouping.by, name, side, frame) for name in names)
+
+
+def _read(table: GroupScores) -> Read:
+    """How scores read a table before it is declared."""
+    indices = (each.index(side) for side, each in zip(PAIR, table.result, strict=True) if each != ALONE)
+    return Read(table.name, tuple(indices), Type.FLOAT)
+
+
+def _split(table: GroupScores, candidates: Expression, frame: Frame) -> Iterator[GroupScores]:
+    """The table, or several that read each other: pairs are candidates again where groups are not within others."""
+    level = table.queries, table.keys
+    for number, step in enumerate(table.steps[:-1]):
+        if not isinstance(step, Gather) or candidates == TRUE:
+            continue
+        target = step.queries, step.keys
+        if not all(_is_within(*each, frame) for each in zip(level, target, PAIR, strict=True)):
+            first = replace(table, name=f"{table.name} {number}", steps=table.steps[: number + 1])
+            yield first
+            rest = replace(table, queries=target[0], keys=target[1], products=(), score=_read(first))
+            yield from _split(replace(rest, steps=table.steps[number + 1 :]), candidates, frame)
+            return
+        level = target
+    yield table
+
+
+def _is_within(one: Grouping, other: Grouping, side: Side, frame: Frame) -> bool:
+    """Whether each of the groups is known to be within one other group."""
+    return one == other or (one.span == 1 and decides(one, other, side, frame))
 
 
 def _tells(grouping: Grouping, names: Collection[str], side: Side, frame: Frame) -> bool:
@@ -89,7 +117,10 @@ class MadeTables:
 def with_tables(name: str, score: Expression, candidates: Expression, wider: Level, frame: Frame) -> MadeTables:
     """Declares the tables that a score reads, and those that they read, for the candidates of the route `name`."""
     made: dict[Expression, Expression] = {}
-    for table in _tables_of(score, frame):
+    split = [table for each in _tables_of(score, frame) for table in _split(each, candidates, frame)]
+    known_tables = {**frame.declared.tables, **{table.name: table for table in split}}
+    frame = replace(frame, declared=replace(frame.declared, tables=known_tables))
+    for table in split:
         before_steps = table.queries, table.keys
         read = reads(candidates)
         known = all(_tells(each, read.names(side), side, frame) for side, each in zip(PAIR, before_steps, strict=True))
@@ -101,10 +132,7 @@ def with_tables(name: str, score: Expression, candidates: Expression, wider: Lev
         scope = table_scope(bound, frame)
         bound = replace(bound, score=value)
         given, heads = group_table(unique, Type.FLOAT, table.result, scope, table.span, frame)
-        before = tuple(each.index(side) for side, each in zip(PAIR, table.result, strict=True) if each != ALONE)
-        made[Read(table.name, before, Type.FLOAT)] = Read(
-            unique, (Batch(), *heads, *_group_indices(table.result)), Type.FLOAT, span=table.span
-        )
+        made[_read(table)] = Read(unique, (Batch(), *heads, *_group_indices(table.result)), Type.FLOAT, span=table.span)
         declared = frame.declared
         tables = {**declared.tables, unique: bound}
         declared = replace(declared, inputs=(*declared.inputs, given), routed=(*declared.routed, bound), tables=tables)
