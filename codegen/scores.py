@@ -3,6 +3,7 @@
 import torch
 
 from maskdsl.codegen.routing import NOTHING, multiplied, on_device, taken, whole_heads
+from maskdsl.codegen.selectors import best_columns
 
 MOST_SCORES = 2**24  # in memory at once
 MOST_IN_CACHE = 2**20  # on a CPU
@@ -255,6 +256,23 @@ def table_of(scored, steps, heads, key_heads, query_groups):
     return torch.cat(tables, dim=2)
 
 
+def selected_scores(scored, heads, rows, read, always=None, per="query", by_head=False):
+    """The scores that a selector compares for these query groups, and what it selects always; None for nothing.
+
+    Both are [batch, heads or fewer, rows, key groups]. Pairs that are no candidates have -inf, and those with a score
+    of NaN. See `select`.
+    """
+    s, eligible = scored.score(rows, read), scored.eligible(rows, read)
+    forced = None if always is None else scored.existing(on_device(always(**read), s.device), rows)
+    sizes = (len(scored.values["batch"]), 1, rows.stop - rows.start, scored.keys.count)
+    if by_head or per in OF_ALL_HEADS:
+        sizes = (sizes[0], heads, *sizes[2:])
+        s = whole_heads(s, heads) if s.dim() == 4 else s
+    shape = torch.broadcast_shapes(s.shape, eligible.shape, sizes, () if forced is None else forced.shape)
+    s = s.masked_fill(~eligible, -torch.inf).nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    return s.expand(shape), None if forced is None else forced.expand(shape)
+
+
 def select(scored, heads, always, choose, per="query", by_head=False):
     """The key groups that each query group selects: bool [batch, heads or fewer, query groups, key groups].
 
@@ -268,20 +286,39 @@ def select(scored, heads, always, choose, per="query", by_head=False):
     for start in range(0, query_count, step):
         rows = slice(start, min(start + step, query_count))
         read = scored.read(rows)
-        s, eligible = scored.score(rows, read), scored.eligible(rows, read)
-        forced = None if always is None else on_device(always(**read), s.device)
-        sizes = (batch, 1, rows.stop - rows.start, key_count)
-        if by_head or per in OF_ALL_HEADS:
-            sizes = (batch, heads, *sizes[2:])
-            s = whole_heads(s, heads) if s.dim() == 4 else s
-        shape = torch.broadcast_shapes(s.shape, eligible.shape, sizes, () if forced is None else forced.shape)
-        # Pairs that are no candidates, and those with a score of NaN, get -inf.
-        s = s.masked_fill(~eligible, -torch.inf)
-        s = s.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).expand(shape)
-        if forced is not None:
-            forced = competing(scored.existing(forced, rows).expand(shape), per)
-        chosen = as_pairs(choose(competing(s, per), forced, read), per, shape)
+        s, forced = selected_scores(scored, heads, rows, read, always, per, by_head)
+        forced = None if forced is None else competing(forced, per)
+        chosen = as_pairs(choose(competing(s, per), forced, read), per, s.shape)
         if table is None:
-            table = chosen.new_empty(batch, shape[1], query_count, key_count)
+            table = chosen.new_empty(batch, s.shape[1], query_count, key_count)
         table[:, :, rows] = chosen
     return table
+
+
+def select_list(scored, heads, count):
+    """The `count` best keys of each query, as the tensor of a sparse input: [batch, heads or fewer, entries].
+
+    It holds the number of rows, the steps of a search in a row, where the keys of each row start, and the keys. Few
+    rows of scores are in memory at once.
+    """
+    batch, query_count, key_count = len(scored.values["batch"]), scored.queries.count, scored.keys.count
+    step, most = rows_at_once(batch * heads * key_count, scored.device), query_count * count
+    held, before = None, 0
+    for start in range(0, query_count, step):
+        rows = slice(start, min(start + step, query_count))
+        s, _ = selected_scores(scored, heads, rows, scored.read(rows))
+        if held is None:
+            held = torch.full((batch, s.shape[1], 3 + query_count + most), -1, device=s.device)
+            held[..., 0], held[..., 1], held[..., 2] = query_count, count.bit_length(), 0
+        keys = best_columns(s, count)
+        real = keys < key_count
+        ends = before + real.sum(dim=-1).cumsum(dim=-1)
+        keys, real = keys.flatten(2), real.flatten(2)
+        slot = before + real.cumsum(dim=-1) - 1
+        # What is no key is written to the end, from the last slot on.
+        number = torch.arange(start * count, rows.stop * count, device=s.device)
+        slot = torch.where(real, slot, most + slot - number)
+        held[..., 3 + start : 3 + rows.stop] = ends
+        held[..., 3 + query_count :].scatter_(2, slot, keys.masked_fill(~real, -1))
+        before = ends[..., -1:]
+    return held

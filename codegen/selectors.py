@@ -62,6 +62,26 @@ def best_one_by_one(score, count):
     return chosen
 
 
+def best_columns(score, count):
+    """The columns of `best`, in ascending order: [..., count]. Behind them the number of columns."""
+    columns = score.shape[-1]
+    if score.device.type != "cpu":
+        return chosen_columns(best(score, count), count)
+    highest, chosen = score.topk(min(count + 1, columns), dim=-1)
+    tied = (highest[..., count - 1] == highest[..., -1]) & (highest[..., -1] > -torch.inf) & (count < columns)
+    chosen = chosen[..., :count].masked_fill(highest[..., :count] == -torch.inf, columns).sort(dim=-1).values
+    chosen[tied] = chosen_columns(best(score[tied], count), count)
+    return chosen
+
+
+def chosen_columns(chosen, count):
+    """The columns that are chosen in each row, bool [..., columns], `count` at most: as `best_columns` has them."""
+    columns = chosen.shape[-1]
+    slot = torch.where(chosen, chosen.cumsum(dim=-1) - 1, count)  # the last slot is for those that are not chosen
+    result = torch.full((*chosen.shape[:-1], count + 1), columns, device=chosen.device)
+    return result.scatter_(-1, slot, torch.arange(columns, device=chosen.device).expand(chosen.shape))[..., :count]
+
+
 def heaviest(score, mass, forced=None, weighs=False, reach=True):
     """The fewest scores of this share of the weights of their row, as a mask: from the highest down; none of -inf.
 

@@ -261,17 +261,25 @@ def folded(expression: Expression, value: Callable[[Expression, tuple[Value, ...
     if not isinstance(expression, Compound):
         return value(expression, ())
     uses = Counter(id(each) for node in walk(expression) for each in children(node) if isinstance(each, Compound))
-    shared: dict[int, Value] = {}  # the other values are not kept: they may be large arrays
+    return _folded(expression, value, uses, {})
 
-    def of(node: Expression) -> Value:
-        if id(node) in shared:
-            return shared[id(node)]
-        result = value(node, tuple(map(of, children(node))))
-        if uses[id(node)] > 1:
-            shared[id(node)] = result
-        return result
 
-    return of(expression)
+def _folded(
+    node: Expression,
+    value: Callable[[Expression, tuple[Value, ...]], Value],
+    uses: Counter[int],
+    shared: dict[int, Value],
+) -> Value:
+    """As `folded`. No closure that calls itself: such a cycle would keep the values, which may be large arrays."""
+    if id(node) in shared:
+        return shared[id(node)]
+    operands = []
+    for each in children(node):  # one frame of Python's stack a level
+        operands.append(_folded(each, value, uses, shared))
+    result = value(node, tuple(operands))
+    if uses[id(node)] > 1:  # the other values are not kept
+        shared[id(node)] = result
+    return result
 
 
 def substitute(expression: Expression, replacements: dict[Expression, Expression]) -> Expression:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
-from maskdsl.ir.expressions import FALSE, Coordinate, Expression, Side
+from maskdsl.ir.expressions import FALSE, Constant, Coordinate, Expression, Side
 from maskdsl.ir.values.group_scores import Extent, Grouping, GroupScores, Product, Softmax
 from maskdsl.ir.values.token_vectors import (
     Rewrite,
@@ -83,7 +83,10 @@ def _with_argument(selector: Selector, value: Expression) -> Selector:
 
 @dataclass(frozen=True)
 class Route:
-    """Computes the table `name`, bool [batch, heads, query groups, key groups]: which key groups are selected."""
+    """Computes the table `name`, bool [batch, heads, query groups, key groups]: which key groups are selected.
+
+    Where its input is sparse (`ir/rewrites/listed_routes.py`), it is a list with the same entries.
+    """
 
     name: str
     queries: Grouping
@@ -112,6 +115,12 @@ class Route:
     def levels(self) -> Iterator[tuple[Grouping, Grouping]]:
         """The groups that are scored."""
         yield self.queries, self.keys
+
+    @property
+    def most(self) -> int:
+        """The key groups that a query group selects at most, of a constant count."""
+        assert isinstance(self.selector, TopCount) and isinstance(self.selector.count, Constant), self.selector
+        return min(max(int(self.selector.count.value), 0), self.keys.count)
 
     @property
     def is_plain(self) -> bool:

@@ -20,6 +20,7 @@ from maskdsl.ir.rewrites.attended_keys import with_attended_keys
 from maskdsl.ir.rewrites.branch_union import merged_weights
 from maskdsl.ir.rewrites.chunk import Chunk, Gathered
 from maskdsl.ir.rewrites.dropout import with_dropout
+from maskdsl.ir.rewrites.listed_routes import with_lists
 from maskdsl.ir.rewrites.product_inputs import unpooled, weighed, with_given_products, without_products
 from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row, products_by_slice
 from maskdsl.ir.routes import Routed
@@ -214,10 +215,23 @@ class Bound:
         return Bound(plan, self.backend, self.routes, self.checks_reads)
 
     @cached_property
-    def routes_digest(self) -> str:
-        """Equal for masks whose routes select the same in calls of the same tensors."""
+    def listed(self) -> "Bound | None":
+        """The mask that computes calls with all queries, where some of its routes give lists in place of tables."""
         mask = self.plan.mask
-        return digest((mask.routed, mask.queries, mask.keys, mask.self_attention))
+        if mask.multiplies or not everywhere(self.backend).lists_routes:
+            return None
+        mask = with_lists(mask)
+        if mask is self.plan.mask:
+            return None
+        plan = make_plan(mask, refine=self.plan.refine, tune=self.plan.tune)
+        return Bound(plan, self.backend, checks_reads=self.checks_reads)
+
+    @cached_property
+    def routes_digest(self) -> str:
+        """Equal for masks whose routes select the same in calls of the same tensors, in the same form."""
+        mask = self.plan.mask
+        lists = [each.name for each in mask.inputs if each.sparse]
+        return digest((mask.routed, lists, mask.queries, mask.keys, mask.self_attention))
 
     @cached_property
     def open_reads(self) -> OpenReads:

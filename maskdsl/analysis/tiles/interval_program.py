@@ -80,40 +80,49 @@ def compile_program(
 
     Every leaf but constants must be a column.
     """
-    numbers: dict[tuple[Action, tuple[int, ...]], int] = {}
+    steps = _OpenProgram(tables, column)
+    last = steps.slot(expression)
+    assert last == len(steps.numbers) - 1
+    return _with_lifetimes([Step(action, slots) for action, slots in steps.numbers])
 
-    def number_of(action: Action, *slots: int) -> int:
-        return numbers.setdefault((action, slots), len(numbers))
 
-    slots: dict[Expression, int] = {}
+class _OpenProgram:
+    """The numbered steps of a program that is being compiled. No closures: a cycle of these would keep the tables."""
 
-    def slot(node: Expression) -> int:
-        if node not in slots:
-            known = column(node)
-            slots[node] = fresh(node) if known is None else number_of(known)
-        return slots[node]
+    def __init__(self, tables: Mapping[str, Bounded], column: Callable[[Expression], Column | None]) -> None:
+        self.tables, self.column = tables, column
+        self.numbers: dict[tuple[Action, tuple[int, ...]], int] = {}
+        self.slots: dict[Expression, int] = {}
 
-    def fresh(node: Expression) -> int:
+    def number_of(self, action: Action, *slots: int) -> int:
+        """The number of a step, which is added if it is new."""
+        return self.numbers.setdefault((action, slots), len(self.numbers))
+
+    def slot(self, node: Expression) -> int:
+        """The number of the step that computes a node."""
+        if node not in self.slots:
+            known = self.column(node)
+            self.slots[node] = self.fresh(node) if known is None else self.number_of(known)
+        return self.slots[node]
+
+    def fresh(self, node: Expression) -> int:
+        """Likewise, for a node that is no column."""
         match node:
             case Apply(op=Op.AND | Op.OR as op, arguments=(first, *rest)):  # pairwise, so that few slots are live
-                number = slot(first)
+                number = self.slot(first)
                 for operand in rest:
-                    number = number_of(op, number, slot(operand))
+                    number = self.number_of(op, number, self.slot(operand))
                 return number
             case Apply(op=op, arguments=arguments):
-                return number_of(op, *map(slot, arguments))
+                return self.number_of(op, *map(self.slot, arguments))
             case Read(input=name, indices=indices):
-                return number_of(tables[name], *map(slot, indices))
+                return self.number_of(self.tables[name], *map(self.slot, indices))
             case Constant():
-                return number_of(node)
+                return self.number_of(node)
             case Coordinate() | InSpace() | Head() | Batch() | Score():
                 raise AssertionError(f"{node} is no column")
             case _:
                 assert_never(node)
-
-    last = slot(expression)
-    assert last == len(numbers) - 1
-    return _with_lifetimes([Step(action, slots) for action, slots in numbers])
 
 
 def _with_lifetimes(steps: list[Step]) -> IntervalProgram:

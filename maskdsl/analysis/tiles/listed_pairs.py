@@ -6,7 +6,6 @@ which the relation is evaluated.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 
 import numpy as np
 
@@ -99,15 +98,20 @@ def _join(columns: tuple[Column | None, ...], entries: BoundedList | None) -> Jo
 class ListedPairs:
     """All attending pairs of a head class: positions in memory order, sorted by query, then by key."""
 
-    queries: int
-    """The number of queries, of the head class."""
-    row: Array
+    counts: Array
+    """int64 [queries]: the keys of each query."""
     column: Array
+    """int32: the key of each pair."""
 
-    @cached_property
-    def counts(self) -> Array:
-        """int64 [queries]: the keys of each query."""
-        return np.bincount(self.row, minlength=self.queries)
+    @staticmethod
+    def of(row: Array, column: Array, queries: int) -> "ListedPairs":
+        """These pairs."""
+        return ListedPairs(np.bincount(row, minlength=queries), column.astype(np.int32))
+
+    @property
+    def row(self) -> Array:
+        """int64: the query of each pair."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def tiles(self, query_length: int, key_length: int, block: tuple[int, int]) -> TileMap:
         """The tiles with these pairs, of blocks of so many queries and keys."""
@@ -136,7 +140,9 @@ def list_pairs(
     listed = sum(len(join.entries.entries.columns) for join in cover.joins if join.entries is not None)
     if sum(each.size for each in tokens) > _MOST_A_TOKEN * listed + 2 * sum(lengths):
         return None
-    codes = distinct(np.sort(np.concatenate([each.codes(lengths[1]) for each in tokens])))
+    codes = np.concatenate([each.codes(lengths[1]) for each in tokens])
+    codes.sort()
+    codes = distinct(codes)
     row, column = np.divmod(codes, lengths[1])
     if not cover.is_exact:
         attends = np.empty(len(row), dtype=bool)
@@ -144,7 +150,7 @@ def list_pairs(
             chunk = slice(begin, begin + _CHUNK)
             attends[chunk] = _evaluated(program, query, key, row[chunk], column[chunk])
         row, column = row[attends], column[attends]
-    return ListedPairs(lengths[0], row, column)
+    return ListedPairs.of(row, column, lengths[0])
 
 
 def _evaluated(
@@ -182,7 +188,26 @@ class _JoinedTokens:
         return np.asarray(query * width + key)
 
 
-def _joined(join: Join, queries: tuple[Array, ...], keys: tuple[Array, ...], lengths: tuple[int, int]) -> _JoinedTokens:
+@dataclass(frozen=True, eq=False)
+class _EntryPairs:
+    """The pairs of a join of a list whose rows and columns are the positions of tokens."""
+
+    row: Array
+    column: Array
+
+    @property
+    def size(self) -> int:
+        """The number of pairs."""
+        return len(self.row)
+
+    def codes(self, width: int) -> Array:
+        """int64: as of `_JoinedTokens`."""
+        return np.asarray(self.row * width + self.column)
+
+
+def _joined(
+    join: Join, queries: tuple[Array, ...], keys: tuple[Array, ...], lengths: tuple[int, int]
+) -> _JoinedTokens | _EntryPairs:
     if join.query is None or join.key is None:
         orders = _chosen(join.query, queries, lengths[0]), _chosen(join.key, keys, lengths[1])
         first, counts = np.zeros(1, dtype=np.int64), [np.array([len(each)]) for each in orders]
@@ -195,6 +220,9 @@ def _joined(join: Join, queries: tuple[Array, ...], keys: tuple[Array, ...], len
         codes = join.entries.entries.distinct
         values = codes >> 31, codes & (2**31 - 1)
         values = values[::-1] if join.is_transposed else values
+        if all(map(_are_positions, (query, key))):
+            inside = (values[0] < lengths[0]) & (values[1] < lengths[1])
+            return _EntryPairs(*values) if inside.all() else _EntryPairs(*(each[inside] for each in values))
     orders = np.argsort(query, kind="stable"), np.argsort(key, kind="stable")
     firsts, counts = [], []
     for order, column, each in zip(orders, (query, key), values, strict=True):
@@ -202,6 +230,11 @@ def _joined(join: Join, queries: tuple[Array, ...], keys: tuple[Array, ...], len
         firsts.append(np.searchsorted(in_order, each))
         counts.append(np.searchsorted(in_order, each, side="right") - firsts[-1])
     return _JoinedTokens(orders, (firsts[0], firsts[1]), (counts[0], counts[1]))
+
+
+def _are_positions(values: Array) -> bool:
+    """Whether a column holds the position of each token."""
+    return bool((values == np.arange(len(values))).all())
 
 
 def _chosen(column: int | None, columns: tuple[Array, ...], length: int) -> Array:

@@ -8,7 +8,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.route_text import amongs, pools, product_leaves, terms_of_score
 from maskdsl.emit.statement_printer import literal
 from maskdsl.emit.torch.route_printer import RoutePrinter
-from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind
+from maskdsl.ir.declared.inputs import KEY_HEADS, DimensionKind, Input
 from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import FALSE, PAIR, Constant, Coordinate, Expression, Read, Side, substitute
 from maskdsl.ir.facts.reads import reads
@@ -87,7 +87,8 @@ class ScoredFunctions(RoutePrinter):
         if isinstance(routed, Route):
             if routed.always != FALSE:
                 yield self.printed(f"{self.stem}_always", routed.always, names)
-            yield from self.chooser(routed, names)
+            if not self.declared.sparse:
+                yield from self.chooser(routed, names)
         lines = self.find_lines()
         yield from self.extra
         yield [f"def {self.name}(queries, keys, inputs):", *(f"    {line}" for line in lines)]
@@ -178,6 +179,8 @@ class ScoredFunctions(RoutePrinter):
             if heads != "queries.heads":
                 scored.append(f"first={heads}")
             result = [f"table = select(scored, {heads}, {always}, {self.stem}_choose{options})"]
+            if self.declared.sparse:
+                result = [f"table = select_list(scored, {heads}, {routed.most})"]
         others = [f"{name} = {self.groups(grouping, side)}" for (side, grouping), name in self.others.items()]
         return [
             f"query_groups = {self.groups(routed.queries, Side.QUERY)}",
@@ -201,14 +204,19 @@ class ScoredFunctions(RoutePrinter):
         return shares and reads(*pair_expressions(self.scored)).head
 
     @property
-    def heads(self) -> str:
-        """The number of heads that the table has."""
+    def declared(self) -> Input:
+        """The input that the table is."""
         declared = self.plan.mask.input(self.scored.name)
         assert declared is not None
+        return declared
+
+    @property
+    def heads(self) -> str:
+        """The number of heads that the table has."""
         heads, key_heads = self.head_counts
-        if DimensionKind.HEADS in declared.kinds:
+        if DimensionKind.HEADS in self.declared.kinds:
             return heads
-        return key_heads if any(each.text == KEY_HEADS for each in declared.dimensions) else "1"
+        return key_heads if any(each.text == KEY_HEADS for each in self.declared.dimensions) else "1"
 
     @property
     def selecting_heads(self) -> str:

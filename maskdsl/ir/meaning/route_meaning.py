@@ -24,6 +24,7 @@ from maskdsl.ir.meaning.scoring.score_steps import extreme, gathered, of_heads, 
 from maskdsl.ir.numpy_operators import DTYPES, evaluate
 from maskdsl.ir.ops import Array
 from maskdsl.ir.routes import Balanced, Draw, Nearest, OfInputs, Pools, Rank, Route, Routed, TopCount, selector_argument
+from maskdsl.ir.values.entries import held_rows
 from maskdsl.ir.values.group_scores import GROUP, Extreme, Gather, GatherHeads, Grouping, GroupScores, Product, Softmax
 
 Level = tuple[Grouping, Grouping]
@@ -75,6 +76,9 @@ def _all_heads(mask: MaskIR, routed: Routed, inputs: Mapping[str, Array], q: Arr
         whole = whole.take(range(0, heads, heads // entries), axis=axis)
     elif DimensionKind.HEADS not in kinds:
         whole = whole.take(0, axis=axis)
+    if declared.sparse:
+        assert isinstance(routed, Route)
+        return held_rows(whole, routed.most)
     return whole.reshape([len(whole) if n is None else n for n in (each.size for each in declared.dimensions)]).astype(
         DTYPES[declared.type]
     )

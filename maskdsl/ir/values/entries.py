@@ -88,3 +88,17 @@ def entry_numbers(held: Array, *indices: Array) -> Array:
     """int64: the numbers of entries in a sparse input's tensor; `indices` end in row and column, and broadcast."""
     entries = EntryList.of(held)
     return entries.numbers(entries.row(*indices[:-1]), indices[-1])
+
+
+def held_rows(chosen: Array, most: int) -> Array:
+    """The tensor of a sparse input with the entries of bool [..., rows, columns], and room for `most` in each row."""
+    lists = chosen.reshape(-1, *chosen.shape[-2:])
+    rows = lists.shape[1]
+    held = np.full((len(lists), HEAD + rows + 1 + rows * most), -1, dtype=np.int64)
+    held[:, :HEAD] = rows, most.bit_length()
+    held[:, HEAD] = 0
+    held[:, HEAD + 1 : HEAD + rows + 1] = lists.sum(axis=2).cumsum(axis=1)
+    for each, of_list in zip(held, lists, strict=True):
+        columns = np.nonzero(of_list)[1]
+        each[HEAD + rows + 1 : HEAD + rows + 1 + len(columns)] = columns
+    return held.reshape(*chosen.shape[:-2], -1)

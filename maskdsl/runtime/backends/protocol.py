@@ -37,6 +37,8 @@ class Backend(ABC):
     """
     regroups: ClassVar[bool] = True
     """Whether routes may be computed in the two passes of `runtime/decode/regrouped.py`."""
+    lists_routes: ClassVar[bool] = False
+    """Whether routes that select few keys a query give lists on a CPU: see `ir/rewrites/listed_routes.py`."""
     is_dense: ClassVar[bool] = False
     """Whether it takes memory for every pair of tokens."""
 

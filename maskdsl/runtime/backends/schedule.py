@@ -71,7 +71,7 @@ class GatheredRows(NamedTuple):
     rows: Array
     """int64 [rows]: the queries."""
     keys: Array
-    """int64 [rows, most]"""
+    """int32 [rows, most]"""
     real: Array | None
     """bool [rows, most]: which of the keys are no padding; None if all are."""
 

@@ -28,6 +28,7 @@ class Tiled(Backend):
 
     name = "tiled"
     in_layout = True
+    lists_routes = True
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_tiled(plan)

@@ -26,6 +26,7 @@ from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
 from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.kernels.product_finder import tokens_at_once
 from maskdsl.runtime.routing.find_op import with_partial_routed, with_routed
+from maskdsl.runtime.routing.listed_mask import listed_form
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
@@ -57,6 +58,9 @@ class Summand:
         self.handle = compiled.handle
         self.signature = compiled.signature
         self.follows = not isinstance(compiled, Bound)  # warm calls do nothing about lengths that are known
+        listed = listed_form(compiled)
+        self.listed = None if listed is None else Summand(listed)
+        """For calls with all queries on a CPU, where routes may give lists."""
         for each in self.signature.declared:
             _ = each.held  # cached now: before Python 3.12, torch.compile cannot trace how
 
@@ -70,7 +74,8 @@ class Summand:
         if inputs or self.signature.changes_inputs:
             inputs = self._passed(q, k, inputs, positions)
         if positions is None:
-            return self._whole(q, k, v, inputs, options)
+            whole = self if self.listed is None or q.device.type != "cpu" else self.listed
+            return whole._whole(q, k, v, inputs, options)
         given = len(inputs)
         if self.signature.is_routed and state is not None:
             inputs = [*inputs, *state._find(self.handle, q, k, inputs, positions)]

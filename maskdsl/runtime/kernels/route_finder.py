@@ -18,7 +18,8 @@ from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.pooling import pool_number
 from maskdsl.ir.ops import Type
-from maskdsl.ir.routes import Draw, DrawnLists
+from maskdsl.ir.routes import Draw, DrawnLists, Route
+from maskdsl.ir.values.entries import HEAD
 from maskdsl.runtime.backends.tile_choice import without_choice
 from maskdsl.runtime.backends.triton_backend import check, computable, on
 from maskdsl.runtime.base.call_cache import CallStates, Curves, curves_of
@@ -121,4 +122,13 @@ class RouteFinder:
 
     def shape(self, declared: Input, q: Tensor) -> list[int]:
         """The shape of a routed input, in declared layout."""
-        return [q.shape[0] if each.kind is DimensionKind.BATCH else each.size or 0 for each in declared.dimensions]
+        sizes = [q.shape[0] if each.kind is DimensionKind.BATCH else each.size or 0 for each in declared.dimensions]
+        if not declared.sparse:
+            return sizes
+        return [*sizes[:-2], HEAD + sizes[-2] + 1 + sizes[-2] * self.most[declared.name]]
+
+    @cached_property
+    def most(self) -> dict[str, int]:
+        """The keys that routes with lists select at most for a query, by name."""
+        sparse = {each.name for each in self.mask.inputs if each.sparse}
+        return {each.name: each.most for each in self.mask.routed if isinstance(each, Route) and each.name in sparse}
