@@ -20,6 +20,8 @@ ROUTES = {
     "candidates of each head in finer groups": "topk(1, max(dot(q, k) by k.chunk, heads = all)) where k != head",
     "shares of what groups that overlap are gathered to": "topk(2, softmax(sum(dot(q, mean(k by chunk, span = 2))"
     " by k.chunk))) where k.chunk != 1",
+    "shares of each head among some of its own": "topk(2, softmax(max(dot(q, k), heads = all) where (k != head)))",
+    "shares of each head among its candidates": "topk(2, softmax(max(dot(q, k), heads = all))) where k != head",
     "a score of all that are no candidates": "topk(2, 1.0 if max(dot(q, k) by k.chunk) > 9.0 else 0.5) where k > 3",
     "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
 }
@@ -132,3 +134,16 @@ def test_what_is_gathered_by_groups_that_overlap_others_is_among_candidates_agai
     mask = mask_of(f"route picked = above(0.9, {shares}) where k.chunk == 2")
     q, k = (torch.zeros(1, heads, 9, 4) for heads in (4, 2))
     assert (mask.dense(q=q, k=k) == (np.arange(9) // 2 == 2)).all()
+
+
+@pytest.mark.parametrize(
+    "selector",
+    ["above(0.12, softmax(max(dot(q, k), heads = all) where (k != head)))"]
+    + ["above(0.12, softmax(max(dot(q, k), heads = all))) where k != head"],
+)
+def test_shares_are_among_the_candidates_of_each_head(selector: str) -> None:
+    """Eight equal shares in each head, of other keys."""
+    mask = mask_of(f"route picked = {selector}")
+    q, k = (torch.zeros(1, heads, 9, 4) for heads in (4, 2))
+    for head in range(4):
+        assert (mask.dense(head=head, q=q, k=k) == (np.arange(9) != head)).all()

@@ -10,7 +10,7 @@ from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace
-from maskdsl.ir.values.group_scores import GatherHeads, GroupScores, Product
+from maskdsl.ir.values.group_scores import GatherHeads, GroupScores, Product, Softmax
 from maskdsl.ir.values.token_vectors import (
     OfGroup,
     OfToken,
@@ -50,11 +50,16 @@ def scope_of(expressions: tuple[Expression, ...], levels: Iterable[Level], frame
 
 def table_scope(made: GroupScores, frame: Frame) -> HeadScope:
     """The heads that a table of scores is different for."""
-    among = (each.among for each in made.steps if hasattr(each, "among") and each.among is not None)
-    scope = scope_of((made.score, made.candidates, *among), made.levels, frame)
+    levels = list(made.levels)
+    scope = scope_of((made.score, made.candidates), levels, frame)
     for step in made.steps:
-        if isinstance(step, GatherHeads):
-            scope = min(scope, HeadScope.KEY_HEADS if step.by_key_head else HeadScope.NONE)
+        match step:
+            case GatherHeads(by_key_head=by_key_head):
+                scope = min(scope, HeadScope.KEY_HEADS if by_key_head else HeadScope.NONE)
+            case Softmax(among=among) if among is not None:
+                scope = max(scope, scope_of((among,), levels, frame))
+            case _:
+                pass
     return scope
 
 

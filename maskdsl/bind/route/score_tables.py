@@ -6,14 +6,14 @@ from dataclasses import replace
 from maskdsl.base.records import dataclass
 from maskdsl.base.source import Span
 from maskdsl.bind.context.frame import Frame
-from maskdsl.bind.context.head_scopes import HeadScope, table_scope
+from maskdsl.bind.context.head_scopes import HeadScope, scope_of, table_scope
 from maskdsl.bind.context.score_levels import ALONE, Level, decides, differs, tables_read
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
 from maskdsl.ir.declared.inputs import KEY_HEADS, Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import PAIR, TRUE, Batch, Constant, Expression, Head, Read, Side, apply, substitute
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op, Type
-from maskdsl.ir.values.group_scores import Gather, Grouping, GroupScores, Product, scores_name
+from maskdsl.ir.values.group_scores import Gather, GatherHeads, Grouping, GroupScores, Product, scores_name
 from maskdsl.ir.values.token_vectors import all_expressions
 
 
@@ -47,13 +47,13 @@ def _read(table: GroupScores) -> Read:
 
 
 def _split(table: GroupScores, candidates: Expression, frame: Frame) -> Iterator[GroupScores]:
-    """The table, or several that read each other: pairs are candidates again where groups are not within others."""
+    """The table, or several that read each other: pairs are candidates again of other groups, and of each head."""
     level = table.queries, table.keys
-    for number, step in enumerate(table.steps[:-1]):
-        if not isinstance(step, Gather) or candidates == TRUE:
-            continue
-        target = step.queries, step.keys
-        if not all(_is_within(*each, frame) for each in zip(level, target, PAIR, strict=True)):
+    steps = () if candidates == TRUE else table.steps[:-1]
+    for number, step in enumerate(steps):
+        target = (step.queries, step.keys) if isinstance(step, Gather) else level
+        differ = isinstance(step, GatherHeads) and scope_of((candidates,), (level,), frame) is not HeadScope.NONE
+        if differ or not all(_is_within(*each, frame) for each in zip(level, target, PAIR, strict=True)):
             first = replace(table, name=f"{table.name} {number}", steps=table.steps[: number + 1])
             yield first
             rest = replace(table, queries=target[0], keys=target[1], products=(), score=_read(first))
