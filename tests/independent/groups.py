@@ -196,6 +196,8 @@ class Groups:
     def inner_levels(self, node: Any, names: Names) -> Iterator[Level]:
         """The groups that a score is computed through."""
         match node:
+            case ("call", "dot", _):
+                return  # what is pooled inside are vectors
             case ("call", name, arguments) if makes_table(name, arguments):
                 inner = score_and_condition(arguments[0][1])[0]
                 yield self.table_level(arguments, names)

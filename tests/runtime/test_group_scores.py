@@ -138,8 +138,10 @@ def test_what_is_gathered_by_groups_that_overlap_others_is_among_candidates_agai
 
 @pytest.mark.parametrize(
     "selector",
-    ["above(0.12, softmax(max(dot(q, k), heads = all) where (k != head)))"]
-    + ["above(0.12, softmax(max(dot(q, k), heads = all))) where k != head"],
+    [
+        "above(0.12, softmax(max(dot(q, k), heads = all) where (k != head)))",
+        "above(0.12, softmax(max(dot(q, k), heads = all))) where k != head",
+    ],
 )
 def test_shares_are_among_the_candidates_of_each_head(selector: str) -> None:
     """Eight equal shares in each head, of other keys."""
