@@ -143,6 +143,18 @@ def together(s, eligible, kind):
     return s.masked_fill(count == 0, torch.nan), count > 0
 
 
+def extremes(s, eligible, groups, kind):
+    """The largest or least scores of pairs with the tokens of each group, as `together`: [..., tokens] to groups."""
+    shape = torch.broadcast_shapes(s.shape, groups.numbers.unsqueeze(2).shape)
+    numbers, s, eligible = (x.expand(shape) for x in (groups.numbers.unsqueeze(2), s, eligible))
+    sizes = (*shape[:-1], groups.count + 1)  # the last one is for tokens without a group
+    some = s.new_zeros(sizes).scatter_reduce(-1, numbers, eligible.to(s.dtype), "amax") > 0
+    s = s.masked_fill(~eligible, NOTHING[kind])
+    undefined = s.new_zeros(sizes).scatter_reduce(-1, numbers, s.isnan().to(s.dtype), "amax") > 0
+    s = s.new_full(sizes, NOTHING[kind]).scatter_reduce(-1, numbers, s, f"a{kind}")
+    return s.masked_fill(undefined | ~some, torch.nan)[..., : groups.count], some[..., : groups.count]
+
+
 def shares(s):
     """The shares of a softmax over the last dimension; zeros where all scores are minus infinity."""
     limit = torch.finfo(s.dtype).max
@@ -194,7 +206,8 @@ class Steps:
     """Scores after their steps, some query groups at a time.
 
     A step is ("softmax", extent, condition or None), ("max" or "min", extent), ("gather", kind, members of the query
-    groups, members of the key groups) or ("heads", kind, whether those of a key head are put together, or all).
+    groups, members of the key groups), ("tokens", "max" or "min", the key groups that tokens are gathered to) or
+    ("heads", kind, whether those of a key head are put together, or all).
     """
 
     def __init__(self, scored, steps, heads, key_heads):
@@ -210,6 +223,9 @@ class Steps:
             pool, *members = options
             pairs = of_members(lambda rows: self.rows(rows, number - 1), rows, *members)
             return together(*pairs, pool)
+        if kind == "tokens":
+            pool, groups = options
+            return extremes(*self.rows(rows, number - 1), groups, pool)
         if kind == "heads":
             pool, by_key_head = options
             groups = self.key_heads if by_key_head else 1

@@ -17,6 +17,7 @@ ROUTES = {
     "heads that are put together compete": "topk(10, max(dot(q, k), heads = all), per = batch)",
     "overlapping groups": "above(0.25, sum(softmax(dot(q, mean(k by chunk, span = 2))) by k.chunk)) where k.chunk != 1",
     "groups of each entry": "topk(1, max(dot(q, k) by k.part))",
+    "groups of each entry, some without a score": "topk(2, min(sqrt(dot(q, k)) by k.part)) where k > 1",
     "candidates of each head in finer groups": "topk(1, max(dot(q, k) by k.chunk, heads = all)) where k != head",
     "shares of what groups that overlap are gathered to": "topk(2, softmax(sum(dot(q, mean(k by chunk, span = 2))"
     " by k.chunk))) where k.chunk != 1",

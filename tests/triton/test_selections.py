@@ -69,13 +69,7 @@ class NoWaiting(TorchDispatchMode):
         return result
 
 
-WAITS = {"permuted_blocks"}
-"""A call decides its groups of keys, and how many of them share tokens with a segment: only the device knows."""
-
-
-@pytest.mark.parametrize(
-    "file", sorted(each for each in EXAMPLES.glob("*.attn") if each.stem not in WAITS), ids=lambda file: file.stem
-)
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.attn")), ids=lambda file: file.stem)
 def test_nothing_waits_for_the_device(file: Path) -> None:
     """Meta tensors stand for those of a GPU: reading a value raises."""
     for pattern in maskdsl.load(file).values():

@@ -46,6 +46,7 @@ from maskdsl.ir.values.token_vectors import (
     OfToken,
     OfValue,
     Pool,
+    PoolKind,
     Sum,
     TableRow,
     Vector,
@@ -310,6 +311,10 @@ class ScoredFunctions(RoutePrinter):
                 return f'("softmax", "{per}", {name})'
             case Extreme(kind=kind, per=per):
                 return f'("{kind}", "{per}")'
+            case Gather(kind=PoolKind.MAX | PoolKind.MIN as kind, queries=queries, keys=keys) if queries == level[
+                0
+            ] and self.gathers_tokens(level[1], keys):
+                return f'("tokens", "{kind}", {self.group_name(Side.KEY, keys)})'
             case Gather(kind=kind, queries=queries, keys=keys):
                 members = [
                     self.sharing(side, *each)
@@ -318,6 +323,13 @@ class ScoredFunctions(RoutePrinter):
                 return f'("gather", "{kind}", {", ".join(members)})'
             case GatherHeads(kind=kind, by_key_head=by_key_head):
                 return f'("heads", "{kind}", {by_key_head})'
+
+    def gathers_tokens(self, source: Grouping, target: Grouping) -> bool:
+        """Whether groups of keys are gathered of single tokens, each of one group, which a call decides."""
+        sequence = self.sequence(Side.KEY)
+        if target.by is None or target.span > 1 or not self.is_each(source, sequence):
+            return False
+        return not trace(sequence, [*sequence.counted, Coordinate(Side.TOKEN, target.by)]).is_fixed
 
     # Vectors
 
