@@ -23,6 +23,8 @@ ROUTES = {
     " by k.chunk))) where k.chunk != 1",
     "shares of each head among some of its own": "topk(2, softmax(max(dot(q, k), heads = all) where (k != head)))",
     "shares of each head among its candidates": "topk(2, softmax(max(dot(q, k), heads = all))) where k != head",
+    "heads that are put together twice": "topk(2, max(max(max(softmax(dot(q, k)), heads = key_head) by k, heads = all),"
+    " heads = all)) where k != head",
     "a score of all that are no candidates": "topk(2, 1.0 if max(dot(q, k) by k.chunk) > 9.0 else 0.5) where k > 3",
     "a count of each query group": "topk(1 + q.chunk, dot(mean(q by chunk), k)) always k == 0",
 }

@@ -54,7 +54,7 @@ def _split(table: GroupScores, candidates: Expression, frame: Frame) -> Iterator
         target = (step.queries, step.keys) if isinstance(step, Gather) else level
         differ = isinstance(step, GatherHeads) and scope_of((candidates,), (level,), frame) is not HeadScope.NONE
         if differ or not all(_is_within(*each, frame) for each in zip(level, target, PAIR, strict=True)):
-            first = replace(table, name=f"{table.name} {number}", steps=table.steps[: number + 1])
+            first = replace(table, name=f"{table.name} {len(table.steps)}", steps=table.steps[: number + 1])
             yield first
             rest = replace(table, queries=target[0], keys=target[1], products=(), score=_read(first))
             yield from _split(replace(rest, steps=table.steps[number + 1 :]), candidates, frame)
