@@ -52,7 +52,8 @@ def _wanted(attends: Tensor, key_heads: int) -> Tensor:
             attends = attends.narrow(axis, 0, 1)
     if attends.shape[1] == 1:
         return attends.any(dim=2)
-    return attends.unflatten(1, (key_heads, -1)).flatten(2, 3).any(dim=2)
+    batch, _, _, count = attends.shape
+    return attends.reshape(batch, key_heads, -1, count).any(dim=2)
 
 
 def _span(wanted: Tensor) -> slice | None:
