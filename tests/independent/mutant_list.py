@@ -614,8 +614,8 @@ MUTANTS = (
     Mutant(
         "pools without tokens are attended",
         "maskdsl/bind/statement/pool_members.py",
-        'if by in ("i", space.name) and _may_be_empty(space, declared):',
-        "if False:",
+        "            if _may_be_empty(space, declared):",
+        "            if False:",
         of("runtime/test_pools", "test_results_and_gradients"),
     ),
     Mutant(
@@ -875,8 +875,8 @@ MUTANTS = (
     Mutant(
         "groups without tokens are selected",
         "codegen/scores.py",
-        "else eligible & self.keys.exists.unsqueeze(-2)",
-        "else eligible",
+        "x if keys is None else x & keys.unsqueeze(-2)",
+        "x",
         of("runtime/test_exactly", "test_a_ragged_group_and_one_without_tokens"),
     ),
     Mutant(
