@@ -44,7 +44,7 @@ class Scored:
         }
         vectors = [x for each in self.products.values() for x in (each if isinstance(each, tuple) else (each,))]
         self.heads = max([heads, *(each.shape[1] for each in vectors)])
-        self.values["s"] = torch.zeros((), dtype=vectors[0].dtype if vectors else None, device=self.device)
+        self.values["s"] = torch.zeros((), dtype=query_tokens.dtype, device=self.device)
 
     def of_first(self, x):
         """x, [batch or 1, heads or fewer, ...] or without heads, of the first of the heads that share a selection."""
