@@ -219,7 +219,7 @@ class Groups:
         for at, side in enumerate("qk"):
             levels = [level[at], *(each[at] for each in through)]
             own = [each for each in told if each[0] == side]
-            unknown = [each for each in own if not any(self.decides(side, one, each[1]) for one in levels)]
+            unknown = [each for each in own if not any(self.fits(side, one, each[1]) for one in levels)]
             refines = unknown and (level[at] == ALONE or (side == "q" and level[at].by is not None))
             found.append(self.finest(side, unknown) if refines else level[at])
         return found[0], found[1]
@@ -236,7 +236,24 @@ class Groups:
         return found[0], found[1]
 
     def fits(self, side: str, grouping: Grouping, read: Grouping) -> bool:
-        return grouping.by == read.by or self.decides(side, grouping, read)
+        """Whether a group has one value of what is read, as far as that is known before a call."""
+        unknown = grouping.by is not None and any(self.is_of_call(side, each.by) for each in (grouping, read))
+        return grouping.by == read.by or unknown or self.decides(side, grouping, read)
+
+    def is_of_call(self, side: str, name: str | None) -> bool:
+        """Whether a coordinate reads inputs, the head or the batch entry."""
+        meaning, waiting, seen = self.meaning, [name], set[object]()
+        token = meaning.tokens[side][0] if meaning.tokens[side] else None
+        while waiting:
+            each = waiting.pop()
+            if each in (None, "i") or each in seen or token is None or each in token.cell:
+                continue
+            seen.add(each)
+            if each in ("head", "batch") or meaning.input_of(each, token) is not None:
+                return True
+            coord = meaning.coord_of(each, token)
+            waiting += [] if coord is None else [node[1] for node in walk(coord[3]) if node[0] == "name"]
+        return False
 
     def candidates(self, level: Level) -> set[Pair]:
         """The pairs of groups that are scored: a part of each is one that `where` allows."""

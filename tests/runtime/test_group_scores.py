@@ -152,3 +152,15 @@ def test_shares_are_among_the_candidates_of_each_head(selector: str) -> None:
     q, k = (torch.zeros(1, heads, 9, 4) for heads in (4, 2))
     for head in range(4):
         assert (mask.dense(head=head, q=q, k=k) == (np.arange(9) != head)).all()
+
+
+def test_scores_of_inputs_alone_are_as_wide_as_the_queries() -> None:
+    """The lowest number of float64 is none of float32, where it would be minus infinity, which is never selected."""
+    mask = maskdsl.parse("pattern p() { space t[6] input worth: float[tokens] route r = topk(3, k.worth) attend r }")[
+        "p"
+    ]
+    q = torch.randn(1, 1, 6, 4, dtype=torch.float64)
+    worth = torch.full((6,), torch.finfo(torch.float64).min, dtype=torch.float64)
+    for backend in usable_backends():
+        _, routes = mask.bind().compile(backend)(q, q, q, worth=worth, return_routes=True)
+        assert routes["r"].flatten().tolist() == [True] * 3 + [False] * 3
