@@ -5,6 +5,7 @@ not those around itself. The formatter writes the brackets that are required her
 """
 
 import re
+from itertools import pairwise
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.language.syntax import BracketsInWhere
@@ -36,11 +37,18 @@ def _open_arrow(node: tree.Expression) -> tree.Arrow | None:
             operands = [left] * (left.span.start == node.span.start) + [right] * (right.span.end == node.span.end)
         case tree.Unary(operator="not", operand=operand):
             operands = [operand] * (operand.span.end == node.span.end)
-        case tree.Comparison(operands=(first, *_, last)):
-            operands = [first] * (first.span.start == node.span.start) + [last] * (last.span.end == node.span.end)
+        case tree.Comparison(operands=(first, *others, last)):
+            operands = [first] * (first.span.start == node.span.start)
+            operands += [each for before, each in pairwise((first, *others)) if not _is_bracketed(before, each)]
+            operands += [last] * (last.span.end == node.span.end)
         case _:
             operands = []
     return next((arrow for operand in operands if (arrow := _open_arrow(operand)) is not None), None)
+
+
+def _is_bracketed(before: tree.Expression, node: tree.Expression) -> bool:
+    """Whether a bracket opens between two operands."""
+    return "(" in _COMMENT.sub("", node.span.source.text[before.span.end : node.span.start])
 
 
 def last_not(node: tree.Expression) -> tree.Unary | None:

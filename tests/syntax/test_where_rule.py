@@ -53,6 +53,7 @@ restriction: restricted "where" condition -> where
 
 """
 WORDS = ("a -> b", "x", "(", ")", "where", "and", "or", "not", "if", "else", "==")
+LEAVES = ("a -> b", "x", "x == x", "x == a -> b == x", "x == (a -> b) == x")
 LONGEST = 5
 """Of all expressions that are tried, in words."""
 
@@ -142,13 +143,19 @@ def test_short_expressions() -> None:
         check(text)
 
 
+def test_arrows_between_comparisons() -> None:
+    for operand in ("a -> b", "(a -> b)", "(x) == a -> b", "(a -> b) == (x)"):
+        check(f"x where x == {operand} == x")
+        check(f"x where {operand} == x")
+
+
 def drawn(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     forms = ["({0})", "{0} where {1}", "{0} or {1}", "{0} and {1}", "not {0}", "{0} if {1} else {2}"]
     return st.builds(str.format, st.sampled_from(forms), inner, inner, inner)
 
 
 @settings(max_examples=examples(150))
-@given(st.recursive(st.sampled_from(["a -> b", "x", "x == x"]), drawn, max_leaves=8))
+@given(st.recursive(st.sampled_from(LEAVES), drawn, max_leaves=8))
 def test_longer_expressions(text: str) -> None:
     try:
         product().parse(text)
