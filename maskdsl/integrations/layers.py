@@ -121,6 +121,13 @@ class LayerPatterns:
         its own stays as it is, and so does a pattern that is compiled already. A `scale` of a model becomes that of a
         pattern without one that multiplies queries more than once; for others, `scaled_for` multiplies the queries.
         """
+        usual = self._kept(layer, heads, soft_cap, None)
+        if scale is None or usual is None or usual.has_scale is not False or not usual.multiplies:
+            return usual  # one attention for all scales: some models have another for each length
+        return self._kept(layer, heads, soft_cap, scale)
+
+    def _kept(self, layer: Layer, heads: Heads, soft_cap: float | None, scale: float | None) -> Compiled | None:
+        """The attention of a layer, with this soft cap and scale if the pattern is not compiled already; cached."""
         key = layer, heads, soft_cap, scale
         if key not in self._compiled:
             chosen = self.of(layer)
@@ -130,8 +137,7 @@ class LayerPatterns:
                 plain = chosen
                 if soft_cap is not None and not compiled.changes_scores:
                     chosen = chosen.soft_capped(soft_cap)
-                if scale is not None and compiled.has_scale is False and compiled.multiplies:
-                    chosen = chosen.scaled(scale)
+                chosen = chosen if scale is None else chosen.scaled(scale)
                 compiled = compiled if chosen is plain else self.compile(chosen, heads)
             self._compiled[key] = compiled
         return self._compiled[key]

@@ -6,6 +6,7 @@ import torch
 import maskdsl
 
 transformers = pytest.importorskip("transformers")
+from maskdsl.integrations import Layer, LayerPatterns  # noqa: E402
 from maskdsl.integrations import transformers as integration  # noqa: E402
 
 TEXT = """
@@ -336,6 +337,14 @@ def test_a_scale_of_the_model_is_that_of_queries_and_keys_alone(name):
     model.set_attn_implementation(name)
     with pytest.raises(maskdsl.AttnError, match=r"E615[\s\S]*scale 0.204124"):
         model(tokens, **inputs)
+
+
+def test_other_scales_are_compiled_only_where_products_need_them():
+    for name, count in (("of_the_model", 1), ("products", 3)):
+        module = maskdsl.parse(SCALED if name == "of_the_model" else PRODUCTS)
+        patterns = LayerPatterns(name, module[name], {})
+        found = {patterns.attention(Layer(0, None), maskdsl.Heads(4, 4), scale=each) for each in (None, 0.5, 0.25, 0.5)}
+        assert len(found) == count
 
 
 def test_what_a_cache_has_dropped():
