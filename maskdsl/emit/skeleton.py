@@ -21,7 +21,16 @@ _HOLE = re.compile(r"^(?P<indent>[ ]*)# hole: (?P<name>\w+)\n(?P<code>(?:.*\n)*?
 @cache
 def read_skeleton(name: str) -> str:
     """The text of `codegen/<name>.py`."""
-    return files("maskdsl.codegen").joinpath(f"{name}.py").read_text(encoding="utf-8")
+    return _text_of(f"{name}.py")
+
+
+def read_c(name: str) -> str:
+    """The text of `codegen/<name>.c`, which has no holes."""
+    return _text_of(f"{name}.c")
+
+
+def _text_of(file: str) -> str:
+    return files("maskdsl.codegen").joinpath(file).read_text(encoding="utf-8")
 
 
 def words_of(text: str) -> set[str]:

@@ -1,1 +1,1 @@
-"""The backend whose kernels are compiled C. Empty so far."""
+"""The backend whose kernels are compiled C: the library of its functions, and who compiles it."""
