@@ -1,4 +1,1103 @@
-/* Attention on a CPU, compiled as it stands: the text is the same for every pattern. */
+/* Attention over sparse panels of keys: the kernel of the backend `native`, one text for every pattern.
 
-/* The version of the interface between this file and those who call it. */
+   A row is up to ROW queries, of one head or of all heads that share keys. It takes any list of panels of LANES keys:
+   a panel is full, or has a mask: for each query of the row a word of LANES bits. So relations of positions, inputs of
+   a call, selections of routes and lists are all the same here: `runtime/backends/native` makes rows, runs and words.
+
+     panel      LANES keys that lie side by side in the order of computation; the last of a block may have fewer
+     run        panels side by side of one row, all full or each with its mask
+     unit       one key head of one batch entry
+     words      32-bit words of a vector: a float, or two halves of the type bfloat16 where the processor multiplies them
+     steps      words of the dims of a head
+     m, l       per query, the maximum of the scores in base two and the sum of exp2(s - m)
+
+   Rules: a pair that does not attend has the score -inf and is never read otherwise; a query without keys, or with
+   scores of -inf alone, has the output 0 and the log-sum-exp -inf. Results that are not finite are reported to the
+   caller, who computes them again where single values are told apart. Each result is summed in one order. */
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+#include <immintrin.h>
+#define HAS_PAIRS 1
+#else
+#define HAS_PAIRS 0
+#endif
+
+#define LANES 16
+#define ROW 64
+#define CHUNK 8 /* panels whose scores are held at once */
+#define WIDTH (CHUNK * LANES)
+#define MOST_THREADS 256
+#define LARGEST 1024 /* a log-sum-exp beyond it has an error of more than 2 ** -14 */
+#define PACKED (64l << 20) /* bytes of packed keys and values that are held at once, about */
+
+#if defined(__AVX512F__)
+#define TALL 6 /* queries of a tile of registers */
+#define WIDE 4 /* its vectors, side by side */
+#else
+#define TALL 6
+#define WIDE 1
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+typedef float vec __attribute__((vector_size(64)));
+typedef float loose_vec __attribute__((vector_size(64), aligned(4)));
+typedef int32_t ints __attribute__((vector_size(64)));
+typedef int32_t loose_ints __attribute__((vector_size(64), aligned(2)));
+typedef uint16_t halves __attribute__((vector_size(32)));
+typedef uint16_t loose_halves __attribute__((vector_size(32), aligned(2)));
+typedef _Float16 loose_floats16 __attribute__((vector_size(32), aligned(2)));
+
+enum type { FLOAT32, BFLOAT16, FLOAT16 };
+
+/* Strides are in elements: of batch entries (or pages), heads and tokens. Dims lie side by side. */
+typedef struct {
+    char *data;
+    int64_t batch, head, token;
+} tensor;
+
+typedef struct {
+    int32_t panel, panels;
+    int32_t mask; /* the mask of the first panel, then the next ones; -1 if all are full */
+    int32_t bias; /* likewise its biases; -1 if there are none */
+} run;
+
+typedef struct {
+    int32_t first, count; /* queries, in the order of computation */
+    int64_t run, runs;
+} row;
+
+typedef struct {
+    int32_t type, fold; /* of q, k, v and out; heads of a row: 1, or all that share keys */
+    int32_t batch, heads, key_heads, queries, keys, dim, value_dim;
+    int32_t key_block; /* panels do not cross blocks of so many keys */
+    int32_t page;      /* keys of a page, whose number stands in `pages`; 0: keys lie as in a tensor */
+    int32_t threads, packs, cap_first; /* `packs`: keys are packed first, as several rows take them */
+    float scale, cap; /* the soft cap of scores; 0: none */
+    tensor q, k, v, out, grad_out, grad_q, grad_k, grad_v;
+    float *lse;                        /* [batch, heads, queries], may be NULL going forward */
+    const float *sinks, *factor;       /* [batch, heads, queries] or NULL */
+    const float *grad_lse;             /* [batch, heads, queries] */
+    const float *bias;                 /* [batch or 1, heads or 1, biases, height, LANES] or NULL */
+    float *grad_bias;                  /* [batch, heads, biases, height, LANES] or NULL */
+    int64_t bias_batch, bias_head, biases;
+    int32_t height;                    /* words of a mask, and rows of a bias: queries of the largest row */
+    int32_t order_heads;               /* heads of the tables of positions: 1, or all */
+    const int32_t *query_at, *key_at;  /* declared positions [batch or 1, order heads, tokens], or NULL */
+    int64_t query_at_batch, key_at_batch;
+    const int32_t *pages;              /* [batch, pages of an entry] */
+    int64_t pages_batch;
+    const int32_t *classes;            /* [batch, heads]: which rows a head has */
+    const int64_t *class_rows;         /* where the rows of each class begin, and the last ones end */
+    const row *rows;
+    const run *runs;
+    const uint16_t *words;             /* [masks, height] */
+} call;
+
+/* Vectors */
+
+static const ints LANE_BITS = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+static const float LOG2_E = 1.4426950408889634f;
+
+INLINE vec splat(float x) { return x - (vec){}; }
+INLINE ints splat_int(int32_t x) { return x - (ints){}; }
+INLINE vec choose(ints condition, vec a, vec b) { return (vec)(((ints)a & condition) | ((ints)b & ~condition)); }
+INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
+INLINE vec load(const float *x) { return *(const loose_vec *)x; }
+INLINE void store(float *x, vec value) { *(loose_vec *)x = value; }
+
+#define SHIFTED(x, n) __builtin_shuffle(x, (LANE_NUMBERS + n) & 15)
+static const ints LANE_NUMBERS = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+INLINE float largest(vec x) {
+    x = larger(x, SHIFTED(x, 8));
+    x = larger(x, SHIFTED(x, 4));
+    x = larger(x, SHIFTED(x, 2));
+    return larger(x, SHIFTED(x, 1))[0];
+}
+
+INLINE float sum(vec x) {
+    x += SHIFTED(x, 8);
+    x += SHIFTED(x, 4);
+    x += SHIFTED(x, 2);
+    return (x + SHIFTED(x, 1))[0];
+}
+
+/* 2 ** x, to 2 units in the last place; 0 below -126, where results would be subnormal. NaN stays NaN. */
+INLINE vec power_of_two(vec x) {
+    const float shift = 12582912.0f; /* 1.5 * 2 ** 23: its low bits are the rounded x */
+    vec rounded = x + shift;
+    vec f = x - (rounded - shift);
+    vec p = splat(1.3264715e-3f);
+    p = p * f + 9.671514e-3f;
+    p = p * f + 5.550734e-2f;
+    p = p * f + 2.4022242e-1f;
+    p = p * f + 6.931470e-1f;
+    p = p * f + 1.0f;
+    ints exponent = ((ints)rounded << 23) + (127 << 23);
+    return choose(x < -126.0f, (vec){}, p * (vec)exponent);
+}
+
+/* Polynomial near 0, where the quotient would lose digits. */
+INLINE vec hyperbolic_tangent(vec x) {
+    vec size = (vec)((ints)x & 0x7fffffff), square = x * x;
+    vec p = splat(-5.70498872745e-3f);
+    p = p * square + 2.06390887954e-2f;
+    p = p * square - 5.37397155531e-2f;
+    p = p * square + 1.33314422036e-1f;
+    p = p * square - 3.33332819422e-1f;
+    vec near = p * square * x + x;
+    vec least = choose(size > 10.0f, splat(10.0f), size);
+    vec far = 1.0f - 2.0f / (power_of_two(least * (2 * LOG2_E)) + 1.0f);
+    far = (vec)((ints)far | ((ints)x & (int32_t)0x80000000));
+    return choose(size < 0.625f, near, choose(x == x, far, x));
+}
+
+INLINE vec of_bfloat16(halves x) { return (vec)(__builtin_convertvector(x, ints) << 16); }
+
+INLINE halves to_bfloat16(vec x) {
+    ints bits = (ints)x;
+    ints rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    ints is_number = x == x;
+    rounded = (is_number & rounded) | (~is_number & (bits | 0x400000));
+    return __builtin_convertvector(rounded >> 16 & 0xffff, halves);
+}
+
+/* `count` elements, as floats. */
+INLINE void load_row(float *to, const void *from, int64_t count, int type) {
+    int64_t n = 0;
+    switch (type) {
+    case FLOAT32:
+        memcpy(to, from, count * 4);
+        break;
+    case BFLOAT16:
+        for (; n + LANES <= count; n += LANES)
+            store(to + n, of_bfloat16(*(const loose_halves *)((const uint16_t *)from + n)));
+        for (; n < count; n++) {
+            uint32_t bits = (uint32_t)((const uint16_t *)from)[n] << 16;
+            memcpy(to + n, &bits, 4);
+        }
+        break;
+    default:
+        for (; n + LANES <= count; n += LANES)
+            store(to + n, __builtin_convertvector(*(const loose_floats16 *)((const _Float16 *)from + n), vec));
+        for (; n < count; n++)
+            to[n] = ((const _Float16 *)from)[n];
+    }
+}
+
+INLINE void store_row(void *to, const float *from, int64_t count, int type) {
+    int64_t n = 0;
+    switch (type) {
+    case FLOAT32:
+        memcpy(to, from, count * 4);
+        break;
+    case BFLOAT16:
+        for (; n + LANES <= count; n += LANES)
+            *(loose_halves *)((uint16_t *)to + n) = to_bfloat16(load(from + n));
+        for (; n < count; n++)
+            ((uint16_t *)to)[n] = to_bfloat16(splat(from[n]))[0];
+        break;
+    default:
+        for (; n + LANES <= count; n += LANES)
+            *(loose_floats16 *)((_Float16 *)to + n) = __builtin_convertvector(load(from + n), loose_floats16);
+        for (; n < count; n++)
+            ((_Float16 *)to)[n] = (_Float16)from[n];
+    }
+}
+
+/* The products of words: of floats, or of pairs of halves. */
+INLINE vec multiplied(vec sum, vec a, vec b, int pairs) {
+#if HAS_PAIRS
+    if (pairs)
+        return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#endif
+    return sum + a * b;
+}
+
+/* Tiles of registers: s[tall, wide vectors] = q @ panels, and c[tall, wide vectors] += a @ b. */
+
+INLINE void score_tile(float *s, const float *q, int64_t steps, const float *const *panels, int tall, int wide,
+                       int pairs) {
+    vec sums[TALL][WIDE];
+    UNROLL for (int i = 0; i < tall; i++)
+        UNROLL for (int j = 0; j < wide; j++)
+            sums[i][j] = (vec){};
+    for (int64_t step = 0; step < steps; step++) {
+        vec b[WIDE];
+        UNROLL for (int j = 0; j < wide; j++)
+            b[j] = *(const vec *)(panels[j] + step * LANES);
+        UNROLL for (int i = 0; i < tall; i++) {
+            vec a = splat(q[i * steps + step]);
+            UNROLL for (int j = 0; j < wide; j++)
+                sums[i][j] = multiplied(sums[i][j], a, b[j], pairs);
+        }
+    }
+    UNROLL for (int i = 0; i < tall; i++)
+        UNROLL for (int j = 0; j < wide; j++)
+            *(vec *)(s + i * WIDTH + j * LANES) = sums[i][j];
+}
+
+/* `a` and `b` are made of segments of `length` steps: a's lie side by side, b's begin at `segments`. */
+typedef struct {
+    const float *a;
+    int64_t of_row, of_step; /* strides of a */
+    const float *const *segments;
+    int64_t stride; /* of b, a step */
+    int count, length;
+} factors;
+
+INLINE void sum_tile(float *c, int64_t stride, const factors *f, int64_t column, int tall, int wide, int pairs) {
+    vec sums[TALL][WIDE];
+    UNROLL for (int i = 0; i < tall; i++)
+        UNROLL for (int j = 0; j < wide; j++)
+            sums[i][j] = load(c + i * stride + j * LANES);
+    const float *a = f->a;
+    const int64_t of_row = f->of_row, of_step = f->of_step, b_stride = f->stride;
+    for (int segment = 0; segment < f->count; segment++) {
+        const float *b = f->segments[segment] + column;
+        for (int step = 0; step < f->length; step++, b += b_stride, a += of_step) {
+            vec vectors[WIDE];
+            UNROLL for (int j = 0; j < wide; j++)
+                vectors[j] = load(b + j * LANES);
+            UNROLL for (int i = 0; i < tall; i++) {
+                vec x = splat(a[i * of_row]);
+                UNROLL for (int j = 0; j < wide; j++)
+                    sums[i][j] = multiplied(sums[i][j], x, vectors[j], pairs);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < tall; i++)
+        UNROLL for (int j = 0; j < wide; j++)
+            store(c + i * stride + j * LANES, sums[i][j]);
+}
+
+#if WIDE == 4
+#define BY_WIDTH(tile, tall, wide) \
+    (wide) >= 4 ? (tile(tall, 4), 4) : (wide) >= 2 ? (tile(tall, 2), 2) : (tile(tall, 1), 1)
+#else
+#define BY_WIDTH(tile, tall, wide) (tile(tall, 1), 1)
+#endif
+#define BY_SIZE(tile, tall, wide) \
+    (tall) >= 6 ? (BY_WIDTH(tile, 6, wide)) : (tall) >= 4 ? (BY_WIDTH(tile, 4, wide)) \
+    : (tall) >= 2 ? (BY_WIDTH(tile, 2, wide)) : (BY_WIDTH(tile, 1, wide))
+
+INLINE int tall_of(int left) { return left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
+
+INLINE void scores_of(float *s, const float *q, int rows, int64_t steps, const float *const *panels, int count,
+                      int pairs) {
+    for (int j = 0; j < count;) {
+        int wide = 1;
+        for (int i = 0; i < rows; i += tall_of(rows - i)) {
+#define TILE(tall, wide) score_tile(s + i * WIDTH + j * LANES, q + i * steps, steps, panels + j, tall, wide, pairs)
+            wide = BY_SIZE(TILE, rows - i, count - j);
+#undef TILE
+        }
+        j += wide;
+    }
+}
+
+/* c[rows, dims] += a @ b; `dims` is a multiple of LANES. */
+INLINE void add_products(float *c, int64_t stride, int rows, int64_t dims, const factors *f, int pairs) {
+    for (int64_t column = 0; column < dims;) {
+        int wide = 1;
+        for (int i = 0; i < rows; i += tall_of(rows - i)) {
+            factors part = *f;
+            part.a += i * f->of_row;
+#define TILE(tall, wide) sum_tile(c + i * stride + column, stride, &part, column, tall, wide, pairs)
+            wide = BY_SIZE(TILE, rows - i, (dims - column) / LANES);
+#undef TILE
+        }
+        column += wide * LANES;
+    }
+}
+
+static void scores_by_type(float *s, const float *q, int rows, int64_t steps, const float *const *panels, int count,
+                           int pairs) {
+    if (pairs)
+        scores_of(s, q, rows, steps, panels, count, 1);
+    else
+        scores_of(s, q, rows, steps, panels, count, 0);
+}
+
+static void add_by_type(float *c, int64_t stride, int rows, int64_t dims, const factors *f, int pairs) {
+    if (pairs)
+        add_products(c, stride, rows, dims, f, 1);
+    else
+        add_products(c, stride, rows, dims, f, 0);
+}
+
+/* The 16 x 16 words of `x`, transposed. */
+INLINE void transpose(ints x[LANES]) {
+    UNROLL for (int size = 8; size; size /= 2) {
+        ints low = (LANE_NUMBERS & ~size) | (((LANE_NUMBERS & size) != 0) & 16);
+        ints high = low | size;
+        UNROLL for (int i = 0; i < LANES; i++)
+            if (!(i & size)) {
+                ints a = x[i], b = x[i + size];
+                x[i] = __builtin_shuffle(a, b, low);
+                x[i + size] = __builtin_shuffle(a, b, high);
+            }
+    }
+}
+
+/* Sizes and addresses */
+
+typedef struct {
+    const call *c;
+    int pairs;            /* whether words are pairs of halves */
+    int64_t steps, value_steps; /* words of a key, and of a value in panels */
+    int64_t dims, value_dims;   /* padded to whole vectors */
+    int64_t panels, block_panels;
+    int64_t size;         /* of an element, in bytes */
+} sizes;
+
+INLINE int64_t rounded_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
+
+static sizes sizes_of(const call *c) {
+    sizes z = {.c = c, .size = c->type == FLOAT32 ? 4 : 2};
+    z.pairs = HAS_PAIRS && c->type == BFLOAT16;
+    z.steps = z.pairs ? (c->dim + 1) / 2 : c->dim;
+    z.value_steps = z.pairs ? (c->value_dim + 1) / 2 : c->value_dim;
+    z.dims = rounded_up(c->dim, LANES);
+    z.value_dims = rounded_up(c->value_dim, LANES);
+    z.block_panels = (c->key_block + LANES - 1) / LANES;
+    int64_t blocks = (c->keys + c->key_block - 1) / c->key_block;
+    z.panels = blocks * z.block_panels;
+    return z;
+}
+
+/* The first key of a panel and its number of keys, which may be 0. */
+INLINE int panel_keys(const sizes *z, int64_t panel, int64_t *first) {
+    int64_t block = panel / z->block_panels, within = panel % z->block_panels * LANES;
+    *first = block * z->c->key_block + within;
+    int64_t end = (block + 1) * z->c->key_block;
+    if (end > z->c->keys)
+        end = z->c->keys;
+    int64_t count = end - *first;
+    return count < 0 ? 0 : count > LANES ? LANES : (int)count;
+}
+
+/* The address of a key or a value; `number` is in the order of computation. */
+INLINE const char *key_row(const sizes *z, const tensor *t, int b, int key_head, int64_t number) {
+    const call *c = z->c;
+    if (c->key_at) {
+        int64_t head = c->order_heads > 1 ? key_head * (c->heads / c->key_heads) : 0;
+        number = c->key_at[b * c->key_at_batch + head * c->keys + number];
+    }
+    int64_t entry = b;
+    if (c->page) {
+        entry = c->pages[b * c->pages_batch + number / c->page];
+        entry = entry < 0 ? 0 : entry;
+        number %= c->page;
+    }
+    return t->data + (entry * t->batch + key_head * t->head + number * t->token) * z->size;
+}
+
+INLINE int64_t query_number(const call *c, int b, int head, int64_t number) {
+    if (!c->query_at)
+        return number;
+    return c->query_at[b * c->query_at_batch + (c->order_heads > 1 ? head : 0) * c->queries + number];
+}
+
+INLINE char *query_row(const sizes *z, const tensor *t, int b, int head, int64_t number) {
+    return t->data + (b * t->batch + head * t->head + query_number(z->c, b, head, number) * t->token) * z->size;
+}
+
+/* Packing */
+
+/* Rows of words to a panel: [steps, LANES]. Lanes from `count` on are 0. */
+static void pack_panel(const sizes *z, float *to, const char *const *rows, int count, int64_t dim) {
+    int64_t steps = z->pairs ? (dim + 1) / 2 : dim;
+    for (int64_t first = 0; first < steps; first += LANES) {
+        int64_t here = steps - first < LANES ? steps - first : LANES;
+        ints words[LANES];
+        for (int lane = 0; lane < LANES; lane++) {
+            words[lane] = (ints){};
+            if (lane >= count)
+                continue;
+            if (z->pairs) {
+                int64_t bytes = (dim - 2 * first) * 2;
+                if (bytes >= 64)
+                    words[lane] = *(const loose_ints *)(rows[lane] + first * 4);
+                else
+                    memcpy(&words[lane], rows[lane] + first * 4, bytes);
+            } else if (z->c->type == FLOAT32) {
+                if (here == LANES)
+                    words[lane] = *(const loose_ints *)(rows[lane] + first * 4);
+                else
+                    memcpy(&words[lane], rows[lane] + first * 4, here * 4);
+            } else {
+                load_row((float *)&words[lane], rows[lane] + first * 2, here, z->c->type);
+            }
+        }
+        transpose(words);
+        for (int step = 0; step < here; step++)
+            *(ints *)(to + (first + step) * LANES) = words[step];
+    }
+}
+
+/* Rows as they are multiplied by probabilities, padded: [LANES, dims] floats, or [LANES / 2, dims] pairs of rows. */
+static void pack_rows(const sizes *z, float *to, const char *const *rows, int count, int64_t dim, int pairs) {
+    int64_t dims = rounded_up(dim, LANES);
+    if (!pairs) {
+        for (int lane = 0; lane < LANES; lane++, to += dims) {
+            int64_t real = lane < count ? dim : 0;
+            if (real)
+                load_row(to, rows[lane], dim, z->c->type);
+            memset(to + real, 0, (dims - real) * 4);
+        }
+        return;
+    }
+    for (int lane = 0; lane < LANES; lane += 2, to += dims) {
+        for (int64_t n = 0; n < dims; n += LANES) {
+            halves both[2] = {};
+            for (int one = 0; one < 2; one++) {
+                if (lane + one >= count || n >= dim)
+                    continue;
+                const uint16_t *from = (const uint16_t *)rows[lane + one] + n;
+                if (dim - n >= LANES)
+                    both[one] = *(const loose_halves *)from;
+                else
+                    memcpy(&both[one], from, (dim - n) * 2);
+            }
+            ints low = __builtin_convertvector(both[0], ints), high = __builtin_convertvector(both[1], ints);
+            *(ints *)(to + n) = low | high << 16;
+        }
+    }
+}
+
+/* Words of a query, scaled by nothing: [steps]. */
+INLINE void pack_query(const sizes *z, float *to, const char *row, int64_t dim) {
+    int64_t steps = z->pairs ? (dim + 1) / 2 : dim;
+    if (z->pairs) {
+        to[steps - 1] = 0;
+        memcpy(to, row, dim * 2);
+    } else
+        load_row(to, row, dim, z->c->type);
+}
+
+/* What one unit has packed; parts may be NULL. */
+typedef struct {
+    float *keys, *values;             /* panels of keys, rows of values */
+    float *key_rows, *value_panels;   /* for gradients */
+} packed;
+
+static void pack_one(const sizes *z, const packed *p, int b, int key_head, int64_t panel) {
+    const call *c = z->c;
+    const char *rows[LANES];
+    int64_t first;
+    int count = panel_keys(z, panel, &first);
+    for (int lane = 0; lane < count; lane++)
+        rows[lane] = key_row(z, &c->k, b, key_head, first + lane);
+    pack_panel(z, p->keys + panel * z->steps * LANES, rows, count, c->dim);
+    if (p->key_rows)
+        pack_rows(z, p->key_rows + panel * z->dims * LANES, rows, count, c->dim, 0);
+    for (int lane = 0; lane < count; lane++)
+        rows[lane] = key_row(z, &c->v, b, key_head, first + lane);
+    if (p->values)
+        pack_rows(z, p->values + panel * z->value_dims * LANES / (z->pairs ? 2 : 1), rows, count, c->value_dim,
+                  z->pairs);
+    if (p->value_panels)
+        pack_panel(z, p->value_panels + panel * z->value_steps * LANES, rows, count, c->value_dim);
+}
+
+/* Rows and their chunks of panels */
+
+typedef struct {
+    const call *c;
+    const sizes *z;
+    int b, head; /* the first of the row's heads */
+    int count, rows; /* queries of a head, and of all its heads */
+    const row *r;
+    int64_t run, panel; /* where the next chunk begins */
+} walk;
+
+typedef struct {
+    int count;
+    int64_t panels[CHUNK];
+    const uint16_t *words[CHUNK]; /* NULL: full */
+    const float *bias[CHUNK];
+    int64_t bias_number[CHUNK];
+    uint16_t lanes[CHUNK]; /* the lanes that hold keys */
+} chunk;
+
+static int words_are_zero(const uint16_t *words, int count) {
+    for (int n = 0; n < count; n++)
+        if (words[n])
+            return 0;
+    return 1;
+}
+
+/* The next panels of a row; 0 at its end. Panels without pairs are left out. */
+static int next_chunk(walk *w, chunk *to) {
+    const call *c = w->c;
+    to->count = 0;
+    while (w->run < w->r->run + w->r->runs && to->count < CHUNK) {
+        const run *here = c->runs + w->run;
+        if (w->panel == here->panels) {
+            w->run++, w->panel = 0;
+            continue;
+        }
+        int64_t n = w->panel++, panel = here->panel + n, first;
+        int held = panel_keys(w->z, panel, &first);
+        const uint16_t *words = here->mask < 0 ? NULL : c->words + (here->mask + n) * c->height;
+        if (!held || (words && words_are_zero(words, w->rows)))
+            continue;
+        to->panels[to->count] = panel;
+        to->words[to->count] = words;
+        to->lanes[to->count] = (uint16_t)((1 << held) - 1);
+        to->bias[to->count] = NULL;
+        if (here->bias >= 0) {
+            to->bias_number[to->count] = here->bias + n;
+            to->bias[to->count] = c->bias + w->b * c->bias_batch + (int64_t)(here->bias + n) * c->height * LANES;
+        }
+        to->count++;
+    }
+    return to->count;
+}
+
+/* What scores are multiplied by before exponentials of base two: already, where they are products alone. With biases
+   and caps they stay in base e until their maximum is subtracted, as finfo.min * log2(e) would be -inf. */
+INLINE float base_of(const call *c) { return c->bias || c->cap != 0 ? 1 : LOG2_E; }
+INLINE float late_base_of(const call *c) { return LOG2_E / base_of(c); }
+
+INLINE int head_of(const walk *w, int i) { return w->head + i / w->count; }
+
+/* The final scores of one query's panel, from products. `slope` gets their derivative by the scaled products. */
+INLINE vec final_score(const call *c, const chunk *at, int j, int i, int head, vec s, vec *slope) {
+    const float *bias = at->bias[j] ? at->bias[j] + head * c->bias_head + (int64_t)i * LANES : NULL;
+    *slope = splat(1);
+    if (!bias && c->cap == 0)
+        s = s * (c->scale * base_of(c));
+    else {
+        s = s * c->scale;
+        if (bias && !c->cap_first)
+            s += load(bias);
+        if (c->cap != 0) {
+            vec t = hyperbolic_tangent(s * (1 / c->cap));
+            *slope = 1 - t * t;
+            s = t * c->cap;
+        }
+        if (bias && c->cap_first)
+            s += load(bias);
+    }
+    uint16_t word = at->words[j] ? at->words[j][i] & at->lanes[j] : at->lanes[j];
+    if (word != 0xffff)
+        s = choose((splat_int(word) & LANE_BITS) != 0, s, splat(-INFINITY));
+    return s;
+}
+
+/* Parallel work */
+
+typedef struct {
+    void (*work)(void *context, int64_t item);
+    void *context;
+    int64_t items;
+    atomic_llong next;
+} team;
+
+static void *member(void *argument) {
+    team *t = argument;
+    for (int64_t item; (item = atomic_fetch_add(&t->next, 1)) < t->items;)
+        t->work(t->context, item);
+    return NULL;
+}
+
+/* Threads live as long as one call: no pool has to outlive a fork. Without a thread, the others take its items. */
+static void for_each(void (*work)(void *, int64_t), void *context, int64_t items, int threads) {
+    team t = {.work = work, .context = context, .items = items};
+    pthread_t others[MOST_THREADS];
+    int made = 0;
+    while (made + 1 < threads && made + 1 < items && made < MOST_THREADS && !pthread_create(&others[made], NULL, member, &t))
+        made++;
+    member(&t);
+    while (made)
+        pthread_join(others[--made], NULL);
+}
+
+static void *aligned(int64_t bytes) {
+    void *memory = NULL;
+    return posix_memalign(&memory, 64, rounded_up(bytes, 64) + 64) ? NULL : memory;
+}
+
+/* Some units, from `first` on, that are computed together. */
+typedef struct {
+    const call *c;
+    sizes z;
+    int64_t first, units;
+    packed *of_unit;     /* of the first unit, others follow; NULL where rows pack panels */
+    int64_t *ends;       /* the rows up to each head of a unit, and of the units before it */
+    int64_t parts;       /* backward: of the rows of a unit */
+    float *sums;         /* backward: dK and dV of each part, in panels */
+    atomic_int fault;
+} group;
+
+enum fault { NONE, NOT_FINITE, NO_MEMORY };
+
+static void pack_item(void *context, int64_t item) {
+    group *g = context;
+    int64_t pieces = (g->z.panels + CHUNK - 1) / CHUNK, unit = item / pieces;
+    int b = (g->first + unit) / g->c->key_heads, key_head = (g->first + unit) % g->c->key_heads;
+    for (int64_t panel = item % pieces * CHUNK, n = 0; n < CHUNK && panel < g->z.panels; n++, panel++)
+        pack_one(&g->z, &g->of_unit[unit], b, key_head, panel);
+}
+
+static int allocate(float **memory, int64_t floats) { return !(*memory = aligned(floats * 4)); }
+
+/* Several arrays in one piece of memory, which is returned; NULL if there is none. */
+static float *together(float ***arrays, const int64_t *floats, int count) {
+    int64_t total = 0;
+    for (int n = 0; n < count; n++)
+        total += rounded_up(floats[n], LANES);
+    float *memory = aligned(total * 4), *at = memory;
+    for (int n = 0; memory && n < count; n++)
+        *arrays[n] = at, at += rounded_up(floats[n], LANES);
+    return memory;
+}
+
+static void release(packed *p) {
+    free(p->keys), free(p->values), free(p->key_rows), free(p->value_panels);
+}
+
+/* Rows of queries or gradients */
+
+INLINE int64_t number_of(const walk *w, int i) { return query_number(w->c, w->b, head_of(w, i), w->r->first + i % w->count); }
+INLINE int64_t scalar_at(const walk *w, int i) {
+    return ((int64_t)w->b * w->c->heads + head_of(w, i)) * w->c->queries + number_of(w, i);
+}
+
+static void load_queries(const walk *w, float *to, const tensor *t, int64_t dim, int64_t steps) {
+    for (int i = 0; i < w->rows; i++, to += steps)
+        pack_query(w->z, to, query_row(w->z, t, w->b, head_of(w, i), w->r->first + i % w->count), dim);
+}
+
+static walk walk_of(const group *g, int b, int head, const row *r) {
+    int rows = r->count * g->c->fold;
+    return (walk){.c = g->c, .z = &g->z, .b = b, .head = head, .count = r->count, .rows = rows, .r = r, .run = r->run};
+}
+
+/* The panels of a chunk: packed before, or packed now into `own`. */
+static void find_panels(const walk *w, const chunk *at, const packed *p, const packed *own, const float **keys,
+                        const float **values) {
+    const sizes *z = w->z;
+    const int64_t key_size = z->steps * LANES, value_size = z->value_dims * LANES / (z->pairs ? 2 : 1);
+    for (int j = 0; j < at->count; j++) {
+        if (p) {
+            keys[j] = p->keys + at->panels[j] * key_size;
+            values[j] = p->values + at->panels[j] * value_size;
+            continue;
+        }
+        packed here = {.keys = own->keys + (j - at->panels[j]) * key_size,
+                       .values = own->values + (j - at->panels[j]) * value_size};
+        pack_one(z, &here, w->b, w->head / (w->c->heads / w->c->key_heads), at->panels[j]);
+        keys[j] = own->keys + j * key_size;
+        values[j] = own->values + j * value_size;
+    }
+}
+
+/* Forward */
+
+/* What a row keeps: queries, scores, the output's sums, and probabilities in halves. */
+typedef struct {
+    float *q, *s, *out, *halves;
+    float m[ROW], l[ROW];
+} state;
+
+static void begin(const walk *w, state *t) {
+    memset(t->out, 0, w->rows * w->z->value_dims * 4);
+    for (int i = 0; i < w->rows; i++) {
+        float sink = w->c->sinks ? w->c->sinks[scalar_at(w, i)] : -INFINITY;
+        t->m[i] = sink * base_of(w->c);
+        t->l[i] = sink == -INFINITY ? 0 : 1;
+    }
+}
+
+/* The online softmax of a chunk: its probabilities take the places of its scores. */
+static void online(const walk *w, const chunk *at, state *t) {
+    const call *c = w->c;
+    const int64_t dims = w->z->value_dims;
+    const float base = late_base_of(c);
+    for (int i = 0; i < w->rows; i++) {
+        float *s = t->s + i * WIDTH, *out = t->out + i * dims;
+        const int head = head_of(w, i);
+        vec top = splat(t->m[i]), total = {}, slope;
+        for (int j = 0; j < at->count; j++) {
+            vec x = final_score(c, at, j, i, head, *(vec *)(s + j * LANES), &slope);
+            *(vec *)(s + j * LANES) = x;
+            top = larger(x, top);
+        }
+        const float m = largest(top);
+        if (m == -INFINITY) {
+            for (int j = 0; j < at->count; j++)
+                *(vec *)(s + j * LANES) = power_of_two(*(vec *)(s + j * LANES));
+        } else {
+            if (m > t->m[i]) {
+                float factor = power_of_two(splat((t->m[i] - m) * base))[0];
+                t->m[i] = m;
+                t->l[i] *= factor;
+                for (int64_t n = 0; n < dims; n += LANES)
+                    store(out + n, load(out + n) * factor);
+            }
+            for (int j = 0; j < at->count; j++) {
+                vec x = power_of_two((*(vec *)(s + j * LANES) - m) * base);
+                *(vec *)(s + j * LANES) = x;
+                total += x;
+            }
+            t->l[i] += sum(total);
+        }
+        if (w->z->pairs)
+            for (int j = 0; j < at->count; j++)
+                *(loose_halves *)(t->halves + i * WIDTH / 2 + j * LANES / 2) = to_bfloat16(*(vec *)(s + j * LANES));
+    }
+}
+
+/* Writes the results of a row. Returns whether they are finite. */
+static int finish(const walk *w, state *t) {
+    const call *c = w->c;
+    vec total = {};
+    for (int i = 0; i < w->rows; i++) {
+        float *out = t->out + i * w->z->value_dims, l = t->l[i];
+        float factor = l == 0 ? 0 : (c->factor ? c->factor[scalar_at(w, i)] : 1) / l;
+        for (int64_t n = 0; n < w->z->value_dims; n += LANES) {
+            vec x = load(out + n) * factor;
+            total += x * 0.0f;
+            store(out + n, x);
+        }
+        float lse = l == 0 ? -INFINITY : t->m[i] / base_of(c) + logf(l);
+        total += splat(l == 0 ? l : lse * 0.0f);
+        if (c->lse)
+            c->lse[scalar_at(w, i)] = lse;
+        store_row(query_row(w->z, &c->out, w->b, head_of(w, i), w->r->first + i % w->count), out, c->value_dim, c->type);
+    }
+    return sum(total) == 0;
+}
+
+static void forward_row(group *g, int64_t unit, int head, const row *r, state *t, const packed *own) {
+    const call *c = g->c;
+    const sizes *z = &g->z;
+    walk w = walk_of(g, (g->first + unit) / c->key_heads, head, r);
+    const packed *p = g->of_unit ? &g->of_unit[unit] : NULL;
+    chunk at;
+    load_queries(&w, t->q, &c->q, c->dim, z->steps);
+    begin(&w, t);
+    while (next_chunk(&w, &at)) {
+        const float *keys[CHUNK], *values[CHUNK];
+        find_panels(&w, &at, p, own, keys, values);
+        scores_by_type(t->s, t->q, w.rows, z->steps, keys, at.count, z->pairs);
+        online(&w, &at, t);
+        factors f = {z->pairs ? t->halves : t->s, z->pairs ? WIDTH / 2 : WIDTH, 1, values, z->value_dims, at.count,
+                     z->pairs ? LANES / 2 : LANES};
+        add_by_type(t->out, z->value_dims, w.rows, z->value_dims, &f, z->pairs);
+    }
+    if (!finish(&w, t))
+        atomic_store(&g->fault, NOT_FINITE);
+}
+
+/* The unit and the head of an item, and the number of its row, from the last to the first: long rows come last. */
+static int64_t find_row(const group *g, int64_t item, int64_t *unit, int *head) {
+    const call *c = g->c;
+    int64_t heads = c->heads / c->key_heads / c->fold, n = 0;
+    while (g->ends[n] <= item)
+        n++;
+    *unit = n / heads;
+    *head = (g->first + *unit) % c->key_heads * (c->heads / c->key_heads) + n % heads * c->fold;
+    return g->ends[n] - 1 - item;
+}
+
+static const row *rows_of(const call *c, int64_t b, int head, int64_t *count) {
+    int32_t number = c->classes[b * c->heads + head];
+    *count = c->class_rows[number + 1] - c->class_rows[number];
+    return c->rows + c->class_rows[number];
+}
+
+static void forward_item(void *context, int64_t item) {
+    group *g = context;
+    const sizes *z = &g->z;
+    int64_t unit, count;
+    int head;
+    int64_t number = find_row(g, item, &unit, &head);
+    const row *rows = rows_of(g->c, (g->first + unit) / g->c->key_heads, head, &count);
+    int64_t key_size = z->steps * LANES * CHUNK, value_size = z->value_dims * LANES * CHUNK;
+    state t;
+    packed own;
+    float **parts[] = {&t.q, &t.s, &t.out, &t.halves, &own.keys, &own.values};
+    int64_t floats[] = {ROW * z->steps, ROW * WIDTH, ROW * z->value_dims, ROW * WIDTH / 2, key_size, value_size};
+    float *memory = together(parts, floats, g->of_unit ? 4 : 6);
+    if (!memory) {
+        atomic_store(&g->fault, NO_MEMORY);
+        return;
+    }
+    forward_row(g, unit, head, rows + number, &t, &own);
+    free(memory);
+}
+
+/* The number of rows of the heads of a group's units. */
+static int64_t count_rows(group *g) {
+    const call *c = g->c;
+    int64_t heads = c->heads / c->key_heads / c->fold, total = 0, count;
+    for (int64_t unit = 0; unit < g->units; unit++) {
+        int64_t b = (g->first + unit) / c->key_heads, first = (g->first + unit) % c->key_heads * (c->heads / c->key_heads);
+        for (int64_t n = 0; n < heads; n++) {
+            rows_of(c, b, first + n * c->fold, &count);
+            g->ends[unit * heads + n] = total += count;
+        }
+    }
+    return total;
+}
+
+/* Packs the keys and values of a group's units; for gradients in both forms. */
+static int pack_units(group *g, int backward) {
+    const sizes *z = &g->z;
+    for (int64_t unit = 0; unit < g->units; unit++) {
+        packed *p = &g->of_unit[unit];
+        int failed = allocate(&p->keys, z->panels * z->steps * LANES);
+        if (backward) {
+            failed |= allocate(&p->key_rows, z->panels * z->dims * LANES);
+            failed |= allocate(&p->value_panels, z->panels * z->value_steps * LANES);
+        } else
+            failed |= allocate(&p->values, z->panels * z->value_dims * LANES / (z->pairs ? 2 : 1));
+        if (failed)
+            return NO_MEMORY;
+    }
+    for_each(pack_item, g, g->units * ((z->panels + CHUNK - 1) / CHUNK), g->c->threads);
+    return NONE;
+}
+
+/* Calls `compute` for groups of units whose packed keys and values fit in memory together. */
+static int in_groups(const call *c, int64_t bytes, int backward, int (*compute)(group *)) {
+    int64_t units = (int64_t)c->batch * c->key_heads, heads = c->heads / c->key_heads / c->fold;
+    int64_t together = bytes > PACKED ? 1 : bytes ? PACKED / bytes : units;
+    together = together < units ? together : units;
+    int packs = c->packs || backward, fault = NONE;
+    packed *memory = packs ? calloc(together, sizeof(packed)) : NULL;
+    int64_t *ends = malloc(together * heads * sizeof(int64_t));
+    if (!ends || (packs && !memory))
+        fault = NO_MEMORY;
+    for (int64_t first = 0; first < units && fault != NO_MEMORY; first += together) {
+        group g = {.c = c, .z = sizes_of(c), .first = first, .of_unit = memory, .ends = ends};
+        g.units = units - first < together ? units - first : together;
+        int failed = packs ? pack_units(&g, backward) : NONE;
+        failed = failed ? failed : compute(&g);
+        fault = failed > fault ? failed : fault;
+        for (int64_t unit = 0; packs && unit < g.units; unit++) {
+            release(&memory[unit]);
+            memory[unit] = (packed){};
+        }
+    }
+    free(memory), free(ends);
+    return fault;
+}
+
+static int forward_group(group *g) {
+    for_each(forward_item, g, count_rows(g), g->c->threads);
+    return atomic_load(&g->fault);
+}
+
+/* The output and the log-sum-exp. Returns a `fault`. */
+int maskdsl_forward(const call *c) {
+    sizes z = sizes_of(c);
+    int64_t bytes = z.panels * LANES * 4 * (z.steps + z.value_dims / (z.pairs ? 2 : 1));
+    return in_groups(c, c->packs ? bytes : 0, 0, forward_group);
+}
+
+/* Backward */
+
+/* What a row keeps: words and floats of queries and of their gradients, scores, their gradients, and sums of dQ. */
+typedef struct {
+    float *q, *q_rows, *grad, *grad_rows, *s, *ds, *dq;
+    float norm[ROW], delta[ROW];
+} back_state;
+
+/* Loads queries and gradients. Returns whether their log-sum-exps are small enough to subtract. */
+static int begin_backward(const walk *w, back_state *t) {
+    const call *c = w->c;
+    const sizes *z = w->z;
+    int fits = 1;
+    load_queries(w, t->q, &c->q, c->dim, z->steps);
+    load_queries(w, t->grad, &c->grad_out, c->value_dim, z->value_steps);
+    memset(t->dq, 0, w->rows * z->dims * 4);
+    for (int i = 0; i < w->rows; i++) {
+        const int head = head_of(w, i);
+        const int64_t number = w->r->first + i % w->count, at = scalar_at(w, i);
+        float *q = t->q_rows + i * z->dims, *grad = t->grad_rows + i * z->value_dims, *out = t->ds;
+        memset(q, 0, z->dims * 4), memset(grad, 0, z->value_dims * 4), memset(out, 0, z->value_dims * 4);
+        load_row(q, query_row(z, &c->q, w->b, head, number), c->dim, c->type);
+        load_row(grad, query_row(z, &c->grad_out, w->b, head, number), c->value_dim, c->type);
+        load_row(out, query_row(z, &c->out, w->b, head, number), c->value_dim, c->type);
+        vec total = {};
+        for (int64_t n = 0; n < z->value_dims; n += LANES)
+            total += load(out + n) * load(grad + n);
+        t->delta[i] = sum(total) - c->grad_lse[at];
+        t->norm[i] = c->lse[at] * base_of(c);
+        if (c->lse[at] == -INFINITY) { /* a query without keys has no gradient, whatever comes back */
+            t->delta[i] = 0, t->norm[i] = INFINITY;
+            memset(grad, 0, z->value_dims * 4), memset(t->grad + i * z->value_steps, 0, z->value_steps * 4);
+        } else if (!(fabsf(c->lse[at]) <= LARGEST))
+            fits = 0;
+        float factor = c->factor ? c->factor[at] : 1;
+        if (factor != 1) {
+            for (int64_t n = 0; n < z->value_dims; n += LANES)
+                store(grad + n, load(grad + n) * factor);
+            if (z->pairs)
+                store_row(t->grad + i * z->value_steps, grad, c->value_dim, c->type);
+            else
+                memcpy(t->grad + i * z->value_steps, grad, c->value_dim * 4);
+        }
+    }
+    return fits;
+}
+
+/* Probabilities take the places of scores, and gradients of products those of the gradients of probabilities. */
+static void slopes(const walk *w, const chunk *at, back_state *t) {
+    const call *c = w->c;
+    const float base = late_base_of(c);
+    for (int i = 0; i < w->rows; i++) {
+        const int head = head_of(w, i);
+        for (int j = 0; j < at->count; j++) {
+            float *s = t->s + i * WIDTH + j * LANES, *ds = t->ds + i * WIDTH + j * LANES;
+            vec slope;
+            vec x = final_score(c, at, j, i, head, *(vec *)s, &slope);
+            vec p = power_of_two((x - t->norm[i]) * base);
+            vec grad = p * (*(vec *)ds - t->delta[i]), of_product = grad * slope;
+            *(vec *)s = p;
+            *(vec *)ds = of_product;
+            if (c->grad_bias && at->bias[j]) {
+                int64_t of_head = ((int64_t)w->b * c->heads + head) * c->biases + at->bias_number[j];
+                float *sums = c->grad_bias + (of_head * c->height + i) * LANES;
+                store(sums, load(sums) + (c->cap_first ? grad : of_product));
+            }
+        }
+    }
+}
+
+static void backward_row(group *g, int64_t unit, int head, const row *r, back_state *t, float *dk, float *dv) {
+    const call *c = g->c;
+    const sizes *z = &g->z;
+    const packed *p = &g->of_unit[unit];
+    walk w = walk_of(g, (g->first + unit) / c->key_heads, head, r);
+    chunk at;
+    int fits = begin_backward(&w, t);
+    while (next_chunk(&w, &at)) {
+        const float *keys[CHUNK], *values[CHUNK], *rows[CHUNK];
+        for (int j = 0; j < at.count; j++) {
+            keys[j] = p->keys + at.panels[j] * z->steps * LANES;
+            values[j] = p->value_panels + at.panels[j] * z->value_steps * LANES;
+            rows[j] = p->key_rows + at.panels[j] * z->dims * LANES;
+        }
+        scores_by_type(t->s, t->q, w.rows, z->steps, keys, at.count, z->pairs);
+        scores_by_type(t->ds, t->grad, w.rows, z->value_steps, values, at.count, z->pairs);
+        slopes(&w, &at, t);
+        for (int j = 0; j < at.count; j++) {
+            const float *queries = t->q_rows, *grads = t->grad_rows;
+            factors f = {t->s + j * LANES, 1, WIDTH, &grads, z->value_dims, 1, w.rows};
+            add_by_type(dv + at.panels[j] * z->value_dims * LANES, z->value_dims, LANES, z->value_dims, &f, 0);
+            f = (factors){t->ds + j * LANES, 1, WIDTH, &queries, z->dims, 1, w.rows};
+            add_by_type(dk + at.panels[j] * z->dims * LANES, z->dims, LANES, z->dims, &f, 0);
+        }
+        factors f = {t->ds, WIDTH, 1, rows, z->dims, at.count, LANES};
+        add_by_type(t->dq, z->dims, w.rows, z->dims, &f, 0);
+    }
+    vec total = {};
+    for (int i = 0; i < w.rows; i++) {
+        float *dq = t->dq + i * z->dims;
+        for (int64_t n = 0; n < z->dims; n += LANES) {
+            vec x = load(dq + n) * c->scale;
+            total += x * 0.0f;
+            store(dq + n, x);
+        }
+        store_row(query_row(z, &c->grad_q, w.b, head_of(&w, i), r->first + i % w.count), dq, c->dim, c->type);
+    }
+    if (!fits || sum(total) != 0)
+        atomic_store(&g->fault, NOT_FINITE);
+}
+
+/* Of one part of a unit's rows: dQ, and the sums of dK and dV. */
+static void backward_item(void *context, int64_t item) {
+    group *g = context;
+    const call *c = g->c;
+    const sizes *z = &g->z;
+    const int64_t unit = item / g->parts, per_part = z->panels * LANES * (z->dims + z->value_dims);
+    float *dk = g->sums + item * per_part, *dv = dk + z->panels * LANES * z->dims;
+    memset(dk, 0, per_part * 4);
+    back_state t;
+    float **parts[] = {&t.q, &t.q_rows, &t.grad, &t.grad_rows, &t.s, &t.ds, &t.dq};
+    int64_t floats[] = {ROW * z->steps, ROW * z->dims, ROW * z->value_steps, ROW * z->value_dims,
+                        ROW * WIDTH, ROW * WIDTH + z->value_dims, ROW * z->dims};
+    float *memory = together(parts, floats, 7);
+    if (!memory) {
+        atomic_store(&g->fault, NO_MEMORY);
+        return;
+    }
+    const int group_heads = c->heads / c->key_heads, first = (g->first + unit) % c->key_heads * group_heads;
+    for (int head = first; head < first + group_heads; head += c->fold) {
+        int64_t count;
+        const row *rows = rows_of(c, (g->first + unit) / c->key_heads, head, &count);
+        for (int64_t n = item % g->parts; n < count; n += g->parts)
+            backward_row(g, unit, head, rows + n, &t, dk, dv);
+    }
+    free(memory);
+}
+
+/* Adds the sums of the parts of a unit for one panel, always in the same order, and writes dK and dV. */
+static void finish_item(void *context, int64_t item) {
+    group *g = context;
+    const call *c = g->c;
+    const sizes *z = &g->z;
+    const int64_t unit = item / z->panels, panel = item % z->panels;
+    const int64_t per_part = z->panels * LANES * (z->dims + z->value_dims);
+    const int b = (g->first + unit) / c->key_heads, key_head = (g->first + unit) % c->key_heads;
+    int64_t first;
+    const int count = panel_keys(z, panel, &first);
+    float *dk = g->sums + unit * g->parts * per_part + panel * LANES * z->dims;
+    float *dv = g->sums + unit * g->parts * per_part + LANES * (z->panels * z->dims + panel * z->value_dims);
+    vec total = {};
+    for (int lane = 0; lane < count; lane++, dk += z->dims, dv += z->value_dims) {
+        for (int64_t n = 0; n < z->dims; n += LANES) {
+            vec x = load(dk + n);
+            for (int64_t part = 1; part < g->parts; part++)
+                x += load(dk + part * per_part + n);
+            store(dk + n, x * c->scale);
+            total += x * 0.0f;
+        }
+        for (int64_t n = 0; n < z->value_dims; n += LANES) {
+            vec x = load(dv + n);
+            for (int64_t part = 1; part < g->parts; part++)
+                x += load(dv + part * per_part + n);
+            store(dv + n, x);
+            total += x * 0.0f;
+        }
+        store_row((char *)key_row(z, &c->grad_k, b, key_head, first + lane), dk, c->dim, c->type);
+        store_row((char *)key_row(z, &c->grad_v, b, key_head, first + lane), dv, c->value_dim, c->type);
+    }
+    if (sum(total) != 0)
+        atomic_store(&g->fault, NOT_FINITE);
+}
+
+static int backward_group(group *g) {
+    const sizes *z = &g->z;
+    g->parts = g->c->grad_bias ? 1 : (g->c->threads + g->units - 1) / g->units; /* biases are summed by one thread a unit */
+    if (allocate(&g->sums, g->units * g->parts * z->panels * LANES * (z->dims + z->value_dims)))
+        return NO_MEMORY;
+    for_each(backward_item, g, g->units * g->parts, g->c->threads);
+    for_each(finish_item, g, g->units * z->panels, g->c->threads);
+    free(g->sums);
+    return atomic_load(&g->fault);
+}
+
+/* dQ, dK, dV and the gradients of biases, from what `maskdsl_forward` gave. Returns a `fault`. */
+int maskdsl_backward(const call *c) {
+    sizes z = sizes_of(c);
+    int64_t panels = z.steps + z.value_steps + 2 * z.dims + z.value_dims;
+    return in_groups(c, z.panels * LANES * 4 * panels, 1, backward_group);
+}
+
+/* The version of `call`. */
 int maskdsl_native_version(void) { return 1; }
