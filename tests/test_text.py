@@ -19,10 +19,21 @@ from hypothesis import strategies as st
 
 import maskdsl
 from maskdsl.api import Mask
-from maskdsl.base.text import docstring, markdown, markdown_code, markdown_word, markup, pdf_string, script_json
+from maskdsl.base.text import (
+    c_comment,
+    docstring,
+    markdown,
+    markdown_code,
+    markdown_word,
+    markup,
+    pdf_string,
+    script_json,
+)
 from maskdsl.cli import main
 from maskdsl.cli.stages import STAGES
+from maskdsl.emit.native_text import emit_native
 from maskdsl.emit.plan import make_plan
+from maskdsl.emit.skeleton import read_c
 from maskdsl.emit.torch.flex_module import inexpressible
 from maskdsl.emit.torch.reference_module import emit_reference
 from maskdsl.runtime.backends.available import BACKENDS, usable_backends
@@ -111,6 +122,32 @@ def test_a_docstring_says_what_it_was_given(lines: list[str]) -> None:
     assert text.isascii() or all(each.isprintable() or each == "\n" for each in text)
     if not any(line.endswith(" ") for line in lines):
         assert statement.value.value == "\n".join([*lines, ""])
+
+
+def without_comment(text: str) -> str:
+    """What is left of a text in C when the comment that it begins with is taken away, as compilers do it."""
+    for escape in ("\\", "??/"):  # at the end of a line either joins it to the next one, in comments too
+        text = text.replace(f"{escape}\n", "")
+    begin, _, rest = text.partition("/*")
+    comment, end, rest = rest.partition("*/")
+    assert (begin, end) == ("", "*/") and "/*" not in comment
+    return rest
+
+
+@given(st.lists(hostile | st.text("*/\\?\n ", max_size=9), min_size=1, max_size=4))
+@settings(max_examples=examples(200))
+def test_nothing_ends_a_comment_in_c(lines: list[str]) -> None:
+    text = "\n".join(c_comment(lines))
+    assert without_comment(f"{text}\nint x;\n") == "\nint x;\n"
+    assert all(each.isprintable() or each == "\n" for each in text)
+
+
+@given(hostile)
+@settings(max_examples=examples(40))
+def test_no_doc_changes_the_text_in_c(doc: str) -> None:
+    expected = without_comment(emit_native(MASKS[0].ir))
+    assert without_comment(emit_native(with_doc(MASKS[0], doc).ir)) == expected
+    assert read_c("native").replace("\\\n", "") in expected
 
 
 def test_lines_of_a_module_are_those_of_python() -> None:

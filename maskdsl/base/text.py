@@ -1,6 +1,6 @@
 """Escapes text of files and users for every format it is written into. Imports nothing of the project.
 
-Each output format has a function here: Python source, terminals, markup (HTML, SVG), JSON in a page, Markdown, PDF.
+Each output format has a function here: Python, C, terminals, markup (HTML, SVG), JSON in a page, Markdown, PDF.
 Whatever comes from a file, a command line or a call goes through it, so that it is never taken for code. No `.attn`
 text may hold a `FORBIDDEN` character.
 """
@@ -21,6 +21,7 @@ FORBIDDEN = re.compile(
 )
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _IN_MARKDOWN = re.compile(r"(?P<code>(?<!`)(?P<fence>`+)[^`\n]+(?P=fence)(?!`))|[\\`*_\[\]<>#!|~&]")
+_ENDS_OF_COMMENTS = re.compile(r"\*(?=/)|/(?=\*)")
 _BACKTICKS = re.compile(r"`+")
 
 
@@ -38,6 +39,16 @@ def docstring(lines: Iterable[str]) -> list[str]:
     """The lines of a Python docstring with this text, quotes included. The text cannot end the docstring."""
     first, *rest = ["".join(map(_in_python, line)).replace('"""', r"\"\"\"").rstrip() for line in lines]
     return [f'"""{first}', *rest, '"""']
+
+
+def c_comment(lines: Iterable[str]) -> list[str]:
+    """The lines of a comment in C with this text. The text cannot end the comment: no line of it begins with a slash.
+
+    Backslashes and unprintable characters are escaped as in a docstring, and a space parts an asterisk from a slash.
+    """
+    escaped = (_ENDS_OF_COMMENTS.sub(r"\g<0> ", "".join(map(_in_python, line))) for line in lines)
+    first, *rest = escaped
+    return [f"/* {first}".rstrip(), *(f" * {line}".rstrip() for line in rest), " */"]
 
 
 def _in_python(character: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -12,6 +12,7 @@ from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.normalization import AllQueriesNeeded
 from maskdsl.base.records import dataclass
+from maskdsl.emit.native_text import emit_native
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
 from maskdsl.emit.torch.flex_module import emit_flex
 from maskdsl.emit.torch.products_module import emit_products
@@ -36,10 +37,15 @@ class Stage:
     name: str
     makes: str
     text: Callable[[Mask, Arrays], str]
-    is_python: bool = False
+    language: Literal["", "python", "c"] = ""
+    """What it is written in, where that is a programming language."""
     reads_inputs: bool = False
     is_whole: bool = False
     """Whether one text has all branches of a pattern; otherwise there is a text of each, under its name."""
+
+    @property
+    def is_python(self) -> bool:
+        return self.language == "python"
 
     def made(self, mask: Mask, inputs: Arrays) -> str:
         """What the stage makes of a mask, of all of its branches."""
@@ -155,13 +161,14 @@ STAGES: tuple[Stage, ...] = (
     Stage("ir", "what the bound pattern means", _ir_text, is_whole=True),
     Stage("tiles", "the class of every tile, as runs", _tiles_text, reads_inputs=True),
     Stage("plan", "what the code generators read", _plan_text),
-    Stage("routing", "code that selects pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), is_python=True),
-    Stage("selection", "the same for a GPU", lambda mask, inputs: emit_selection(make_plan(mask.ir)), is_python=True),
-    Stage("products", "code that multiplies vectors", _products_text, is_python=True),
-    Stage("reference", "dense torch", _kernel_text(emit_reference), is_python=True),
-    Stage("tiled", "torch over tiles", _kernel_text(emit_tiled), is_python=True),
-    Stage("triton", "the kernel for a GPU", _kernel_text(emit_triton), is_python=True),
-    Stage("flex", "functions for FlexAttention", _flex_text, is_python=True),
-    Stage("decode", "the kernel for decoding", _decode_text, is_python=True),
+    Stage("routing", "code that selects pairs", lambda mask, inputs: emit_routing(make_plan(mask.ir)), "python"),
+    Stage("selection", "the same for a GPU", lambda mask, inputs: emit_selection(make_plan(mask.ir)), "python"),
+    Stage("products", "code that multiplies vectors", _products_text, "python"),
+    Stage("reference", "dense torch", _kernel_text(emit_reference), "python"),
+    Stage("tiled", "torch over tiles", _kernel_text(emit_tiled), "python"),
+    Stage("native", "the kernel for a CPU", lambda mask, inputs: emit_native(mask.ir), "c", is_whole=True),
+    Stage("triton", "the kernel for a GPU", _kernel_text(emit_triton), "python"),
+    Stage("flex", "functions for FlexAttention", _flex_text, "python"),
+    Stage("decode", "the kernel for decoding", _decode_text, "python"),
 )
 """All stages, from text to code."""

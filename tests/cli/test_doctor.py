@@ -10,9 +10,19 @@ import pytest
 
 from maskdsl.cli.commands import doctor
 from maskdsl.cli.commands.doctor import CheckState
+from maskdsl.runtime.backends.native import library
+from maskdsl.runtime.backends.native.library import NativeLibrary
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+NATIVE_LIBRARY = library.native_library
+
+
+@pytest.fixture(autouse=True)
+def native(monkeypatch):
+    """As if it were compiled: what these tests look at should neither wait for that nor keep it."""
+    monkeypatch.setattr(library, "native_library", lambda: NativeLibrary(None, "cc", True, "not tried", "try it"))
 
 
 def found(maskdsl):
@@ -124,6 +134,29 @@ def test_the_cache(maskdsl, monkeypatch, tmp_path):
     monkeypatch.setenv("MASKDSL_CACHE_DIR", str(tmp_path / "file" / "below"))
     said = found(maskdsl)["cache"]
     assert said["state"] == "absent" and "MASKDSL_CACHE_DIR" in said["advice"]
+
+
+def test_kernels_for_the_cpu(maskdsl, monkeypatch, tmp_path):
+    """Compiled, then read from the cache, in processes of their own."""
+    monkeypatch.setenv("MASKDSL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(library, "read_c", lambda name: "int maskdsl_native_version(void) { return 1; }\n")
+    for how in ("compiled now", "read from the cache"):
+        monkeypatch.setattr(library, "native_library", NATIVE_LIBRARY.__wrapped__)
+        said, built = found(maskdsl)["native"], NATIVE_LIBRARY.__wrapped__()
+        if built.functions is None:
+            assert said["state"] == "absent" and built.why_not in said["detail"]
+        else:
+            assert (said["state"], said["detail"]) == ("good", f"kernels for the CPU by {built.compiler}, {how}")
+
+
+def test_no_kernels_for_the_cpu(maskdsl, monkeypatch):
+    monkeypatch.setattr(library, "native_library", lambda: NativeLibrary(None, "", False, "no gcc", "install gcc"))
+    said = found(maskdsl)["native"]
+    assert (said["state"], said["detail"]) == ("absent", "no kernels for the CPU: no gcc")
+    assert said["advice"] == "install gcc; until then `tiled` computes"
+    without(monkeypatch, "torch")
+    said = found(maskdsl)["native"]
+    assert (said["state"], said["detail"]) == ("absent", "not checked without torch")
 
 
 def test_no_compiler(maskdsl, monkeypatch):

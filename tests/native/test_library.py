@@ -19,19 +19,7 @@ from maskdsl.base.cache import CACHE_VARIABLE, keep
 from maskdsl.base.text import FORBIDDEN
 from maskdsl.runtime.backends.native import c_compiler, library
 from maskdsl.runtime.backends.native.library import NativeLibrary
-
-TEXT = "int maskdsl_native_version(void) { return 7; }\n"
-"""What these tests compile: the file itself takes longer."""
-
-
-def compiler_of_this_machine() -> str:
-    try:
-        return c_compiler.c_compiler().name
-    except c_compiler.NoLibrary:
-        return ""
-
-
-NEEDS_COMPILER = pytest.mark.skipif(not compiler_of_this_machine(), reason="there is no C compiler")
+from tests.support.compiled_c import NEEDS_COMPILER, TEXT, compiler_of_this_machine
 
 
 @pytest.fixture(autouse=True)

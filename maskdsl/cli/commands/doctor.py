@@ -94,6 +94,7 @@ def _checks() -> Iterator[_Check]:
     yield _guarded("gpu", lambda: _gpu(torch))
     yield _guarded("compiler", _compiler)
     yield _guarded("cache", _cache)
+    yield _guarded("native", lambda: _native(torch))
     for name, extra, purpose in _OPTIONAL:
         yield _optional(name, extra, purpose)
 
@@ -190,6 +191,20 @@ def _compiler() -> _Check:
         return _Check("compiler", CheckState.GOOD, compiler)
     advice = "install one, such as g++; if it is not on the path, set CXX to it"
     return _Check("compiler", CheckState.ABSENT, "no C++ compiler; torch.compile and Triton need one", advice)
+
+
+def _native(torch: ModuleType | Exception | None) -> _Check:
+    """Checks the kernels for the CPU by compiling them, unless they are in the cache: then calls need not wait."""
+    if not isinstance(torch, ModuleType):
+        return _Check("native", CheckState.ABSENT, "not checked without torch")
+    from maskdsl.runtime.backends.native.library import native_library  # optional dependency: torch
+
+    built = native_library()
+    if built.functions is None:
+        detail = f"no kernels for the CPU: {built.why_not}"
+        return _Check("native", CheckState.ABSENT, detail, f"{built.advice}; until then `tiled` computes")
+    where = "read from the cache" if built.is_cached else "compiled now"
+    return _Check("native", CheckState.GOOD, f"kernels for the CPU by {built.compiler}, {where}")
 
 
 def _cache() -> _Check:

@@ -20,9 +20,9 @@ def emit(file: str, words: Sequence[str], stage: str, heads: Heads, order: str |
     else:
         text = chosen.made(mask, {})
     console = output()
-    if chosen.is_python and console.is_terminal and not console.no_color:
+    if chosen.language and console.is_terminal and not console.no_color:
         from rich.syntax import Syntax  # imports pygments: start-up time
 
-        console.print(Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True))
+        console.print(Syntax(text, chosen.language, theme="ansi_dark", background_color="default", word_wrap=True))
     else:
         print(text, end="")

@@ -14,7 +14,7 @@ from maskdsl.analysis.cost.devices import DEVICES
 from maskdsl.base.attn_paths import SUFFIX
 from maskdsl.base.diagnostics import AttnError
 
-STAGES = tuple("tree ir tiles plan routing selection products reference tiled triton flex decode".split())  # noqa: SIM905
+STAGES = tuple("tree ir tiles plan routing selection products reference tiled native triton flex decode".split())  # noqa: SIM905
 """The names of the stages in `cli/stages.py`, which is slow to import."""
 BACKENDS = ("auto", "triton", "tiled", "reference")
 """The values of `BackendName` of `base/arguments.py`, which imports NumPy."""

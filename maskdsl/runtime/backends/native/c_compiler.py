@@ -88,7 +88,7 @@ def c_compiler() -> CCompiler:
 def flags() -> tuple[str, ...]:
     """For this processor. Infinities and NaN keep their meaning."""
     numbers = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
-    return ("-O2", *_processor_flag(), "-std=gnu11", "-fPIC", "-shared", *numbers)
+    return ("-O2", *_processor_flag(), "-std=gnu11", "-fPIC", "-shared", "-pthread", *numbers)
 
 
 def _processor_flag() -> tuple[str, ...]:
