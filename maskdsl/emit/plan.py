@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from maskdsl.analysis.cost.tile_table import TileWork
+from maskdsl.analysis.orders.clique_tiles import clique_tiles
 from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import DimensionKind
@@ -41,6 +42,8 @@ _RESERVED = frozenset({*_VARIABLES, *HELPERS, *" ".join(SKELETON_NAMES.values())
 """Names in generated functions that no coordinate and no input has there."""
 OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
 """Names that generated code must not bind: keywords, builtins, and `_`, which collects unused arguments."""
+_BLOCK = 64, 64
+"""Queries and keys of a tile on the CPU, unless it is told otherwise."""
 _HEAVY_OPERATIONS = 16
 """With this many distinct operations a pair, their registers leave no room for the largest tiles."""
 _LIGHT_OPERATIONS = 8
@@ -248,10 +251,26 @@ class KernelPlan:
 
 
 def make_plan(
-    mask: MaskIR, query_block: int = 64, key_block: int = 64, refine: bool = False, tune: bool = False
+    mask: MaskIR,
+    query_block: int = _BLOCK[0],
+    key_block: int = _BLOCK[1],
+    refine: bool = False,
+    tune: bool = False,
 ) -> KernelPlan:
     """The plan of a mask. `query_block` and `key_block` are the tokens of a tile, on the CPU."""
     return KernelPlan(mask, query_block, key_block, refine, tune)
+
+
+def clique_plan(plan: KernelPlan) -> KernelPlan:
+    """The plan with the blocks and the order of the mask's cliques, where they save time on a CPU; else the plan."""
+    if (plan.query_block, plan.key_block) != _BLOCK or plan.tiles_read_lists:
+        return plan
+    chosen = clique_tiles(plan.mask, _BLOCK)
+    return (
+        plan
+        if chosen is None
+        else replace(plan, mask=chosen.mask, query_block=chosen.block[0], key_block=chosen.block[1])
+    )
 
 
 def declared_plan(plan: KernelPlan) -> KernelPlan:

@@ -129,7 +129,7 @@ class Attention(BaseAttention, Displayed):
         return reaches(self.mask, distance)
 
     def tiles(self, **inputs: Any) -> BlockMap:
-        """The block map that a call with these inputs computes, in tiles of the backend's size."""
+        """The block map of a call with these inputs in the order of the pattern, in tiles of the usual size."""
         plan = self._compiled.plan
         given = {name: as_array(torch.as_tensor(x)) for name, x in holding(plan.mask.given, inputs).items()}
         arrays = input_arrays(plan.mask, given, plan.tile_inputs)

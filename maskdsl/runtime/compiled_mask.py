@@ -39,7 +39,7 @@ from maskdsl.runtime.base.validate import (
     check_tensors,
     check_values,
 )
-from maskdsl.runtime.kernels.dispatch import Forward, Kernel
+from maskdsl.runtime.kernels.dispatch import Forward, Kernel, planned_kernel
 from maskdsl.runtime.kernels.key_softmax import KeySoftmaxKernel
 from maskdsl.runtime.kernels.open_reads import OpenReads
 from maskdsl.runtime.kernels.partial_route_finder import PartialRouteFinder
@@ -342,7 +342,7 @@ class Bound:
     def _made_kernel(self, backend: Backend) -> Kernel:
         if self.plan.mask.normalize is Normalize.BY_KEY:
             return KeySoftmaxKernel(self.plan, backend, self.dense_kernel, self.states)
-        return Kernel(self.plan, backend, self.states)
+        return planned_kernel(self.plan, backend, self.states)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Bound, (self.plan, self.backend, self.routes, self.checks_reads)

@@ -12,6 +12,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.sequences import Sequence, Space
 from maskdsl.ir.expressions import (
     FALSE,
+    PAIR,
     TRUE,
     Apply,
     Constant,
@@ -78,17 +79,29 @@ def _is_defined(sequence: Sequence, space: Space, key: Expression) -> bool:
 
 
 def _equal_keys(relation: Expression) -> Iterator[Expression]:
-    """Yields f for every condition `f(q) == f(k)`, or `(f(q) - f(k)) % m == 0`."""
-    for node in walk(relation):
-        match node:
-            case Apply(Op.EQUAL, (Apply(Op.FLOOR_MODULO, (Apply(Op.SUBTRACT, (a, b)), Constant() as m)), Constant(0))):
-                sides = _over_token(a), _over_token(b)
-                if sides[0] is not None and sides[0] == sides[1]:
-                    yield apply(Op.FLOOR_MODULO, sides[0], m)
-            case Apply(Op.EQUAL, (a, b)) if a.type is not Type.FLOAT:
-                sides = _over_token(a), _over_token(b)
-                if sides[0] is not None and sides[0] == sides[1]:
-                    yield _first(sides[0]) if sides[0].type is Type.BOOL else sides[0]
+    """Yields f for every condition `f(q) == f(k)`."""
+    for keys in filter(None, map(agreement, walk(relation))):
+        if keys[0] == keys[1]:
+            yield keys[0]
+
+
+def agreement(condition: Expression) -> tuple[Expression, Expression] | None:
+    """Integers f and g over one token, if the condition is `f(q) == g(k)` or says so of differences; else None.
+
+    `(a - b) % m == 0` is `a % m == b % m`. The f of a truth value is 0 where it holds and else 1.
+    """
+    match condition:
+        case Apply(Op.EQUAL, (Apply(Op.FLOOR_MODULO, (Apply(Op.SUBTRACT, (a, b)), Constant() as m)), Constant(0))):
+            a, b = (apply(Op.FLOOR_MODULO, each, m) for each in (a, b))
+        case Apply(Op.EQUAL, (Apply(Op.SUBTRACT, (a, b)), Constant(0))) | Apply(Op.EQUAL, (a, b)):
+            pass
+        case _:
+            return None
+    sides = {each.side: of_token for x in (a, b) if (of_token := _over_token(x)) for each in reads(x).coordinates[:1]}
+    if len(sides) < 2 or a.type is Type.FLOAT:
+        return None
+    f, g = (_first(of_token) if a.type is Type.BOOL else of_token for of_token in map(sides.__getitem__, PAIR))
+    return f, g
 
 
 def _one_sided(relation: Expression) -> Iterator[Expression]:

@@ -69,6 +69,13 @@ class Backend(ABC):
         q, k, v, *others = torch.autograd.grad([*ends], sources, [*ends.values()], materialize_grads=True)
         return Gradients(q, k, v, dict(zip(named, others, strict=True)))
 
+    def planned(self, plan: KernelPlan) -> KernelPlan:
+        """The plan that it computes: of the same mask, in blocks and, if it has no order, in an order of its choice.
+
+        Callers do not know of that order: for them tokens lie as declared.
+        """
+        return plan
+
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         """Names of the inputs that the host reads to compute tiles or the order, which waits for the device."""
         return plan.tile_inputs

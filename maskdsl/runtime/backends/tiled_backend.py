@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskdsl.analysis.tiles.block_map import BlockMap, TileMap
 from maskdsl.analysis.tiles.listed_pairs import ListedPairs
-from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.plan import KernelPlan, clique_plan
 from maskdsl.emit.torch.tiled_module import emit_tiled
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.schedule import GatheredRows, RowGroup, gathered_rows, schedule
@@ -29,6 +29,9 @@ class Tiled(Backend):
     name = "tiled"
     in_layout = True
     lists_routes = True
+
+    def planned(self, plan: KernelPlan) -> KernelPlan:
+        return clique_plan(plan)
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_tiled(plan)

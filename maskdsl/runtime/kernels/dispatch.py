@@ -27,10 +27,12 @@ class Kernel:
     q, k and v are [batch, heads, tokens, head dim]; `inputs` are tensors in the order of declaration.
     """
 
-    def __init__(self, plan: KernelPlan, backend: Backend, states: CallStates) -> None:
+    def __init__(self, plan: KernelPlan, backend: Backend, states: CallStates, hides_order: bool = False) -> None:
         self.plan = plan
         self.backend = backend
         self.states = states
+        self.hides_order = hides_order
+        """Whether callers do not know of the plan's order: then each layout of theirs is the declared one."""
 
     @cached_property
     def source(self) -> str:
@@ -88,7 +90,7 @@ class Kernel:
 
     def positions(self, q: Tensor, inputs: Sequence[Tensor], layout: str) -> Tensor | None:
         """The declared positions of queries in the caller's layout; None for declared order."""
-        if layout == "declared" or not self.plan.order_keys:
+        if layout == "declared" or self.hides_order or not self.plan.order_keys:
             return None
         positions, _ = self.call(inputs, q, wants_lse=True).layout
         return positions
@@ -170,6 +172,7 @@ class Kernel:
 
     def moves(self, call: KernelCall, q: Tensor, k: Tensor, layout: str) -> "TokenMoves":
         """The permutations from the caller's layout to the backend's order."""
+        layout = "declared" if self.hides_order else layout
         if not self.plan.order_keys or layout == ("ordered" if self.backend.in_layout else "declared"):
             return _UNMOVED
         queries, keys = self._side_moves(call, q.device)
@@ -181,6 +184,14 @@ class Kernel:
         on_device = self.backend.finds_order(self.plan)
         queries, keys = moves(call.layout) if on_device else call.state.moves(device)
         return (queries, keys) if self.backend.in_layout else (queries and queries.reverse, keys and keys.reverse)
+
+
+def planned_kernel(plan: KernelPlan, backend: Backend, states: CallStates) -> Kernel:
+    """The kernel of a backend, for callers who know of no order but that of `plan`, whose `states` are given."""
+    planned = backend.planned(plan)
+    if planned is plan:
+        return Kernel(plan, backend, states)
+    return Kernel(planned, backend, CallStates(), hides_order=not plan.order_keys)
 
 
 Forward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

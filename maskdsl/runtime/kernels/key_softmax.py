@@ -18,7 +18,7 @@ from maskdsl.ir.rewrites.transpose import less_sums, transposed, without_softmax
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call import Saved
 from maskdsl.runtime.base.call_cache import CallStates
-from maskdsl.runtime.kernels.dispatch import Forward, Kernel, blank, nothing
+from maskdsl.runtime.kernels.dispatch import Forward, Kernel, blank, nothing, planned_kernel
 
 _LARGE = 1024
 """A log-sum-exp beyond it has an error of more than 2**-14 in float32."""
@@ -29,7 +29,7 @@ class KeySoftmaxKernel(Kernel):
 
     def __init__(self, plan: KernelPlan, backend: Backend, plain: Kernel, states: CallStates) -> None:
         super().__init__(plan, backend, states)
-        self.inner = Kernel(replace(plan, mask=transposed(plan.mask)), backend, CallStates())
+        self.inner = planned_kernel(replace(plan, mask=transposed(plan.mask)), backend, CallStates())
         self.plain = plain
         """A kernel whose module pools tokens as the pattern does."""
 
@@ -64,12 +64,12 @@ class KeySoftmaxKernel(Kernel):
     @cached_property
     def multiplied(self) -> Kernel:
         """Multiplies values by probabilities, once the sums of keys are known."""
-        return Kernel(replace(self.plan, mask=without_softmax(self.plan.mask)), self.backend, CallStates())
+        return planned_kernel(replace(self.plan, mask=without_softmax(self.plan.mask)), self.backend, CallStates())
 
     @cached_property
     def remaining(self) -> Kernel:
         """Sums again, of scores less their sums."""
-        return Kernel(replace(self.plan, mask=less_sums(self.plan.mask)), self.backend, CallStates())
+        return planned_kernel(replace(self.plan, mask=less_sums(self.plan.mask)), self.backend, CallStates())
 
     def _sums(
         self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, positions: Tensor | None
