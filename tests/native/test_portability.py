@@ -1,0 +1,125 @@
+"""The kernels in C on other processors: compiled for them, and run here, in an emulator where this machine is another.
+
+Each result is compared with float64. What the machine cannot compile or run is skipped, with the reason.
+"""
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maskdsl.runtime.backends.native.c_compiler import flags
+from tests.support.native_cases import Array, NativeCase, drawn_cases
+
+ROOT = Path(__file__).parents[2]
+CPU_INFO = Path("/proc/cpuinfo")
+X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+ERRORS = {"float32": 2e-6, "bfloat16": 2**-8, "float16": 2**-11}
+"""Of results, beside the largest one of each row: of halves, that of one rounding."""
+IN_HALVES = 8
+"""As many errors, where the processor multiplies halves: then probabilities and gradients are rounded to them too."""
+FLAGS = [each for each in flags() if not each.startswith(("-march", "-mcpu", "-shared"))]
+
+
+def is_native(machines: tuple[str, ...]) -> bool:
+    return platform.machine().lower() in machines
+
+
+def missing(*programs: str) -> str:
+    """Why these cannot be used."""
+    absent = [each for each in programs if shutil.which(each) is None]
+    return f"{' and '.join(absent)} cannot be run" if absent else ""
+
+
+def lacking(*features: str) -> str:
+    """Why programs that use these features of a processor cannot be run."""
+    known = CPU_INFO.read_text().split() if CPU_INFO.is_file() else []
+    absent = [each for each in features if each not in known]
+    return f"this processor has no {', '.join(absent)}" if absent or not is_native(X86) else ""
+
+
+EMULATED = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
+TARGETS: dict[str, tuple[list[str], list[str], str]] = {
+    "x86-64": (["gcc", "-march=x86-64"], [], lacking() or missing("gcc")),
+    "AVX2": (["gcc", "-march=x86-64-v3"], [], lacking("avx2", "fma") or missing("gcc")),
+    "AVX-512": (["gcc", "-march=x86-64-v4"], [], lacking("avx512f", "avx512vl") or missing("gcc")),
+    "AVX-512 with bfloat16": (["gcc", "-march=cooperlake"], [], lacking("avx512_bf16") or missing("gcc")),
+    "NEON": (["gcc"], [], missing("gcc"))
+    if is_native(ARM)
+    else (list(EMULATED[:1]), [EMULATED[1], "-L", "/usr/aarch64-linux-gnu"], missing(*EMULATED)),
+    "bounds": (
+        ["gcc", "-march=native", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"],
+        [],
+        missing("gcc"),
+    ),
+    "races": (["gcc", "-O1", "-fsanitize=thread"], [], missing("gcc")),
+}
+"""By what is tested: the compiler, what runs what it makes, and why either cannot be used."""
+
+pytestmark = pytest.mark.long
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Computes cases, given by their files."""
+
+    command: list[str]
+    multiplies_halves: bool
+
+    def run(self, paths: Sequence[Path]) -> None:
+        ended = subprocess.run([*self.command, *paths], capture_output=True, text=True, timeout=600)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+    def limit(self, case: NativeCase, name: str) -> float:
+        if case.kind == "bfloat16" and self.multiplies_halves:
+            return IN_HALVES * ERRORS[case.kind]
+        return ERRORS["float32" if name == "lse" else case.kind]
+
+    def check(self, case: NativeCase, results: Mapping[str, Array]) -> None:
+        expected = case.results()
+        assert results.keys() >= {"out", "lse"}
+        for name, found in results.items():
+            wanted = expected[name]
+            infinite = np.isinf(wanted)
+            assert np.array_equal(np.isinf(found), infinite), (case, name)
+            finite = np.where(infinite, 0, wanted)
+            error = np.abs(np.where(infinite, 0, found) - finite).max(axis=-1)
+            limit = self.limit(case, name) * np.maximum(np.abs(finite).max(axis=-1), 1)
+            assert (error <= limit).all(), (case, name, error.max())
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    compiler, runner, reason = TARGETS[request.param]
+    if reason:
+        pytest.skip(reason)
+    program = tmp_path_factory.mktemp("driver") / "driver"
+    command = [
+        compiler[0],
+        *FLAGS,
+        *compiler[1:],
+        "-Wno-psabi",
+        f"-I{ROOT / 'codegen'}",
+        str(ROOT / "tests/native/driver.c"),
+    ]
+    ended = subprocess.run([*command, "-o", program, "-lm"], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0 and "warning" not in ended.stderr, ended.stderr
+    defined = subprocess.run([*command, "-dM", "-E"], capture_output=True, text=True, check=True, timeout=60)
+    return Driver([*runner, str(program)], "#define HAS_PAIRS 1\n" in defined.stdout)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_results_are_those_of_float64(seed: int, driver: Driver, tmp_path: Path) -> None:
+    cases = drawn_cases(100 * seed, 24)
+    files = [tmp_path / str(number) for number in range(len(cases))]
+    where = [case.write(path) for case, path in zip(cases, files, strict=True)]
+    driver.run(files)
+    for case, path, at in zip(cases, files, where, strict=True):
+        fault, results = case.read(path, at)
+        assert fault == 0
+        driver.check(case, results)
