@@ -20,7 +20,7 @@ from maskdsl.base.errors.calls.arguments import WrongArgument, WrongCall
 from maskdsl.base.limits import MOST_ENTRIES, MOST_HEAD_DIM
 from maskdsl.base.records import dataclass
 
-BackendName = Literal["auto", "triton", "tiled", "reference"]
+BackendName = Literal["auto", "triton", "native", "tiled", "reference"]
 LayoutName = Literal["declared", "ordered"]
 TensorLayout = Literal["bhnd", "bnhd"]
 """Whether heads or tokens come first in q, k and v: [batch, heads, tokens, dim] or [batch, tokens, heads, dim]."""

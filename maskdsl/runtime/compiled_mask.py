@@ -24,7 +24,7 @@ from maskdsl.ir.rewrites.listed_routes import with_lists
 from maskdsl.ir.rewrites.product_inputs import unpooled, weighed, with_given_products, without_products
 from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by_row, products_by_slice
 from maskdsl.ir.routes import Routed
-from maskdsl.runtime.backends.available import AUTO, REFERENCE, everywhere, serving
+from maskdsl.runtime.backends.available import REFERENCE, computing, everywhere
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.digest import digest
@@ -331,8 +331,8 @@ class Bound:
         return self.kernel_of(everywhere(self.backend))
 
     def kernel(self, q: Tensor, v: Tensor) -> Kernel:
-        """The kernel for these tensors: for "auto", that of the preferred backend that serves them."""
-        return self.kernel_of(serving(q, v)) if self.backend == AUTO else self.default_kernel
+        """The kernel for these tensors: see `computing`."""
+        return self.kernel_of(computing(self.backend, self.plan, q, v))
 
     def kernel_of(self, backend: Backend) -> Kernel:
         """The kernel of this backend. Cached."""

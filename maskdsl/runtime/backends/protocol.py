@@ -25,6 +25,8 @@ class Backend(ABC):
     name: ClassVar[BackendName]
     in_layout: ClassVar[bool] = False
     """Whether tensors go in and out in laid-out order; otherwise in declared order."""
+    permutes: ClassVar[bool] = False
+    """Whether it also takes tensors in declared order, where `in_layout`, and gives results in that order."""
     decodes: ClassVar[bool] = False
     """Whether partial calls may run the split-KV kernel of `runtime/kernels/split_kernel.py`; otherwise they run
     `prepared`.
@@ -84,8 +86,12 @@ class Backend(ABC):
         """Whether the module's `layouts` computes the order of tokens on the device; otherwise the host does."""
         return False
 
-    def serves(self, q: Tensor, v: Tensor) -> bool:
-        """Whether "auto" may use it for these tensors."""
+    def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
+        """Whether it computes this plan for these tensors; otherwise the backend `tiled` does so in its place."""
+        return True
+
+    def serves(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
+        """Whether "auto" may use it for this plan and these tensors."""
         return False
 
     def runs_on_cpu(self) -> bool:

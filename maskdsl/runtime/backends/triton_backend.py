@@ -47,7 +47,7 @@ class Triton(Backend):
     def finds_order(self, plan: KernelPlan) -> bool:
         return plan.finds_device_order
 
-    def serves(self, q: Tensor, v: Tensor) -> bool:
+    def serves(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Where q is on a GPU, is not float64, and head dims are at most 256."""
         fits = q.shape[3] <= _LARGEST_DIM and v.shape[3] <= _LARGEST_DIM
         return q.is_cuda and q.dtype != torch.float64 and fits and bool(triton_version())

@@ -26,6 +26,8 @@ class KernelCall:
     """The cache that calls with equal inputs share."""
     layout: tuple[Tensor | None, Tensor | None]
     """Declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None: as declared."""
+    permutes: bool = False
+    """Whether q, k and v come in declared order and the backend permutes them: see `Backend.permutes`."""
 
 
 Attend = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]

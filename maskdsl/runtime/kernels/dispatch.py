@@ -1,6 +1,7 @@
 """A plan on a backend, as operators call it: permutes tokens to the backend's order and runs its generated module."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import ModuleType
 from typing import NamedTuple
@@ -55,8 +56,8 @@ class Kernel:
         if _is_empty(q, k):
             positions = self.positions(q, inputs, layout) if self.plan.mask.sinks else None
             return lambda q, k, v: self.without_keys(q, v, inputs, wants_lse, positions)
-        call = self.call(inputs, q, wants_lse)
-        return _PreparedCall(self, call, self.moves(call, q, k, layout), None if wants_lse else _lse_type(q)).forward
+        call, moves = self.moves(self.call(inputs, q, wants_lse), q, k, layout)
+        return _PreparedCall(self, call, moves, None if wants_lse else _lse_type(q)).forward
 
     def rows(self, q: Tensor) -> int:
         """The number of rows of the output: its queries, where the pattern pools them."""
@@ -78,7 +79,7 @@ class Kernel:
         with torch.enable_grad():
             q, k, v = tokens = [self.all_tokens(side, x, call.values) for side, x in zip(_SIDES, leaves, strict=True)]
         saved = saved._replace(q=q.detach(), k=k.detach(), v=v.detach())
-        moves = self.moves(call, saved.q, saved.k, layout)
+        call, moves = self.moves(call, saved.q, saved.k, layout)
         gradients = self.backend.backward(call, moves.saved(saved), wanted)
         grads = [moves.queries_back(gradients.q), moves.keys_back(gradients.k), moves.keys_back(gradients.v)]
         for number, (leaf, x) in enumerate(zip(leaves, tokens, strict=True)):
@@ -170,14 +171,16 @@ class Kernel:
             layout = state.layout(q.device)
         return KernelCall(self.plan, self.module, given, values, wants_lse, state, layout)
 
-    def moves(self, call: KernelCall, q: Tensor, k: Tensor, layout: str) -> "TokenMoves":
-        """The permutations from the caller's layout to the backend's order."""
+    def moves(self, call: KernelCall, q: Tensor, k: Tensor, layout: str) -> "tuple[KernelCall, TokenMoves]":
+        """The permutations from the caller's layout to the backend's order; the call says if the backend does them."""
         layout = "declared" if self.hides_order else layout
         if not self.plan.order_keys or layout == ("ordered" if self.backend.in_layout else "declared"):
-            return _UNMOVED
+            return call, _UNMOVED
         queries, keys = self._side_moves(call, q.device)
         differ = keys is not None and keys.positions.shape[1] > k.shape[1]
-        return TokenMoves(queries, keys, q.shape[1] // k.shape[1] if differ else 1)
+        if self.backend.permutes and not differ:
+            return replace(call, permutes=True), _UNMOVED
+        return call, TokenMoves(queries, keys, q.shape[1] // k.shape[1] if differ else 1)
 
     def _side_moves(self, call: KernelCall, device: torch.device) -> tuple[Move | None, Move | None]:
         """The permutations of queries and of keys, for a caller whose order is not the backend's."""

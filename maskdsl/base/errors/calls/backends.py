@@ -71,6 +71,15 @@ class NoSecondDerivative(Diagnostic):
     help = "differentiate once, or detach the gradient"
 
 
+class NoNativeLibrary(Diagnostic):
+    code = "E429"
+    message = "the backend `native` has no kernel here: {why}"
+    help = '{advice}, or use backend="tiled"'
+
+    why: str
+    advice: str
+
+
 class BranchedFlex(Diagnostic):
     code = "E472"
     message = "`{pattern}` has branches, and FlexAttention computes one softmax"

@@ -1,0 +1,54 @@
+"""The structures of `codegen/native.c`, as ctypes and numpy see them: the same fields in the same order."""
+
+from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""The types of q, k and v that the kernel takes, and their numbers."""
+LANES = 16
+"""Keys of a panel."""
+LARGEST_ROW = 64
+"""Queries of a row, with those of all its heads."""
+ROW = np.dtype([("first", "i4"), ("count", "i4"), ("run", "i8"), ("runs", "i8")])
+RUN = np.dtype([("panel", "i4"), ("panels", "i4"), ("mask", "i4"), ("bias", "i4")])
+
+
+class _StridedTensor(Structure):
+    _fields_ = (("data", c_void_p), ("batch", c_int64), ("head", c_int64), ("token", c_int64))
+
+
+class CallStructure(Structure):
+    """`call` of native.c, which says what each field is."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("type", "fold", "batch", "heads", "key_heads", "queries", "keys")),
+        *((name, c_int32) for name in ("dim", "value_dim", "key_block", "page", "threads", "packs", "cap_first")),
+        ("scale", c_float),
+        ("cap", c_float),
+        *((name, _StridedTensor) for name in ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v")),
+        *((name, c_void_p) for name in ("lse", "sinks", "factor", "grad_lse", "bias", "grad_bias")),
+        *((name, c_int64) for name in ("bias_batch", "bias_head", "biases")),
+        ("height", c_int32),
+        ("order_heads", c_int32),
+        ("query_at", c_void_p),
+        ("key_at", c_void_p),
+        ("query_at_batch", c_int64),
+        ("key_at_batch", c_int64),
+        ("pages", c_void_p),
+        ("pages_batch", c_int64),
+        *((name, c_void_p) for name in ("classes", "class_rows", "rows", "runs", "words")),
+    )
+
+    def set_tensor(self, name: str, x: Tensor) -> None:
+        """Points a field to x [batch, heads, tokens, dim], whose dims lie side by side."""
+        to = getattr(self, name)
+        to.data = x.data_ptr()
+        to.batch, to.head, to.token, _ = x.stride()
+
+
+def with_dims_together(x: Tensor) -> Tensor:
+    """x, or a copy of it, whose dims lie side by side."""
+    return x if x.stride(3) == 1 or x.shape[3] == 1 else x.contiguous()
