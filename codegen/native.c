@@ -7,7 +7,7 @@
      panel      LANES keys that lie side by side in the order of computation; the last of a block may have fewer
      run        panels side by side of one row, all full or each with its mask
      unit       one key head of one batch entry
-     words      32-bit words of a vector: a float, or two halves of the type bfloat16 where the processor multiplies them
+     words      32-bit words of a vector: a float, or a pair of bfloat16 where the processor multiplies pairs
      steps      words of the dims of a head
      m, l       per query, the maximum of the scores in base two and the sum of exp2(s - m)
 
@@ -89,9 +89,8 @@ typedef struct {
     float *grad_bias;                  /* [batch, heads, biases, height, LANES] or NULL */
     int64_t bias_batch, bias_head, biases;
     int32_t height;                    /* words of a mask, and rows of a bias: queries of the largest row */
-    int32_t order_heads;               /* heads of the tables of positions: 1, or all */
-    const int32_t *query_at, *key_at;  /* declared positions [batch or 1, order heads, tokens], or NULL */
-    int64_t query_at_batch, key_at_batch;
+    const int32_t *query_at, *key_at;  /* declared positions [batch or 1, heads or 1, tokens], or NULL */
+    int64_t query_at_batch, query_at_head, key_at_batch, key_at_head;
     const int32_t *pages;              /* [batch, pages of an entry] */
     int64_t pages_batch;
     const int32_t *classes;            /* [batch, heads]: which rows a head has */
@@ -388,10 +387,8 @@ INLINE int panel_keys(const sizes *z, int64_t panel, int64_t *first) {
 /* The address of a key or a value; `number` is in the order of computation. */
 INLINE const char *key_row(const sizes *z, const tensor *t, int b, int key_head, int64_t number) {
     const call *c = z->c;
-    if (c->key_at) {
-        int64_t head = c->order_heads > 1 ? key_head * (c->heads / c->key_heads) : 0;
-        number = c->key_at[b * c->key_at_batch + head * c->keys + number];
-    }
+    if (c->key_at)
+        number = c->key_at[b * c->key_at_batch + key_head * c->key_at_head + number];
     int64_t entry = b;
     if (c->page) {
         entry = c->pages[b * c->pages_batch + number / c->page];
@@ -402,9 +399,7 @@ INLINE const char *key_row(const sizes *z, const tensor *t, int b, int key_head,
 }
 
 INLINE int64_t query_number(const call *c, int b, int head, int64_t number) {
-    if (!c->query_at)
-        return number;
-    return c->query_at[b * c->query_at_batch + (c->order_heads > 1 ? head : 0) * c->queries + number];
+    return c->query_at ? c->query_at[b * c->query_at_batch + head * c->query_at_head + number] : number;
 }
 
 INLINE char *query_row(const sizes *z, const tensor *t, int b, int head, int64_t number) {
@@ -616,8 +611,11 @@ static void for_each(void (*work)(void *, int64_t), void *context, int64_t items
     team t = {.work = work, .context = context, .items = items};
     pthread_t others[MOST_THREADS];
     int made = 0;
-    while (made + 1 < threads && made + 1 < items && made < MOST_THREADS && !pthread_create(&others[made], NULL, member, &t))
+    while (made + 1 < threads && made + 1 < items && made < MOST_THREADS) {
+        if (pthread_create(&others[made], NULL, member, &t))
+            break;
         made++;
+    }
     member(&t);
     while (made)
         pthread_join(others[--made], NULL);
@@ -669,14 +667,20 @@ static void release(packed *p) {
 
 /* Rows of queries or gradients */
 
-INLINE int64_t number_of(const walk *w, int i) { return query_number(w->c, w->b, head_of(w, i), w->r->first + i % w->count); }
+INLINE int64_t number_of(const walk *w, int i) { return w->r->first + i % w->count; }
+
 INLINE int64_t scalar_at(const walk *w, int i) {
-    return ((int64_t)w->b * w->c->heads + head_of(w, i)) * w->c->queries + number_of(w, i);
+    const int head = head_of(w, i);
+    return ((int64_t)w->b * w->c->heads + head) * w->c->queries + query_number(w->c, w->b, head, number_of(w, i));
+}
+
+INLINE char *row_at(const walk *w, const tensor *t, int i) {
+    return query_row(w->z, t, w->b, head_of(w, i), number_of(w, i));
 }
 
 static void load_queries(const walk *w, float *to, const tensor *t, int64_t dim, int64_t steps) {
     for (int i = 0; i < w->rows; i++, to += steps)
-        pack_query(w->z, to, query_row(w->z, t, w->b, head_of(w, i), w->r->first + i % w->count), dim);
+        pack_query(w->z, to, row_at(w, t, i), dim);
 }
 
 static walk walk_of(const group *g, int b, int head, const row *r) {
@@ -775,7 +779,7 @@ static int finish(const walk *w, state *t) {
         total += splat(l == 0 ? l : lse * 0.0f);
         if (c->lse)
             c->lse[scalar_at(w, i)] = lse;
-        store_row(query_row(w->z, &c->out, w->b, head_of(w, i), w->r->first + i % w->count), out, c->value_dim, c->type);
+        store_row(row_at(w, &c->out, i), out, c->value_dim, c->type);
     }
     return sum(total) == 0;
 }
@@ -844,7 +848,8 @@ static int64_t count_rows(group *g) {
     const call *c = g->c;
     int64_t heads = c->heads / c->key_heads / c->fold, total = 0, count;
     for (int64_t unit = 0; unit < g->units; unit++) {
-        int64_t b = (g->first + unit) / c->key_heads, first = (g->first + unit) % c->key_heads * (c->heads / c->key_heads);
+        int64_t b = (g->first + unit) / c->key_heads;
+        int64_t first = (g->first + unit) % c->key_heads * (c->heads / c->key_heads);
         for (int64_t n = 0; n < heads; n++) {
             rows_of(c, b, first + n * c->fold, &count);
             g->ends[unit * heads + n] = total += count;
@@ -925,13 +930,12 @@ static int begin_backward(const walk *w, back_state *t) {
     load_queries(w, t->grad, &c->grad_out, c->value_dim, z->value_steps);
     memset(t->dq, 0, w->rows * z->dims * 4);
     for (int i = 0; i < w->rows; i++) {
-        const int head = head_of(w, i);
-        const int64_t number = w->r->first + i % w->count, at = scalar_at(w, i);
+        const int64_t at = scalar_at(w, i);
         float *q = t->q_rows + i * z->dims, *grad = t->grad_rows + i * z->value_dims, *out = t->ds;
         memset(q, 0, z->dims * 4), memset(grad, 0, z->value_dims * 4), memset(out, 0, z->value_dims * 4);
-        load_row(q, query_row(z, &c->q, w->b, head, number), c->dim, c->type);
-        load_row(grad, query_row(z, &c->grad_out, w->b, head, number), c->value_dim, c->type);
-        load_row(out, query_row(z, &c->out, w->b, head, number), c->value_dim, c->type);
+        load_row(q, row_at(w, &c->q, i), c->dim, c->type);
+        load_row(grad, row_at(w, &c->grad_out, i), c->value_dim, c->type);
+        load_row(out, row_at(w, &c->out, i), c->value_dim, c->type);
         vec total = {};
         for (int64_t n = 0; n < z->value_dims; n += LANES)
             total += load(out + n) * load(grad + n);
@@ -1013,7 +1017,7 @@ static void backward_row(group *g, int64_t unit, int head, const row *r, back_st
             total += x * 0.0f;
             store(dq + n, x);
         }
-        store_row(query_row(z, &c->grad_q, w.b, head_of(&w, i), r->first + i % w.count), dq, c->dim, c->type);
+        store_row(row_at(&w, &c->grad_q, i), dq, c->dim, c->type);
     }
     if (!fits || sum(total) != 0)
         atomic_store(&g->fault, NOT_FINITE);
@@ -1083,7 +1087,8 @@ static void finish_item(void *context, int64_t item) {
 
 static int backward_group(group *g) {
     const sizes *z = &g->z;
-    g->parts = g->c->grad_bias ? 1 : (g->c->threads + g->units - 1) / g->units; /* biases are summed by one thread a unit */
+    /* Biases are summed by one thread a unit. */
+    g->parts = g->c->grad_bias ? 1 : (g->c->threads + g->units - 1) / g->units;
     if (allocate(&g->sums, g->units * g->parts * z->panels * LANES * (z->dims + z->value_dims)))
         return NO_MEMORY;
     for_each(backward_item, g, g->units * g->parts, g->c->threads);

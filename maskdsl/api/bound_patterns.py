@@ -231,7 +231,9 @@ class Mask(Displayed):
     ) -> Attention:
         """The attention of this mask, a torch module: `attention(q, k, v, **inputs)`.
 
-        Backends: `"triton"`, `"tiled"` and `"reference"`; `"auto"` takes `triton` for tensors on a GPU, else `tiled`.
+        Backends: `"triton"`, `"native"`, `"tiled"` and `"reference"`; `"auto"` takes `triton` for tensors on a GPU,
+        `native` for those on a CPU where a C compiler works, else `tiled`. What `native` has no kernel for, `tiled`
+        computes in its place: float64, `weight`, `normalize`, and scores other than biases and soft caps.
         Where inputs decide the tiles, kernels find them on the GPU, where some full or empty tiles may count as
         partial; with `refine` the host finds exact tiles, and waits for the GPU. With `tune` the first call measures a
         few tile choices on its GPU and caches the fastest on disk. With `layout="bnhd"` tensors and results are [batch,

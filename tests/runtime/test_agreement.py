@@ -144,8 +144,8 @@ def test_long_rows_are_merged_from_pieces(line: str, monkeypatch: pytest.MonkeyP
         out, lse = mask.compile(backend)(*tensors, return_lse=True)
         loss = (out * toward).sum() + lse[lse.isfinite()].sum()
         found.append((out, lse, *torch.autograd.grad(loss, tensors)))
-    for expected, result in zip(*found, strict=True):
-        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("backend", usable_backends())

@@ -117,7 +117,7 @@ def test_auto_takes_it_where_it_serves(doubled: Counted, monkeypatch: pytest.Mon
     q = torch.randn(1, 1, 8, 4)
     compiled(mask, "auto")(q, q, q)
     assert not doubled.calls
-    monkeypatch.setattr(doubled, "serves", lambda q, v: q.dtype == torch.float64)
+    monkeypatch.setattr(doubled, "serves", lambda plan, q, v: q.dtype == torch.float64)
     compiled(mask, "auto")(q, q, q)
     assert not doubled.calls
     compiled(mask, "auto")(q.double(), q.double(), q.double())

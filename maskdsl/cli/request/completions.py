@@ -16,7 +16,7 @@ from maskdsl.base.diagnostics import AttnError
 
 STAGES = tuple("tree ir tiles plan routing selection products reference tiled native triton flex decode".split())  # noqa: SIM905
 """The names of the stages in `cli/stages.py`, which is slow to import."""
-BACKENDS = ("auto", "triton", "tiled", "reference")
+BACKENDS = ("auto", "triton", "native", "tiled", "reference")
 """The values of `BackendName` of `base/arguments.py`, which imports NumPy."""
 
 

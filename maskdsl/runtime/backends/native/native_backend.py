@@ -6,6 +6,7 @@ scores that are more than products with a soft cap and biases, and again what is
 
 from collections.abc import Sequence
 from ctypes import byref
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.torch.tiled_module import emit_tiled
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.backends.native.library import library, native_library
-from maskdsl.runtime.backends.native.pair_words import Pairs, lists_of_call
+from maskdsl.runtime.backends.native.pair_words import CallPairs, lists_of_call
 from maskdsl.runtime.backends.native.panel_lists import PanelLists
 from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, TYPES, CallStructure, with_dims_together
 from maskdsl.runtime.backends.protocol import Backend
@@ -76,8 +77,8 @@ class Native(Backend):
             return _gradients_by_tiles(call, saved, wanted)
         made, kept = _structure(call, saved.q, saved.k, saved.v)
         tensors = dict(zip(("q", "k", "v", "out", "grad_out"), map(with_dims_together, _five(saved)), strict=True))
-        grads = {f"grad_{name}": torch.empty_like(tensors[name]) for name in ("q", "k", "v")}
-        for name, x in (tensors | grads).items():
+        grad_q, grad_k, grad_v = (torch.empty_like(tensors[name]) for name in ("q", "k", "v"))
+        for name, x in {**tensors, "grad_q": grad_q, "grad_k": grad_k, "grad_v": grad_v}.items():
             made.set_tensor(name, x)
         lse, grad_lse = saved.lse.contiguous(), saved.grad_lse.contiguous()
         made.lse, made.grad_lse, made.threads = lse.data_ptr(), grad_lse.data_ptr(), torch.get_num_threads()
@@ -85,9 +86,8 @@ class Native(Backend):
             return _gradients_by_tiles(call, saved, wanted)
         del kept
         named = _of_sinks(call, saved, wanted)
-        return Gradients(
-            *grads.values(), {name: named[name] if name in named else torch.zeros_like(call.values[name]) for name in wanted}
-        )
+        zeros = {name: torch.zeros_like(call.values[name]) for name in wanted if name not in named}
+        return Gradients(grad_q, grad_k, grad_v, named | zeros)
 
 
 def _five(saved: Saved) -> tuple[Tensor, ...]:
@@ -114,24 +114,23 @@ def _structure(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> tuple[CallS
     block = min(call.plan.query_block, LARGEST_ROW), LANES
 
     def make() -> PanelLists:
-        return lists_of_call(Pairs(call, block, batch, heads))
+        return lists_of_call(CallPairs(call, block, batch, heads))
 
     lists = call.state.keep(("panels", block, batch, heads), make)
     made = CallStructure(type=TYPES[q.dtype], fold=1, batch=batch, heads=heads, key_heads=k.shape[1])
     made.queries, made.keys, made.dim, made.value_dim = q.shape[2], k.shape[2], q.shape[3], v.shape[3]
-    made.key_block, made.packs, made.scale, made.order_heads = block[1], lists.packs, q.shape[3] ** -0.5, 1
+    made.key_block, made.packs, made.scale = block[1], lists.packs, q.shape[3] ** -0.5
     made.height = lists.words.shape[1]
     kept: list[object] = [lists, *_set_query_values(made, call, q)]
     for name in ("classes", "class_rows", "rows", "runs", "words"):
         setattr(made, name, getattr(lists, name).ctypes.data)
-    if call.permutes:
-        for name, positions in zip(("query_at", "key_at"), call.layout, strict=True):
-            if positions is not None:
-                table = call.state.keep(("int32", name), lambda x=positions: x.to(torch.int32).contiguous())
-                setattr(made, name, table.data_ptr())
-                setattr(made, f"{name}_batch", table.stride(0) if table.shape[0] > 1 else 0)
-                made.order_heads = max(made.order_heads, table.shape[1])
-                kept.append(table)
+    for name, positions in zip(("query_at", "key_at"), call.layout, strict=True):
+        if call.permutes and positions is not None:
+            table = call.state.keep(("int32", name), partial(positions.to, torch.int32))
+            setattr(made, name, table.data_ptr())
+            setattr(made, f"{name}_batch", table.stride(0) if table.shape[0] > 1 else 0)
+            setattr(made, f"{name}_head", table.stride(1) if table.shape[1] > 1 else 0)
+            kept.append(table)
     return made, kept
 
 

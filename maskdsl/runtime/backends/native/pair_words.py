@@ -15,7 +15,7 @@ from maskdsl.runtime.base.call import KernelCall
 Array = NDArray[Any]
 
 
-class Pairs:
+class CallPairs:
     """What pairs of one call read, in laid-out order: `queries` and `keys` are [batch or 1, heads or 1, tokens]."""
 
     def __init__(self, call: KernelCall, block: tuple[int, int], batch: int, heads: int) -> None:
@@ -31,8 +31,8 @@ class Pairs:
 
     def variation(self, read: set[str]) -> tuple[bool, bool]:
         """Whether what these names stand for differs between batch entries, and between heads."""
-        values = {f"q_{name}": x for name, x in self.queries.items()} | {f"k_{name}": x for name, x in self.keys.items()}
-        shapes = [x.shape for name, x in values.items() if name in read]
+        shapes = [x.shape for name, x in self.queries.items() if f"q_{name}" in read]
+        shapes += [x.shape for name, x in self.keys.items() if f"k_{name}" in read]
         return (
             "batch" in read or any(each[0] > 1 for each in shapes),
             "head" in read or any(each[1] > 1 for each in shapes),
@@ -66,7 +66,7 @@ def _of_head(x: Tensor, batch: int, head: int) -> Tensor:
     return x[min(batch, x.shape[0] - 1), min(head, x.shape[1] - 1)]
 
 
-def lists_of_call(pairs: Pairs) -> PanelLists:
+def lists_of_call(pairs: CallPairs) -> PanelLists:
     """The rows and panels of a call."""
     call, block = pairs.call, pairs.block
     block_map = call.state.tiles(block)
@@ -80,7 +80,7 @@ def lists_of_call(pairs: Pairs) -> PanelLists:
     return panel_lists(block_map, classes.reshape(shape), variants)
 
 
-def _relation(pairs: Pairs, batch: int, head: int) -> Relation:
+def _relation(pairs: CallPairs, batch: int, head: int) -> Relation:
     """The relation of one head."""
     height, width = min(pairs.block[0], pairs.lengths[0]), pairs.block[1]
     per_block = panels_of_block(width)

@@ -37,7 +37,7 @@ class PanelLists(NamedTuple):
     """Whether keys are packed before rows take them."""
 
 
-class _Rows(NamedTuple):
+class _ClassRows(NamedTuple):
     """Those of one class; runs count within it, and its masks are none yet but their words."""
 
     rows: Array
@@ -74,10 +74,10 @@ def lanes_of_panels(panels: Array, key_block: int, keys: int) -> Array:
     per_block = panels_of_block(key_block)
     block, within = panels // per_block, panels % per_block * LANES
     count = np.clip(np.minimum((block + 1) * key_block, keys) - (block * key_block + within), 0, LANES)
-    return ((1 << count) - 1).astype(np.uint16)
+    return np.asarray((1 << count) - 1, np.uint16)
 
 
-def _rows_of(block_map: BlockMap, tiles: TileMap, relation: Relation) -> _Rows:
+def _rows_of(block_map: BlockMap, tiles: TileMap, relation: Relation) -> _ClassRows:
     height, width = block_map.block
     per_block = panels_of_block(width)
     full = np.zeros(len(tiles.full.row), RUN)
@@ -111,7 +111,7 @@ def _rows_of(block_map: BlockMap, tiles: TileMap, relation: Relation) -> _Rows:
     made["first"], made["count"] = first, np.minimum(height, block_map.query_length - first)
     made["runs"] = np.bincount(row, minlength=len(made))
     made["run"] = np.cumsum(made["runs"]) - made["runs"]
-    return _Rows(made, run, words_in_order)
+    return _ClassRows(made, run, words_in_order)
 
 
 def _each_once(words: Array) -> tuple[Array, Array]:

@@ -1,0 +1,77 @@
+"""The kernel of `codegen/native.c` against the dense reference in float64: shapes, types, orders, kinds of lists."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import maskdsl
+from maskdsl.runtime.backends.native.library import library
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler works here")
+
+TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 4e-2, torch.float16: 4e-3}
+PATTERNS = {
+    "causal": "space t[n] attend causal",
+    "window": "space t[n] attend window(5) or k == 0",
+    "all": "space t[n] attend all -> all",
+    "nothing": "space t[n] attend q > 1000000",
+    "comb": "space t[n] attend (q - k) % 7 == 0",
+    "by head": "space t[n] attend abs(q - k) <= 3 + 5 * head",
+    "gaps": "space t[n] attend causal and q % 5 != 2 and k % 3 != 1",
+    "ordered": "space t[n] attend (q - k) % 4 == 0 and causal order by i % 4",
+    "orders of heads": "space t[n] attend causal and backward(9) order by -i if head % 2 == 0 else i % 3",
+    "documents": "space t[n] input doc: int[batch, t] attend same(doc) and causal",
+    "sinks": "space t[n] input s: float[heads] attend backward(4) and k % 2 == 0 sink s[head]",
+    "capped": "space t[n] attend causal score 3.0 * tanh(s / 3.0)",
+    "factor": "space t[n] input w: float[t] attend causal weight q.w",
+}
+
+
+def inputs_of(mask: Any, n: int, batch: int) -> dict[str, Tensor]:
+    made: dict[str, Tensor] = {}
+    for name in (each.name for each in mask.inputs):
+        if name == "doc":
+            made["doc"] = (torch.arange(n) // 11 * torch.arange(1, batch + 1)[:, None]).contiguous()
+        elif name == "s":
+            made["s"] = torch.randn(mask.heads, requires_grad=True)
+        else:
+            made["w"] = torch.rand(n).add(0.5).requires_grad_()
+    return made
+
+
+def results(mask: Any, backend: Any, tensors: list[Tensor], inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    out, lse = mask.compile(backend)(*tensors, return_lse=True, **inputs)
+    leaves = [*tensors, *(x for x in inputs.values() if x.requires_grad)]
+    ends = out.double().sin().sum() + lse.double()[lse.isfinite()].cos().sum()
+    return [out, lse, *torch.autograd.grad(ends, leaves)]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize(
+    ("n", "heads", "key_heads", "dim", "value_dim", "batch"),
+    [
+        (1, 1, 1, 16, 16, 1),
+        (17, 4, 2, 8, 24, 2),
+        (150, 2, 2, 64, 64, 2),
+        (197, 4, 4, 33, 17, 1),
+        (70, 2, 1, 256, 80, 1),
+    ],
+)
+@pytest.mark.thinned(3, "pattern", "dtype", "n")
+def test_it_agrees_with_the_reference(
+    pattern: str, dtype: torch.dtype, n: int, heads: int, key_heads: int, dim: int, value_dim: int, batch: int
+) -> None:
+    torch.manual_seed(n)
+    mask = maskdsl.parse(f"pattern p(n) {{ {PATTERNS[pattern]} }}")["p"].bind(n=n, heads=heads)
+    shapes = (batch, heads, n, dim), (batch, key_heads, n, dim), (batch, key_heads, n, value_dim)
+    tensors = [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+    exact = [x.detach().double().requires_grad_() for x in tensors]
+    inputs = inputs_of(mask, n, batch)
+    found, expected = results(mask, "native", tensors, inputs), results(mask, "reference", exact, inputs)
+    for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+        tolerance = TOLERANCES[dtype] * (1 if number < 5 else 4)  # gradients of inputs are sums over tokens and dims
+        torch.testing.assert_close(one.double(), other.double(), rtol=tolerance, atol=tolerance)
