@@ -13,12 +13,12 @@ from maskdsl.runtime.backends.triton_backend import Triton
 REFERENCE, _TILED = Reference(), Tiled()
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Triton(), Native(), _TILED, REFERENCE)}
 """By name, in the order in which "auto" prefers them."""
-AUTO = "auto"
+_AUTO = "auto"
 
 
 def backend_names() -> tuple[str, ...]:
     """The names that `compile` accepts, "auto" first."""
-    return AUTO, *BACKENDS
+    return _AUTO, *BACKENDS
 
 
 def usable_backends() -> tuple[BackendName, ...]:
@@ -31,7 +31,7 @@ def computing(name: str, plan: KernelPlan, q: Tensor, v: Tensor) -> Backend:
 
     For "auto" the first that serves them, else `tiled`.
     """
-    if name == AUTO:
+    if name == _AUTO:
         return next((each for each in BACKENDS.values() if each.serves(plan, q, v)), _TILED)
     backend = BACKENDS[name]
     return backend if backend.computes(plan, q, v) else _TILED
@@ -39,4 +39,4 @@ def computing(name: str, plan: KernelPlan, q: Tensor, v: Tensor) -> Backend:
 
 def everywhere(name: str) -> Backend:
     """The backend of this name; for "auto" `tiled`, which serves all tensors."""
-    return _TILED if name == AUTO else BACKENDS[name]
+    return _TILED if name == _AUTO else BACKENDS[name]

@@ -69,7 +69,7 @@ def panels_of_block(key_block: int) -> int:
     return -(-key_block // LANES)
 
 
-def lanes_of_panels(panels: Array, key_block: int, keys: int) -> Array:
+def _lanes_of_panels(panels: Array, key_block: int, keys: int) -> Array:
     """uint16: the lanes of these panels that hold keys."""
     per_block = panels_of_block(key_block)
     block, within = panels // per_block, panels % per_block * LANES
@@ -89,7 +89,7 @@ def _rows_of(block_map: BlockMap, tiles: TileMap, relation: Relation) -> _ClassR
         found = relation(row, column)
         panel = (column[:, None].astype(np.int64) * per_block + np.arange(per_block)).ravel()
         row, found = np.repeat(row, per_block), found.reshape(len(panel), -1)
-        lanes = lanes_of_panels(panel, width, block_map.key_length)
+        lanes = _lanes_of_panels(panel, width, block_map.key_length)
         real = np.arange(found.shape[1]) < (block_map.query_length - row * height)[:, None]
         is_full = (found == lanes[:, None] * real).all(axis=1)
         kept = found.any(axis=1)
