@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoNativeLibrary
-from maskdsl.emit.plan import KernelPlan
+from maskdsl.emit.plan import KernelPlan, clique_plan
 from maskdsl.emit.torch.tiled_module import emit_tiled
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.backends.native.library import library, native_library
@@ -40,6 +40,9 @@ class Native(Backend):
     def emit(self, plan: KernelPlan) -> str:
         """The module of the tiled backend: its functions of pairs make the masks, and it computes what is left."""
         return emit_tiled(plan)
+
+    def planned(self, plan: KernelPlan) -> KernelPlan:
+        return clique_plan(plan)
 
     def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Softmax attention of products, of the types that it takes."""
@@ -111,7 +114,8 @@ def _functions() -> Any:
 def _structure(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> tuple[CallStructure, object]:
     """The structure of a call without its tensors, and what it points to."""
     batch, heads = q.shape[:2]
-    block = min(call.plan.query_block, LARGEST_ROW), LANES
+    width = call.plan.key_block
+    block = min(call.plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
 
     def make() -> PanelLists:
         return lists_of_call(CallPairs(call, block, batch, heads))

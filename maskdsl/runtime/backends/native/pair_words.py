@@ -76,8 +76,8 @@ def lists_of_call(pairs: CallPairs) -> PanelLists:
     batch, head = np.indices(shape)
     keys = np.stack([of_head, batch * by_batch, head * by_head], axis=-1).reshape(-1, 3)
     different, classes = np.unique(keys, axis=0, return_inverse=True)
-    variants = [(int(number), _relation(pairs, int(b), int(h))) for number, b, h in different]
-    return panel_lists(block_map, classes.reshape(shape), variants)
+    relations = [(int(number), _relation(pairs, int(b), int(h))) for number, b, h in different]
+    return panel_lists(block_map, classes.reshape(shape), relations)
 
 
 def _relation(pairs: CallPairs, batch: int, head: int) -> Relation:
@@ -89,13 +89,13 @@ def _relation(pairs: CallPairs, batch: int, head: int) -> Relation:
         attends = pairs.call.module.allowed(**pairs.values(row, column, batch, head))
         attends = attends.expand(len(row), 1, height, per_block * LANES)[:, 0].numpy()
         bits = np.packbits(attends.reshape(len(row), height, per_block, 2, 8), axis=-1, bitorder="little")
-        found = bits[..., 0].view("<u2")[..., 0].astype(np.uint16)  # [tiles, queries, panels]
+        of_panels = bits[..., 0].view("<u2")[..., 0].astype(np.uint16)  # [tiles, queries, panels]
         lane = np.arange(per_block * LANES).reshape(per_block, LANES)
         key = column[:, None, None].astype(np.int64) * width + lane
         real = (lane < width) & (key < pairs.lengths[1])
-        found &= (real << np.arange(LANES)).sum(axis=-1).astype(np.uint16)[:, None]
+        of_panels &= (real << np.arange(LANES)).sum(axis=-1).astype(np.uint16)[:, None]
         query = row[:, None].astype(np.int64) * pairs.block[0] + np.arange(height)
-        found *= (query < pairs.lengths[0])[..., None]
-        return np.ascontiguousarray(found.transpose(0, 2, 1))
+        of_panels *= (query < pairs.lengths[0])[..., None]
+        return np.ascontiguousarray(of_panels.transpose(0, 2, 1))
 
     return words

@@ -46,9 +46,9 @@ class _ClassRows(NamedTuple):
     """uint16 [masks, queries of a block], in the order of the runs that have masks."""
 
 
-def panel_lists(block_map: BlockMap, classes: Array, variants: Sequence[tuple[int, Relation]]) -> PanelLists:
-    """The lists of all heads: `variants` are a head class and its relation, and `classes` which one a head has."""
-    made = [_rows_of(block_map, block_map.head_classes[number], relation) for number, relation in variants]
+def panel_lists(block_map: BlockMap, classes: Array, relations: Sequence[tuple[int, Relation]]) -> PanelLists:
+    """The lists of all heads: `relations` are a head class and its relation, and `classes` which one a head has."""
+    made = [_rows_of(block_map, block_map.head_classes[number], relation) for number, relation in relations]
     rows = np.concatenate([each.rows for each in made])
     runs = np.concatenate([each.runs for each in made])
     words, number = _each_once(np.concatenate([each.words for each in made]))
@@ -84,20 +84,20 @@ def _rows_of(block_map: BlockMap, tiles: TileMap, relation: Relation) -> _ClassR
     full["panel"] = tiles.full.start.astype(np.int64) * per_block
     full["panels"] = (tiles.full.end - tiles.full.start) * per_block
     full["mask"] = _FULL
-    rows, runs, words = [tiles.full.row], [full], [np.zeros((0, min(height, block_map.query_length)), np.uint16)]
+    rows, runs, masks = [tiles.full.row], [full], [np.zeros((0, min(height, block_map.query_length)), np.uint16)]
     for row, column in tiles.partial.batches(_TILES):
-        found = relation(row, column)
+        words = relation(row, column)
         panel = (column[:, None].astype(np.int64) * per_block + np.arange(per_block)).ravel()
-        row, found = np.repeat(row, per_block), found.reshape(len(panel), -1)
+        row, words = np.repeat(row, per_block), words.reshape(len(panel), -1)
         lanes = _lanes_of_panels(panel, width, block_map.key_length)
-        real = np.arange(found.shape[1]) < (block_map.query_length - row * height)[:, None]
-        is_full = (found == lanes[:, None] * real).all(axis=1)
-        kept = found.any(axis=1)
+        real = np.arange(words.shape[1]) < (block_map.query_length - row * height)[:, None]
+        is_full = (words == lanes[:, None] * real).all(axis=1)
+        kept = words.any(axis=1)
         partial = np.zeros(len(panel), RUN)
         partial["panel"], partial["panels"], partial["mask"] = panel, 1, np.where(is_full, _FULL, 0)
         rows.append(row[kept])
         runs.append(partial[kept])
-        words.append(found[kept & ~is_full])
+        masks.append(words[kept & ~is_full])
     row, run = np.concatenate(rows), np.concatenate(runs)
     run["bias"] = _NO_BIAS
     masked = np.flatnonzero(run["mask"] != _FULL)
@@ -105,7 +105,7 @@ def _rows_of(block_map: BlockMap, tiles: TileMap, relation: Relation) -> _ClassR
     number = np.zeros(len(run), np.int64)
     number[masked] = np.arange(len(masked))
     run = run[order]
-    words_in_order = np.concatenate(words)[number[order][run["mask"] != _FULL]]
+    words_in_order = np.concatenate(masks)[number[order][run["mask"] != _FULL]]
     first = np.arange(block_map.query_blocks) * height
     made = np.zeros(block_map.query_blocks, ROW)
     made["first"], made["count"] = first, np.minimum(height, block_map.query_length - first)
