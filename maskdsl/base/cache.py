@@ -26,12 +26,19 @@ def cache_directory() -> Path:
     return Path(chosen) if chosen else user_cache_path("maskdsl")
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder that only the user can enter, and the missing folders above it."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def write_whole(path: Path, content: bytes) -> bool:
     """Writes a file atomically, so that nobody reads half of it. Returns False if it cannot be written."""
     import tempfile  # start-up time
 
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -77,13 +84,6 @@ def kept(name: str) -> bytes | None:
         return None
     digest, content = stored[:32], stored[32:]
     return content if sha256(content).digest() == digest else None
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes a folder that only the user can enter, and the missing folders above it."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _is_private(handle: int) -> bool:

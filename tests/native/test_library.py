@@ -21,6 +21,8 @@ from maskdsl.runtime.backends.native import c_compiler, library
 from maskdsl.runtime.backends.native.library import NativeLibrary
 from tests.support.compiled_c import NEEDS_COMPILER, TEXT, compiler_of_this_machine
 
+Script = Callable[[str], Path]
+
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -40,7 +42,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
     """Makes a script the C compiler."""
 
     def made(script: str) -> Path:
@@ -92,9 +94,7 @@ def test_compiled_once(kept: Path, temporary: Path, monkeypatch: pytest.MonkeyPa
 
 @NEEDS_COMPILER
 @pytest.mark.parametrize("changed", ["text", "flags", "processor", "compiler", "words", "file of the compiler"])
-def test_what_it_depends_on(
-    changed: str, kept: Path, monkeypatch: pytest.MonkeyPatch, compiler: Callable[[str], Path]
-) -> None:
+def test_what_it_depends_on(changed: str, kept: Path, monkeypatch: pytest.MonkeyPatch, compiler: Script) -> None:
     path = compiler(f'exec {compiler_of_this_machine()} "$@"')
     assert not again().is_cached and again().is_cached
     match changed:
@@ -210,6 +210,24 @@ def test_temporary_files_that_nobody_may_load(kept: Path, temporary: Path, monke
 
 
 @NEEDS_COMPILER
+def test_temporary_files_that_others_can_replace(kept: Path, temporary: Path, tmp_path: Path, compiler: Script) -> None:
+    """Then it is compiled and loaded in the cache. Folders for all whose files only their owners remove are no such."""
+    folder = "echo $PWD >> '" + str(tmp_path) + "/folders'"
+    compiler(f'{folder}; exec {compiler_of_this_machine()} "$@"')
+    temporary.chmod(0o777)
+    assert version(again()) == 7 and again().is_cached
+    temporary.chmod(0o1777)
+    for each in kept.iterdir():
+        each.unlink()
+    assert version(again()) == 7 and again().is_cached
+    folders = [Path(line).parent for line in (tmp_path / "folders").read_text().splitlines()]
+    assert folders == [kept.parent, temporary] and not [*temporary.iterdir()]
+    temporary.chmod(0o777)
+    kept.parent.chmod(0o777)
+    assert "other users can replace" in reason(again())
+
+
+@NEEDS_COMPILER
 def test_nobody_may_load_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(path: str) -> CDLL:
         raise OSError("not permitted\n\x1b[2J")
@@ -274,7 +292,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("script", FAILING)
-def test_compilers_that_fail(script: str, compiler: Callable[[str], Path], temporary: Path) -> None:
+def test_compilers_that_fail(script: str, compiler: Script, temporary: Path) -> None:
     path = compiler(script)
     made = again()
     assert FAILING[script] in reason(made) and str(path) in made.why_not and len(made.why_not) < 1000
@@ -287,14 +305,14 @@ def test_a_text_that_is_no_c(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "private.h" in reason(again())
 
 
-def test_a_script_that_nothing_runs(compiler: Callable[[str], Path]) -> None:
+def test_a_script_that_nothing_runs(compiler: Script) -> None:
     compiler("").write_text("#!/nothing/of/this/name\n")
     assert "made no library" in reason(again())
 
 
 @pytest.mark.timeout(20)
 def test_a_compiler_that_does_not_end(
-    compiler: Callable[[str], Path], tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+    compiler: Script, tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither it nor what it started goes on, and what is held open by that is not waited for."""
     monkeypatch.setattr(c_compiler, "LIMIT", 0.5)
@@ -313,7 +331,7 @@ def test_a_compiler_that_does_not_end(
     assert not [*temporary.iterdir()]
 
 
-def test_it_may_be_forbidden(compiler: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_may_be_forbidden(compiler: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiler(f"touch '{tmp_path}/called'")
     monkeypatch.setenv(library.VARIABLE, "0")
     assert reason(again()) == "MASKDSL_NATIVE is 0" and not (tmp_path / "called").exists()
@@ -333,7 +351,7 @@ def report(results: "multiprocessing.Queue[tuple[int, bool]]", start: "multiproc
 
 @NEEDS_COMPILER
 @pytest.mark.timeout(60)
-def test_processes_at_once(compiler: Callable[[str], Path], kept: Path, temporary: Path) -> None:
+def test_processes_at_once(compiler: Script, kept: Path, temporary: Path) -> None:
     """All compile, as all begin before one is done, and none is disturbed."""
     compiler(f'sleep 0.5; exec {compiler_of_this_machine()} "$@"')
     context = multiprocessing.get_context("fork")

@@ -13,10 +13,10 @@ import sys
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from maskdsl.base.records import dataclass
 from maskdsl.base.text import printable
+from maskdsl.runtime.backends.native.private_folders import guarded_folders, private_folder
 
 LIMIT = 60.0
 """Seconds that the compiler may take; it needs about one."""
@@ -116,11 +116,11 @@ def shared_library(text: str, compiler: CCompiler) -> bytes:
     """The shared library of a C text. Raises `NoLibrary` if the compiler fails or takes longer than `LIMIT`."""
     advice = "CC may name another compiler"
     try:
-        with TemporaryDirectory(prefix="maskdsl_") as folder:
-            source, result = Path(folder, "native.c"), Path(folder, "native.so")
+        with private_folder(guarded_folders()[0]) as folder:
+            source, result = folder / "native.c", folder / "native.so"
             source.write_text(text, encoding="utf-8")
             command = [*compiler.command, *flags(), "-x", "c", source.name, "-o", result.name, "-lm"]
-            code, said = _run(command, Path(folder))
+            code, said = _run(command, folder)
             if code:
                 how = f"was ended by signal {-code}" if code < 0 else "failed"
                 raise NoLibrary(f"{compiler.name} {how}{': ' if said else ''}{said}", advice)

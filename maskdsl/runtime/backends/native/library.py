@@ -10,9 +10,8 @@ from ctypes import CDLL
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from maskdsl.base.cache import cache_directory, keep, kept
+from maskdsl.base.cache import keep, kept
 from maskdsl.base.records import dataclass
 from maskdsl.base.text import printable
 from maskdsl.emit.skeleton import read_c
@@ -24,6 +23,7 @@ from maskdsl.runtime.backends.native.c_compiler import (
     processor,
     shared_library,
 )
+from maskdsl.runtime.backends.native.private_folders import guarded_folders, private_folder
 
 VARIABLE = "MASKDSL_NATIVE"
 """Set to 0 it forbids to compile and to load."""
@@ -95,14 +95,15 @@ def _loaded(content: bytes) -> CDLL:
 
     The file is gone afterwards. Where none may be loaded from the folder of temporary files, the cache is tried.
     """
-    try:
-        return _loaded_in(None, content)
-    except OSError:
-        return _loaded_in(cache_directory(), content)
+    *others, last = guarded_folders()
+    for each in others:
+        with suppress(OSError):
+            return _loaded_in(each, content)
+    return _loaded_in(last, content)
 
 
-def _loaded_in(folder: Path | None, content: bytes) -> CDLL:
-    with TemporaryDirectory(prefix="maskdsl_", dir=folder, ignore_cleanup_errors=True) as private:
-        path = Path(private, "native.so")
+def _loaded_in(parent: Path, content: bytes) -> CDLL:
+    with private_folder(parent) as folder:
+        path = folder / "native.so"
         path.write_bytes(content)
         return CDLL(str(path))
