@@ -90,6 +90,7 @@ golden: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/cpu.py
+	$(BIN)/python benchmarks/cpu_contest.py
 
 bench-gpu: $(READY)
 	$(BIN)/python benchmarks/gpu.py

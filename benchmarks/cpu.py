@@ -204,7 +204,12 @@ def terminal_table(lines: list[Line], results: dict[str, Result]) -> Table:
 
 def with_figures(text: str, whole: Result) -> str:
     """A page with the table of all lines, or the status of each part, as `whole` has measured them."""
-    for name, rows in (("benchmark", table_rows(whole)), ("status", status_rows(whole))):
+    return with_sections(text, {"benchmark": table_rows(whole), "status": status_rows(whole)})
+
+
+def with_sections(text: str, sections: dict[str, list[str]]) -> str:
+    """A page with these lines between the comments of their names, where it has such comments."""
+    for name, rows in sections.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if start in text:
             before, rest = text.split(start, 1)
