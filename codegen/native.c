@@ -79,7 +79,7 @@ typedef struct {
     int32_t batch, heads, key_heads, queries, keys, dim, value_dim;
     int32_t key_block; /* panels do not cross blocks of so many keys */
     int32_t page;      /* keys of a page, whose number stands in `pages`; 0: keys lie as in a tensor */
-    int32_t threads, packs, cap_first; /* `packs`: keys are packed first, as several rows take them */
+    int32_t threads, packs; /* `packs`: keys are packed first, as several rows take them */
     float scale, cap; /* the soft cap of scores; 0: none */
     tensor q, k, v, out, grad_out, grad_q, grad_k, grad_v;
     float *lse;                        /* [batch, heads, queries], may be NULL going forward */
@@ -574,14 +574,12 @@ INLINE vec final_score(const call *c, const chunk *at, int j, int i, int head, v
         s = s * (c->scale * base_of(c));
     else {
         s = s * c->scale;
-        if (bias && !c->cap_first)
-            s += load(bias);
         if (c->cap != 0) {
             vec t = hyperbolic_tangent(s * (1 / c->cap));
             *slope = 1 - t * t;
             s = t * c->cap;
         }
-        if (bias && c->cap_first)
+        if (bias)
             s += load(bias);
     }
     uint16_t word = at->words[j] ? at->words[j][i] & at->lanes[j] : at->lanes[j];
@@ -976,7 +974,7 @@ static void slopes(const walk *w, const chunk *at, back_state *t) {
             if (c->grad_bias && at->bias[j]) {
                 int64_t of_head = ((int64_t)w->b * c->heads + head) * c->biases + at->bias_number[j];
                 float *sums = c->grad_bias + (of_head * c->height + i) * LANES;
-                store(sums, load(sums) + (c->cap_first ? grad : of_product));
+                store(sums, load(sums) + grad);
             }
         }
     }

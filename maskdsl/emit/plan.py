@@ -20,6 +20,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import for_some_queries
+from maskdsl.ir.rewrites.score_bias import ScoreBias, score_bias
 from maskdsl.ir.routes import Scored, route_expressions
 from maskdsl.ir.values.group_scores import GROUP
 from maskdsl.ir.values.token_vectors import vector_expressions
@@ -81,6 +82,11 @@ class KernelPlan:
     def expressions(self) -> tuple[Expression, ...]:
         """These, and those that are evaluated for a query: sinks and the factor."""
         return self.mask.expressions
+
+    @cached_property
+    def score_bias(self) -> ScoreBias | None:
+        """The cap and the bias that its scores are; None where they have another form."""
+        return score_bias(self.mask)
 
     @property
     def reads(self) -> Reads:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import maskdsl
+from maskdsl.runtime.backends.native import native_backend
 from maskdsl.runtime.backends.native.library import library
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler works here")
@@ -26,17 +27,26 @@ PATTERNS = {
     "documents": "space t[n] input doc: int[batch, t] attend same(doc) and causal",
     "sinks": "space t[n] input s: float[heads] attend backward(4) and k % 2 == 0 sink s[head]",
     "capped": "space t[n] attend causal score 3.0 * tanh(s / 3.0)",
+    "slopes": "space t[n] attend causal score s - 2.0 ** (-(head + 1)) * (q - k)",
+    "table": "space t[n] input r: float[heads, 9] attend window(4) score s + r[head, k - q + 4]",
+    "capped, then biased": (
+        "space t[n] input r: float[9] attend window(4) score 2.0 * tanh(s / 2.0) score s + r[k - q + 4]"
+    ),
+    "biased groups": "space t[n] input r: float[49, 49] attend q // 49 == k // 49 score s + r[q % 49, k % 49]",
+    "constant": "space t[n] attend causal score s + 1.5",
     "factor": "space t[n] input w: float[t] attend causal weight q.w",
 }
 
 
 def inputs_of(mask: Any, n: int, batch: int) -> dict[str, Tensor]:
     made: dict[str, Tensor] = {}
-    for name in (each.name for each in mask.inputs):
+    for name, dimensions in ((each.name, each.dimensions) for each in mask.inputs):
         if name == "doc":
             made["doc"] = (torch.arange(n) // 11 * torch.arange(1, batch + 1)[:, None]).contiguous()
         elif name == "s":
             made["s"] = torch.randn(mask.heads, requires_grad=True)
+        elif name == "r":
+            made["r"] = torch.randn([each.size for each in dimensions], requires_grad=True)
         else:
             made["w"] = torch.rand(n).add(0.5).requires_grad_()
     return made
@@ -63,8 +73,19 @@ def results(mask: Any, backend: Any, tensors: list[Tensor], inputs: Mapping[str,
 )
 @pytest.mark.thinned(3, "pattern", "dtype", "n")
 def test_it_agrees_with_the_reference(
-    pattern: str, dtype: torch.dtype, n: int, heads: int, key_heads: int, dim: int, value_dim: int, batch: int
+    pattern: str,
+    dtype: torch.dtype,
+    n: int,
+    heads: int,
+    key_heads: int,
+    dim: int,
+    value_dim: int,
+    batch: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(native_backend, "_by_tiles", None)  # the kernel alone computes all of these
+    if pattern != "factor":
+        monkeypatch.setattr(native_backend, "_gradients_by_tiles", None)
     torch.manual_seed(n)
     mask = maskdsl.parse(f"pattern p(n) {{ {PATTERNS[pattern]} }}")["p"].bind(n=n, heads=heads)
     shapes = (batch, heads, n, dim), (batch, key_heads, n, dim), (batch, key_heads, n, value_dim)

@@ -1,5 +1,7 @@
 """Plan to a torch module that computes tiles in few large products, forward and backward, in memory linear in n."""
 
+from collections.abc import Iterable
+
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton
@@ -53,14 +55,15 @@ _OF_GATHERED = ("softmax", "probabilities", "slope")
 """Those of `codegen/gathered.py` that are filled alike."""
 
 
-def emit_tiled(plan: KernelPlan) -> str:
+def emit_tiled(plan: KernelPlan, others: Iterable[list[str]] = ()) -> str:
     """The text of a module with `attention(q, k, v, inputs, work, ...) -> (out, lse)` and `gradients(...)`.
 
-    `codegen/tiled.py` documents both.
+    `codegen/tiled.py` documents both. `others` are functions of pairs that the module has too.
     """
     mask_reads = ", ".join(f'"{name}"' for name in pair_parameters(plan, (plan.mask.relation,)))
     pattern = [f"MASK_READS = {{{mask_reads}}}" if mask_reads else "MASK_READS = set()"]
     pattern += [f"CHANGES_SCORES = {bool(plan.mask.scores) or plan.mask.scale is not None}", "", ""]
+    functions = [*pooling_functions(plan), *query_functions(plan), *others]
     softmax = plan.mask.normalize is not Normalize.NONE
     helpers = [*(_helpers(plan) if _adjusts(plan) else ()), *_query_helpers(plan)]
     holes: dict[str, list[str] | None] = {
@@ -68,7 +71,7 @@ def emit_tiled(plan: KernelPlan) -> str:
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
         "imports": _imports(plan),
         "tiles": [*definitions("tiles"), "", ""],
-        "pattern": [*pattern, *pattern_functions(plan, [*pooling_functions(plan), *query_functions(plan)]), "", ""],
+        "pattern": [*pattern, *pattern_functions(plan, functions), "", ""],
         "coordinates": coordinate_calls(plan),
         "scale": _SCALE if plan.mask.scale is None else ["scale = 1"],
         "leaves": [*helper_lines(helpers), "", ""] if helpers else [],

@@ -4,9 +4,11 @@ What the kernel does not compute, torch operations over tiles do: float64, weigh
 scores that are more than products with a soft cap and biases, and again what is not finite.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import byref
+from dataclasses import dataclass, field
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,11 +17,15 @@ from torch import Tensor
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoNativeLibrary
 from maskdsl.emit.plan import KernelPlan, clique_plan
-from maskdsl.emit.torch.tiled_module import emit_tiled
-from maskdsl.ir.mask import Normalize
+from maskdsl.emit.torch.native_module import emit_native
+from maskdsl.ir.expressions import Read, walk
+from maskdsl.ir.mask import MaskIR, Normalize
+from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
+from maskdsl.runtime.backends.native.bias_panels import bias_panels, bias_values
+from maskdsl.runtime.backends.native.call_pairs import CallPairs
 from maskdsl.runtime.backends.native.library import library, native_library
-from maskdsl.runtime.backends.native.pair_words import CallPairs, lists_of_call
-from maskdsl.runtime.backends.native.panel_lists import PanelLists
+from maskdsl.runtime.backends.native.pair_words import lists_of_call
+from maskdsl.runtime.backends.native.panel_lists import PanelGrid
 from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, TYPES, CallStructure, with_dims_together
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.tiled_backend import Tiled
@@ -38,8 +44,8 @@ class Native(Backend):
     lists_routes = True
 
     def emit(self, plan: KernelPlan) -> str:
-        """The module of the tiled backend: its functions of pairs make the masks, and it computes what is left."""
-        return emit_tiled(plan)
+        """The functions of pairs make masks and biases, and the tiled backend's compute what is left."""
+        return emit_native(plan)
 
     def planned(self, plan: KernelPlan) -> KernelPlan:
         return clique_plan(plan)
@@ -47,8 +53,8 @@ class Native(Backend):
     def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Softmax attention of products, of the types that it takes."""
         mask = plan.mask
-        plain = mask.normalize is Normalize.BY_QUERY and mask.weight is None and mask.scale is None and not mask.scores
-        return plain and q.device.type == "cpu" and q.dtype in TYPES
+        plain = mask.normalize is Normalize.BY_QUERY and mask.weight is None and mask.scale is None
+        return plain and plan.score_bias is not None and q.device.type == "cpu" and q.dtype in TYPES
 
     def serves(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Where it computes, and a compiler works."""
@@ -58,49 +64,45 @@ class Native(Backend):
         return library() is not None
 
     def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
-        functions = _functions()
-        made, kept = _structure(call, q, k, v)
+        functions, native = _functions(), _NativeCall.of(call, q, k, v)
+        if native is None:
+            return partial(_by_tiles, call)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
             q, k, v = map(with_dims_together, (q, k, v))
-            here = CallStructure.from_buffer_copy(made)
+            made = CallStructure.from_buffer_copy(native.made)
             out = q.new_empty(*q.shape[:3], v.shape[3])
             lse = q.new_empty(q.shape[:3], dtype=torch.float32) if call.wants_lse else None
             for name, x in (("q", q), ("k", k), ("v", v), ("out", out)):
-                here.set_tensor(name, x)
-            here.lse = None if lse is None else lse.data_ptr()
-            here.threads = torch.get_num_threads()
-            return (out, lse) if functions.maskdsl_forward(byref(here)) == 0 else _by_tiles(call, q, k, v)
+                made.set_tensor(name, x)
+            made.lse = None if lse is None else lse.data_ptr()
+            made.threads = torch.get_num_threads()
+            return (out, lse) if functions.maskdsl_forward(byref(made)) == 0 else _by_tiles(call, q, k, v)
 
-        return _keeping(attend, kept)
+        return attend
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Recomputes scores row by row."""
-        if call.plan.mask.factor is not None:
+        native = _NativeCall.of(call, saved.q, saved.k, saved.v, wanted)
+        if native is None or call.plan.mask.factor is not None or (wanted and _may_be_infinite(call.plan.mask)):
             return _gradients_by_tiles(call, saved, wanted)
-        made, kept = _structure(call, saved.q, saved.k, saved.v)
-        tensors = dict(zip(("q", "k", "v", "out", "grad_out"), map(with_dims_together, _five(saved)), strict=True))
-        grad_q, grad_k, grad_v = (torch.empty_like(tensors[name]) for name in ("q", "k", "v"))
-        for name, x in {**tensors, "grad_q": grad_q, "grad_k": grad_k, "grad_v": grad_v}.items():
+        made = native.made
+        q, k, v, out, grad_out = map(with_dims_together, (saved.q, saved.k, saved.v, saved.out, saved.grad_out))
+        grad_q, grad_k, grad_v = map(torch.empty_like, (q, k, v))
+        named = {"q": q, "k": k, "v": v, "out": out, "grad_out": grad_out}
+        for name, x in {**named, "grad_q": grad_q, "grad_k": grad_k, "grad_v": grad_v}.items():
             made.set_tensor(name, x)
         lse, grad_lse = saved.lse.contiguous(), saved.grad_lse.contiguous()
         made.lse, made.grad_lse, made.threads = lse.data_ptr(), grad_lse.data_ptr(), torch.get_num_threads()
+        grad_bias = native.blank_grad_bias(q)
+        made.grad_bias = None if grad_bias is None else grad_bias.data_ptr()
         if _functions().maskdsl_backward(byref(made)):
             return _gradients_by_tiles(call, saved, wanted)
-        del kept
-        named = _of_sinks(call, saved, wanted)
-        zeros = {name: torch.zeros_like(call.values[name]) for name in wanted if name not in named}
-        return Gradients(grad_q, grad_k, grad_v, named | zeros)
-
-
-def _five(saved: Saved) -> tuple[Tensor, ...]:
-    return saved.q, saved.k, saved.v, saved.out, saved.grad_out
-
-
-def _keeping(attend: Attend, kept: object) -> Attend:
-    """The function, which keeps alive what its structure points to."""
-    attend.kept = kept  # type: ignore[attr-defined]
-    return attend
+        values = native.gradients_of_bias(grad_bias)
+        for name, grad in _of_sinks(call, saved, wanted).items():
+            values[name] = values[name] + grad if name in values else grad
+        zeros = {name: torch.zeros_like(call.values[name]) for name in wanted if name not in values}
+        return Gradients(grad_q, grad_k, grad_v, values | zeros)
 
 
 def _functions() -> Any:
@@ -111,31 +113,84 @@ def _functions() -> Any:
     return functions
 
 
-def _structure(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> tuple[CallStructure, object]:
+@dataclass(frozen=True, eq=False)
+class _NativeCall:
     """The structure of a call without its tensors, and what it points to."""
-    batch, heads = q.shape[:2]
-    width = call.plan.key_block
-    block = min(call.plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
 
-    def make() -> PanelLists:
-        return lists_of_call(CallPairs(call, block, batch, heads))
+    made: CallStructure
+    kept: Sequence[object]
+    bias: Tensor | None = None
+    """The biases, recorded where their gradients are wanted."""
+    leaves: Mapping[str, Tensor] = field(default_factory=dict)
+    """The values, by identifier, whose gradients are wanted and that biases read."""
 
-    lists = call.state.keep(("panels", block, batch, heads), make)
-    made = CallStructure(type=TYPES[q.dtype], fold=1, batch=batch, heads=heads, key_heads=k.shape[1])
-    made.queries, made.keys, made.dim, made.value_dim = q.shape[2], k.shape[2], q.shape[3], v.shape[3]
-    made.key_block, made.packs, made.scale = block[1], lists.packs, q.shape[3] ** -0.5
-    made.height = lists.words.shape[1]
-    kept: list[object] = [lists, *_set_query_values(made, call, q)]
-    for name in ("classes", "class_rows", "rows", "runs", "words"):
-        setattr(made, name, getattr(lists, name).ctypes.data)
+    @staticmethod
+    def of(call: KernelCall, q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[str] = ()) -> "_NativeCall | None":
+        """A call without its tensors; None where its biases are too many."""
+        (batch, heads), mask = q.shape[:2], call.plan.mask
+        width = call.plan.key_block
+        block = min(call.plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
+        key, keep = (block, batch, heads), call.state.keep
+        grid = PanelGrid(*block, mask.queries.length, mask.keys.length)
+        pairs = keep(("pairs", key), lambda: CallPairs(call, grid, batch, heads))
+        lists = keep(("panels", key), lambda: lists_of_call(pairs, call.state.tiles(block), call.values))
+        bias, leaves = None, dict[str, Tensor]()
+        if mask.scores and not _is_zero(call.module):
+            panels = keep(("biases", key), lambda: bias_panels(pairs, lists))
+            if panels is None:
+                return None
+            lists, reads = panels.lists, call.module.SCORE_READS
+            leaves = {name: call.values[name].detach().requires_grad_() for name in wanted if name in reads}
+            with torch.set_grad_enabled(bool(leaves)):
+                bias = bias_values(pairs, panels, {**call.values, **leaves})
+        made = CallStructure(type=TYPES[q.dtype], fold=1, batch=batch, heads=heads, key_heads=k.shape[1])
+        made.queries, made.keys, made.dim, made.value_dim = q.shape[2], k.shape[2], q.shape[3], v.shape[3]
+        made.key_block, made.packs, made.scale = block[1], lists.packs, q.shape[3] ** -0.5
+        made.height, made.cap = grid.tallest, call.plan.score_bias.cap if call.plan.score_bias else 0
+        for name in ("classes", "class_rows", "rows", "runs", "words"):
+            setattr(made, name, getattr(lists, name).ctypes.data)
+        if bias is not None:
+            made.bias, made.biases = bias.data_ptr(), bias.shape[2]
+            made.bias_batch, made.bias_head = (bias.stride(n) if bias.shape[n] > 1 else 0 for n in (0, 1))
+        kept = [lists, *_set_query_values(made, call, q), *_set_positions(made, call)]
+        return _NativeCall(made, kept, bias, leaves)
+
+    def blank_grad_bias(self, q: Tensor) -> Tensor | None:
+        """Zeros for the gradients of the biases of every head; None where none is wanted."""
+        if self.bias is None or not self.leaves:
+            return None
+        return q.new_zeros(*q.shape[:2], *self.bias.shape[2:], dtype=torch.float32)
+
+    def gradients_of_bias(self, grad: Tensor | None) -> dict[str, Tensor]:
+        """The gradients of values that biases read."""
+        if grad is None or self.bias is None:
+            return {}
+        grads = torch.autograd.grad(self.bias, [*self.leaves.values()], grad.sum_to_size(self.bias.shape))
+        return dict(zip(self.leaves, grads, strict=True))
+
+
+def _may_be_infinite(mask: MaskIR) -> bool:
+    """Whether biases may have derivatives that are not finite: times a probability of 0 they are NaN."""
+    is_open = any(isinstance(node, Read) and node.open for each in mask.scores for node in walk(each))
+    return is_open or not derivatives_are_finite(mask, BOUNDED)
+
+
+def _is_zero(module: ModuleType) -> bool:
+    """Whether all biases of a module are 0."""
+    return not module.SCORE_READS and module.score(torch.zeros(())) == 0
+
+
+def _set_positions(made: CallStructure, call: KernelCall) -> list[Tensor]:
+    """Sets the orders of tokens that come as declared."""
+    tables = []
     for name, positions in zip(("query_at", "key_at"), call.layout, strict=True):
         if call.permutes and positions is not None:
             table = call.state.keep(("int32", name), partial(positions.to, torch.int32))
             setattr(made, name, table.data_ptr())
-            setattr(made, f"{name}_batch", table.stride(0) if table.shape[0] > 1 else 0)
-            setattr(made, f"{name}_head", table.stride(1) if table.shape[1] > 1 else 0)
-            kept.append(table)
-    return made, kept
+            for axis, side in enumerate(("batch", "head")):
+                setattr(made, f"{name}_{side}", table.stride(axis) if table.shape[axis] > 1 else 0)
+            tables.append(table)
+    return tables
 
 
 def _set_query_values(made: CallStructure, call: KernelCall, q: Tensor) -> list[Tensor]:

@@ -25,7 +25,7 @@ class CallStructure(Structure):
 
     _fields_ = (
         *((name, c_int32) for name in ("type", "fold", "batch", "heads", "key_heads", "queries", "keys")),
-        *((name, c_int32) for name in ("dim", "value_dim", "key_block", "page", "threads", "packs", "cap_first")),
+        *((name, c_int32) for name in ("dim", "value_dim", "key_block", "page", "threads", "packs")),
         ("scale", c_float),
         ("cap", c_float),
         *((name, _StridedTensor) for name in ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v")),
