@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 CPU_INFO = Path("/proc/cpuinfo")
 X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 ERRORS = {"float32": 2e-6, "bfloat16": 2**-8, "float16": 2**-11}
-"""Of results, beside the largest one of each row: of halves, that of one rounding."""
+"""Of results, beside the largest one of each row: of halves, that of one rounding. Gradients are differences, so at
+least beside what is subtracted: products of incoming gradients and values."""
 IN_HALVES = 8
 """As many errors, where the processor multiplies halves: then probabilities and gradients are rounded to them too."""
 FLAGS = [each for each in flags() if not each.startswith(("-march", "-mcpu", "-shared"))]
@@ -89,7 +90,8 @@ class Driver:
             assert np.array_equal(np.isinf(found), infinite), (case, name)
             finite = np.where(infinite, 0, wanted)
             error = np.abs(np.where(infinite, 0, found) - finite).max(axis=-1)
-            limit = self.limit(case, name) * np.maximum(np.abs(finite).max(axis=-1), 1)
+            least = case.value_dim**0.5 if name.startswith("grad") else 1
+            limit = self.limit(case, name) * np.maximum(np.abs(finite).max(axis=-1), least)
             assert (error <= limit).all(), (case, name, error.max())
 
 

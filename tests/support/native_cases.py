@@ -69,7 +69,6 @@ class NativeCase:
     has_factor: bool
     has_bias: bool
     cap: float
-    cap_first: bool
     is_permuted: bool
     page: int
     packs: bool
@@ -170,7 +169,7 @@ class NativeCase:
             delta = (rounded(result, self.kind) * grad).sum(axis=1) - self.tensors["grad_lse"][b, head, at]
             grad = grad * factor[:, None]
             of_score = p * (grad @ own_v.T - delta[:, None])
-            made["grad_bias"][b, head] = of_score if self.cap_first else of_score * slope
+            made["grad_bias"][b, head] = of_score
             made["grad_q"][b, head, at] = of_score * slope @ own_k * self.scale
             np.add.at(made["grad_k"][b, key_head], keys, (of_score * slope).T @ own_q * self.scale)
             np.add.at(made["grad_v"][b, key_head], keys, p.T @ grad)
@@ -179,12 +178,10 @@ class NativeCase:
     def _scores(self, s: Array, bias: Array) -> tuple[Array, Array]:
         """The scores of products, and their derivative by them."""
         slope = np.ones(s.shape)
-        if self.has_bias and not self.cap_first:
-            s = s + bias
         if self.cap:
             t = np.tanh(s / self.cap)
             s, slope = t * self.cap, 1 - t * t
-        return (s + bias if self.has_bias and self.cap_first else s), slope
+        return (s + bias if self.has_bias else s), slope
 
     # The file
 
@@ -274,16 +271,19 @@ class NativeCase:
         values: dict[str, Any] = {name: getattr(self, name) for name in ("batch", "heads", "key_heads", "queries")}
         values |= {name: getattr(self, name) for name in ("keys", "dim", "value_dim", "key_block", "page", "threads")}
         values |= {"type": TYPES.index(self.kind), "fold": self.fold, "packs": self.packs, "scale": self.scale}
-        values |= {"cap": self.cap, "cap_first": self.cap_first, "height": ROW, "order_heads": 1}
+        values |= {"cap": self.cap, "height": ROW}
         if self.has_bias:
             bias = arrays["bias"]
             values |= {"bias_batch": bias[0].size, "bias_head": bias[0, 0].size, "biases": bias.shape[2]}
         if self.is_permuted:
-            values |= {"order_heads": self.heads, "query_at_batch": self.heads * self.queries}
-            values |= {"key_at_batch": self.heads * self.keys}
+            values |= {"query_at_batch": self.heads * self.queries, "query_at_head": self.queries}
+            values |= {"key_at_batch": self.heads * self.keys, "key_at_head": self.group * self.keys}
         if self.page:
             values["pages_batch"] = arrays["pages"].shape[1]
+        if hasattr(made, "cap_first"):
+            values["cap_first"] = 1
         for name, value in values.items():
+            assert hasattr(made, name), name
             setattr(made, name, value)
         for name in ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v"):
             x, tensor = arrays[name], getattr(made, name)
@@ -359,7 +359,6 @@ def drawn_cases(seed: int, count: int) -> list[NativeCase]:
                 has_factor=one_of(False, True),
                 has_bias=one_of(False, True),
                 cap=one_of(0.0, 0.0, 1.5),
-                cap_first=one_of(False, True),
                 is_permuted=one_of(False, True),
                 page=page,
                 packs=one_of(False, True),
