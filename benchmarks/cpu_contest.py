@@ -29,7 +29,7 @@ from rich.console import Console
 from torch import Tensor
 
 from maskdsl.runtime.attention import Attention
-from maskdsl.runtime.backends.available import backend_names, serving
+from maskdsl.runtime.backends.available import backend_names, computing
 
 RESULTS = Path(__file__).with_name("results") / "cpu_contest.json"
 FLEX = "FlexAttention"
@@ -61,7 +61,7 @@ def measured(case: Case, backend: str, threads: int, seconds: float, small: bool
         attention = setup.mask.compile(backend)  # type: ignore[arg-type]
         ours = our_call(setup, attention)
         check_sample(setup, ours, TOLERANCES[dtype])
-        used = used_backend(setup, backend)
+        used = used_backend(setup, attention, backend)
         for kind in case.passes:
             sides = {OURS: ours} | setup.rivals
             left_out = {}
@@ -81,9 +81,10 @@ def our_call(setup: Setup, attention: Attention) -> Compute:
     return partial(attention.varlen if setup.varlen else attention, **setup.inputs, **state)
 
 
-def used_backend(setup: Setup, name: str) -> str:
+def used_backend(setup: Setup, attention: Attention, name: str) -> str:
+    """What computes whole calls."""
     q, _, v = (x.transpose(0, 1)[None] if setup.varlen else x for x in setup.tensors)
-    return serving(q, v).name if name == "auto" else name
+    return computing(name, attention._compiled.plan, q, v).name
 
 
 def with_flex(sides: dict[str, Compute], left_out: Record, setup: Setup, attention: Attention) -> None:
