@@ -280,8 +280,6 @@ class NativeCase:
             values |= {"key_at_batch": self.heads * self.keys, "key_at_head": self.group * self.keys}
         if self.page:
             values["pages_batch"] = arrays["pages"].shape[1]
-        if hasattr(made, "cap_first"):
-            values["cap_first"] = 1
         for name, value in values.items():
             assert hasattr(made, name), name
             setattr(made, name, value)
