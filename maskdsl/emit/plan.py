@@ -16,7 +16,7 @@ from maskdsl.ir.declared.sequences import Given, Sequence, Space
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import Reads, reads, reads_lists
 from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.route_rows import for_some_queries
@@ -92,6 +92,13 @@ class KernelPlan:
     def reads(self) -> Reads:
         """What pairs and queries read."""
         return reads(*self.expressions)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether it is one softmax for each query, of scaled products alone, without inputs."""
+        mask = self.mask
+        changes = mask.scores or mask.query_values or mask.weight is not None or mask.scale is not None
+        return mask.normalize is Normalize.BY_QUERY and not (mask.inputs or changes)
 
     @cached_property
     def work(self) -> TileWork:

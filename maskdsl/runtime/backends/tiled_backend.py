@@ -15,6 +15,7 @@ from maskdsl.emit.plan import KernelPlan, clique_plan
 from maskdsl.emit.torch.tiled_module import emit_tiled
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.schedule import GatheredRows, RowGroup, gathered_rows, schedule
+from maskdsl.runtime.backends.whole_calls import attend_whole, gradients_of_whole, is_whole
 from maskdsl.runtime.backends.workers import for_each, one_by_one
 from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
 from maskdsl.runtime.base.kept import in_no_mode
@@ -37,18 +38,27 @@ class Tiled(Backend):
         return emit_tiled(plan)
 
     def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
-        attention = call.module.attention
-        bound = {"inputs": call.values, **_work_of(call, q, k), "layout": call.layout, "wants_lse": call.wants_lse}
-        return lambda q, k, v: attention(q, k, v, **bound)
+        attention, wants_lse = call.module.attention, call.wants_lse
+        if call.plan.is_plain and is_whole(call.plan, q, k, v):
+
+            def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+                results = attend_whole(call.plan, q, k, v)
+                return results or attention(q, k, v, **_work_of(call, q, k), wants_lse=wants_lse)
+
+            return attend
+        work = _work_of(call, q, k)
+        return lambda q, k, v: attention(q, k, v, **work, wants_lse=wants_lse)
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
-        work = _work_of(call, saved.q, saved.k)
-        arguments = {**saved._asdict(), "inputs": call.values, **work, "layout": call.layout, "wanted": wanted}
-        return Gradients(*call.module.gradients(**arguments))
+        if call.plan.is_plain and is_whole(call.plan, saved.q, saved.k, saved.v):
+            gradients = gradients_of_whole(call.plan, saved)
+            if gradients is not None:
+                return gradients
+        return Gradients(*call.module.gradients(**saved._asdict(), **_work_of(call, saved.q, saved.k), wanted=wanted))
 
 
 def _work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
-    """The generated module's arguments that follow from tiles, by parameter name. Cached per call state and shape."""
+    """The arguments of the generated module besides tensors. What tiles decide is cached by call state and shape."""
     state, shape = call.state, (q.shape[0], q.shape[1], k.shape[1])
 
     def group(each: RowGroup | GatheredRows) -> object:
@@ -64,6 +74,8 @@ def _work_of(call: KernelCall, q: Tensor, k: Tensor) -> dict[str, Any]:
         return {"work": work, "masks": state.keep("masks", lambda: call.module.Masks(in_no_mode)), "heads": heads}
 
     return {
+        "inputs": call.values,
+        "layout": call.layout,
         **state.keep(("work", shape, q.device), make),
         "for_each": for_each if q.device.type == "cpu" else one_by_one,
     }
