@@ -372,6 +372,11 @@ def run(
 @options.order
 @options.given
 @options.shape
+@click.option(
+    "--flex/--no-flex",
+    default=True,
+    help="Whether compiled FlexAttention takes part, which compiles for ten seconds or more.",
+)
 @options.seconds
 @options.json
 def bench(
@@ -380,10 +385,11 @@ def bench(
     heads: Heads,
     order: str | None,
     given: tuple[str, ...],
+    flex: bool,
     seconds: float,
     as_json: bool,
     **shape: Any,
 ) -> None:
-    """Compare the backends with each other and with torch's dense attention on a pattern."""
+    """Compare the backends with SDPA and FlexAttention on a pattern, and say what would make it faster."""
     sizes = commands.run_and_bench.BenchShape(heads=heads, **shape)
-    commands.run_and_bench.bench(file, words, order, given, sizes, seconds, as_json)
+    commands.run_and_bench.bench(file, words, order, given, sizes, flex, seconds, as_json)

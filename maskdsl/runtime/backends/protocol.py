@@ -78,6 +78,10 @@ class Backend(ABC):
         """
         return plan
 
+    def tile(self, plan: KernelPlan) -> tuple[int, int]:
+        """Queries and keys of a tile of this planned plan: of a tile in which any pair attends, all are computed."""
+        return plan.query_block, plan.key_block
+
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         """Names of the inputs that the host reads to compute tiles or the order, which waits for the device."""
         return plan.tile_inputs

@@ -50,6 +50,11 @@ class Native(Backend):
     def planned(self, plan: KernelPlan) -> KernelPlan:
         return clique_plan(plan)
 
+    def tile(self, plan: KernelPlan) -> tuple[int, int]:
+        """Rows of panels: see `codegen/native.c`."""
+        width = plan.key_block
+        return min(plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
+
     def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Softmax attention of products, of the types that it takes."""
         mask = plan.mask
