@@ -71,7 +71,8 @@ typedef struct {
 
 typedef struct {
     int32_t first, count; /* queries, in the order of computation */
-    int64_t run, runs;
+    int32_t run, runs;
+    int32_t word;         /* of its masks, that of the first query */
 } row;
 
 typedef struct {
@@ -91,8 +92,9 @@ typedef struct {
     int32_t height;                    /* words of a mask, and rows of a bias: queries of the largest row */
     const int32_t *query_at, *key_at;  /* declared positions [batch or 1, heads or 1, tokens], or NULL */
     int64_t query_at_batch, query_at_head, key_at_batch, key_at_head;
-    const int32_t *pages;              /* [batch, pages of an entry] */
+    const int32_t *pages;              /* [batch, pages of an entry], negative where there is none */
     int64_t pages_batch;
+    const int32_t *lengths;            /* [batch]: the keys of an entry that exist; NULL: all */
     const int32_t *classes;            /* [batch, heads]: which rows a head has */
     const int64_t *class_rows;         /* where the rows of each class begin, and the last ones end */
     const row *rows;
@@ -510,8 +512,9 @@ typedef struct {
     const call *c;
     const sizes *z;
     int b, head; /* the first of the row's heads */
-    int count, rows; /* queries of a head, and of all its heads */
+    int rows; /* queries of all its heads */
     const row *r;
+    int16_t heads[ROW], queries[ROW]; /* the head of each, and its number among the queries of the head */
     int64_t run, panel; /* where the next chunk begins */
 } walk;
 
@@ -523,6 +526,18 @@ typedef struct {
     int64_t bias_number[CHUNK];
     uint16_t lanes[CHUNK]; /* the lanes that hold keys */
 } chunk;
+
+/* The lanes of a panel whose keys exist. */
+static uint16_t lanes_of(const sizes *z, int b, int64_t first, int held) {
+    const call *c = z->c;
+    if (c->lengths && first + held > c->lengths[b])
+        held = c->lengths[b] > first ? (int)(c->lengths[b] - first) : 0;
+    uint16_t lanes = (uint16_t)((1 << held) - 1);
+    for (int lane = 0; c->page && lane < held; lane++)
+        if (c->pages[b * c->pages_batch + (first + lane) / c->page] < 0)
+            lanes &= (uint16_t)~(1 << lane);
+    return lanes;
+}
 
 static int words_are_zero(const uint16_t *words, int count) {
     for (int n = 0; n < count; n++)
@@ -543,16 +558,18 @@ static int next_chunk(walk *w, chunk *to) {
         }
         int64_t n = w->panel++, panel = here->panel + n, first;
         int held = panel_keys(w->z, panel, &first);
-        const uint16_t *words = here->mask < 0 ? NULL : c->words + (here->mask + n) * c->height;
-        if (!held || (words && words_are_zero(words, w->rows)))
+        const uint16_t *words = here->mask < 0 ? NULL : c->words + (here->mask + n) * c->height + w->r->word;
+        uint16_t lanes = lanes_of(w->z, w->b, first, held);
+        if (!lanes || (words && words_are_zero(words, w->r->count)))
             continue;
         to->panels[to->count] = panel;
         to->words[to->count] = words;
-        to->lanes[to->count] = (uint16_t)((1 << held) - 1);
+        to->lanes[to->count] = lanes;
         to->bias[to->count] = NULL;
         if (here->bias >= 0) {
             to->bias_number[to->count] = here->bias + n;
-            to->bias[to->count] = c->bias + w->b * c->bias_batch + (int64_t)(here->bias + n) * c->height * LANES;
+            int64_t number = (here->bias + n) * c->height + w->r->word;
+            to->bias[to->count] = c->bias + w->b * c->bias_batch + number * LANES;
         }
         to->count++;
     }
@@ -564,11 +581,11 @@ static int next_chunk(walk *w, chunk *to) {
 INLINE float base_of(const call *c) { return c->bias || c->cap != 0 ? 1 : LOG2_E; }
 INLINE float late_base_of(const call *c) { return LOG2_E / base_of(c); }
 
-INLINE int head_of(const walk *w, int i) { return w->head + i / w->count; }
+INLINE int head_of(const walk *w, int i) { return w->heads[i]; }
 
 /* The final scores of one query's panel, from products. `slope` gets their derivative by the scaled products. */
-INLINE vec final_score(const call *c, const chunk *at, int j, int i, int head, vec s, vec *slope) {
-    const float *bias = at->bias[j] ? at->bias[j] + head * c->bias_head + (int64_t)i * LANES : NULL;
+INLINE vec final_score(const call *c, const chunk *at, int j, int query, int head, vec s, vec *slope) {
+    const float *bias = at->bias[j] ? at->bias[j] + head * c->bias_head + (int64_t)query * LANES : NULL;
     *slope = splat(1);
     if (!bias && c->cap == 0)
         s = s * (c->scale * base_of(c));
@@ -582,7 +599,7 @@ INLINE vec final_score(const call *c, const chunk *at, int j, int i, int head, v
         if (bias)
             s += load(bias);
     }
-    uint16_t word = at->words[j] ? at->words[j][i] & at->lanes[j] : at->lanes[j];
+    uint16_t word = at->words[j] ? at->words[j][query] & at->lanes[j] : at->lanes[j];
     if (word != 0xffff)
         s = choose((splat_int(word) & LANE_BITS) != 0, s, splat(-INFINITY));
     return s;
@@ -665,7 +682,7 @@ static void release(packed *p) {
 
 /* Rows of queries or gradients */
 
-INLINE int64_t number_of(const walk *w, int i) { return w->r->first + i % w->count; }
+INLINE int64_t number_of(const walk *w, int i) { return w->r->first + w->queries[i]; }
 
 INLINE int64_t scalar_at(const walk *w, int i) {
     const int head = head_of(w, i);
@@ -682,8 +699,10 @@ static void load_queries(const walk *w, float *to, const tensor *t, int64_t dim,
 }
 
 static walk walk_of(const group *g, int b, int head, const row *r) {
-    int rows = r->count * g->c->fold;
-    return (walk){.c = g->c, .z = &g->z, .b = b, .head = head, .count = r->count, .rows = rows, .r = r, .run = r->run};
+    walk w = {.c = g->c, .z = &g->z, .b = b, .head = head, .rows = r->count * g->c->fold, .r = r, .run = r->run};
+    for (int i = 0; i < w.rows; i++)
+        w.heads[i] = head + i / r->count, w.queries[i] = i % r->count;
+    return w;
 }
 
 /* The panels of a chunk: packed before, or packed now into `own`. */
@@ -729,10 +748,10 @@ static void online(const walk *w, const chunk *at, state *t) {
     const float base = late_base_of(c);
     for (int i = 0; i < w->rows; i++) {
         float *s = t->s + i * WIDTH, *out = t->out + i * dims;
-        const int head = head_of(w, i);
+        const int head = head_of(w, i), query = w->queries[i];
         vec top = splat(t->m[i]), total = {}, slope;
         for (int j = 0; j < at->count; j++) {
-            vec x = final_score(c, at, j, i, head, *(vec *)(s + j * LANES), &slope);
+            vec x = final_score(c, at, j, query, head, *(vec *)(s + j * LANES), &slope);
             *(vec *)(s + j * LANES) = x;
             top = larger(x, top);
         }
@@ -962,18 +981,18 @@ static void slopes(const walk *w, const chunk *at, back_state *t) {
     const call *c = w->c;
     const float base = late_base_of(c);
     for (int i = 0; i < w->rows; i++) {
-        const int head = head_of(w, i);
+        const int head = head_of(w, i), query = w->queries[i];
         for (int j = 0; j < at->count; j++) {
             float *s = t->s + i * WIDTH + j * LANES, *ds = t->ds + i * WIDTH + j * LANES;
             vec slope;
-            vec x = final_score(c, at, j, i, head, *(vec *)s, &slope);
+            vec x = final_score(c, at, j, query, head, *(vec *)s, &slope);
             vec p = power_of_two((x - t->norm[i]) * base);
             vec grad = p * (*(vec *)ds - t->delta[i]), of_product = grad * slope;
             *(vec *)s = p;
             *(vec *)ds = of_product;
             if (c->grad_bias && at->bias[j]) {
                 int64_t of_head = ((int64_t)w->b * c->heads + head) * c->biases + at->bias_number[j];
-                float *sums = c->grad_bias + (of_head * c->height + i) * LANES;
+                float *sums = c->grad_bias + (of_head * c->height + w->r->word + query) * LANES;
                 store(sums, load(sums) + grad);
             }
         }

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from maskdsl.emit.plan import KernelPlan, make_plan
+from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.attended_keys import with_attended_keys
 from maskdsl.ir.rewrites.branch_union import merged_weights
@@ -26,6 +26,7 @@ from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by
 from maskdsl.ir.routes import Routed
 from maskdsl.runtime.backends.available import REFERENCE, computing, everywhere
 from maskdsl.runtime.backends.protocol import Backend
+from maskdsl.runtime.base.call import KernelCall
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.kept import Kept
@@ -133,6 +134,7 @@ class Bound:
         self.checked_kernels: dict[object, Kernel] = {}
         self.prepared_calls: dict[object, Forward] = {}
         self.kernels: dict[str, Kernel] = {}
+        self.declared_kernels: dict[str, Kernel] = {}
         self.sums: dict[tuple[int, ...], Bound] = {}
         self.weighed_masks: dict[tuple[int, bool], Bound] = {}
         self.sliced_masks: dict[tuple[bool, int | None], Bound] = {}
@@ -242,6 +244,12 @@ class Bound:
     def split_kernel(self) -> SplitKernel:
         """The kernel for partial calls on backends that decode."""
         return SplitKernel.of(self.plan)
+
+    def declared_call(self, backend: Backend, q: Tensor) -> KernelCall:
+        """The call of a pattern without inputs whose tokens lie as declared."""
+        if backend.name not in self.declared_kernels:
+            self.declared_kernels[backend.name] = Kernel(declared_plan(self.plan), backend, CallStates())
+        return self.declared_kernels[backend.name].call((), q, wants_lse=True)
 
     @cached_property
     def dense_kernel(self) -> Kernel:

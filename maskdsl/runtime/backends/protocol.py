@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskdsl.base.arguments import BackendName
 from maskdsl.emit.plan import KernelPlan
-from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
+from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved, TokenPositions
 
 
 class Backend(ABC):
@@ -81,6 +81,15 @@ class Backend(ABC):
     def tile(self, plan: KernelPlan) -> tuple[int, int]:
         """Queries and keys of a tile of this planned plan: of a tile in which any pair attends, all are computed."""
         return plan.query_block, plan.key_block
+
+    def some_queries(
+        self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
+    ) -> tuple[Tensor, Tensor] | None:
+        """The results of a call with some queries and keys, in declared order, of a pattern without inputs.
+
+        None where it has no kernel of its own for such calls.
+        """
+        return None
 
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         """Names of the inputs that the host reads to compute tiles or the order, which waits for the device."""

@@ -30,6 +30,17 @@ class KernelCall:
     """Whether q, k and v come in declared order and the backend permutes them: see `Backend.permutes`."""
 
 
+class TokenPositions(NamedTuple):
+    """Where the tokens of a call with some queries and keys are."""
+
+    starts: Tensor
+    """int32 [batch]: the position of each entry's first query."""
+    lengths: Tensor
+    """int32 [batch]: the keys of each entry that exist, from the first on."""
+    table: Tensor | None
+    """int32 [batch, pages]: the page of each stretch of keys, negative where there is none; None: no pages."""
+
+
 Attend = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
 """Maps q, k and v to the output and the log-sum-exp; everything else of the call is bound."""
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import PRESENT, Chunk
+from maskdsl.runtime.base.call import TokenPositions
 from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.processes import check_whole
 from maskdsl.runtime.base.token_values import token_values
@@ -105,6 +106,11 @@ def _decoded(
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
+    if not inputs and present is None and not compiled.plan.mask.keys.is_pooled:
+        where = TokenPositions(*normalized(compiled, q, k, positions))
+        results = backend.some_queries(compiled.declared_call(backend, q), q, k, v, where)
+        if results is not None:
+            return results
     return _in_chunk(attention, compiled, q, k, v, inputs, positions, backend.gathers, present)
 
 

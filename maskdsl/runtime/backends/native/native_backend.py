@@ -25,11 +25,12 @@ from maskdsl.runtime.backends.native.bias_panels import bias_panels, bias_values
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
 from maskdsl.runtime.backends.native.library import library, native_library
 from maskdsl.runtime.backends.native.pair_words import lists_of_call
-from maskdsl.runtime.backends.native.panel_lists import PanelGrid
+from maskdsl.runtime.backends.native.panel_lists import PanelGrid, PanelLists
+from maskdsl.runtime.backends.native.row_blocks import RowBlocks
 from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, TYPES, CallStructure, with_dims_together
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.tiled_backend import Tiled
-from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
+from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved, TokenPositions
 from maskdsl.runtime.base.permute import moved
 
 _TILED = Tiled()
@@ -69,22 +70,32 @@ class Native(Backend):
         return library() is not None
 
     def prepared(self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> Attend:
-        functions, native = _functions(), _NativeCall.of(call, q, k, v)
+        native = _NativeCall.of(call, q, k, v)
         if native is None:
             return partial(_by_tiles, call)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-            q, k, v = map(with_dims_together, (q, k, v))
-            made = CallStructure.from_buffer_copy(native.made)
-            out = q.new_empty(*q.shape[:3], v.shape[3])
-            lse = q.new_empty(q.shape[:3], dtype=torch.float32) if call.wants_lse else None
-            for name, x in (("q", q), ("k", k), ("v", v), ("out", out)):
-                made.set_tensor(name, x)
-            made.lse = None if lse is None else lse.data_ptr()
-            made.threads = torch.get_num_threads()
-            return (out, lse) if functions.maskdsl_forward(byref(made)) == 0 else _by_tiles(call, q, k, v)
+            results = _forward(CallStructure.from_buffer_copy(native.made), q, k, v, call.wants_lse)
+            return _by_tiles(call, q, k, v) if results is None else results
 
         return attend
+
+    def some_queries(
+        self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
+    ) -> tuple[Tensor, Tensor] | None:
+        """Rows of the blocks that the queries are in; where they are few, with those of all heads that share keys."""
+        mask = call.plan.mask
+        if mask.query_values or call.plan.reads_batch or (mask.scores and not _is_zero(call.module)):
+            return None
+        batch, heads, count, _ = q.shape
+        blocks = call.state.keep(("row blocks", heads), lambda: RowBlocks(call, heads))
+        lists, fold = blocks.lists(tuple(positions.starts.tolist()), count, heads // k.shape[1])
+        made = _structure(call, lists, blocks.grid, q, k, v)
+        made.fold = heads // k.shape[1] if fold else 1
+        made.lengths, table = positions.lengths.data_ptr(), positions.table
+        if table is not None:
+            made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
+        return _forward(made, q, k, v, wants_lse=True)
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Recomputes scores row by row."""
@@ -148,12 +159,7 @@ class _NativeCall:
             leaves = {name: call.values[name].detach().requires_grad_() for name in wanted if name in reads}
             with torch.set_grad_enabled(bool(leaves)):
                 bias = bias_values(pairs, panels, {**call.values, **leaves})
-        made = CallStructure(type=TYPES[q.dtype], fold=1, batch=batch, heads=heads, key_heads=k.shape[1])
-        made.queries, made.keys, made.dim, made.value_dim = q.shape[2], k.shape[2], q.shape[3], v.shape[3]
-        made.key_block, made.packs, made.scale = block[1], lists.packs, q.shape[3] ** -0.5
-        made.height, made.cap = grid.tallest, call.plan.score_bias.cap if call.plan.score_bias else 0
-        for name in ("classes", "class_rows", "rows", "runs", "words"):
-            setattr(made, name, getattr(lists, name).ctypes.data)
+        made = _structure(call, lists, grid, q, k, v)
         if bias is not None:
             made.bias, made.biases = bias.data_ptr(), bias.shape[2]
             made.bias_batch, made.bias_head = (bias.stride(n) if bias.shape[n] > 1 else 0 for n in (0, 1))
@@ -178,6 +184,45 @@ def _may_be_infinite(mask: MaskIR) -> bool:
     """Whether biases may have derivatives that are not finite: times a probability of 0 they are NaN."""
     is_open = any(isinstance(node, Read) and node.open for each in mask.scores for node in walk(each))
     return is_open or not derivatives_are_finite(mask, BOUNDED)
+
+
+def _structure(call: KernelCall, lists: PanelLists, grid: PanelGrid, q: Tensor, k: Tensor, v: Tensor) -> CallStructure:
+    """The structure of a call with these lists, without its tensors."""
+    batch, heads, queries, dim = q.shape
+    bias = call.plan.score_bias
+    made = CallStructure(
+        type=TYPES[q.dtype],
+        fold=1,
+        batch=batch,
+        heads=heads,
+        key_heads=k.shape[1],
+        queries=queries,
+        keys=grid.keys,
+        dim=dim,
+        value_dim=v.shape[3],
+        key_block=grid.width,
+        packs=lists.packs,
+        scale=dim**-0.5,
+        cap=0 if bias is None else bias.cap,
+        height=lists.words.shape[1],
+        threads=torch.get_num_threads(),
+    )
+    for name in ("classes", "class_rows", "rows", "runs", "words"):
+        setattr(made, name, getattr(lists, name).ctypes.data)
+    return made
+
+
+def _forward(
+    made: CallStructure, q: Tensor, k: Tensor, v: Tensor, wants_lse: bool
+) -> tuple[Tensor, Tensor | None] | None:
+    """The results of a call without its tensors; None if they are not finite."""
+    q, k, v = map(with_dims_together, (q, k, v))
+    out = q.new_empty(*q.shape[:3], v.shape[3])
+    lse = q.new_empty(q.shape[:3], dtype=torch.float32) if wants_lse else None
+    for name, x in (("q", q), ("k", k), ("v", v), ("out", out)):
+        made.set_tensor(name, x)
+    made.lse, made.threads = None if lse is None else lse.data_ptr(), torch.get_num_threads()
+    return None if _functions().maskdsl_forward(byref(made)) else (out, lse)
 
 
 def _is_zero(module: ModuleType) -> bool:

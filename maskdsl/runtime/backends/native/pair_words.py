@@ -14,8 +14,10 @@ from maskdsl.runtime.backends.native.panel_lists import PanelLists, Relation, pa
 _Array = NDArray[Any]
 
 
-def lists_of_call(pairs: CallPairs, block_map: BlockMap, inputs: Mapping[str, Tensor]) -> PanelLists:
-    """The rows and panels of a call with these inputs, by identifier."""
+def lists_of_call(
+    pairs: CallPairs, block_map: BlockMap, inputs: Mapping[str, Tensor], first_row: int = 0
+) -> PanelLists:
+    """The rows and panels of a call with these inputs, by identifier; those of the map begin at this row."""
     shape = pairs.batch, pairs.heads
     by_batch, by_head = pairs.variation(pairs.module.MASK_READS)
     batch, head = np.indices(shape)
@@ -23,17 +25,17 @@ def lists_of_call(pairs: CallPairs, block_map: BlockMap, inputs: Mapping[str, Te
     kinds = np.stack([of_head, batch * by_batch, head * by_head], axis=-1).reshape(-1, 3)
     different, first, classes = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
     relations = [
-        (int(kind[0]), _relation(pairs, inputs, *divmod(int(number), pairs.heads)))
+        (int(kind[0]), _relation(pairs, inputs, first_row, *divmod(int(number), pairs.heads)))
         for kind, number in zip(different, first, strict=True)
     ]
     return panel_lists(block_map, classes.reshape(shape), relations)
 
 
-def _relation(pairs: CallPairs, inputs: Mapping[str, Tensor], batch: int, head: int) -> Relation:
+def _relation(pairs: CallPairs, inputs: Mapping[str, Tensor], first_row: int, batch: int, head: int) -> Relation:
     """The relation of one head."""
 
     def words(row: _Array, panel: _Array) -> _Array:
-        attends = pairs.module.allowed(**pairs.values(row, panel, batch, slice(head, head + 1), inputs))
+        attends = pairs.module.allowed(**pairs.values(row + first_row, panel, batch, slice(head, head + 1), inputs))
         attends = attends.expand(len(row), 1, pairs.grid.tallest, -1)[:, 0].numpy()
         return np.packbits(attends, axis=-1, bitorder="little").view("<u2")[..., 0].astype(np.uint16)
 

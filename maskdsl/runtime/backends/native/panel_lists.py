@@ -134,7 +134,7 @@ def _rows_of(grid: PanelGrid, block_map: BlockMap, tiles: TileMap, relation: Rel
         panel = (column[:, None].astype(np.int64) * grid.of_block + np.arange(grid.of_block)).ravel()
         row = np.repeat(tile_row, grid.of_block)
         lanes = grid.lanes(row, panel)
-        words = relation(row, panel) & lanes
+        words = relation(row, panel)[:, : grid.tallest] & lanes
         is_full, kept = (words == lanes).all(axis=1), words.any(axis=1)
         partial = _runs(panel, 1)
         partial["mask"] = np.where(is_full, _FULL, 0)

@@ -12,7 +12,7 @@ LANES = 16
 """Keys of a panel."""
 LARGEST_ROW = 64
 """Queries of a row, with those of all its heads."""
-ROW = np.dtype([("first", "i4"), ("count", "i4"), ("run", "i8"), ("runs", "i8")])
+ROW = np.dtype([(name, "i4") for name in ("first", "count", "run", "runs", "word")])
 RUN = np.dtype([("panel", "i4"), ("panels", "i4"), ("mask", "i4"), ("bias", "i4")])
 
 
@@ -37,6 +37,7 @@ class CallStructure(Structure):
         *((f"{side}_at_{axis}", c_int64) for side in ("query", "key") for axis in ("batch", "head")),
         ("pages", c_void_p),
         ("pages_batch", c_int64),
+        ("lengths", c_void_p),
         *((name, c_void_p) for name in ("classes", "class_rows", "rows", "runs", "words")),
     )
 
