@@ -53,7 +53,6 @@ typedef int32_t ints __attribute__((vector_size(64)));
 typedef int32_t loose_ints __attribute__((vector_size(64), aligned(2)));
 typedef uint16_t halves __attribute__((vector_size(32)));
 typedef uint16_t loose_halves __attribute__((vector_size(32), aligned(2)));
-typedef _Float16 loose_floats16 __attribute__((vector_size(32), aligned(2)));
 
 enum type { FLOAT32, BFLOAT16, FLOAT16 };
 
@@ -114,8 +113,16 @@ INLINE vec larger(vec a, vec b) { return choose(a > b, a, b); }
 INLINE vec load(const float *x) { return *(const loose_vec *)x; }
 INLINE void store(float *x, vec value) { *(loose_vec *)x = value; }
 
-#define SHIFTED(x, n) __builtin_shuffle(x, (LANE_NUMBERS + n) & 15)
-static const ints LANE_NUMBERS = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+/* The lanes of two vectors side by side that `of(lane, n)` numbers for each lane of the result. */
+#define EACH_LANE(of, n) of(0, n), of(1, n), of(2, n), of(3, n), of(4, n), of(5, n), of(6, n), of(7, n), \
+    of(8, n), of(9, n), of(10, n), of(11, n), of(12, n), of(13, n), of(14, n), of(15, n)
+#ifdef __clang__
+#define SHUFFLED(a, b, of, n) __builtin_shufflevector(a, b, EACH_LANE(of, n))
+#else
+#define SHUFFLED(a, b, of, n) __builtin_shuffle(a, b, (ints){EACH_LANE(of, n)})
+#endif
+#define MOVED(lane, n) (lane) + (n)
+#define SHIFTED(x, n) SHUFFLED(x, x, MOVED, n)
 
 INLINE float largest(vec x) {
     x = larger(x, SHIFTED(x, 8));
@@ -171,6 +178,24 @@ INLINE halves to_bfloat16(vec x) {
     return __builtin_convertvector(rounded >> 16 & 0xffff, halves);
 }
 
+/* By operations of 32 bits, as not all compilers have the type. Exponents move by a product, subnormal numbers too. */
+INLINE vec of_float16(halves x) {
+    ints bits = __builtin_convertvector(x, ints), size = (bits & 0x7fff) << 13;
+    vec result = choose(size < 0x0f800000, (vec)size * 0x1p112f, (vec)(size | 0x7f800000));
+    return (vec)((ints)result | (bits & 0x8000) << 16);
+}
+
+/* To the nearest, ties to even. The sum of a small number and 0.5 is rounded to the last bit of subnormal numbers. */
+INLINE halves to_float16(vec x) {
+    ints bits = (ints)x, size = bits & 0x7fffffff;
+    ints normal = ((size + 0xfff + ((size >> 13) & 1)) >> 13) - (112 << 10);
+    ints small = (ints)((vec)size + 0.5f) - 0x3f000000;
+    vec result = choose(size < 0x38800000, (vec)small, (vec)normal);
+    result = choose(size > 0x477fefff, (vec)splat_int(0x7c00), result);
+    result = choose(size > 0x7f800000, (vec)splat_int(0x7e00), result);
+    return __builtin_convertvector(((ints)result | (bits >> 16 & 0x8000)) & 0xffff, halves);
+}
+
 /* `count` elements, as floats. */
 INLINE void load_row(float *to, const void *from, int64_t count, int type) {
     int64_t n = 0;
@@ -188,9 +213,9 @@ INLINE void load_row(float *to, const void *from, int64_t count, int type) {
         break;
     default:
         for (; n + LANES <= count; n += LANES)
-            store(to + n, __builtin_convertvector(*(const loose_floats16 *)((const _Float16 *)from + n), vec));
+            store(to + n, of_float16(*(const loose_halves *)((const uint16_t *)from + n)));
         for (; n < count; n++)
-            to[n] = ((const _Float16 *)from)[n];
+            to[n] = of_float16((halves){((const uint16_t *)from)[n]})[0];
     }
 }
 
@@ -208,9 +233,9 @@ INLINE void store_row(void *to, const float *from, int64_t count, int type) {
         break;
     default:
         for (; n + LANES <= count; n += LANES)
-            *(loose_floats16 *)((_Float16 *)to + n) = __builtin_convertvector(load(from + n), loose_floats16);
+            *(loose_halves *)((uint16_t *)to + n) = to_float16(load(from + n));
         for (; n < count; n++)
-            ((_Float16 *)to)[n] = (_Float16)from[n];
+            ((uint16_t *)to)[n] = to_float16(splat(from[n]))[0];
     }
 }
 
@@ -335,18 +360,23 @@ static void add_by_type(float *c, int64_t stride, int rows, int64_t dims, const 
         add_products(c, stride, rows, dims, f, 0);
 }
 
+/* The lanes of two rows whose bit `size` is 0, and those whose bit is 1, side by side. */
+#define LOW(lane, size) ((lane) & ~(size)) + ((lane) & (size) ? 16 : 0)
+#define HIGH(lane, size) ((lane) | (size)) + ((lane) & (size) ? 16 : 0)
+#define EXCHANGE(x, size)                                      \
+    UNROLL for (int i = 0; i < LANES; i++)                     \
+        if (!(i & (size))) {                                   \
+            ints a = x[i], b = x[i + (size)];                  \
+            x[i] = SHUFFLED(a, b, LOW, size);                  \
+            x[i + (size)] = SHUFFLED(a, b, HIGH, size);        \
+        }
+
 /* The 16 x 16 words of `x`, transposed. */
 INLINE void transpose(ints x[LANES]) {
-    UNROLL for (int size = 8; size; size /= 2) {
-        ints low = (LANE_NUMBERS & ~size) | (((LANE_NUMBERS & size) != 0) & 16);
-        ints high = low | size;
-        UNROLL for (int i = 0; i < LANES; i++)
-            if (!(i & size)) {
-                ints a = x[i], b = x[i + size];
-                x[i] = __builtin_shuffle(a, b, low);
-                x[i + size] = __builtin_shuffle(a, b, high);
-            }
-    }
+    EXCHANGE(x, 8)
+    EXCHANGE(x, 4)
+    EXCHANGE(x, 2)
+    EXCHANGE(x, 1)
 }
 
 /* Sizes and addresses */

@@ -50,6 +50,8 @@ TARGETS: dict[str, tuple[list[str], list[str], str]] = {
     "AVX2": (["gcc", "-march=x86-64-v3"], [], lacking("avx2", "fma") or missing("gcc")),
     "AVX-512": (["gcc", "-march=x86-64-v4"], [], lacking("avx512f", "avx512vl") or missing("gcc")),
     "AVX-512 with bfloat16": (["gcc", "-march=cooperlake"], [], lacking("avx512_bf16") or missing("gcc")),
+    "GCC 11": (["gcc-11", "-march=native"], [], lacking() or missing("gcc-11")),
+    "clang": (["clang", "-march=native"], [], lacking() or missing("clang")),
     "NEON": (["gcc"], [], missing("gcc"))
     if is_native(ARM)
     else (list(EMULATED[:1]), [EMULATED[1], "-L", "/usr/aarch64-linux-gnu"], missing(*EMULATED)),
