@@ -32,6 +32,8 @@
 #define ROW 64
 #define CHUNK 8 /* panels whose scores are held at once */
 #define WIDTH (CHUNK * LANES)
+#define AHEAD 2 /* panels that are asked for before they are read */
+#define FEW 8 /* up to so many queries take keys where they lie: transposing them would cost more */
 #define MOST_THREADS 256
 #define LARGEST 1024 /* a log-sum-exp beyond it has an error of more than 2 ** -14 */
 #define PACKED (64l << 20) /* bytes of packed keys and values that are held at once, about */
@@ -379,6 +381,37 @@ INLINE void transpose(ints x[LANES]) {
     EXCHANGE(x, 1)
 }
 
+#define ADD_HALVES(x, size)                                                                      \
+    UNROLL for (int i = 0; i < (size); i++) {                                                    \
+        ints a = (ints)x[i], b = (ints)x[i + (size)];                                            \
+        x[i] = (vec)SHUFFLED(a, b, LOW, size) + (vec)SHUFFLED(a, b, HIGH, size);                 \
+    }
+
+/* The sums of 16 vectors, one in each lane. */
+INLINE vec sums_of(vec x[LANES]) {
+    ADD_HALVES(x, 8)
+    ADD_HALVES(x, 4)
+    ADD_HALVES(x, 2)
+    ADD_HALVES(x, 1)
+    return x[0];
+}
+
+/* The products of one query, whole vectors of words, with keys where they lie. */
+INLINE vec products_in_place(const float *q, const char *const *keys, int64_t steps, int pairs) {
+    vec sums[LANES];
+    for (int lane = 0; lane < LANES; lane += 4) { /* few at a time: memory is read row by row */
+        vec some[4] = {};
+        for (int64_t n = 0; n < steps; n += LANES) {
+            vec a = load(q + n);
+            UNROLL for (int i = 0; i < 4; i++)
+                some[i] = multiplied(some[i], a, load((const float *)keys[lane + i] + n), pairs);
+        }
+        UNROLL for (int i = 0; i < 4; i++)
+            sums[lane + i] = some[i];
+    }
+    return sums_of(sums);
+}
+
 /* Sizes and addresses */
 
 typedef struct {
@@ -407,7 +440,9 @@ static sizes sizes_of(const call *c) {
 
 /* The first key of a panel and its number of keys, which may be 0. */
 INLINE int panel_keys(const sizes *z, int64_t panel, int64_t *first) {
-    int64_t block = panel / z->block_panels, within = panel % z->block_panels * LANES;
+    int64_t block = panel, within = 0;
+    if (z->block_panels > 1)
+        block = panel / z->block_panels, within = panel % z->block_panels * LANES;
     *first = block * z->c->key_block + within;
     int64_t end = (block + 1) * z->c->key_block;
     if (end > z->c->keys)
@@ -476,6 +511,11 @@ static void pack_rows(const sizes *z, float *to, const char *const *rows, int co
     int64_t dims = rounded_up(dim, LANES);
     if (!pairs) {
         for (int lane = 0; lane < LANES; lane++, to += dims) {
+            if (lane < count && dims == dim && z->c->type == FLOAT32) {
+                for (int64_t n = 0; n < dims; n += LANES)
+                    *(vec *)(to + n) = load((const float *)rows[lane] + n);
+                continue;
+            }
             int64_t real = lane < count ? dim : 0;
             if (real)
                 load_row(to, rows[lane], dim, z->c->type);
@@ -517,18 +557,35 @@ typedef struct {
     float *key_rows, *value_panels;   /* for gradients */
 } packed;
 
+/* Whether the keys of a panel lie at equal distances. */
+INLINE int lie_in_order(const sizes *z) {
+    return !z->c->key_at && (!z->c->page || (z->c->page % LANES == 0 && z->c->key_block % LANES == 0));
+}
+
+/* The addresses of the keys or values of a panel, and how many there are; the last one again where there are fewer. */
+static int find_keys(const sizes *z, const tensor *t, int b, int key_head, int64_t panel, const char **rows) {
+    int64_t first;
+    const int count = panel_keys(z, panel, &first);
+    if (lie_in_order(z)) {
+        const char *row = key_row(z, t, b, key_head, first);
+        for (int lane = 0; lane < LANES; lane++)
+            rows[lane] = row + (lane < count ? lane : count - 1) * t->token * z->size;
+    } else
+        for (int lane = 0; lane < LANES; lane++)
+            rows[lane] = lane < count ? key_row(z, t, b, key_head, first + lane) : rows[lane - 1];
+    return count;
+}
+
 static void pack_one(const sizes *z, const packed *p, int b, int key_head, int64_t panel) {
     const call *c = z->c;
     const char *rows[LANES];
-    int64_t first;
-    int count = panel_keys(z, panel, &first);
-    for (int lane = 0; lane < count; lane++)
-        rows[lane] = key_row(z, &c->k, b, key_head, first + lane);
+    if (!panel_keys(z, panel, &(int64_t){0}))
+        return;
+    int count = find_keys(z, &c->k, b, key_head, panel, rows);
     pack_panel(z, p->keys + panel * z->steps * LANES, rows, count, c->dim);
     if (p->key_rows)
         pack_rows(z, p->key_rows + panel * z->dims * LANES, rows, count, c->dim, 0);
-    for (int lane = 0; lane < count; lane++)
-        rows[lane] = key_row(z, &c->v, b, key_head, first + lane);
+    find_keys(z, &c->v, b, key_head, panel, rows);
     if (p->values)
         pack_rows(z, p->values + panel * z->value_dims * LANES / (z->pairs ? 2 : 1), rows, count, c->value_dim,
                   z->pairs);
@@ -637,23 +694,33 @@ INLINE vec final_score(const call *c, const chunk *at, int j, int query, int hea
 
 /* Parallel work */
 
+enum fault { NONE, NOT_FINITE, NO_MEMORY };
+
+static void *aligned(int64_t bytes) {
+    void *memory = NULL;
+    return posix_memalign(&memory, 64, rounded_up(bytes, 64) + 64) ? NULL : memory;
+}
+
 typedef struct {
-    void (*work)(void *context, int64_t item);
+    void (*work)(void *context, int64_t item, float *memory);
     void *context;
-    int64_t items;
+    int64_t items, floats; /* `floats`: of the memory that one item needs at a time */
     atomic_llong next;
 } team;
 
 static void *member(void *argument) {
     team *t = argument;
-    for (int64_t item; (item = atomic_fetch_add(&t->next, 1)) < t->items;)
-        t->work(t->context, item);
+    float *memory = aligned(t->floats * 4);
+    for (int64_t item; memory && (item = atomic_fetch_add(&t->next, 1)) < t->items;)
+        t->work(t->context, item, memory);
+    free(memory);
     return NULL;
 }
 
-/* Threads live as long as one call: no pool has to outlive a fork. Without a thread, the others take its items. */
-static void for_each(void (*work)(void *, int64_t), void *context, int64_t items, int threads) {
-    team t = {.work = work, .context = context, .items = items};
+/* Threads live as long as one call: no pool has to outlive a fork. Without a thread, the others take its items.
+   Returns a `fault`. */
+static int for_each(void (*work)(void *, int64_t, float *), void *context, int64_t items, int64_t floats, int threads) {
+    team t = {.work = work, .context = context, .items = items, .floats = floats};
     pthread_t others[MOST_THREADS];
     int made = 0;
     while (made + 1 < threads && made + 1 < items && made < MOST_THREADS) {
@@ -664,11 +731,7 @@ static void for_each(void (*work)(void *, int64_t), void *context, int64_t items
     member(&t);
     while (made)
         pthread_join(others[--made], NULL);
-}
-
-static void *aligned(int64_t bytes) {
-    void *memory = NULL;
-    return posix_memalign(&memory, 64, rounded_up(bytes, 64) + 64) ? NULL : memory;
+    return atomic_load(&t.next) < items ? NO_MEMORY : NONE;
 }
 
 /* Some units, from `first` on, that are computed together. */
@@ -683,9 +746,8 @@ typedef struct {
     atomic_int fault;
 } group;
 
-enum fault { NONE, NOT_FINITE, NO_MEMORY };
-
-static void pack_item(void *context, int64_t item) {
+static void pack_item(void *context, int64_t item, float *memory) {
+    (void)memory;
     group *g = context;
     int64_t pieces = (g->z.panels + CHUNK - 1) / CHUNK, unit = item / pieces;
     int b = (g->first + unit) / g->c->key_heads, key_head = (g->first + unit) % g->c->key_heads;
@@ -695,15 +757,15 @@ static void pack_item(void *context, int64_t item) {
 
 static int allocate(float **memory, int64_t floats) { return !(*memory = aligned(floats * 4)); }
 
-/* Several arrays in one piece of memory, which is returned; NULL if there is none. */
-static float *together(float ***arrays, const int64_t *floats, int count) {
+/* Divides memory into arrays of these sizes; returns how many floats they take together. Without memory it counts. */
+static int64_t divide(float *memory, float ***arrays, const int64_t *floats, int count) {
     int64_t total = 0;
-    for (int n = 0; n < count; n++)
+    for (int n = 0; n < count; n++) {
+        if (memory)
+            *arrays[n] = memory + total;
         total += rounded_up(floats[n], LANES);
-    float *memory = aligned(total * 4), *at = memory;
-    for (int n = 0; memory && n < count; n++)
-        *arrays[n] = at, at += rounded_up(floats[n], LANES);
-    return memory;
+    }
+    return total;
 }
 
 static void release(packed *p) {
@@ -733,25 +795,6 @@ static walk walk_of(const group *g, int b, int head, const row *r) {
     for (int i = 0; i < w.rows; i++)
         w.heads[i] = head + i / r->count, w.queries[i] = i % r->count;
     return w;
-}
-
-/* The panels of a chunk: packed before, or packed now into `own`. */
-static void find_panels(const walk *w, const chunk *at, const packed *p, const packed *own, const float **keys,
-                        const float **values) {
-    const sizes *z = w->z;
-    const int64_t key_size = z->steps * LANES, value_size = z->value_dims * LANES / (z->pairs ? 2 : 1);
-    for (int j = 0; j < at->count; j++) {
-        if (p) {
-            keys[j] = p->keys + at->panels[j] * key_size;
-            values[j] = p->values + at->panels[j] * value_size;
-            continue;
-        }
-        packed here = {.keys = own->keys + (j - at->panels[j]) * key_size,
-                       .values = own->values + (j - at->panels[j]) * value_size};
-        pack_one(z, &here, w->b, w->head / (w->c->heads / w->c->key_heads), at->panels[j]);
-        keys[j] = own->keys + j * key_size;
-        values[j] = own->values + j * value_size;
-    }
 }
 
 /* Forward */
@@ -831,6 +874,54 @@ static int finish(const walk *w, state *t) {
     return sum(total) == 0;
 }
 
+/* Asks for rows that are read later, or for those that lie `ahead` bytes behind them: few queries wait for memory. */
+INLINE void ask_for(const sizes *z, const char *const *rows, int64_t ahead, int64_t dim) {
+    for (int lane = 0; lane < LANES; lane++)
+        for (int64_t n = 0; n < dim * z->size; n += 64)
+            __builtin_prefetch(rows[lane] + ahead + n, 0, 2);
+}
+
+/* Whether values of whole panels need no packing. */
+INLINE int values_lie_dense(const sizes *z) {
+    return z->c->type == FLOAT32 && z->c->v.token == z->value_dims && lie_in_order(z);
+}
+
+/* The scores of a chunk, and where its values are: packed before, or packed now into `own`. */
+static void score_chunk(const walk *w, const chunk *at, state *t, const packed *p, const packed *own,
+                        const float **values) {
+    const sizes *z = w->z;
+    const int64_t key_size = z->steps * LANES, value_size = z->value_dims * LANES / (z->pairs ? 2 : 1);
+    const int key_head = w->head / (w->c->heads / w->c->key_heads);
+    const int in_place = !p && w->rows <= FEW && z->steps % LANES == 0 && w->c->type != FLOAT16 &&
+                         (z->pairs || w->c->type == FLOAT32);
+    const float *keys[CHUNK];
+    for (int j = 0; j < at->count; j++) {
+        keys[j] = p ? p->keys + at->panels[j] * key_size : own->keys + j * key_size;
+        values[j] = p ? p->values + at->panels[j] * value_size : own->values + j * value_size;
+        if (p)
+            continue;
+        const char *rows[LANES];
+        int count = find_keys(z, &w->c->v, w->b, key_head, at->panels[j], rows);
+        ask_for(z, rows, 0, w->c->value_dim);
+        count = find_keys(z, &w->c->k, w->b, key_head, at->panels[j], rows);
+        ask_for(z, rows, AHEAD * LANES * w->c->k.token * z->size, w->c->dim);
+        if (in_place)
+            for (int i = 0; i < w->rows; i++)
+                *(vec *)(t->s + i * WIDTH + j * LANES) = z->pairs
+                    ? products_in_place(t->q + i * z->steps, rows, z->steps, 1)
+                    : products_in_place(t->q + i * z->steps, rows, z->steps, 0);
+        else
+            pack_panel(z, own->keys + j * key_size, rows, count, w->c->dim);
+        count = find_keys(z, &w->c->v, w->b, key_head, at->panels[j], rows);
+        if (values_lie_dense(z) && count == LANES)
+            values[j] = (const float *)rows[0];
+        else
+            pack_rows(z, own->values + j * value_size, rows, count, w->c->value_dim, z->pairs);
+    }
+    if (!in_place)
+        scores_by_type(t->s, t->q, w->rows, z->steps, keys, at->count, z->pairs);
+}
+
 static void forward_row(group *g, int64_t unit, int head, const row *r, state *t, const packed *own) {
     const call *c = g->c;
     const sizes *z = &g->z;
@@ -840,9 +931,8 @@ static void forward_row(group *g, int64_t unit, int head, const row *r, state *t
     load_queries(&w, t->q, &c->q, c->dim, z->steps);
     begin(&w, t);
     while (next_chunk(&w, &at)) {
-        const float *keys[CHUNK], *values[CHUNK];
-        find_panels(&w, &at, p, own, keys, values);
-        scores_by_type(t->s, t->q, w.rows, z->steps, keys, at.count, z->pairs);
+        const float *values[CHUNK];
+        score_chunk(&w, &at, t, p, own, values);
         online(&w, &at, t);
         factors f = {z->pairs ? t->halves : t->s, z->pairs ? WIDTH / 2 : WIDTH, 1, values, z->value_dims, at.count,
                      z->pairs ? LANES / 2 : LANES};
@@ -869,25 +959,23 @@ static const row *rows_of(const call *c, int64_t b, int head, int64_t *count) {
     return c->rows + c->class_rows[number];
 }
 
-static void forward_item(void *context, int64_t item) {
+static int64_t forward_memory(const sizes *z, float *memory, state *t, packed *own) {
+    const int64_t key_size = z->steps * LANES * CHUNK, value_size = z->value_dims * LANES * CHUNK;
+    float **arrays[] = {&t->q, &t->s, &t->out, &t->halves, &own->keys, &own->values};
+    int64_t floats[] = {ROW * z->steps, ROW * WIDTH, ROW * z->value_dims, ROW * WIDTH / 2, key_size, value_size};
+    return divide(memory, arrays, floats, 6);
+}
+
+static void forward_item(void *context, int64_t item, float *memory) {
     group *g = context;
-    const sizes *z = &g->z;
     int64_t unit, count;
     int head;
     int64_t number = find_row(g, item, &unit, &head);
     const row *rows = rows_of(g->c, (g->first + unit) / g->c->key_heads, head, &count);
-    int64_t key_size = z->steps * LANES * CHUNK, value_size = z->value_dims * LANES * CHUNK;
     state t;
     packed own;
-    float **parts[] = {&t.q, &t.s, &t.out, &t.halves, &own.keys, &own.values};
-    int64_t floats[] = {ROW * z->steps, ROW * WIDTH, ROW * z->value_dims, ROW * WIDTH / 2, key_size, value_size};
-    float *memory = together(parts, floats, g->of_unit ? 4 : 6);
-    if (!memory) {
-        atomic_store(&g->fault, NO_MEMORY);
-        return;
-    }
+    forward_memory(&g->z, memory, &t, &own);
     forward_row(g, unit, head, rows + number, &t, &own);
-    free(memory);
 }
 
 /* The number of rows of the heads of a group's units. */
@@ -919,8 +1007,7 @@ static int pack_units(group *g, int backward) {
         if (failed)
             return NO_MEMORY;
     }
-    for_each(pack_item, g, g->units * ((z->panels + CHUNK - 1) / CHUNK), g->c->threads);
-    return NONE;
+    return for_each(pack_item, g, g->units * ((z->panels + CHUNK - 1) / CHUNK), 0, g->c->threads);
 }
 
 /* Calls `compute` for groups of units whose packed keys and values fit in memory together. */
@@ -949,8 +1036,10 @@ static int in_groups(const call *c, int64_t bytes, int backward, int (*compute)(
 }
 
 static int forward_group(group *g) {
-    for_each(forward_item, g, count_rows(g), g->c->threads);
-    return atomic_load(&g->fault);
+    state t;
+    packed own;
+    int failed = for_each(forward_item, g, count_rows(g), forward_memory(&g->z, NULL, &t, &own), g->c->threads);
+    return failed ? failed : atomic_load(&g->fault);
 }
 
 /* The output and the log-sum-exp. Returns a `fault`. */
@@ -1070,8 +1159,15 @@ static void backward_row(group *g, int64_t unit, int head, const row *r, back_st
         atomic_store(&g->fault, NOT_FINITE);
 }
 
+static int64_t backward_memory(const sizes *z, float *memory, back_state *t) {
+    float **arrays[] = {&t->q, &t->q_rows, &t->grad, &t->grad_rows, &t->s, &t->ds, &t->dq};
+    int64_t floats[] = {ROW * z->steps, ROW * z->dims, ROW * z->value_steps, ROW * z->value_dims,
+                        ROW * WIDTH, ROW * WIDTH + z->value_dims, ROW * z->dims};
+    return divide(memory, arrays, floats, 7);
+}
+
 /* Of one part of a unit's rows: dQ, and the sums of dK and dV. */
-static void backward_item(void *context, int64_t item) {
+static void backward_item(void *context, int64_t item, float *memory) {
     group *g = context;
     const call *c = g->c;
     const sizes *z = &g->z;
@@ -1079,14 +1175,7 @@ static void backward_item(void *context, int64_t item) {
     float *dk = g->sums + item * per_part, *dv = dk + z->panels * LANES * z->dims;
     memset(dk, 0, per_part * 4);
     back_state t;
-    float **parts[] = {&t.q, &t.q_rows, &t.grad, &t.grad_rows, &t.s, &t.ds, &t.dq};
-    int64_t floats[] = {ROW * z->steps, ROW * z->dims, ROW * z->value_steps, ROW * z->value_dims,
-                        ROW * WIDTH, ROW * WIDTH + z->value_dims, ROW * z->dims};
-    float *memory = together(parts, floats, 7);
-    if (!memory) {
-        atomic_store(&g->fault, NO_MEMORY);
-        return;
-    }
+    backward_memory(z, memory, &t);
     const int group_heads = c->heads / c->key_heads, first = (g->first + unit) % c->key_heads * group_heads;
     for (int head = first; head < first + group_heads; head += c->fold) {
         int64_t count;
@@ -1094,11 +1183,11 @@ static void backward_item(void *context, int64_t item) {
         for (int64_t n = item % g->parts; n < count; n += g->parts)
             backward_row(g, unit, head, rows + n, &t, dk, dv);
     }
-    free(memory);
 }
 
 /* Adds the sums of the parts of a unit for one panel, always in the same order, and writes dK and dV. */
-static void finish_item(void *context, int64_t item) {
+static void finish_item(void *context, int64_t item, float *memory) {
+    (void)memory;
     group *g = context;
     const call *c = g->c;
     const sizes *z = &g->z;
@@ -1138,10 +1227,12 @@ static int backward_group(group *g) {
     g->parts = g->c->grad_bias ? 1 : (g->c->threads + g->units - 1) / g->units;
     if (allocate(&g->sums, g->units * g->parts * z->panels * LANES * (z->dims + z->value_dims)))
         return NO_MEMORY;
-    for_each(backward_item, g, g->units * g->parts, g->c->threads);
-    for_each(finish_item, g, g->units * z->panels, g->c->threads);
+    back_state t;
+    int failed = for_each(backward_item, g, g->units * g->parts, backward_memory(z, NULL, &t), g->c->threads);
+    if (!failed)
+        failed = for_each(finish_item, g, g->units * z->panels, 0, g->c->threads);
     free(g->sums);
-    return atomic_load(&g->fault);
+    return failed ? failed : atomic_load(&g->fault);
 }
 
 /* dQ, dK, dV and the gradients of biases, from what `maskdsl_forward` gave. Returns a `fault`. */
