@@ -75,8 +75,9 @@ class Native(Backend):
             return partial(_by_tiles, call)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-            results = _forward(CallStructure.from_buffer_copy(native.made), q, k, v, call.wants_lse)
-            return _by_tiles(call, q, k, v) if results is None else results
+            lse = _blank_lse(q) if call.wants_lse else None
+            out = _forward(CallStructure.from_buffer_copy(native.made), q, k, v, lse)
+            return _by_tiles(call, q, k, v) if out is None else (out, lse)
 
         return attend
 
@@ -87,7 +88,7 @@ class Native(Backend):
         mask = call.plan.mask
         if mask.query_values or call.plan.reads_batch or (mask.scores and not _is_zero(call.module)):
             return None
-        batch, heads, count, _ = q.shape
+        _, heads, count, _ = q.shape
         blocks = call.state.keep(("row blocks", heads), lambda: RowBlocks(call, heads))
         lists, fold = blocks.lists(tuple(positions.starts.tolist()), count, heads // k.shape[1])
         made = _structure(call, lists, blocks.grid, q, k, v)
@@ -95,7 +96,9 @@ class Native(Backend):
         made.lengths, table = positions.lengths.data_ptr(), positions.table
         if table is not None:
             made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
-        return _forward(made, q, k, v, wants_lse=True)
+        lse = _blank_lse(q)
+        out = _forward(made, q, k, v, lse)
+        return None if out is None else (out, lse)
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Recomputes scores row by row."""
@@ -212,17 +215,18 @@ def _structure(call: KernelCall, lists: PanelLists, grid: PanelGrid, q: Tensor, 
     return made
 
 
-def _forward(
-    made: CallStructure, q: Tensor, k: Tensor, v: Tensor, wants_lse: bool
-) -> tuple[Tensor, Tensor | None] | None:
-    """The results of a call without its tensors; None if they are not finite."""
+def _blank_lse(q: Tensor) -> Tensor:
+    return q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+def _forward(made: CallStructure, q: Tensor, k: Tensor, v: Tensor, lse: Tensor | None) -> Tensor | None:
+    """The output of a call without its tensors, None if results are not finite; writes the log-sum-exp."""
     q, k, v = map(with_dims_together, (q, k, v))
     out = q.new_empty(*q.shape[:3], v.shape[3])
-    lse = q.new_empty(q.shape[:3], dtype=torch.float32) if wants_lse else None
     for name, x in (("q", q), ("k", k), ("v", v), ("out", out)):
         made.set_tensor(name, x)
     made.lse, made.threads = None if lse is None else lse.data_ptr(), torch.get_num_threads()
-    return None if _functions().maskdsl_forward(byref(made)) else (out, lse)
+    return None if _functions().maskdsl_forward(byref(made)) else out
 
 
 def _is_zero(module: ModuleType) -> bool:

@@ -22,12 +22,12 @@ _BLOCKS, _CALLS = 64, 16
 """The most blocks, and lists of calls, that are cached."""
 
 
-class _Piece(NamedTuple):
+class _BlockPart(NamedTuple):
     """Queries of one block: those of a call from `first` on, which are `within` the block."""
 
     block: int
     first: int
-    count: int
+    queries: int
     within: int
 
 
@@ -80,7 +80,7 @@ class RowBlocks:
             return lists_of_call(self.pairs, block_map, self.call.values, number)
 
     def _lists(self, starts: tuple[int, ...], count: int, group: int) -> QueryLists:
-        pieces = {start: list(_pieces(start, count, LARGEST_ROW)) for start in starts}
+        pieces = {start: list(_block_parts(start, count, LARGEST_ROW)) for start in starts}
         blocks = {each.block: self._block(each.block) for some in pieces.values() for each in some}
         alike = all(len(each.class_rows) == 2 for each in blocks.values())
         fold = alike and group > 1 and group * count <= LARGEST_ROW
@@ -94,7 +94,7 @@ class RowBlocks:
                 for each in some:
                     block = blocks[each.block]
                     row = block.rows[block.class_rows[block.classes[0, head]]]
-                    rows.append((each.first, each.count, firsts[each.block] + row["run"], row["runs"], each.within))
+                    rows.append((each.first, each.queries, firsts[each.block] + row["run"], row["runs"], each.within))
                 class_rows.append(len(rows))
         entry = np.array([numbers[start] for start in starts], np.int32)[:, None]
         classes = entry * len(heads) + np.arange(self.heads, dtype=np.int32) * (not alike)
@@ -103,11 +103,11 @@ class RowBlocks:
         return QueryLists(lists, fold)
 
 
-def _pieces(start: int, count: int, size: int) -> list[_Piece]:
+def _block_parts(start: int, count: int, size: int) -> list[_BlockPart]:
     """The queries from `start` on, by block."""
     blocks = range(start // size, (start + count - 1) // size + 1)
     ends = [(each, max(start, each * size), min(start + count, (each + 1) * size)) for each in blocks]
-    return [_Piece(each, low - start, high - low, low - each * size) for each, low, high in ends]
+    return [_BlockPart(each, low - start, high - low, low - each * size) for each, low, high in ends]
 
 
 def _joined(blocks: Sequence[PanelLists]) -> tuple[list[int], np.ndarray, np.ndarray]:
