@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,12 +29,13 @@ from cpu_rivals import Compute, flex
 from rich.console import Console
 from torch import Tensor
 
+from maskdsl.base.cache import CACHE_VARIABLE
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends.available import backend_names, computing
 
 RESULTS = Path(__file__).with_name("results") / "cpu_contest.json"
 FLEX = "FlexAttention"
-SECONDS, LEAST, MOST = 1.2, 2, 100
+SECONDS, LEAST, MOST = 1.0, 2, 100
 """How long a measurement takes, and its fewest and most rounds, beside a first call of each side."""
 SHORT = 0.1
 """Calls that take less, in seconds, are repeated whichever side is fast."""
@@ -199,6 +201,31 @@ def status(name: str) -> int:
 # All cases
 
 
+LIBRARY = """
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from maskdsl.runtime.backends.native import library
+
+def used():
+    return sum(each.ru_utime + each.ru_stime for each in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
+
+before = used()
+assert library.library() is not None, library.native_library().why_not
+print(used() - before)
+"""
+
+
+def kernel_seconds() -> dict[str, float] | None:
+    """Processor time to compile the kernels in C, and to load them from the cache; None without a compiler."""
+    with TemporaryDirectory() as folder:
+        environment = {**os.environ, CACHE_VARIABLE: folder}
+        command = [sys.executable, "-c", LIBRARY]
+        runs = [subprocess.run(command, capture_output=True, text=True, env=environment) for _ in range(4)]
+    if any(each.returncode for each in runs):
+        return None
+    first, *others = (float(each.stdout) for each in runs)
+    return {"compiled": round(first, 3), "loaded": round(min(others), 5)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME", help="cases whose names begin so; may be repeated")
@@ -226,8 +253,9 @@ def main() -> None:
             for each in pool.map(run, cases):
                 records += each
                 console.print(*map(line, each), sep="\n", highlight=False, soft_wrap=True)
-    console.print(*summary(records), sep="\n", highlight=False)
     whole = {"machine": machine(), "quick": options.quick, "records": records}
+    whole["kernels"] = None if options.quick or options.only else kernel_seconds()
+    console.print(*summary(whole), sep="\n", highlight=False)
     if options.output is not None:
         write(options.output, whole)
     elif not options.quick and not options.only:

@@ -25,6 +25,9 @@ MEANS = {(FORWARD, "float32"): 1.5, (FORWARD, "bfloat16"): 2.2, (BOTH, "float32"
 SHORTEST, ABOVE = "host, causal 16", {FORWARD: 10e-6, BOTH: 60e-6}
 """How many seconds longer than SDPA a call for 16 tokens may take."""
 
+KERNELS = {"compiled": 1.5, "loaded": 0.05}
+"""The most seconds for the kernels in C, once for each machine, and once for each process."""
+
 Record = dict[str, Any]
 
 
@@ -61,14 +64,26 @@ def means(records: Iterable[Record]) -> dict[tuple[str, str], float]:
     return {key: exp(mean(each)) for key, each in logs.items()}
 
 
-def summary(records: list[Record]) -> list[str]:
-    """Means, and what does not meet its bar, worst first."""
-    rows = [
-        f"Geometric mean of whole sequences, {', '.join(key)}: {value:.2f}, at least {MEANS[key]}"
-        for key, value in means(records).items()
-    ]
+def summary(whole: Record) -> list[str]:
+    """Means, the kernels in C, and how much does not meet its bar."""
+    records = whole["records"]
     missed = [each for each in records if not met(each)]
-    return [*rows, f"{len(missed)} of {len(records)} figures below their bars"]
+    return [*totals(whole), f"{len(missed)} of {len(records)} figures below their bars"]
+
+
+def totals(whole: Record) -> list[str]:
+    """What is said of all cases together, and of the kernels if they were measured."""
+    kernels = whole["kernels"]
+    said = [
+        f"geometric mean of whole sequences, {', '.join(key)}: {value:.2f}, at least {MEANS[key]}"
+        for key, value in means(whole["records"]).items()
+    ]
+    return said if kernels is None else [*said, kernels_line(kernels)]
+
+
+def kernels_line(kernels: dict[str, float]) -> str:
+    taken = (f"{kind} in {ms(kernels[kind])}, at most {ms(most)}" for kind, most in KERNELS.items())
+    return f"kernels in C: {'; '.join(taken)} of processor time"
 
 
 def page_rows(whole: Record) -> list[str]:
@@ -81,8 +96,7 @@ def page_rows(whole: Record) -> list[str]:
         figures = {(each.get("pass"), each.get("dtype")): each for each in records}
         cells = [cell(figures.get(key, figures.get((None, None)))) for key in columns]
         rows.append(f"| {name}{', two threads' if threads == 2 else ''} | {' | '.join(cells)} | {memory(records[0])} |")
-    said = [f"{', '.join(key)} {value:.2f} (at least {MEANS[key]})" for key, value in means(whole["records"]).items()]
-    return [*rows, "", f"Geometric means of whole sequences: {'; '.join(said)}.", "", f"On {where(whole)}."]
+    return [*rows, "", *(f"- {each}" for each in totals(whole)), "", f"On {where(whole)}."]
 
 
 def cell(record: Record | None) -> str:

@@ -10,8 +10,8 @@ import cpu_rivals
 import pytest
 import torch
 from cpu_cases import CASES, Case, Setup, causal
-from cpu_contest import FLEX, OURS, Unequal, main, measured
-from cpu_report import line, means, met, page_rows
+from cpu_contest import FLEX, OURS, Unequal, kernel_seconds, main, measured
+from cpu_report import kernels_line, line, means, met, page_rows
 
 PASSES = ("forward", "forward + backward")
 small = partial(measured, backend="auto", threads=1, seconds=0, small=True)
@@ -112,11 +112,26 @@ def test_the_report() -> None:
     assert line(failed) == "full, 4,096: failed: Unequal: SDPA"
     assert means([good, more, failed])["forward", "float32"] == pytest.approx(2)
     machine = {"cores": 2, "processor": "one", "torch": "2"}
-    rows = page_rows({"machine": machine, "records": [good, bad, more, failed]})
+    rows = page_rows({"machine": machine, "kernels": None, "records": [good, bad, more, failed]})
     assert "| full, 64 | 4.00 SDPA | **0.90** SDPA |  |  |  |" in rows
+    assert "- geometric mean of whole sequences, forward, float32: 2.00, at least 1.5" in rows
     assert "| full, 4,096 | failed | failed | failed | failed |  |" in rows
 
 
 @pytest.mark.parametrize(("above", "right"), [(9e-6, True), (11e-6, False)])
 def test_the_bar_of_short_calls(above: float, right: bool) -> None:
     assert met(record(0.5, case="host, causal 16", seconds={OURS: 2e-5 + above, "SDPA": 2e-5})) is right
+
+
+def test_the_line_of_kernels() -> None:
+    assert kernels_line({"compiled": 0.9, "loaded": 0.01}) == (
+        "kernels in C: compiled in 900 ms, at most 1.5 s; loaded in 10 ms, at most 50 ms of processor time"
+    )
+
+
+@pytest.mark.long
+def test_the_time_of_kernels() -> None:
+    kernels = kernel_seconds()
+    if kernels is None:
+        pytest.skip("no C compiler")
+    assert 0 < kernels["loaded"] < kernels["compiled"] < 60
