@@ -274,11 +274,14 @@ def make_plan(
     return KernelPlan(mask, query_block, key_block, refine, tune)
 
 
-def clique_plan(plan: KernelPlan) -> KernelPlan:
-    """The plan with the blocks and the order of the mask's cliques, where they save time on a CPU; else the plan."""
+def clique_plan(plan: KernelPlan, panel: int = 1) -> KernelPlan:
+    """The plan with the blocks and the order of the mask's cliques, where they save time on a CPU; else the plan.
+
+    Kernels compute `panel` keys at a time.
+    """
     if (plan.query_block, plan.key_block) != _BLOCK or plan.tiles_read_lists:
         return plan
-    chosen = clique_tiles(plan.mask, _BLOCK)
+    chosen = clique_tiles(plan.mask, _BLOCK, panel)
     return (
         plan
         if chosen is None

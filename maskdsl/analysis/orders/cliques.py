@@ -1,4 +1,4 @@
-"""Cliques: groups of equal size such that queries attend keys of their group alone, as windows of a grid are.
+"""Cliques: groups of tokens such that queries attend keys of their group alone, as windows of a grid are.
 
 Exact, from the coordinates of the tokens, in memory linear in their number.
 """
@@ -25,36 +25,39 @@ _Agreement = tuple[Expression, Expression]
 
 @dataclass(frozen=True)
 class Cliques:
-    """Groups of `queries` queries and of `keys` keys each. No pair of two different groups attends."""
+    """Groups of queries and keys. No pair of two different groups attends."""
 
-    queries: int
-    keys: int
+    sizes: tuple[int, int] | None
+    """Queries and keys of each group; None where groups differ in size."""
     layout: Layout
     """Sort keys by which the tokens of every group lie side by side; empty where they do so already."""
 
 
-def find_cliques(mask: MaskIR) -> Cliques | None:
-    """The cliques of all heads and batch entries; None if there are none of equal size, or the mask's order cuts them.
+def find_cliques(mask: MaskIR) -> tuple[Cliques, ...]:
+    """The cliques of all heads and batch entries: the smallest, and, where those differ in size, some of equal size.
 
     Conditions that read inputs, the head or the batch entry make no cliques, and neither do several spaces of a side.
+    There are none that an order of the mask cuts.
     """
     sequences = mask.sequences.values()
     if any(len(each.spaces) > 1 or not trace(each, each.sort_keys).is_fixed for each in sequences):
-        return None
+        return ()
     agreements = [each for each in _implied(mask.relation) if _is_usable(mask, each)]
     if not agreements or any(not 0 < each.length <= MOST_TOKENS for each in sequences):
-        return None
+        return ()
     queries = _Groups(mask, Side.QUERY)
     keys = queries if mask.self_attention else _Groups(mask, Side.KEY)
-    chosen = _of_equal_size(agreements, queries, keys)
-    if not chosen:
-        return None
+    choices = dict.fromkeys(_splitting(agreements, queries, keys, equally) for equally in (False, True))
+    cliques = [_cliques_of(chosen, queries, keys) for chosen in choices if chosen]
+    return tuple(each for each in cliques if not (each.layout and any(one.sort_keys for one in sequences)))
+
+
+def _cliques_of(chosen: tuple[_Agreement, ...], queries: "_Groups", keys: "_Groups") -> Cliques:
     query_keys, key_keys = zip(*chosen, strict=True)
     sides = (queries, query_keys), (keys, key_keys)
     layout = {groups.space: sort_keys for groups, sort_keys in sides if not groups.lie_together(sort_keys)}
-    if layout and any(each.sort_keys for each in sequences):
-        return None
-    return Cliques(queries.size(query_keys), keys.size(key_keys), layout)
+    query_size, key_size = queries.size(query_keys), keys.size(key_keys)
+    return Cliques(None if query_size is None or key_size is None else (query_size, key_size), layout)
 
 
 def _implied(relation: Expression) -> tuple[_Agreement, ...]:
@@ -83,24 +86,21 @@ def _is_usable(mask: MaskIR, keys: _Agreement) -> bool:
     )
 
 
-def _of_equal_size(agreements: Iterable[_Agreement], queries: "_Groups", keys: "_Groups") -> tuple[_Agreement, ...]:
-    """The agreements that together make groups of equal size: all, or, one by one, those that do. Each splits some."""
-
-    def counts(chosen: tuple[_Agreement, ...]) -> list[Array]:
-        of_sides = zip(*chosen, strict=True) if chosen else ((), ())
-        return [each.counts(sort_keys) for each, sort_keys in zip((queries, keys), of_sides, strict=True)]
-
-    def splitting(equal: bool) -> tuple[_Agreement, ...]:
-        chosen: tuple[_Agreement, ...] = ()
-        for each in agreements:
-            before, after = counts(chosen), counts((*chosen, each))
-            splits = any(len(a) > len(b) for a, b in zip(after, before, strict=True))
-            if splits and not (equal and any(np.ptp(a) for a in after)):
-                chosen = (*chosen, each)
-        return chosen
-
-    together = splitting(equal=False)
-    return splitting(equal=True) if any(np.ptp(each) for each in counts(together)) else together
+def _splitting(
+    agreements: Iterable[_Agreement], queries: "_Groups", keys: "_Groups", equally: bool
+) -> tuple[_Agreement, ...]:
+    """The agreements that split the groups of those before them; `equally`: into groups of equal size."""
+    chosen: tuple[_Agreement, ...] = ()
+    count = 2
+    for each in agreements:
+        several = *chosen, each
+        sides = zip((queries, keys), zip(*several, strict=True), strict=True)
+        numbers = [side.numbers(sort_keys) for side, sort_keys in sides]
+        groups = sum(int(each.max()) + 1 for each in numbers)
+        are_equal = all(not np.ptp(np.bincount(each)) for each in numbers)
+        if groups > count and (are_equal or not equally):
+            chosen, count = several, groups
+    return chosen
 
 
 class _Groups:
@@ -125,19 +125,16 @@ class _Groups:
             self.known[keys] = _numbered(self.numbers(keys[:-1]) * (values.max(initial=0) + 1) + values)
         return self.known[keys]
 
-    def counts(self, keys: Keys) -> Array:
-        """int64 [groups]: the tokens of each group."""
-        return np.bincount(self.numbers(keys))
-
-    def size(self, keys: Keys) -> int:
-        """The tokens of a group; all have as many."""
-        return int(self.counts(keys)[0])
+    def size(self, keys: Keys) -> int | None:
+        """The tokens of a group; None if groups differ."""
+        counts = np.bincount(self.numbers(keys))
+        return None if np.ptp(counts) else int(counts[0])
 
     def lie_together(self, keys: Keys) -> bool:
         """Whether each group is a run of tokens in memory order."""
         order, numbers = self.coordinates.permutation(), self.numbers(keys)
-        rows = (numbers if order is None else numbers[order]).reshape(-1, self.size(keys))
-        return bool((rows == rows[:, :1]).all())
+        laid_out = numbers if order is None else numbers[order]
+        return int(np.count_nonzero(np.diff(laid_out))) == int(numbers.max())
 
 
 def _numbered(values: Array) -> Array:

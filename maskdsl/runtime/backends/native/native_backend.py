@@ -49,7 +49,7 @@ class Native(Backend):
         return emit_native(plan)
 
     def planned(self, plan: KernelPlan) -> KernelPlan:
-        return clique_plan(plan)
+        return clique_plan(plan, LANES)
 
     def tile(self, plan: KernelPlan) -> tuple[int, int]:
         """Rows of panels: see `codegen/native.c`."""
