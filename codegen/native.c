@@ -126,13 +126,6 @@ INLINE void store(float *x, vec value) { *(loose_vec *)x = value; }
 #define MOVED(lane, n) (lane) + (n)
 #define SHIFTED(x, n) SHUFFLED(x, x, MOVED, n)
 
-INLINE float largest(vec x) {
-    x = larger(x, SHIFTED(x, 8));
-    x = larger(x, SHIFTED(x, 4));
-    x = larger(x, SHIFTED(x, 2));
-    return larger(x, SHIFTED(x, 1))[0];
-}
-
 INLINE float sum(vec x) {
     x += SHIFTED(x, 8);
     x += SHIFTED(x, 4);
@@ -153,6 +146,18 @@ INLINE vec power_of_two(vec x) {
     p = p * f + 1.0f;
     ints exponent = ((ints)rounded << 23) + (127 << 23);
     return choose(x < -126.0f, (vec){}, p * (vec)exponent);
+}
+
+/* The natural logarithm of positive floats that are not subnormal. */
+INLINE vec logarithm(vec x) {
+    ints exponent = ((ints)x - 0x3f3504f3) >> 23; /* x = f * 2 ** exponent, with f from sqrt(1 / 2) to sqrt(2) */
+    vec f = (vec)((ints)x - (exponent << 23));
+    vec s = (f - 1) / (f + 1), square = s * s;
+    vec p = splat(2.0f / 9);
+    p = p * square + 2.0f / 7;
+    p = p * square + 2.0f / 5;
+    p = p * square + 2.0f / 3;
+    return __builtin_convertvector(exponent, vec) * 0.6931471806f + (p * square * s + 2 * s);
 }
 
 /* Polynomial near 0, where the quotient would lose digits. */
@@ -393,6 +398,23 @@ INLINE vec sums_of(vec x[LANES]) {
     ADD_HALVES(x, 4)
     ADD_HALVES(x, 2)
     ADD_HALVES(x, 1)
+    return x[0];
+}
+
+#define LARGER_HALVES(x, size)                                                                   \
+    UNROLL for (int i = 0; i < (size); i++) {                                                    \
+        ints a = (ints)x[i], b = (ints)x[i + (size)];                                            \
+        x[i] = larger((vec)SHUFFLED(a, b, LOW, size), (vec)SHUFFLED(a, b, HIGH, size));          \
+    }
+
+/* The largest elements of 16 vectors, one in each lane. */
+INLINE vec largest_of(const vec from[LANES]) {
+    vec x[LANES];
+    memcpy(x, from, sizeof(x));
+    LARGER_HALVES(x, 8)
+    LARGER_HALVES(x, 4)
+    LARGER_HALVES(x, 2)
+    LARGER_HALVES(x, 1)
     return x[0];
 }
 
@@ -802,54 +824,61 @@ static walk walk_of(const group *g, int b, int head, const row *r) {
 /* What a row keeps: queries, scores, the output's sums, and probabilities in halves. */
 typedef struct {
     float *q, *s, *out, *halves;
-    float m[ROW], l[ROW];
+    float m[ROW], l[ROW]; /* of rows that there are not: no keys */
 } state;
 
 static void begin(const walk *w, state *t) {
     memset(t->out, 0, w->rows * w->z->value_dims * 4);
-    for (int i = 0; i < w->rows; i++) {
-        float sink = w->c->sinks ? w->c->sinks[scalar_at(w, i)] : -INFINITY;
+    for (int i = 0; i < ROW; i++) {
+        float sink = w->c->sinks && i < w->rows ? w->c->sinks[scalar_at(w, i)] : -INFINITY;
         t->m[i] = sink * base_of(w->c);
         t->l[i] = sink == -INFINITY ? 0 : 1;
     }
 }
 
-/* The online softmax of a chunk: its probabilities take the places of its scores. */
+/* The online softmax of a chunk, LANES rows at a time: its probabilities take the places of its scores. */
 static void online(const walk *w, const chunk *at, state *t) {
     const call *c = w->c;
     const int64_t dims = w->z->value_dims;
     const float base = late_base_of(c);
-    for (int i = 0; i < w->rows; i++) {
-        float *s = t->s + i * WIDTH, *out = t->out + i * dims;
-        const int head = head_of(w, i), query = w->queries[i];
-        vec top = splat(t->m[i]), total = {}, slope;
-        for (int j = 0; j < at->count; j++) {
-            vec x = final_score(c, at, j, query, head, *(vec *)(s + j * LANES), &slope);
-            *(vec *)(s + j * LANES) = x;
-            top = larger(x, top);
-        }
-        const float m = largest(top);
-        if (m == -INFINITY) {
-            for (int j = 0; j < at->count; j++)
-                *(vec *)(s + j * LANES) = power_of_two(*(vec *)(s + j * LANES));
-        } else {
-            if (m > t->m[i]) {
-                float factor = power_of_two(splat((t->m[i] - m) * base))[0];
-                t->m[i] = m;
-                t->l[i] *= factor;
-                for (int64_t n = 0; n < dims; n += LANES)
-                    store(out + n, load(out + n) * factor);
-            }
+    for (int first = 0; first < w->rows; first += LANES) {
+        const int rows = w->rows - first < LANES ? w->rows - first : LANES;
+        float *s = t->s + first * WIDTH;
+        vec each[LANES], slope;
+        for (int i = 0; i < rows; i++) {
+            vec top = splat(-INFINITY);
             for (int j = 0; j < at->count; j++) {
-                vec x = power_of_two((*(vec *)(s + j * LANES) - m) * base);
-                *(vec *)(s + j * LANES) = x;
-                total += x;
+                vec *here = (vec *)(s + i * WIDTH + j * LANES);
+                *here = final_score(c, at, j, w->queries[first + i], w->heads[first + i], *here, &slope);
+                top = larger(*here, top);
             }
-            t->l[i] += sum(total);
+            each[i] = top;
         }
-        if (w->z->pairs)
-            for (int j = 0; j < at->count; j++)
-                *(loose_halves *)(t->halves + i * WIDTH / 2 + j * LANES / 2) = to_bfloat16(*(vec *)(s + j * LANES));
+        for (int i = rows; i < LANES; i++)
+            each[i] = splat(-INFINITY);
+        const vec before = load(t->m + first), m = larger(largest_of(each), before);
+        const vec used = choose(m == -INFINITY, (vec){}, m);
+        const vec factor = choose(before == -INFINITY, (vec){}, power_of_two((before - used) * base));
+        for (int i = 0; i < rows; i++) {
+            vec total = {};
+            for (int j = 0; j < at->count; j++) {
+                vec *here = (vec *)(s + i * WIDTH + j * LANES);
+                *here = power_of_two((*here - used[i]) * base);
+                total += *here;
+            }
+            each[i] = total;
+            if (before[i] != m[i] && before[i] != -INFINITY) {
+                float *out = t->out + (first + i) * dims;
+                for (int64_t n = 0; n < dims; n += LANES)
+                    store(out + n, load(out + n) * factor[i]);
+            }
+            if (w->z->pairs)
+                for (int j = 0; j < at->count; j++)
+                    *(loose_halves *)(t->halves + (first + i) * WIDTH / 2 + j * LANES / 2) =
+                        to_bfloat16(*(vec *)(s + i * WIDTH + j * LANES));
+        }
+        store(t->m + first, m);
+        store(t->l + first, load(t->l + first) * factor + sums_of(each));
     }
 }
 
@@ -857,19 +886,23 @@ static void online(const walk *w, const chunk *at, state *t) {
 static int finish(const walk *w, state *t) {
     const call *c = w->c;
     vec total = {};
-    for (int i = 0; i < w->rows; i++) {
-        float *out = t->out + i * w->z->value_dims, l = t->l[i];
-        float factor = l == 0 ? 0 : (c->factor ? c->factor[scalar_at(w, i)] : 1) / l;
-        for (int64_t n = 0; n < w->z->value_dims; n += LANES) {
-            vec x = load(out + n) * factor;
-            total += x * 0.0f;
-            store(out + n, x);
+    for (int first = 0; first < w->rows; first += LANES) {
+        const vec l = load(t->l + first), m = load(t->m + first);
+        const vec factors = choose(l == 0, (vec){}, 1 / l);
+        const vec lse = choose(l == 0, splat(-INFINITY), m * (1 / base_of(c)) + logarithm(l));
+        for (int i = 0; i < LANES && first + i < w->rows; i++) {
+            float *out = t->out + (first + i) * w->z->value_dims;
+            const float factor = factors[i] * (c->factor && factors[i] != 0 ? c->factor[scalar_at(w, first + i)] : 1);
+            for (int64_t n = 0; n < w->z->value_dims; n += LANES) {
+                vec x = load(out + n) * factor;
+                total += x * 0.0f;
+                store(out + n, x);
+            }
+            total += splat(factors[i] == 0 ? l[i] : lse[i] * 0.0f);
+            if (c->lse)
+                c->lse[scalar_at(w, first + i)] = lse[i];
+            store_row(row_at(w, &c->out, first + i), out, c->value_dim, c->type);
         }
-        float lse = l == 0 ? -INFINITY : t->m[i] / base_of(c) + logf(l);
-        total += splat(l == 0 ? l : lse * 0.0f);
-        if (c->lse)
-            c->lse[scalar_at(w, i)] = lse;
-        store_row(row_at(w, &c->out, i), out, c->value_dim, c->type);
     }
     return sum(total) == 0;
 }
