@@ -257,7 +257,7 @@ INLINE vec multiplied(vec sum, vec a, vec b, int pairs) {
 
 /* Tiles of registers: s[tall, wide vectors] = q @ panels, and c[tall, wide vectors] += a @ b. */
 
-INLINE void score_tile(float *s, const float *q, int64_t steps, const float *const *panels, int tall, int wide,
+INLINE void score_tile(float *const *s, const float *q, int64_t steps, const float *const *panels, int tall, int wide,
                        int pairs) {
     vec sums[TALL][WIDE];
     UNROLL for (int i = 0; i < tall; i++)
@@ -275,27 +275,33 @@ INLINE void score_tile(float *s, const float *q, int64_t steps, const float *con
     }
     UNROLL for (int i = 0; i < tall; i++)
         UNROLL for (int j = 0; j < wide; j++)
-            *(vec *)(s + i * WIDTH + j * LANES) = sums[i][j];
+            *(vec *)(s[j] + i * WIDTH) = sums[i][j];
 }
+
+/* The rows of a panel from the first to the last that attends some of it: all others are left out. */
+typedef struct {
+    int first, end;
+} span;
 
 /* `a` and `b` are made of segments of `length` steps: a's lie side by side, b's begin at `segments`. */
 typedef struct {
     const float *a;
     int64_t of_row, of_step; /* strides of a */
     const float *const *segments;
+    const span *spans; /* the rows of a that are not 0, of each segment; NULL: all */
     int64_t stride; /* of b, a step */
     int count, length;
 } factors;
 
-INLINE void sum_tile(float *c, int64_t stride, const factors *f, int64_t column, int tall, int wide, int pairs) {
+INLINE void sum_tile(float *c, int64_t stride, const factors *f, const float *const *as, const float *const *bs,
+                     int count, int tall, int wide, int pairs) {
     vec sums[TALL][WIDE];
     UNROLL for (int i = 0; i < tall; i++)
         UNROLL for (int j = 0; j < wide; j++)
             sums[i][j] = load(c + i * stride + j * LANES);
-    const float *a = f->a;
     const int64_t of_row = f->of_row, of_step = f->of_step, b_stride = f->stride;
-    for (int segment = 0; segment < f->count; segment++) {
-        const float *b = f->segments[segment] + column;
+    for (int segment = 0; segment < count; segment++) {
+        const float *a = as[segment], *b = bs[segment];
         for (int step = 0; step < f->length; step++, b += b_stride, a += of_step) {
             vec vectors[WIDE];
             UNROLL for (int j = 0; j < wide; j++)
@@ -324,40 +330,55 @@ INLINE void sum_tile(float *c, int64_t stride, const factors *f, int64_t column,
 
 INLINE int tall_of(int left) { return left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
 
-INLINE void scores_of(float *s, const float *q, int rows, int64_t steps, const float *const *panels, int count,
-                      int pairs) {
-    for (int j = 0; j < count;) {
-        int wide = 1;
-        for (int i = 0; i < rows; i += tall_of(rows - i)) {
-#define TILE(tall, wide) score_tile(s + i * WIDTH + j * LANES, q + i * steps, steps, panels + j, tall, wide, pairs)
-            wide = BY_SIZE(TILE, rows - i, count - j);
+INLINE int meets(const span *of, int first, int count) { return of->first < first + count && of->end > first; }
+
+INLINE void scores_of(float *s, const float *q, int rows, int64_t steps, const float *const *panels,
+                      const span *spans, int count, int pairs) {
+    for (int first = 0; first < count; first += WIDE)
+        for (int i = 0, tall; i < rows; i += tall) {
+            const float *some[WIDE];
+            float *to[WIDE];
+            int n = 0;
+            tall = tall_of(rows - i);
+            for (int j = first; j < count && j < first + WIDE; j++)
+                if (meets(&spans[j], i, tall))
+                    some[n] = panels[j], to[n++] = s + i * WIDTH + j * LANES;
+            for (int j = 0; j < n;) {
+#define TILE(tall, wide) score_tile(to + j, q + i * steps, steps, some + j, tall, wide, pairs)
+                j += BY_SIZE(TILE, tall, n - j);
 #undef TILE
+            }
         }
-        j += wide;
-    }
 }
 
 /* c[rows, dims] += a @ b; `dims` is a multiple of LANES. */
 INLINE void add_products(float *c, int64_t stride, int rows, int64_t dims, const factors *f, int pairs) {
-    for (int64_t column = 0; column < dims;) {
-        int wide = 1;
-        for (int i = 0; i < rows; i += tall_of(rows - i)) {
-            factors part = *f;
-            part.a += i * f->of_row;
-#define TILE(tall, wide) sum_tile(c + i * stride + column, stride, &part, column, tall, wide, pairs)
-            wide = BY_SIZE(TILE, rows - i, (dims - column) / LANES);
+    for (int64_t column = 0, wide; column < dims; column += wide * LANES) {
+        wide = (dims - column) / LANES >= 4 ? 4 : (dims - column) / LANES >= 2 ? 2 : 1;
+        wide = wide < WIDE ? wide : WIDE;
+        for (int i = 0, tall; i < rows; i += tall) {
+            const float *as[CHUNK], *bs[CHUNK];
+            int n = 0;
+            tall = tall_of(rows - i);
+            for (int j = 0; j < f->count; j++)
+                if (!f->spans || meets(&f->spans[j], i, tall)) {
+                    as[n] = f->a + i * f->of_row + j * f->length * f->of_step;
+                    bs[n++] = f->segments[j] + column;
+                }
+#define TILE(tall, wide) sum_tile(c + i * stride + column, stride, f, as, bs, n, tall, wide, pairs)
+            if (n)
+                (void)(BY_SIZE(TILE, tall, wide));
 #undef TILE
         }
-        column += wide * LANES;
     }
 }
 
-static void scores_by_type(float *s, const float *q, int rows, int64_t steps, const float *const *panels, int count,
-                           int pairs) {
+static void scores_by_type(float *s, const float *q, int rows, int64_t steps, const float *const *panels,
+                           const span *spans, int count, int pairs) {
     if (pairs)
-        scores_of(s, q, rows, steps, panels, count, 1);
+        scores_of(s, q, rows, steps, panels, spans, count, 1);
     else
-        scores_of(s, q, rows, steps, panels, count, 0);
+        scores_of(s, q, rows, steps, panels, spans, count, 0);
 }
 
 static void add_by_type(float *c, int64_t stride, int rows, int64_t dims, const factors *f, int pairs) {
@@ -634,6 +655,7 @@ typedef struct {
     const float *bias[CHUNK];
     int64_t bias_number[CHUNK];
     uint16_t lanes[CHUNK]; /* the lanes that hold keys */
+    span spans[CHUNK];     /* the rows that attend */
 } chunk;
 
 /* The lanes of a panel whose keys exist. */
@@ -648,11 +670,14 @@ static uint16_t lanes_of(const sizes *z, int b, int64_t first, int held) {
     return lanes;
 }
 
-static int words_are_zero(const uint16_t *words, int count) {
-    for (int n = 0; n < count; n++)
-        if (words[n])
-            return 0;
-    return 1;
+/* The queries of a mask from the first to the last with a bit. */
+static span span_of(const uint16_t *words, int count) {
+    span s = {0, count};
+    while (s.end && !words[s.end - 1])
+        s.end--;
+    while (s.first < s.end && !words[s.first])
+        s.first++;
+    return s;
 }
 
 /* The next panels of a row; 0 at its end. Panels without pairs are left out. */
@@ -669,8 +694,10 @@ static int next_chunk(walk *w, chunk *to) {
         int held = panel_keys(w->z, panel, &first);
         const uint16_t *words = here->mask < 0 ? NULL : c->words + (here->mask + n) * c->height + w->r->word;
         uint16_t lanes = lanes_of(w->z, w->b, first, held);
-        if (!lanes || (words && words_are_zero(words, w->r->count)))
+        span attending = words ? span_of(words, w->r->count) : (span){0, w->r->count};
+        if (!lanes || attending.first == attending.end)
             continue;
+        to->spans[to->count] = c->fold == 1 ? attending : (span){0, w->rows};
         to->panels[to->count] = panel;
         to->words[to->count] = words;
         to->lanes[to->count] = lanes;
@@ -849,7 +876,9 @@ static void online(const walk *w, const chunk *at, state *t) {
             vec top = splat(-INFINITY);
             for (int j = 0; j < at->count; j++) {
                 vec *here = (vec *)(s + i * WIDTH + j * LANES);
-                *here = final_score(c, at, j, w->queries[first + i], w->heads[first + i], *here, &slope);
+                const int attends = at->spans[j].first <= first + i && first + i < at->spans[j].end;
+                *here = attends ? final_score(c, at, j, w->queries[first + i], w->heads[first + i], *here, &slope)
+                                : splat(-INFINITY);
                 top = larger(*here, top);
             }
             each[i] = top;
@@ -952,7 +981,7 @@ static void score_chunk(const walk *w, const chunk *at, state *t, const packed *
             pack_rows(z, own->values + j * value_size, rows, count, w->c->value_dim, z->pairs);
     }
     if (!in_place)
-        scores_by_type(t->s, t->q, w->rows, z->steps, keys, at->count, z->pairs);
+        scores_by_type(t->s, t->q, w->rows, z->steps, keys, at->spans, at->count, z->pairs);
 }
 
 static void forward_row(group *g, int64_t unit, int head, const row *r, state *t, const packed *own) {
@@ -967,8 +996,8 @@ static void forward_row(group *g, int64_t unit, int head, const row *r, state *t
         const float *values[CHUNK];
         score_chunk(&w, &at, t, p, own, values);
         online(&w, &at, t);
-        factors f = {z->pairs ? t->halves : t->s, z->pairs ? WIDTH / 2 : WIDTH, 1, values, z->value_dims, at.count,
-                     z->pairs ? LANES / 2 : LANES};
+        factors f = {z->pairs ? t->halves : t->s, z->pairs ? WIDTH / 2 : WIDTH, 1, values, at.spans, z->value_dims,
+                     at.count, z->pairs ? LANES / 2 : LANES};
         add_by_type(t->out, z->value_dims, w.rows, z->value_dims, &f, z->pairs);
     }
     if (!finish(&w, t))
@@ -1137,6 +1166,10 @@ static void slopes(const walk *w, const chunk *at, back_state *t) {
         for (int j = 0; j < at->count; j++) {
             float *s = t->s + i * WIDTH + j * LANES, *ds = t->ds + i * WIDTH + j * LANES;
             vec slope;
+            if (at->spans[j].first > i || i >= at->spans[j].end) {
+                *(vec *)s = *(vec *)ds = (vec){};
+                continue;
+            }
             vec x = final_score(c, at, j, query, head, *(vec *)s, &slope);
             vec p = power_of_two((x - t->norm[i]) * base);
             vec grad = p * (*(vec *)ds - t->delta[i]), of_product = grad * slope;
@@ -1165,17 +1198,19 @@ static void backward_row(group *g, int64_t unit, int head, const row *r, back_st
             values[j] = p->value_panels + at.panels[j] * z->value_steps * LANES;
             rows[j] = p->key_rows + at.panels[j] * z->dims * LANES;
         }
-        scores_by_type(t->s, t->q, w.rows, z->steps, keys, at.count, z->pairs);
-        scores_by_type(t->ds, t->grad, w.rows, z->value_steps, values, at.count, z->pairs);
+        scores_by_type(t->s, t->q, w.rows, z->steps, keys, at.spans, at.count, z->pairs);
+        scores_by_type(t->ds, t->grad, w.rows, z->value_steps, values, at.spans, at.count, z->pairs);
         slopes(&w, &at, t);
         for (int j = 0; j < at.count; j++) {
-            const float *queries = t->q_rows, *grads = t->grad_rows;
-            factors f = {t->s + j * LANES, 1, WIDTH, &grads, z->value_dims, 1, w.rows};
+            const int first = at.spans[j].first, length = at.spans[j].end - first;
+            const float *queries = t->q_rows + first * z->dims, *grads = t->grad_rows + first * z->value_dims;
+            const int64_t from = first * WIDTH + j * LANES;
+            factors f = {t->s + from, 1, WIDTH, &grads, NULL, z->value_dims, 1, length};
             add_by_type(dv + at.panels[j] * z->value_dims * LANES, z->value_dims, LANES, z->value_dims, &f, 0);
-            f = (factors){t->ds + j * LANES, 1, WIDTH, &queries, z->dims, 1, w.rows};
+            f = (factors){t->ds + from, 1, WIDTH, &queries, NULL, z->dims, 1, length};
             add_by_type(dk + at.panels[j] * z->dims * LANES, z->dims, LANES, z->dims, &f, 0);
         }
-        factors f = {t->ds, WIDTH, 1, rows, z->dims, at.count, LANES};
+        factors f = {t->ds, WIDTH, 1, rows, at.spans, z->dims, at.count, LANES};
         add_by_type(t->dq, z->dims, w.rows, z->dims, &f, 0);
     }
     vec total = {};
