@@ -73,6 +73,13 @@ def test_cliques_of_two_sequences() -> None:
     assert summary(bound(text + "attend q.y // 14 == k.b // 2")) == [((392, 8), "declared")]
 
 
+def test_an_order_for_heads_that_differ() -> None:
+    text = IMAGE + "attend q.y // 2 == k.y // 2 where head < 2 attend q.x // 2 == k.x // 2 where head >= 2"
+    chosen = clique_tiles(bound(text, heads=4).ir, (64, 64), 1)
+    assert chosen is not None and chosen.block == (56, 56)
+    assert layout_text(chosen.mask, written_layout(chosen.mask)) == "by 0 if head < 2 else x // 2"
+
+
 def test_cliques_hold() -> None:
     """Laid out, no pair of two cliques attends, whatever else the relation says."""
     for more in ("", " require same_side((3, 3))", " require causal", " require q.x != k.y"):

@@ -24,6 +24,9 @@ CASES = {
     "shifted windows with a table": ROLLED.replace("shift", "3").replace("attend", TABLE + "attend", 1) + BIASED,
     "windows with other sides": "pattern p() { space image[y = 16, x = 24] attend blocks((4, 8))",
     "windows of different sizes": "pattern p() { space image[y = 30, x = 29] attend blocks((7, 7))",
+    "stripes by head": IMAGE + "attend q.y == k.y where head < 2 attend q.x == k.x where head >= 2",
+    "stripes of heads with shared keys": IMAGE + "attend q.x == k.x where head % 2 == 0 attend dilated(7, axis = x) "
+    "where head % 2 == 1",
     "groups in declared order": LINE + "attend blocks(24)",
     "dilated groups": LINE + "attend dilated(6)",
     "causal groups": LINE + "attend dilated(6) and causal",
@@ -86,7 +89,14 @@ def test_agrees_with_the_reference(name: str, layout: str) -> None:
 @pytest.mark.parametrize("backend", ["tiled", "native"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    "name", ["shifted windows with a table", "windows of different sizes", "two sequences", "padding"]
+    "name",
+    [
+        "shifted windows with a table",
+        "windows of different sizes",
+        "two sequences",
+        "padding",
+        "stripes of heads with shared keys",
+    ],
 )
 def test_agrees_in_other_types(name: str, dtype: torch.dtype, backend: str) -> None:
     if backend not in usable_backends():

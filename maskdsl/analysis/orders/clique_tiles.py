@@ -6,11 +6,13 @@ from functools import lru_cache
 import numpy as np
 
 from maskdsl.analysis.orders.cliques import Cliques, find_cliques
+from maskdsl.analysis.orders.head_orders import MOST_GROUPS, by_head, head_groups
 from maskdsl.analysis.orders.layouts import laid_out
 from maskdsl.analysis.orders.order_hints import without_inputs
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.simplify import for_head
 
 _FEWEST = 96
 """Calls with fewer tokens take as long either way."""
@@ -42,7 +44,8 @@ def clique_tiles(mask: MaskIR, usual: tuple[int, int], panel: int) -> CliqueTile
 
     Keys are computed `panel` at a time. Conditions that read inputs, which are not known yet, are taken to hold.
     """
-    cliques = () if max(mask.queries.length, mask.keys.length) < _FEWEST else find_cliques(mask)
+    is_short = max(mask.queries.length, mask.keys.length) < _FEWEST
+    cliques = () if is_short else (*find_cliques(mask), *_cliques_of_heads(mask))
     least = _GAIN * _keys_of_a_row(mask, usual, panel) if cliques else 0.0
     best = None
     for each in cliques:
@@ -52,6 +55,20 @@ def clique_tiles(mask: MaskIR, usual: tuple[int, int], panel: int) -> CliqueTile
             if keys < least:
                 best, least = CliqueTiles(ordered, block), keys
     return best
+
+
+def _cliques_of_heads(mask: MaskIR) -> tuple[Cliques, ...]:
+    """The cliques of heads with different relations, in an order that depends on the head; none if they are alike.
+
+    Heads without cliques stay in declared order.
+    """
+    groups = head_groups(mask)
+    if not 1 < len(groups) <= MOST_GROUPS or any(each.sort_keys for each in mask.sequences.values()):
+        return ()
+    of_groups = [find_cliques(replace(mask, relation=for_head(mask.relation, heads[0])))[-1:] for heads in groups]
+    layouts = [cliques[0].layout if cliques else {} for cliques in of_groups]
+    sizes = {cliques[0].sizes if cliques else None for cliques in of_groups}
+    return (Cliques(sizes.pop() if len(sizes) == 1 else None, by_head(groups, layouts)),) if any(layouts) else ()
 
 
 def clique_blocks(cliques: Cliques, usual: tuple[int, int], panel: int) -> tuple[int, int]:
