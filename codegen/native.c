@@ -7,6 +7,8 @@
      panel      LANES keys that lie side by side in the order of computation; the last of a block may have fewer
      run        panels side by side of one row, all full or each with its mask
      unit       one key head of one batch entry
+     segment    queries side by side, of all heads of a unit, each of which may be in several rows
+     members    the queries of a row of a segment, in any order: `head * count + number`, both counted in the segment
      words      32-bit words of a vector: a float, or a pair of bfloat16 where the processor multiplies pairs
      steps      words of the dims of a head
      m, l       per query, the maximum of the scores in base two and the sum of exp2(s - m)
@@ -66,15 +68,20 @@ typedef struct {
 
 typedef struct {
     int32_t panel, panels;
-    int32_t mask; /* the mask of the first panel, then the next ones; -1 if all are full */
+    int32_t mask; /* that of the first panel, then the next ones; -1 if all are full, -2 - n if all have the mask n */
     int32_t bias; /* likewise its biases; -1 if there are none */
 } run;
 
 typedef struct {
-    int32_t first, count; /* queries, in the order of computation */
+    int32_t first, count; /* queries, in the order of computation; in a segment members */
     int32_t run, runs;
     int32_t word;         /* of its masks, that of the first query */
 } row;
+
+typedef struct {
+    int32_t first, count; /* queries, in the order of computation */
+    int32_t row, rows;    /* computed one after the other */
+} segment;
 
 typedef struct {
     int32_t type, fold; /* of q, k, v and out; heads of a row: 1, or all that share keys */
@@ -101,6 +108,8 @@ typedef struct {
     const row *rows;
     const run *runs;
     const uint16_t *words;             /* [masks, height] */
+    const segment *segments;           /* if not NULL, `class_rows` is of these instead of rows, and `fold` all heads */
+    const int32_t *members;
 } call;
 
 /* Vectors */
@@ -644,7 +653,9 @@ typedef struct {
     int b, head; /* the first of the row's heads */
     int rows; /* queries of all its heads */
     const row *r;
-    int16_t heads[ROW], queries[ROW]; /* the head of each, and its number among the queries of the head */
+    int16_t heads[ROW], queries[ROW]; /* the head of each, and its word in masks */
+    int32_t numbers[ROW];             /* in the order of computation */
+    const int32_t *members;           /* of a row of a segment */
     int64_t run, panel; /* where the next chunk begins */
 } walk;
 
@@ -692,12 +703,13 @@ static int next_chunk(walk *w, chunk *to) {
         }
         int64_t n = w->panel++, panel = here->panel + n, first;
         int held = panel_keys(w->z, panel, &first);
-        const uint16_t *words = here->mask < 0 ? NULL : c->words + (here->mask + n) * c->height + w->r->word;
+        int64_t mask = here->mask < -1 ? -2 - here->mask : here->mask + n;
+        const uint16_t *words = here->mask == -1 ? NULL : c->words + mask * c->height + w->r->word;
         uint16_t lanes = lanes_of(w->z, w->b, first, held);
         span attending = words ? span_of(words, w->r->count) : (span){0, w->r->count};
         if (!lanes || attending.first == attending.end)
             continue;
-        to->spans[to->count] = c->fold == 1 ? attending : (span){0, w->rows};
+        to->spans[to->count] = c->fold == 1 || w->members ? attending : (span){0, w->rows};
         to->panels[to->count] = panel;
         to->words[to->count] = words;
         to->lanes[to->count] = lanes;
@@ -823,7 +835,7 @@ static void release(packed *p) {
 
 /* Rows of queries or gradients */
 
-INLINE int64_t number_of(const walk *w, int i) { return w->r->first + w->queries[i]; }
+INLINE int64_t number_of(const walk *w, int i) { return w->numbers[i]; }
 
 INLINE int64_t scalar_at(const walk *w, int i) {
     const int head = head_of(w, i);
@@ -842,8 +854,29 @@ static void load_queries(const walk *w, float *to, const tensor *t, int64_t dim,
 static walk walk_of(const group *g, int b, int head, const row *r) {
     walk w = {.c = g->c, .z = &g->z, .b = b, .head = head, .rows = r->count * g->c->fold, .r = r, .run = r->run};
     for (int i = 0; i < w.rows; i++)
-        w.heads[i] = head + i / r->count, w.queries[i] = i % r->count;
+        w.heads[i] = head + i / r->count, w.queries[i] = i % r->count, w.numbers[i] = r->first + w.queries[i];
     return w;
+}
+
+/* The walk of `count` members of a segment, which may be those of its row `r`. */
+static walk walk_of_members(const group *g, int b, int head, const segment *s, const int32_t *members, int count,
+                            const row *r) {
+    walk w = {.c = g->c, .z = &g->z, .b = b, .head = head, .rows = count, .r = r, .members = members};
+    w.run = r ? r->run : 0;
+    for (int i = 0; i < count; i++) {
+        w.heads[i] = head + members[i] / s->count, w.queries[i] = i;
+        w.numbers[i] = s->first + members[i] % s->count;
+    }
+    return w;
+}
+
+/* All members of a segment from `first` on, at most a row of them, which are written to `members`. */
+static walk walk_on(const group *g, int b, int head, const segment *s, int64_t first, int32_t members[ROW]) {
+    int64_t left = (int64_t)s->count * g->c->fold - first;
+    int count = left < ROW ? (int)left : ROW;
+    for (int i = 0; i < count; i++)
+        members[i] = (int32_t)first + i;
+    return walk_of_members(g, b, head, s, members, count, NULL);
 }
 
 /* Forward */
@@ -984,24 +1017,70 @@ static void score_chunk(const walk *w, const chunk *at, state *t, const packed *
         scores_by_type(t->s, t->q, w->rows, z->steps, keys, at->spans, at->count, z->pairs);
 }
 
-static void forward_row(group *g, int64_t unit, int head, const row *r, state *t, const packed *own) {
-    const call *c = g->c;
+/* Adds the panels of a row to its state. */
+static void add_panels(group *g, int64_t unit, walk *w, state *t, const packed *own) {
     const sizes *z = &g->z;
-    walk w = walk_of(g, (g->first + unit) / c->key_heads, head, r);
     const packed *p = g->of_unit ? &g->of_unit[unit] : NULL;
     chunk at;
-    load_queries(&w, t->q, &c->q, c->dim, z->steps);
-    begin(&w, t);
-    while (next_chunk(&w, &at)) {
+    load_queries(w, t->q, &g->c->q, g->c->dim, z->steps);
+    while (next_chunk(w, &at)) {
         const float *values[CHUNK];
-        score_chunk(&w, &at, t, p, own, values);
-        online(&w, &at, t);
+        score_chunk(w, &at, t, p, own, values);
+        online(w, &at, t);
         factors f = {z->pairs ? t->halves : t->s, z->pairs ? WIDTH / 2 : WIDTH, 1, values, at.spans, z->value_dims,
                      at.count, z->pairs ? LANES / 2 : LANES};
-        add_by_type(t->out, z->value_dims, w.rows, z->value_dims, &f, z->pairs);
+        add_by_type(t->out, z->value_dims, w->rows, z->value_dims, &f, z->pairs);
     }
+}
+
+static void forward_row(group *g, int64_t unit, int head, const row *r, state *t, const packed *own) {
+    walk w = walk_of(g, (g->first + unit) / g->c->key_heads, head, r);
+    begin(&w, t);
+    add_panels(g, unit, &w, t, own);
     if (!finish(&w, t))
         atomic_store(&g->fault, NOT_FINITE);
+}
+
+/* Moves what members have so far to `kept`, which is of all members of their segment, or back. */
+static void exchange(const walk *w, state *t, float *kept, int stores) {
+    const int64_t dims = w->z->value_dims;
+    for (int i = 0; i < w->rows; i++) {
+        float *of = kept + w->members[i] * (dims + LANES), *out = t->out + i * dims;
+        if (stores)
+            memcpy(of, out, dims * 4), of[dims] = t->m[i], of[dims + 1] = t->l[i];
+        else
+            memcpy(out, of, dims * 4), t->m[i] = of[dims], t->l[i] = of[dims + 1];
+    }
+}
+
+static void forward_segment(group *g, int64_t unit, int head, const segment *s, state *t, const packed *own) {
+    const call *c = g->c;
+    const int b = (g->first + unit) / c->key_heads;
+    const int64_t all = (int64_t)s->count * c->fold;
+    float *kept = aligned(all * (g->z.value_dims + LANES) * 4);
+    int32_t members[ROW];
+    if (!kept) {
+        atomic_store(&g->fault, NO_MEMORY);
+        return;
+    }
+    for (int64_t n = 0; n < all; n += ROW) {
+        walk w = walk_on(g, b, head, s, n, members);
+        begin(&w, t);
+        exchange(&w, t, kept, 1);
+    }
+    for (const row *r = c->rows + s->row; r < c->rows + s->row + s->rows; r++) {
+        walk w = walk_of_members(g, b, head, s, c->members + r->first, r->count, r);
+        exchange(&w, t, kept, 0);
+        add_panels(g, unit, &w, t, own);
+        exchange(&w, t, kept, 1);
+    }
+    for (int64_t n = 0; n < all; n += ROW) {
+        walk w = walk_on(g, b, head, s, n, members);
+        exchange(&w, t, kept, 0);
+        if (!finish(&w, t))
+            atomic_store(&g->fault, NOT_FINITE);
+    }
+    free(kept);
 }
 
 /* The unit and the head of an item, and the number of its row, from the last to the first: long rows come last. */
@@ -1015,10 +1094,11 @@ static int64_t find_row(const group *g, int64_t item, int64_t *unit, int *head) 
     return g->ends[n] - 1 - item;
 }
 
-static const row *rows_of(const call *c, int64_t b, int head, int64_t *count) {
+/* The first of the rows of a head, or of its segments, and their number. */
+static int64_t rows_of(const call *c, int64_t b, int head, int64_t *count) {
     int32_t number = c->classes[b * c->heads + head];
     *count = c->class_rows[number + 1] - c->class_rows[number];
-    return c->rows + c->class_rows[number];
+    return c->class_rows[number];
 }
 
 static int64_t forward_memory(const sizes *z, float *memory, state *t, packed *own) {
@@ -1033,11 +1113,14 @@ static void forward_item(void *context, int64_t item, float *memory) {
     int64_t unit, count;
     int head;
     int64_t number = find_row(g, item, &unit, &head);
-    const row *rows = rows_of(g->c, (g->first + unit) / g->c->key_heads, head, &count);
+    number += rows_of(g->c, (g->first + unit) / g->c->key_heads, head, &count);
     state t;
     packed own;
     forward_memory(&g->z, memory, &t, &own);
-    forward_row(g, unit, head, rows + number, &t, &own);
+    if (g->c->segments)
+        forward_segment(g, unit, head, g->c->segments + number, &t, &own);
+    else
+        forward_row(g, unit, head, g->c->rows + number, &t, &own);
 }
 
 /* The number of rows of the heads of a group's units. */
@@ -1184,23 +1267,41 @@ static void slopes(const walk *w, const chunk *at, back_state *t) {
     }
 }
 
-static void backward_row(group *g, int64_t unit, int head, const row *r, back_state *t, float *dk, float *dv) {
+/* Scales dQ of a row's queries, and writes it. */
+static void finish_queries(group *g, const walk *w, back_state *t) {
     const call *c = g->c;
     const sizes *z = &g->z;
+    vec total = {};
+    for (int i = 0; i < w->rows; i++) {
+        float *dq = t->dq + i * z->dims;
+        for (int64_t n = 0; n < z->dims; n += LANES) {
+            vec x = load(dq + n) * c->scale;
+            total += x * 0.0f;
+            store(dq + n, x);
+        }
+        store_row(row_at(w, &c->grad_q, i), dq, c->dim, c->type);
+    }
+    if (sum(total) != 0)
+        atomic_store(&g->fault, NOT_FINITE);
+}
+
+/* Sums dQ of a row up in `t`, and adds to dK and dV. */
+static void backward_row(group *g, int64_t unit, walk *w, back_state *t, float *dk, float *dv) {
+    const sizes *z = &g->z;
     const packed *p = &g->of_unit[unit];
-    walk w = walk_of(g, (g->first + unit) / c->key_heads, head, r);
     chunk at;
-    int fits = begin_backward(&w, t);
-    while (next_chunk(&w, &at)) {
+    if (!begin_backward(w, t))
+        atomic_store(&g->fault, NOT_FINITE);
+    while (next_chunk(w, &at)) {
         const float *keys[CHUNK], *values[CHUNK], *rows[CHUNK];
         for (int j = 0; j < at.count; j++) {
             keys[j] = p->keys + at.panels[j] * z->steps * LANES;
             values[j] = p->value_panels + at.panels[j] * z->value_steps * LANES;
             rows[j] = p->key_rows + at.panels[j] * z->dims * LANES;
         }
-        scores_by_type(t->s, t->q, w.rows, z->steps, keys, at.spans, at.count, z->pairs);
-        scores_by_type(t->ds, t->grad, w.rows, z->value_steps, values, at.spans, at.count, z->pairs);
-        slopes(&w, &at, t);
+        scores_by_type(t->s, t->q, w->rows, z->steps, keys, at.spans, at.count, z->pairs);
+        scores_by_type(t->ds, t->grad, w->rows, z->value_steps, values, at.spans, at.count, z->pairs);
+        slopes(w, &at, t);
         for (int j = 0; j < at.count; j++) {
             const int first = at.spans[j].first, length = at.spans[j].end - first;
             const float *queries = t->q_rows + first * z->dims, *grads = t->grad_rows + first * z->value_dims;
@@ -1211,20 +1312,36 @@ static void backward_row(group *g, int64_t unit, int head, const row *r, back_st
             add_by_type(dk + at.panels[j] * z->dims * LANES, z->dims, LANES, z->dims, &f, 0);
         }
         factors f = {t->ds, WIDTH, 1, rows, at.spans, z->dims, at.count, LANES};
-        add_by_type(t->dq, z->dims, w.rows, z->dims, &f, 0);
+        add_by_type(t->dq, z->dims, w->rows, z->dims, &f, 0);
     }
-    vec total = {};
-    for (int i = 0; i < w.rows; i++) {
-        float *dq = t->dq + i * z->dims;
-        for (int64_t n = 0; n < z->dims; n += LANES) {
-            vec x = load(dq + n) * c->scale;
-            total += x * 0.0f;
-            store(dq + n, x);
-        }
-        store_row(row_at(&w, &c->grad_q, i), dq, c->dim, c->type);
+}
+
+static void backward_segment(group *g, int64_t unit, int head, const segment *s, back_state *t, float *dk, float *dv) {
+    const call *c = g->c;
+    const int64_t dims = g->z.dims, all = (int64_t)s->count * c->fold;
+    const int b = (g->first + unit) / c->key_heads;
+    float *kept = aligned(all * dims * 4);
+    int32_t members[ROW];
+    if (!kept) {
+        atomic_store(&g->fault, NO_MEMORY);
+        return;
     }
-    if (!fits || sum(total) != 0)
-        atomic_store(&g->fault, NOT_FINITE);
+    memset(kept, 0, all * dims * 4);
+    for (const row *r = c->rows + s->row; r < c->rows + s->row + s->rows; r++) {
+        walk w = walk_of_members(g, b, head, s, c->members + r->first, r->count, r);
+        backward_row(g, unit, &w, t, dk, dv);
+        for (int i = 0; i < w.rows; i++)
+            for (int64_t n = 0; n < dims; n += LANES) {
+                float *of = kept + w.members[i] * dims + n;
+                store(of, load(of) + load(t->dq + i * dims + n));
+            }
+    }
+    for (int64_t n = 0; n < all; n += ROW) {
+        walk w = walk_on(g, b, head, s, n, members);
+        memcpy(t->dq, kept + n * dims, w.rows * dims * 4);
+        finish_queries(g, &w, t);
+    }
+    free(kept);
 }
 
 static int64_t backward_memory(const sizes *z, float *memory, back_state *t) {
@@ -1247,9 +1364,17 @@ static void backward_item(void *context, int64_t item, float *memory) {
     const int group_heads = c->heads / c->key_heads, first = (g->first + unit) % c->key_heads * group_heads;
     for (int head = first; head < first + group_heads; head += c->fold) {
         int64_t count;
-        const row *rows = rows_of(c, (g->first + unit) / c->key_heads, head, &count);
-        for (int64_t n = item % g->parts; n < count; n += g->parts)
-            backward_row(g, unit, head, rows + n, &t, dk, dv);
+        const int b = (g->first + unit) / c->key_heads;
+        const int64_t begin = rows_of(c, b, head, &count);
+        for (int64_t n = begin + item % g->parts; n < begin + count; n += g->parts) {
+            if (c->segments) {
+                backward_segment(g, unit, head, c->segments + n, &t, dk, dv);
+                continue;
+            }
+            walk w = walk_of(g, b, head, c->rows + n);
+            backward_row(g, unit, &w, &t, dk, dv);
+            finish_queries(g, &w, &t);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_t
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS
+from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs, chosen_pairs
 from maskdsl.ir.rewrites.route_rows import for_some_queries
 from maskdsl.ir.rewrites.score_bias import ScoreBias, score_bias
 from maskdsl.ir.routes import Scored, route_expressions
@@ -87,6 +88,11 @@ class KernelPlan:
     def score_bias(self) -> ScoreBias | None:
         """The cap and the bias that its scores are; None where they have another form."""
         return score_bias(self.mask)
+
+    @cached_property
+    def chosen_pairs(self) -> ChosenPairs | None:
+        """The pairs that a table of choices adds; None where the relation has another form."""
+        return chosen_pairs(self.mask)
 
     @property
     def reads(self) -> Reads:

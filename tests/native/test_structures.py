@@ -4,7 +4,7 @@ from ctypes import Structure, sizeof
 
 import numpy as np
 
-from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, ROW, RUN, CallStructure
+from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, ROW, RUN, SEGMENT, CallStructure
 from tests.support.c_structures import constant, structures
 
 
@@ -22,8 +22,8 @@ def test_calls() -> None:
     assert layout(CallStructure) == layout(expected) and sizeof(CallStructure) == sizeof(expected)
 
 
-def test_rows_and_runs() -> None:
-    for dtype, name in ((ROW, "row"), (RUN, "run")):
+def test_rows_runs_and_segments() -> None:
+    for dtype, name in ((ROW, "row"), (RUN, "run"), (SEGMENT, "segment")):
         expected = layout(structures()[name])
         assert {field: (at, (kind.itemsize, kind.kind)) for field, (kind, at) in dtype.fields.items()} == expected
         assert dtype.itemsize == sizeof(structures()[name])

@@ -13,18 +13,16 @@ from maskdsl.ir.declared.sequences import CoordinateDefinition, Given
 from maskdsl.ir.expressions import (
     FALSE,
     TRUE,
-    Apply,
     Constant,
     Coordinate,
     Expression,
-    Read,
     Side,
     apply,
-    rebuild,
 )
 from maskdsl.ir.facts.reads import elements, reads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
+from maskdsl.ir.rewrites.chosen_pairs import if_chosen, only_adds
 from maskdsl.ir.rewrites.chunk import Gathered, Leaf
 from maskdsl.ir.routes import Route, TopCount
 from maskdsl.ir.simplify import simplify
@@ -68,11 +66,7 @@ class Regrouping:
 
     def if_selected(self, value: Constant) -> Expression:
         """The relation if every group is selected (TRUE) or none is (FALSE)."""
-
-        def selected(node: Expression) -> Expression | None:
-            return value if isinstance(node, Read) and node.input == self.route.name else None
-
-        return rebuild(self.mask.relation, selected)
+        return if_chosen(self.mask.relation, self.route.name, value)
 
 
 def _without_route(mask: MaskIR, route: Route, relation: Expression) -> MaskIR:
@@ -94,26 +88,13 @@ def regrouping(mask: MaskIR) -> Regrouping | None:
         return None
     match route.selector:
         case TopCount(count=Constant(value=int(count)), per=Extent.QUERY) if (
-            count >= 1 and route.always == FALSE and _only_adds(mask.relation, route)
+            count >= 1 and route.always == FALSE and only_adds(mask.relation, route.name)
         ):
             copies = min(count, route.keys.count)
             made = Regrouping(mask, route, copies)
             return None if copies > _MOST_COPIES or (mask.sinks and made.fixed is None) else made
         case _:
             return None
-
-
-def _only_adds(relation: Expression, route: Route) -> bool:
-    """Whether selecting a group can only add pairs: the route is read below `and` and `or` only."""
-    if route.name not in reads(relation).inputs:
-        return True
-    match relation:
-        case Read():
-            return True
-        case Apply(op=Op.AND | Op.OR, arguments=operands):
-            return all(_only_adds(each, route) for each in operands)
-        case _:
-            return False
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,6 @@ class Backend(ABC):
     """Whether small partial calls without gradients may run `runtime/decode/gather.py`, which reads only keys that some
     query attends.
     """
-    regroups: ClassVar[bool] = True
-    """Whether routes may be computed in the two passes of `runtime/decode/regrouped.py`."""
     lists_routes: ClassVar[bool] = False
     """Whether routes that select few keys a query give lists on a CPU: see `ir/rewrites/listed_routes.py`."""
     is_dense: ClassVar[bool] = False
@@ -90,6 +88,10 @@ class Backend(ABC):
         None where it has no kernel of its own for such calls.
         """
         return None
+
+    def regroups(self, plan: KernelPlan) -> bool:
+        """Whether routes of a plan may be computed in the two passes of `runtime/decode/regrouped.py`."""
+        return True
 
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         """Names of the inputs that the host reads to compute tiles or the order, which waits for the device."""

@@ -15,8 +15,11 @@ class Reference(Backend):
 
     name = "reference"
     gathers = False
-    regroups = False
     is_dense = True
+
+    def regroups(self, plan: KernelPlan) -> bool:
+        """Never."""
+        return False
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_reference(plan)

@@ -76,14 +76,19 @@ class GatheredRows(NamedTuple):
     """bool [rows, most]: which of the keys are no padding; None if all are."""
 
 
-def gathered_rows(pairs: ListedPairs, tiles: TileMap, block_map: BlockMap) -> tuple[Array, tuple[GatheredRows, ...]]:
-    """The query blocks, bool, that have far fewer keys than their tiles hold, and the groups of their queries."""
+def gathering_blocks(pairs: ListedPairs, tiles: TileMap, block_map: BlockMap) -> Array:
+    """bool [query blocks]: those that have far fewer keys than their tiles hold."""
     height, width = block_map.block
     held = (tiles.full.counts + tiles.partial.counts) * width * height
     counts = pairs.counts
     listed = np.bincount(np.arange(len(counts)) // height, counts, minlength=len(held))
-    gathers = held > GATHERED * np.maximum(listed, 1)
-    queries = np.flatnonzero(np.repeat(gathers, height)[: len(counts)])
+    return np.asarray(held > GATHERED * np.maximum(listed, 1))
+
+
+def gathered_rows(pairs: ListedPairs, tiles: TileMap, block_map: BlockMap) -> tuple[Array, tuple[GatheredRows, ...]]:
+    """`gathering_blocks`, and the groups of their queries."""
+    counts, gathers = pairs.counts, gathering_blocks(pairs, tiles, block_map)
+    queries = np.flatnonzero(np.repeat(gathers, block_map.block[0])[: len(counts)])
     sizes = _padded(counts[queries])
     starts = np.cumsum(counts) - counts
     groups = []

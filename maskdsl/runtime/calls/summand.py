@@ -163,7 +163,7 @@ class Summand:
         # While torch.compile traces, no mask can be made, as two passes need: then there is one.
         if self.signature.is_routed and not is_compiling():
             compiled = self.compiled.bound(q.shape[2], k.shape[2])
-            passes = two_passes(compiled) if layout == "declared" else None
+            passes = two_passes(compiled, compiled.kernel(q, v).backend) if layout == "declared" else None
             if any(map(is_mapped, (q, k, v, *inputs))):
                 passes = None  # under vmap the host cannot read values, on which two passes depend
             if passes is not None:

@@ -206,7 +206,7 @@ def attend_derived(
     """Attention of a derived mask, in two passes where these are possible; `values` are its inputs by name."""
     compiled = derived.compiled
     inputs = [values[name] for name in compiled.signature.inputs]
-    passes = two_passes(compiled)
+    passes = two_passes(compiled, compiled.kernel(q, v).backend)
     results = None if passes is None else passes.attend(q, k, v, inputs)
     return attend(q, k, v, inputs, compiled.handle) if results is None else results
 

@@ -18,6 +18,7 @@ from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.chunk import Leaf
 from maskdsl.ir.rewrites.regroup import CHOSEN_GROUP, Copies, Regrouping, regrouping
+from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.token_values import token_values
@@ -177,10 +178,15 @@ def merge_partials(partials: Sequence[tuple[Tensor, Tensor]], factor: Tensor | N
 _KEPT: WeakKeyDictionary[Bound, Regrouped | None] = WeakKeyDictionary()
 
 
-def two_passes(compiled: Bound) -> Regrouped | None:
-    """The two passes of a compiled mask; None if it is computed in one. Cached while the mask lives."""
+def two_passes(compiled: Bound, backend: Backend | None = None) -> Regrouped | None:
+    """The two passes of a compiled mask; None if `backend`, by default the usual one, computes it in one.
+
+    Cached while the mask lives.
+    """
+    if not (backend or compiled.default_kernel.backend).regroups(compiled.plan):
+        return None
     if compiled not in _KEPT:
         mask = compiled.plan.mask if not compiled.routes else replace(compiled.plan.mask, routed=compiled.routes)
-        rewritten = regrouping(mask) if compiled.default_kernel.backend.regroups else None
+        rewritten = regrouping(mask)
         _KEPT[compiled] = None if rewritten is None else Regrouped(rewritten, compiled)
     return _KEPT[compiled]

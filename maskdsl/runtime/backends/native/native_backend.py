@@ -6,7 +6,7 @@ scores that are more than products with a soft cap and biases, and again what is
 
 from collections.abc import Mapping, Sequence
 from ctypes import byref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -23,14 +23,18 @@ from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
 from maskdsl.runtime.backends.native.bias_panels import bias_panels, bias_values
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
+from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
+from maskdsl.runtime.backends.native.chosen_rows import chosen_lists
 from maskdsl.runtime.backends.native.library import library, native_library
 from maskdsl.runtime.backends.native.pair_words import lists_of_call
 from maskdsl.runtime.backends.native.panel_lists import PanelGrid, PanelLists
 from maskdsl.runtime.backends.native.row_blocks import RowBlocks
 from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, TYPES, CallStructure, with_dims_together
 from maskdsl.runtime.backends.protocol import Backend
+from maskdsl.runtime.backends.schedule import gathering_blocks
 from maskdsl.runtime.backends.tiled_backend import Tiled
 from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved, TokenPositions
+from maskdsl.runtime.base.call_cache import CallState, as_array
 from maskdsl.runtime.base.permute import moved
 
 _TILED = Tiled()
@@ -55,6 +59,14 @@ class Native(Backend):
         """Rows of panels: see `codegen/native.c`."""
         width = plan.key_block
         return min(plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
+
+    def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
+        """None where queries are gathered by what they choose: rows of the kernel follow from the table."""
+        return () if _chooses(plan) else plan.tile_inputs
+
+    def regroups(self, plan: KernelPlan) -> bool:
+        """Where it does not gather queries itself."""
+        return not _chooses(plan)
 
     def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Softmax attention of products, of the types that it takes."""
@@ -145,7 +157,11 @@ class _NativeCall:
 
     @staticmethod
     def of(call: KernelCall, q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[str] = ()) -> "_NativeCall | None":
-        """A call without its tensors; None where its biases are too many."""
+        """A call without its tensors; None where its biases are too many, or queries gather few keys."""
+        if _chooses(call.plan):
+            return _NativeCall._choosing(call, q, k, v)
+        if _gathers_keys(call):
+            return None
         (batch, heads), mask = q.shape[:2], call.plan.mask
         width = call.plan.key_block
         block = min(call.plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
@@ -169,6 +185,20 @@ class _NativeCall:
         kept = [lists, *_set_query_values(made, call, q), *_set_positions(made, call)]
         return _NativeCall(made, kept, bias, leaves)
 
+    @staticmethod
+    def _choosing(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> "_NativeCall":
+        """A call with a table of choices: see `chosen_rows`."""
+        pairs = call.plan.chosen_pairs
+        assert pairs is not None
+        tiles = call.state.keep("choices", lambda: choice_tiles(pairs))
+        table = call.inputs[pairs.table].detach()
+        table = table if table.dim() == 4 else table.unsqueeze(1)
+        chosen = chosen_lists(tiles, table.numpy(), q.shape[1], k.shape[1])
+        made = _structure(call, chosen.lists, tiles.grid, q, k, v)
+        made.fold = q.shape[1] // k.shape[1]
+        made.segments, made.members = chosen.segments.ctypes.data, chosen.members.ctypes.data
+        return _NativeCall(made, [chosen, *_set_query_values(made, call, q)])
+
     def blank_grad_bias(self, q: Tensor) -> Tensor | None:
         """Zeros for the gradients of the biases of every head; None where none is wanted."""
         if self.bias is None or not self.leaves:
@@ -181,6 +211,32 @@ class _NativeCall:
             return {}
         grads = torch.autograd.grad(self.bias, [*self.leaves.values()], grad.sum_to_size(self.bias.shape))
         return dict(zip(self.leaves, grads, strict=True))
+
+
+def _chooses(plan: KernelPlan) -> bool:
+    """Whether queries are gathered by what they choose: then tiles do not follow from the table."""
+    return plan.chosen_pairs is not None and not plan.mask.scores
+
+
+def _gathers_keys(call: KernelCall) -> bool:
+    """Whether queries have few keys of their own, which lists give: tiles of any size hold mostly others."""
+    if not any(each.sparse for each in call.plan.mask.inputs):
+        return False
+
+    def gathers() -> bool:
+        block_map, pairs = call.state.tiles_with_pairs((call.plan.query_block, call.plan.key_block))
+        listed = zip(pairs, block_map.head_classes, strict=True)
+        return any(each is not None and gathering_blocks(each, tiles, block_map).any() for each, tiles in listed)
+
+    return call.state.keep("gathers", gathers)
+
+
+def _with_tables(call: KernelCall) -> KernelCall:
+    """A call whose tiles follow from all that it reads."""
+    if not _chooses(call.plan):
+        return call
+    arrays = {name: as_array(call.inputs[name]) for name in call.plan.tile_inputs}
+    return replace(call, state=CallState(call.plan, arrays, len(next(iter(arrays.values())))))
 
 
 def _may_be_infinite(mask: MaskIR) -> bool:
@@ -288,7 +344,7 @@ def _by_tiles(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor
     """The results of the tiled backend."""
     queries, keys = call.state.moves(q.device) if call.permutes else (None, None)
     q, k, v = moved(q, queries), moved(k, keys), moved(v, keys)
-    out, lse = _TILED.prepared(call, q, k, v)(q, k, v)
+    out, lse = _TILED.prepared(_with_tables(call), q, k, v)(q, k, v)
     back = queries and queries.reverse
     return moved(out, back), None if lse is None else moved(lse.unsqueeze(-1), back).squeeze(-1)
 
@@ -298,6 +354,6 @@ def _gradients_by_tiles(call: KernelCall, saved: Saved, wanted: Sequence[str]) -
     q, out, grad_out = (moved(x, queries) for x in (saved.q, saved.out, saved.grad_out))
     lse, grad_lse = (moved(x.unsqueeze(-1), queries).squeeze(-1) for x in (saved.lse, saved.grad_lse))
     tensors = Saved(q, moved(saved.k, keys), moved(saved.v, keys), out, lse, grad_out, grad_lse)
-    grads = _TILED.backward(call, tensors, wanted)
+    grads = _TILED.backward(_with_tables(call), tensors, wanted)
     back = queries and queries.reverse, keys and keys.reverse
     return Gradients(moved(grads.q, back[0]), moved(grads.k, back[1]), moved(grads.v, back[1]), grads.values)

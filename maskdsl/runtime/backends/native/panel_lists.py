@@ -109,7 +109,7 @@ def panel_lists(block_map: BlockMap, classes: Array, relations: Sequence[tuple[i
     made = [_rows_of(grid, block_map, block_map.head_classes[number], relation) for number, relation in relations]
     rows = np.concatenate([each.rows for each in made])
     runs = np.concatenate([each.runs for each in made])
-    words, number = _each_once(np.concatenate([each.words for each in made]))
+    words, number = each_once(np.concatenate([each.words for each in made]))
     runs["mask"][runs["mask"] != _FULL] = number
     rows["run"] += np.repeat(_firsts([len(each.runs) for each in made])[:-1], [len(each.rows) for each in made])
     uses = runs["panels"].sum() / max(1, len(made)) / max(1, block_map.key_blocks * grid.of_block)
@@ -128,7 +128,9 @@ def _firsts(counts: Sequence[int]) -> Array:
 
 
 def _rows_of(grid: PanelGrid, block_map: BlockMap, tiles: TileMap, relation: Relation) -> _ClassRows:
-    full = _runs(tiles.full.start.astype(np.int64) * grid.of_block, (tiles.full.end - tiles.full.start) * grid.of_block)
+    full = new_runs(
+        tiles.full.start.astype(np.int64) * grid.of_block, (tiles.full.end - tiles.full.start) * grid.of_block
+    )
     rows, runs, masks = [tiles.full.row], [full], [np.zeros((0, grid.tallest), np.uint16)]
     for tile_row, column in tiles.partial.batches(max(1, _AT_ONCE // grid.of_block)):
         panel = (column[:, None].astype(np.int64) * grid.of_block + np.arange(grid.of_block)).ravel()
@@ -136,7 +138,7 @@ def _rows_of(grid: PanelGrid, block_map: BlockMap, tiles: TileMap, relation: Rel
         lanes = grid.lanes(row, panel)
         words = relation(row, panel)[:, : grid.tallest] & lanes
         is_full, kept = (words == lanes).all(axis=1), words.any(axis=1)
-        partial = _runs(panel, 1)
+        partial = new_runs(panel, 1)
         partial["mask"] = np.where(is_full, _FULL, 0)
         rows.append(row[kept])
         runs.append(partial[kept])
@@ -153,14 +155,14 @@ def _rows_of(grid: PanelGrid, block_map: BlockMap, tiles: TileMap, relation: Rel
     return _ClassRows(made, run, np.concatenate(masks)[number[run["mask"] != _FULL]])
 
 
-def _runs(panel: Array, panels: Array | int) -> Array:
+def new_runs(panel: Array, panels: Array | int) -> Array:
     """Runs of full panels."""
     made = np.zeros(len(panel), RUN)
     made["panel"], made["panels"], made["mask"], made["bias"] = panel, panels, _FULL, _NO_BIAS
     return made
 
 
-def _each_once(words: Array) -> tuple[Array, Array]:
+def each_once(words: Array) -> tuple[Array, Array]:
     """The different rows of words, at least one, and which of them each is."""
     if not len(words):
         return np.zeros((1, words.shape[1]), np.uint16), np.zeros(0, np.int64)

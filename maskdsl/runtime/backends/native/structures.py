@@ -13,6 +13,7 @@ LANES = 16
 LARGEST_ROW = 64
 """Queries of a row, with those of all its heads."""
 ROW = np.dtype([(name, "i4") for name in ("first", "count", "run", "runs", "word")])
+SEGMENT = np.dtype([(name, "i4") for name in ("first", "count", "row", "rows")])
 RUN = np.dtype([("panel", "i4"), ("panels", "i4"), ("mask", "i4"), ("bias", "i4")])
 
 
@@ -38,7 +39,7 @@ class CallStructure(Structure):
         ("pages", c_void_p),
         ("pages_batch", c_int64),
         ("lengths", c_void_p),
-        *((name, c_void_p) for name in ("classes", "class_rows", "rows", "runs", "words")),
+        *((name, c_void_p) for name in ("classes", "class_rows", "rows", "runs", "words", "segments", "members")),
     )
 
     def set_tensor(self, name: str, x: Tensor) -> None:
