@@ -104,17 +104,22 @@ def full(dtype: torch.dtype, n: int) -> Setup:
     return Setup(example("language/dense", "dense", n=n), tensors(dtype, n), {"SDPA": dense()})
 
 
-def window(dtype: torch.dtype, n: int, size: int, rows: int, heads: Pair = HEADS, dim: int = 64) -> Setup:
+def blocked(n: int, before: int, after: int, rows: tuple[int, ...]) -> dict[str, Compute]:
+    """Short blocks are faster forward, longer ones backward."""
+    return {f"blocked {each}": rivals.blocked(n, before, after, each) for each in rows}
+
+
+def window(dtype: torch.dtype, n: int, size: int, rows: tuple[int, ...], heads: Pair = HEADS, dim: int = 64) -> Setup:
     mask = layer("window_layer", n=n, size=size)
-    against = {"blocked": rivals.blocked(n, size // 2, size // 2, rows)}
+    against = blocked(n, size // 2, size // 2, rows)
     if n <= 4096 and heads == HEADS:
         against["SDPA, mask"] = dense(allowed(mask))
     return Setup(mask, tensors(dtype, n, heads, dim), against)
 
 
-def backward(dtype: torch.dtype, n: int, size: int, rows: int) -> Setup:
+def backward(dtype: torch.dtype, n: int, size: int, rows: tuple[int, ...]) -> Setup:
     mask = example("language/sliding_window", "sliding_window", n=n, size=size)
-    against = {"blocked": rivals.blocked(n, size - 1, 0, rows), "SDPA, mask": dense(allowed(mask))}
+    against = blocked(n, size - 1, 0, rows) | {"SDPA, mask": dense(allowed(mask))}
     return Setup(mask, tensors(dtype, n, (2, 2)), against)
 
 
@@ -298,16 +303,20 @@ PATTERNS = [
     ),
     WHOLE("causal, 1,024, 32/8 x 128", make=causal, sizes={"n": 1024} | GROUPED, flex=True),
     *(WHOLE(f"full, {n:,}", make=full, sizes={"n": n}) for n in (64, 1024, 4096)),
-    WHOLE("window 129, 4,096", make=window, sizes={"n": 4096, "size": 129, "rows": 128}, flex=True),
-    WHOLE("window 513, 4,096", make=window, sizes={"n": 4096, "size": 513, "rows": 128}, flex=True),
+    WHOLE("window 129, 4,096", make=window, sizes={"n": 4096, "size": 129, "rows": (32, 64)}, flex=True),
+    WHOLE("window 513, 4,096", make=window, sizes={"n": 4096, "size": 513, "rows": (64, 128)}, flex=True),
     WHOLE(
         "window 513, 4,096, 32/8 x 128",
         make=window,
-        sizes={"n": 4096, "size": 513, "rows": 128} | GROUPED,
+        sizes={"n": 4096, "size": 513, "rows": (64, 128)} | GROUPED,
         flex=True,
     ),
-    WHOLE("window 513, 16,384", make=window, sizes={"n": 16384, "size": 513, "rows": 128}, flex=True, threads=True),
-    WHOLE("backward 4,096, 8,192, 2 heads", make=backward, sizes={"n": 8192, "size": 4096, "rows": 512}, flex=True),
+    WHOLE(
+        "window 513, 16,384", make=window, sizes={"n": 16384, "size": 513, "rows": (64, 128)}, flex=True, threads=True
+    ),
+    WHOLE(
+        "backward 4,096, 8,192, 2 heads", make=backward, sizes={"n": 8192, "size": 4096, "rows": (256, 512)}, flex=True
+    ),
     WHOLE("packed 300, 4,096", make=packed, sizes={"n": 4096, "document": 300}, flex=True),
     WHOLE("packed 1,600, 4,096", make=packed, sizes={"n": 4096, "document": 1600}, flex=True),
     WHOLE("packed 1,600, 16,384", make=packed, sizes={"n": 16384, "document": 1600}),
@@ -329,7 +338,7 @@ PATTERNS = [
         sizes={"file": "language/block_causal", "name": "block_causal", "n": 2048},
         flex=True,
     ),
-    WHOLE("windows 64 to 512 by head, 4,096", make=by_head, sizes={"n": 4096, "step": 64, "rows": 128}, flex=True),
+    WHOLE("windows 64 to 512 by head, 4,096", make=by_head, sizes={"n": 4096, "step": 64, "rows": 64}, flex=True),
     *(
         WHOLE(
             f"7 x 7 at 56 x 56, {'laid out 8 x 8' if laid_out else 'raster'}",
@@ -422,8 +431,8 @@ CASES = {case.name: case for case in (*HOST, *PATTERNS, *DECODE, *ROUTES)}
 SMALL: dict[Callable[..., Setup], dict[str, Any]] = {
     causal: {"n": 48},
     full: {"n": 48},
-    window: {"n": 64, "size": 17, "rows": 16},
-    backward: {"n": 64, "size": 20, "rows": 16},
+    window: {"n": 64, "size": 17, "rows": (16, 32)},
+    backward: {"n": 64, "size": 20, "rows": (16, 32)},
     by_head: {"n": 64, "step": 4, "rows": 16},
     packed: {"n": 64, "document": 20},
     masked: {"n": 64},

@@ -14,7 +14,7 @@ from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.runtime.compiled_mask import Bound
 
 Call = Callable[[], Tensor]
-_ROWS = 128
+_ROWS = 64
 """Queries of a block of a window."""
 
 
