@@ -5,7 +5,7 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
@@ -26,7 +26,7 @@ from maskdsl.ir.rewrites.route_rows import by_row, for_some_queries, products_by
 from maskdsl.ir.routes import Routed
 from maskdsl.runtime.backends.available import REFERENCE, computing, everywhere
 from maskdsl.runtime.backends.protocol import Backend
-from maskdsl.runtime.base.call import KernelCall
+from maskdsl.runtime.base.call import KernelCall, Saved
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.kept import Kept
@@ -133,6 +133,7 @@ class Bound:
         self.lock = Lock()
         self.checked_kernels: dict[object, Kernel] = {}
         self.prepared_calls: dict[object, Forward] = {}
+        self.prepared_gradients: dict[object, Callable[[Saved], list[Tensor]]] = {}
         self.kernels: dict[str, Kernel] = {}
         self.declared_kernels: dict[str, Kernel] = {}
         self.sums: dict[tuple[int, ...], Bound] = {}
@@ -172,6 +173,20 @@ class Bound:
             if not self.plan.varies_by_batch:  # otherwise a cached call would keep its `CallState` alive
                 _remember(self.prepared_calls, key, forward)
         return forward(q, k, v)
+
+    def backward(
+        self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]
+    ) -> list[Tensor]:
+        """The gradients of a call that was checked: see `Kernel.backward`. Cached as in `forward`."""
+        if inputs:
+            return self.kernel(saved.q, saved.v).backward(saved, inputs, layout, needs)
+        key = _kinds(saved.q, saved.k, saved.v), layout, (*needs,)
+        backward = self.prepared_gradients.get(key)
+        if backward is None:
+            backward = self.kernel(saved.q, saved.v).prepared_backward(saved, inputs, layout, needs)
+            if not self.plan.varies_by_batch:
+                _remember(self.prepared_gradients, key, backward)
+        return backward(saved)
 
     def prepared(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool

@@ -4,7 +4,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -68,6 +68,12 @@ class Backend(ABC):
         sources = [*leaves, *named.values()]
         q, k, v, *others = torch.autograd.grad([*ends], sources, [*ends.values()], materialize_grads=True)
         return Gradients(q, k, v, dict(zip(named, others, strict=True)))
+
+    def prepared_backward(
+        self, call: KernelCall, saved: Saved, wanted: Sequence[str]
+    ) -> Callable[[Saved], Gradients]:
+        """`backward` of this call, and of all that differ from it only in the values and strides of saved tensors."""
+        return lambda saved: self.backward(call, saved, wanted)
 
     def planned(self, plan: KernelPlan) -> KernelPlan:
         """The plan that it computes: of the same mask, in blocks and, if it has no order, in an order of its choice.

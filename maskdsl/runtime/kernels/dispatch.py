@@ -65,6 +65,26 @@ class Kernel:
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of q, k, v and the inputs, of those that `needs` marks, in this order."""
+        return self.prepared_backward(saved, inputs, layout, needs)(saved)
+
+    def prepared_backward(
+        self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]
+    ) -> "Callable[[Saved], list[Tensor]]":
+        """A function for this call, and for all that differ from it only in the values and strides of saved tensors."""
+        if inputs or _is_empty(saved.q, saved.k) or self.pools(Side.QUERY) or self.pools(Side.KEY):
+            return lambda saved: self.gradients(saved, inputs, layout, needs)
+        call, moves = self.moves(self.call(inputs, saved.q, wants_lse=True), saved.q, saved.k, layout)
+        gradients = self.backend.prepared_backward(call, moves.saved(saved), ())
+
+        def backward(saved: Saved) -> list[Tensor]:
+            of = gradients(saved if moves is _UNMOVED else moves.saved(saved))
+            grads = moves.queries_back(of.q), moves.keys_back(of.k), moves.keys_back(of.v)
+            return [grad.contiguous() for grad, need in zip(grads, needs, strict=True) if need]
+
+        return backward
+
+    def gradients(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
+        """The results of `backward` of any call."""
         declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
         wanted = [self.plan.input_identifiers[each.name] for each in declared]
         if _is_empty(saved.q, saved.k):

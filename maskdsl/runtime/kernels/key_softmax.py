@@ -5,7 +5,7 @@ Its log-sum-exp normalizes the keys, so that P v needs no softmax. With u the gr
 its gradients along v are dK, dQ and those of inputs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -89,6 +89,12 @@ class KeySoftmaxKernel(Kernel):
         sums, changed = sums_of(self.inner), bool(self.plan.mask.scores) or self.plan.mask.scale is not None
         is_coarse = bool((sums.abs() > _LARGE).any()) if sums.device.type == "cpu" else changed
         return sums, sums_of(self.remaining, sums) if is_coarse else torch.zeros_like(sums)
+
+    def prepared_backward(
+        self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]
+    ) -> Callable[[Saved], list[Tensor]]:
+        """As that of `Kernel`."""
+        return lambda saved: self.backward(saved, inputs, layout, needs)
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """As that of `Kernel`."""

@@ -46,6 +46,8 @@ _PLAIN_KEYS = frozenset(
 )
 """Dispatch keys of a call with ordinary tensors in no mode: below autograd only our own kernel is left to call."""
 
+_ORDINARY = (Tensor, torch.nn.Parameter)
+
 
 # Kernels
 
@@ -67,11 +69,14 @@ def attention(
 
 def attention_backward(*arguments: Any) -> list[Tensor]:
     """The kernel of `maskdsl::attention_backward`."""
+    with recording():
+        return _gradients(*arguments)
+
+
+def _gradients(*arguments: Any) -> list[Tensor]:
     *tensors, inputs, handle, layout, needs = arguments
     saved = Saved(*tensors)
-    compiled = find(handle).bound(saved.q.shape[2], saved.k.shape[2])
-    with recording():
-        return compiled.kernel(saved.q, saved.v).backward(saved, inputs or (), layout, needs)
+    return find(handle).bound(saved.q.shape[2], saved.k.shape[2]).backward(saved, inputs or (), layout, needs)
 
 
 # Fake kernels: shapes and dtypes only
@@ -125,9 +130,16 @@ class AttentionFunction(_SingleLevelFunction):
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         (*tensors,) = ctx.saved_tensors
         needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[6:]]
-        computed = iter(BACKWARD(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
+        operator = _gradients if _is_ordinary(tensors[0], grad_out) else BACKWARD
+        computed = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
         grads = [next(computed) if need else None for need in needs]
         return *grads[:3], None, None, None, *grads[3:]
+
+
+def _is_ordinary(*tensors: Tensor) -> bool:
+    """Whether a backward pass is of ordinary tensors in no mode, so that nothing else has to see its operator."""
+    in_mode = torch.is_grad_enabled() or torch._C._len_torch_dispatch_stack()
+    return not (in_mode or torch._C._are_functorch_transforms_active()) and all(type(x) in _ORDINARY for x in tensors)
 
 
 class BackwardFunction(_SingleLevelFunction):
@@ -158,11 +170,15 @@ def recorded_attention(
 ) -> Any:
     """The autograd kernel of `maskdsl::attention`. `keys` are the dispatch keys that the call still has."""
     inputs = inputs or ()
-    if not needs_recording(q, k, v, *inputs):
-        operator = attention if keys.raw_repr() in _PLAIN_KEYS else ATTENTION
-        return below_autograd(operator, q, k, v, inputs, handle, layout, wants_lse)
+    is_plain, records = keys.raw_repr() in _PLAIN_KEYS, needs_recording(q, k, v, *inputs)
+    results = None
+    if is_plain or not records:
+        operator = attention if is_plain else ATTENTION
+        results = below_autograd(operator, q, k, v, inputs, handle, layout, wants_lse or records)
+    if not records:
+        return results
     with single_level():
-        return AttentionFunction.apply(q, k, v, handle, layout, None, *inputs)  # type: ignore[attr-defined]
+        return AttentionFunction.apply(q, k, v, handle, layout, results, *inputs)  # type: ignore[attr-defined]
 
 
 def recorded_attention_backward(*arguments: Any) -> Any:

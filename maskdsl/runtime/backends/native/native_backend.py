@@ -4,7 +4,7 @@ What the kernel does not compute, torch operations over tiles do: float64, weigh
 scores that are more than products with a soft cap and biases, and again what is not finite.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -114,21 +114,29 @@ class Native(Backend):
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Recomputes scores row by row."""
+        return self.prepared_backward(call, saved, wanted)(saved)
+
+    def prepared_backward(
+        self, call: KernelCall, saved: Saved, wanted: Sequence[str]
+    ) -> Callable[[Saved], Gradients]:
         native = _NativeCall.of(call, saved.q, saved.k, saved.v, wanted)
         if native is None or call.plan.mask.factor is not None or (wanted and _may_be_infinite(call.plan.mask)):
-            return _gradients_by_tiles(call, saved, wanted)
-        made = native.made
+            return lambda saved: _gradients_by_tiles(call, saved, wanted)
+        return partial(self._gradients, native, call, wanted)
+
+    def _gradients(self, native: "_NativeCall", call: KernelCall, wanted: Sequence[str], saved: Saved) -> Gradients:
+        made = CallStructure.from_buffer_copy(native.made)
         q, k, v, out, grad_out = map(with_dims_together, (saved.q, saved.k, saved.v, saved.out, saved.grad_out))
-        grad_q, grad_k, grad_v = map(torch.empty_like, (q, k, v))
-        named = {"q": q, "k": k, "v": v, "out": out, "grad_out": grad_out}
-        for name, x in {**named, "grad_q": grad_q, "grad_k": grad_k, "grad_v": grad_v}.items():
-            made.set_tensor(name, x)
+        grad_q, grad_k, grad_v = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+        made.set_tensors(q, k, v, out, grad_out, grad_q, grad_k, grad_v)
         lse, grad_lse = saved.lse.contiguous(), saved.grad_lse.contiguous()
         made.lse, made.grad_lse, made.threads = lse.data_ptr(), grad_lse.data_ptr(), torch.get_num_threads()
         grad_bias = native.blank_grad_bias(q)
         made.grad_bias = None if grad_bias is None else grad_bias.data_ptr()
         if _functions().maskdsl_backward(byref(made)):
             return _gradients_by_tiles(call, saved, wanted)
+        if not wanted:
+            return Gradients(grad_q, grad_k, grad_v, {})
         values = native.gradients_of_bias(grad_bias)
         for name, grad in _of_sinks(call, saved, wanted).items():
             values[name] = values[name] + grad if name in values else grad
@@ -279,8 +287,7 @@ def _forward(made: CallStructure, q: Tensor, k: Tensor, v: Tensor, lse: Tensor |
     """The output of a call without its tensors, None if results are not finite; writes the log-sum-exp."""
     q, k, v = map(with_dims_together, (q, k, v))
     out = q.new_empty(*q.shape[:3], v.shape[3])
-    for name, x in (("q", q), ("k", k), ("v", v), ("out", out)):
-        made.set_tensor(name, x)
+    made.set_tensors(q, k, v, out)
     made.lse, made.threads = None if lse is None else lse.data_ptr(), torch.get_num_threads()
     return None if _functions().maskdsl_forward(byref(made)) else out
 

@@ -1,6 +1,7 @@
 """The structures of `codegen/native.c`, as ctypes and numpy see them: the same fields in the same order."""
 
 from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
+from struct import pack_into
 
 import numpy as np
 import torch
@@ -42,11 +43,13 @@ class CallStructure(Structure):
         *((name, c_void_p) for name in ("classes", "class_rows", "rows", "runs", "words", "segments", "members")),
     )
 
-    def set_tensor(self, name: str, x: Tensor) -> None:
-        """Points a field to x [batch, heads, tokens, dim], whose dims lie side by side."""
-        to = getattr(self, name)
-        to.data = x.data_ptr()
-        to.batch, to.head, to.token, _ = x.stride()
+    def set_tensors(self, *tensors: Tensor) -> None:
+        """Points the fields from `q` on to tensors [batch, heads, tokens, dim], whose dims lie side by side."""
+        numbers = [number for x in tensors for number in (x.data_ptr(), *x.stride()[:3])]
+        pack_into(f"{len(numbers)}q", self, _FIRST_TENSOR, *numbers)
+
+
+_FIRST_TENSOR: int = CallStructure.q.offset
 
 
 def with_dims_together(x: Tensor) -> Tensor:
