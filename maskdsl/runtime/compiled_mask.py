@@ -174,9 +174,7 @@ class Bound:
                 _remember(self.prepared_calls, key, forward)
         return forward(q, k, v)
 
-    def backward(
-        self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]
-    ) -> list[Tensor]:
+    def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of a call that was checked: see `Kernel.backward`. Cached as in `forward`."""
         if inputs:
             return self.kernel(saved.q, saved.v).backward(saved, inputs, layout, needs)

@@ -69,9 +69,7 @@ class Backend(ABC):
         q, k, v, *others = torch.autograd.grad([*ends], sources, [*ends.values()], materialize_grads=True)
         return Gradients(q, k, v, dict(zip(named, others, strict=True)))
 
-    def prepared_backward(
-        self, call: KernelCall, saved: Saved, wanted: Sequence[str]
-    ) -> Callable[[Saved], Gradients]:
+    def prepared_backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Callable[[Saved], Gradients]:
         """`backward` of this call, and of all that differ from it only in the values and strides of saved tensors."""
         return lambda saved: self.backward(call, saved, wanted)
 

@@ -116,9 +116,7 @@ class Native(Backend):
         """Recomputes scores row by row."""
         return self.prepared_backward(call, saved, wanted)(saved)
 
-    def prepared_backward(
-        self, call: KernelCall, saved: Saved, wanted: Sequence[str]
-    ) -> Callable[[Saved], Gradients]:
+    def prepared_backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Callable[[Saved], Gradients]:
         native = _NativeCall.of(call, saved.q, saved.k, saved.v, wanted)
         if native is None or call.plan.mask.factor is not None or (wanted and _may_be_infinite(call.plan.mask)):
             return lambda saved: _gradients_by_tiles(call, saved, wanted)
