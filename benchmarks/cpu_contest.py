@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 from cpu import TABLE, machine, with_sections
-from cpu_cases import CASES, FORWARD, Case, Setup
+from cpu_cases import CASES, FORWARD, Case
 from cpu_report import OURS, line, page_rows, summary
 from cpu_rivals import Compute, flex
+from cpu_setups import Setup
 from rich.console import Console
 from torch import Tensor
 

@@ -9,9 +9,10 @@ import cpu_contest
 import cpu_rivals
 import pytest
 import torch
-from cpu_cases import CASES, Case, Setup, causal
+from cpu_cases import CASES, Case
 from cpu_contest import FLEX, OURS, Unequal, kernel_seconds, main, measured
 from cpu_report import kernels_line, line, means, met, page_rows
+from cpu_setups import Setup, causal
 
 PASSES = ("forward", "forward + backward")
 small = partial(measured, backend="auto", threads=1, seconds=0, small=True)
@@ -39,7 +40,7 @@ def test_all_sides_agree(case: Case) -> None:
 
 
 def test_a_wrong_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpu_cases.dense", lambda **_: cpu_rivals.dense())
+    monkeypatch.setattr("cpu_setups.dense", lambda **_: cpu_rivals.dense())
     case = CASES["causal, 64"]
     with pytest.raises(Unequal, match="SDPA is_causal: results differ"):
         next(small(case, quick=True))
