@@ -258,11 +258,11 @@ class Bound:
         """The kernel for partial calls on backends that decode."""
         return SplitKernel.of(self.plan)
 
-    def declared_call(self, backend: Backend, q: Tensor) -> KernelCall:
-        """The call of a pattern without inputs whose tokens lie as declared."""
+    def declared_call(self, backend: Backend, q: Tensor, inputs: Sequence[Tensor] = ()) -> KernelCall:
+        """The call of a pattern whose tokens lie as declared."""
         if backend.name not in self.declared_kernels:
             self.declared_kernels[backend.name] = Kernel(declared_plan(self.plan), backend, CallStates())
-        return self.declared_kernels[backend.name].call((), q, wants_lse=True)
+        return self.declared_kernels[backend.name].call(inputs, q, wants_lse=True)
 
     @cached_property
     def dense_kernel(self) -> Kernel:

@@ -15,10 +15,12 @@ from maskdsl.runtime.backends.native import native_backend
 from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
 from maskdsl.runtime.backends.native.chosen_rows import chosen_lists, takes_whole
 from maskdsl.runtime.backends.native.library import library
+from maskdsl.runtime.decode import decode_call
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C compiler works here")
 
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 4e-2}
+IN_CHUNK = decode_call._in_chunk
 PAST = "where k.chunk < q.chunk"
 ROUTES = {
     "topk": f"topk(2, dot(q, mean(k by chunk))) {PAST}",
@@ -109,6 +111,38 @@ def test_any_sizes(
     dtype: torch.dtype,
 ) -> None:
     check(mask_of(ROUTES[route], relation, n, block, *heads, extra), n, batch, *heads, dim, dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("paged", [False, True])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
+@pytest.mark.parametrize("relation", RELATIONS)
+@pytest.mark.parametrize("route", [name for name in ROUTES if name != "blocks"])
+def test_few_queries(route: str, relation: str, heads: tuple[int, int], paged: bool, monkeypatch: Any) -> None:
+    """With a state and without, at other positions in each entry, and across blocks of queries."""
+    monkeypatch.setattr(decode_call, "_in_chunk", None)
+    torch.manual_seed(0)
+    n, page = 160, 16
+    mask = mask_of(ROUTES[route], relation, n, 24, *heads)
+    k, v = torch.randn(2, 2, heads[1], n, 16)
+    options: dict[str, Any] = {}
+    if paged:
+        table = torch.randperm(2 * n // page).view(2, -1)
+        options["page_table"] = table
+        k, v = (x.unflatten(2, (-1, page)).transpose(1, 2).flatten(0, 1)[table.flatten().argsort()] for x in (k, v))
+    for starts, count, lengths in ((159, 1, 160), ((20, 100), 3, (23, 103)), ((62, 0), 5, (70, 5))):
+        q = torch.randn(2, heads[0], count, 16)
+        options |= {"query_start": torch.tensor(starts), "key_lengths": torch.tensor(lengths)}
+        compiled = mask.compile("native")
+        found = [
+            compiled(q, k, v, return_lse=True, **options, **state)
+            for state in ({}, {"routing_state": compiled.routing_state(2)})
+        ]
+        with monkeypatch.context() as patch:
+            patch.setattr(decode_call, "_in_chunk", IN_CHUNK)
+            expected = mask.compile("reference")(q, k, v, return_lse=True, **options)
+        for results_of in found:
+            torch.testing.assert_close(results_of, expected, rtol=2e-5, atol=2e-5)
 
 
 @needs_compiler

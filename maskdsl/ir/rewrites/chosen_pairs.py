@@ -37,6 +37,8 @@ class ChosenPairs:
     """The input, bool [batch, query heads or fewer, rows, columns] or without heads."""
     row: str
     """The coordinate of queries that is a row of the table."""
+    first: str | None
+    """The input, int [batch], that is the position of the first row, in calls with some of the queries."""
     width: int
     """The keys of a column, which lie side by side."""
     chosen: MaskIR
@@ -45,7 +47,7 @@ class ChosenPairs:
 
 def chosen_pairs(mask: MaskIR) -> ChosenPairs | None:
     """What the only table that a relation reads chooses; None for other relations, orders and pooled tokens."""
-    tables = [each for each in mask.inputs if each.name in reads(mask.relation).inputs]
+    tables = [each for each in mask.inputs if each.name in reads(mask.relation).inputs and each.dimensions[1:]]
     sequences = mask.queries, mask.keys
     if len(tables) != 1 or any(any(each.order) or each.is_pooled for each in sequences):
         return None
@@ -53,18 +55,26 @@ def chosen_pairs(mask: MaskIR) -> ChosenPairs | None:
     accesses = {*elements(mask.relation, table.name)}
     if table.type is not Type.BOOL or table.sparse or len(accesses) != 1 or not only_adds(mask.relation, table.name):
         return None
-    match accesses.pop().indices:
-        case (*leading, Coordinate(side=Side.QUERY, name=row), Coordinate(side=Side.KEY, name=column)) if _is_by_head(
-            mask, table, leading
+    (*leading, query, key) = accesses.pop().indices
+    relations = [simplify(if_chosen(mask.relation, table.name, value)) for value in (TRUE, FALSE)]
+    match query:
+        case Coordinate(side=Side.QUERY, name=row):
+            first = None
+        case Apply(
+            op=Op.SUBTRACT,
+            arguments=(Coordinate(side=Side.QUERY, name=row), Read(input=str(first), indices=(Batch(),))),
         ):
-            relations = [simplify(if_chosen(mask.relation, table.name, value)) for value in (TRUE, FALSE)]
-            tokens = (Coordinate(Side.QUERY, row), Coordinate(Side.KEY, column))
-            width = _width(mask.keys, column)
-            if width is None or not pair_trace(mask, [*relations, *tokens]).is_fixed:
-                return None
-            return ChosenPairs(table.name, row, width, *(_of_positions(mask, each) for each in relations))
+            pass
         case _:
             return None
+    match key:
+        case Coordinate(side=Side.KEY, name=column) if _is_by_head(mask, table, leading):
+            width = _width(mask.keys, column)
+        case _:
+            return None
+    if width is None or not pair_trace(mask, [*relations, Coordinate(Side.QUERY, row), key]).is_fixed:
+        return None
+    return ChosenPairs(table.name, row, first, width, *(_of_positions(mask, each) for each in relations))
 
 
 def if_chosen(relation: Expression, table: str, value: Constant) -> Expression:

@@ -37,6 +37,8 @@ class Backend(ABC):
     """Whether small partial calls without gradients may run `runtime/decode/gather.py`, which reads only keys that some
     query attends.
     """
+    regroups: ClassVar[bool] = True
+    """Whether routes may be computed in the two passes of `runtime/decode/regrouped.py`."""
     lists_routes: ClassVar[bool] = False
     """Whether routes that select few keys a query give lists on a CPU: see `ir/rewrites/listed_routes.py`."""
     is_dense: ClassVar[bool] = False
@@ -93,9 +95,9 @@ class Backend(ABC):
         """
         return None
 
-    def regroups(self, plan: KernelPlan) -> bool:
-        """Whether routes of a plan may be computed in the two passes of `runtime/decode/regrouped.py`."""
-        return True
+    def gathers_choices(self, plan: KernelPlan) -> bool:
+        """Whether it gathers the queries that a table chooses for keys itself: see `KernelPlan.chosen_pairs`."""
+        return False
 
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         """Names of the inputs that the host reads to compute tiles or the order, which waits for the device."""

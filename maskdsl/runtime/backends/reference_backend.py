@@ -15,11 +15,8 @@ class Reference(Backend):
 
     name = "reference"
     gathers = False
+    regroups = False
     is_dense = True
-
-    def regroups(self, plan: KernelPlan) -> bool:
-        """Never."""
-        return False
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_reference(plan)

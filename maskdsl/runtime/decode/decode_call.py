@@ -106,9 +106,10 @@ def _decoded(
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
-    if not inputs and present is None and not compiled.plan.mask.keys.is_pooled:
+    takes_inputs = not inputs or (bool(compiled.routes) and backend.gathers_choices(compiled.plan))
+    if takes_inputs and present is None and not compiled.plan.mask.keys.is_pooled:
         where = TokenPositions(*normalized(compiled, q, k, positions))
-        results = backend.some_queries(compiled.declared_call(backend, q), q, k, v, where)
+        results = backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
         if results is not None:
             return results
     return _in_chunk(attention, compiled, q, k, v, inputs, positions, backend.gathers, present)

@@ -183,7 +183,8 @@ def two_passes(compiled: Bound, backend: Backend | None = None) -> Regrouped | N
 
     Cached while the mask lives.
     """
-    if not (backend or compiled.default_kernel.backend).regroups(compiled.plan):
+    backend = backend or compiled.default_kernel.backend
+    if not backend.regroups or backend.gathers_choices(compiled.plan):
         return None
     if compiled not in _KEPT:
         mask = compiled.plan.mask if not compiled.routes else replace(compiled.plan.mask, routed=compiled.routes)

@@ -48,19 +48,30 @@ class ChoiceTiles(NamedTuple):
     """The masks of these runs."""
     mixed: MixedPanels
 
+    def of_queries(self, numbers: Array) -> "ChoiceTiles":
+        """The tiles with the words of these queries of a row, in this order."""
+        mixed = self.mixed._replace(chosen=self.mixed.chosen[:, numbers], fixed=self.mixed.fixed[:, numbers])
+        return self._replace(words=self.words[:, numbers], mixed=mixed)
 
-def choice_tiles(pairs: ChosenPairs) -> ChoiceTiles:
-    """The tiles of a mask."""
+
+def choice_tiles(pairs: ChosenPairs, block: int | None = None) -> ChoiceTiles:
+    """The tiles of a mask, or the row of tiles of one block of its queries, whose number is then 0."""
     mask = pairs.chosen
     queries, keys = (Coordinates(mask, each, {}) for each in (mask.queries, mask.keys))
     grid = PanelGrid(LARGEST_ROW, pairs.width, mask.queries.length, mask.keys.length)
-    chosen, fixed = (tiles(each, (grid.height, grid.width)).classes() for each in (pairs.chosen, pairs.fixed))
+    first = 0 if block is None else block
+    ends = slice(None) if block is None else slice(block * grid.height, min((block + 1) * grid.height, grid.queries))
+    maps = (
+        tiles(each, (grid.height, grid.width), batch=1, region=(ends, slice(None)))
+        for each in (pairs.chosen, pairs.fixed)
+    )
+    chosen, fixed = (each.classes() for each in maps)
     decided = (chosen == FULL) & (fixed == EMPTY)
     tile_row, tile_column = np.nonzero((chosen != EMPTY) & (fixed != FULL) & ~decided)
-    row = np.repeat(tile_row, grid.of_block)
+    row, none = np.repeat(tile_row, grid.of_block), np.zeros((0, grid.tallest), np.uint16)
     panel = (tile_column[:, None] * grid.of_block + np.arange(grid.of_block)).ravel()
     lanes, if_chosen, if_not = (
-        np.concatenate([np.zeros((0, grid.tallest), np.uint16), *(words(*some) for some in in_batches(row, panel))])
+        np.concatenate([none, *(words(*some) for some in in_batches(row + first, panel))])
         for words in (grid.lanes, _words(grid, pairs.chosen, queries, keys), _words(grid, pairs.fixed, queries, keys))
     )
     kept = if_chosen.any(axis=1)

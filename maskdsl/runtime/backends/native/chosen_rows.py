@@ -74,7 +74,7 @@ def chosen_lists(tiles: ChoiceTiles, table: Array, heads: int, key_heads: int) -
     counts = by_row.sum(axis=2, dtype=np.int64)
     queries = np.clip(grid.queries - np.arange(count * step) * size, 0, size)[:, None]
     whole = takes_whole(counts, queries, grid.of_block) & decided
-    runs, words, run_start = _side_by_side(tiles, by_row, whole, counts == queries)
+    runs, words, run_start = side_by_side(tiles, by_row, whole, counts == queries)
     first = np.arange(count) * step * size
     segments = np.zeros((batch * key_heads, count), SEGMENT)
     segments["first"], segments["count"] = first, np.minimum(step * size, grid.queries - first)
@@ -89,10 +89,10 @@ def chosen_lists(tiles: ChoiceTiles, table: Array, heads: int, key_heads: int) -
     classes = np.ascontiguousarray(np.repeat(units, heads // key_heads, axis=1))
     class_rows = np.arange(batch * key_heads + 1, dtype=np.int64) * count
     all_runs = np.concatenate([runs, new_runs(np.arange(columns) * grid.of_block, grid.of_block)])
-    return ChosenLists(PanelLists(classes, class_rows, row, all_runs, words, True), segments.ravel(), members)
+    return ChosenLists(PanelLists(classes, class_rows, row, all_runs, words, packs=True), segments.ravel(), members)
 
 
-def _side_by_side(tiles: ChoiceTiles, chosen: Array, whole: Array, everyone: Array) -> tuple[Array, Array, Array]:
+def side_by_side(tiles: ChoiceTiles, chosen: Array, whole: Array, everyone: Array) -> tuple[Array, Array, Array]:
     """The runs of rows of queries side by side, their masks, and where the runs of each table's rows begin and end.
 
     `chosen` is bool [tables, rows, queries, columns]; `whole` and `everyone`, bool [tables, rows, columns], say which
@@ -101,7 +101,7 @@ def _side_by_side(tiles: ChoiceTiles, chosen: Array, whole: Array, everyone: Arr
     tables, rows = chosen.shape[:2]
     mixed = tiles.mixed
     adds = chosen[:, mixed.row, :, mixed.column].transpose(1, 0, 2)
-    of_mixed = np.where(adds, mixed.chosen, mixed.fixed).reshape(-1, tiles.grid.tallest)
+    of_mixed = np.where(adds, mixed.chosen, mixed.fixed).reshape(-1, tiles.words.shape[1])
     table, row, column = np.nonzero(whole)
     is_masked = ~everyone[table, row, column]
     of_whole = chosen[table[is_masked], row[is_masked], :, column[is_masked]] * np.uint16(_EVERY_LANE)

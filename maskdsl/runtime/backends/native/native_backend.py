@@ -7,11 +7,12 @@ scores that are more than products with a soft cap and biases, and again what is
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.base.diagnostics import AttnError
@@ -21,10 +22,12 @@ from maskdsl.emit.torch.native_module import emit_native
 from maskdsl.ir.expressions import Read, walk
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
+from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs
 from maskdsl.runtime.backends.native.bias_panels import bias_panels, bias_values
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
 from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
-from maskdsl.runtime.backends.native.chosen_rows import chosen_lists
+from maskdsl.runtime.backends.native.chosen_by_few import lists_of_few
+from maskdsl.runtime.backends.native.chosen_rows import ChosenLists, chosen_lists
 from maskdsl.runtime.backends.native.library import library, native_library
 from maskdsl.runtime.backends.native.pair_words import lists_of_call
 from maskdsl.runtime.backends.native.panel_lists import PanelGrid, PanelLists
@@ -38,6 +41,8 @@ from maskdsl.runtime.base.call_cache import CallState, as_array
 from maskdsl.runtime.base.permute import moved
 
 _TILED = Tiled()
+_BLOCKS = 64
+"""Blocks of queries whose tiles are cached, for decoding."""
 
 
 class Native(Backend):
@@ -64,9 +69,9 @@ class Native(Backend):
         """None where queries are gathered by what they choose: rows of the kernel follow from the table."""
         return () if _chooses(plan) else plan.tile_inputs
 
-    def regroups(self, plan: KernelPlan) -> bool:
-        """Where it does not gather queries itself."""
-        return not _chooses(plan)
+    def gathers_choices(self, plan: KernelPlan) -> bool:
+        """Where relations are of positions but for the table."""
+        return _chooses(plan)
 
     def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Softmax attention of products, of the types that it takes."""
@@ -97,14 +102,24 @@ class Native(Backend):
         self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
     ) -> tuple[Tensor, Tensor] | None:
         """Rows of the blocks that the queries are in; where they are few, with those of all heads that share keys."""
-        mask = call.plan.mask
-        if mask.query_values or call.plan.reads_batch or (mask.scores and not _is_zero(call.module)):
+        mask, pairs = call.plan.mask, call.plan.chosen_pairs
+        if mask.query_values or (mask.scores and not _is_zero(call.module)):
             return None
-        _, heads, count, _ = q.shape
-        blocks = call.state.keep(("row blocks", heads), lambda: RowBlocks(call, heads))
-        lists, fold = blocks.lists(tuple(positions.starts.tolist()), count, heads // k.shape[1])
-        made = _structure(call, lists, blocks.grid, q, k, v)
-        made.fold = heads // k.shape[1] if fold else 1
+        (_, heads, count, _), key_heads = q.shape, k.shape[1]
+        starts = tuple(positions.starts.tolist())
+        if pairs is not None:
+            block = call.state.keep("choices of blocks", lambda: lru_cache(_BLOCKS)(partial(choice_tiles, pairs)))
+            chosen = lists_of_few(block, starts, _table(call, pairs), heads, key_heads)
+            if chosen is None:
+                return None
+            made = _structure_of_choices(call, chosen, block(starts[0] // LARGEST_ROW).grid, q, k, v)
+        elif call.plan.reads_batch:
+            return None
+        else:
+            blocks = call.state.keep(("row blocks", heads), lambda: RowBlocks(call, heads))
+            lists, fold = blocks.lists(starts, count, heads // key_heads)
+            made = _structure(call, lists, blocks.grid, q, k, v)
+            made.fold = heads // key_heads if fold else 1
         made.lengths, table = positions.lengths.data_ptr(), positions.table
         if table is not None:
             made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
@@ -197,12 +212,8 @@ class _NativeCall:
         pairs = call.plan.chosen_pairs
         assert pairs is not None
         tiles = call.state.keep("choices", lambda: choice_tiles(pairs))
-        table = call.inputs[pairs.table].detach()
-        table = table if table.dim() == 4 else table.unsqueeze(1)
-        chosen = chosen_lists(tiles, table.numpy(), q.shape[1], k.shape[1])
-        made = _structure(call, chosen.lists, tiles.grid, q, k, v)
-        made.fold = q.shape[1] // k.shape[1]
-        made.segments, made.members = chosen.segments.ctypes.data, chosen.members.ctypes.data
+        chosen = chosen_lists(tiles, _table(call, pairs), q.shape[1], k.shape[1])
+        made = _structure_of_choices(call, chosen, tiles.grid, q, k, v)
         return _NativeCall(made, [chosen, *_set_query_values(made, call, q)])
 
     def blank_grad_bias(self, q: Tensor) -> Tensor | None:
@@ -235,6 +246,12 @@ def _gathers_keys(call: KernelCall) -> bool:
         return any(each is not None and gathering_blocks(each, tiles, block_map).any() for each, tiles in listed)
 
     return call.state.keep("gathers", gathers)
+
+
+def _table(call: KernelCall, pairs: ChosenPairs) -> NDArray[Any]:
+    """The table of choices, bool [batch, heads or those that share one, rows, columns]."""
+    table = call.inputs[pairs.table].detach()
+    return (table if table.dim() == 4 else table.unsqueeze(1)).numpy()
 
 
 def _with_tables(call: KernelCall) -> KernelCall:
@@ -274,6 +291,15 @@ def _structure(call: KernelCall, lists: PanelLists, grid: PanelGrid, q: Tensor, 
     )
     for name in ("classes", "class_rows", "rows", "runs", "words"):
         setattr(made, name, getattr(lists, name).ctypes.data)
+    return made
+
+
+def _structure_of_choices(
+    call: KernelCall, chosen: ChosenLists, grid: PanelGrid, q: Tensor, k: Tensor, v: Tensor
+) -> CallStructure:
+    made = _structure(call, chosen.lists, grid, q, k, v)
+    made.fold = q.shape[1] // k.shape[1]
+    made.segments, made.members = chosen.segments.ctypes.data, chosen.members.ctypes.data
     return made
 
 

@@ -22,7 +22,7 @@ _BLOCKS, _CALLS = 64, 16
 """The most blocks, and lists of calls, that are cached."""
 
 
-class _QueryRange(NamedTuple):
+class QueryRange(NamedTuple):
     """Queries of one block: those of a call from `first` on, which are `within` the block."""
 
     block: int
@@ -80,7 +80,7 @@ class RowBlocks:
             return lists_of_call(self.pairs, block_map, self.call.values, number)
 
     def _lists(self, starts: tuple[int, ...], count: int, group: int) -> QueryLists:
-        pieces = {start: list(_ranges(start, count, LARGEST_ROW)) for start in starts}
+        pieces = {start: list(query_ranges(start, count, LARGEST_ROW)) for start in starts}
         blocks = {each.block: self._block(each.block) for some in pieces.values() for each in some}
         alike = all(len(each.class_rows) == 2 for each in blocks.values())
         fold = alike and group > 1 and group * count <= LARGEST_ROW
@@ -103,11 +103,11 @@ class RowBlocks:
         return QueryLists(lists, fold)
 
 
-def _ranges(start: int, count: int, size: int) -> list[_QueryRange]:
-    """The queries from `start` on, by block."""
+def query_ranges(start: int, count: int, size: int) -> list[QueryRange]:
+    """`count` queries from `start` on, by block of `size`."""
     blocks = range(start // size, (start + count - 1) // size + 1)
     ends = [(each, max(start, each * size), min(start + count, (each + 1) * size)) for each in blocks]
-    return [_QueryRange(each, low - start, high - low, low - each * size) for each, low, high in ends]
+    return [QueryRange(each, low - start, high - low, low - each * size) for each, low, high in ends]
 
 
 def _joined(blocks: Sequence[PanelLists]) -> tuple[list[int], np.ndarray, np.ndarray]:
