@@ -26,11 +26,11 @@ from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs
 from maskdsl.runtime.backends.native.bias_panels import bias_panels, bias_values
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
 from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
-from maskdsl.runtime.backends.native.chosen_by_few import lists_of_few
 from maskdsl.runtime.backends.native.chosen_rows import ChosenLists, chosen_lists
 from maskdsl.runtime.backends.native.library import library, native_library
 from maskdsl.runtime.backends.native.pair_words import lists_of_call
 from maskdsl.runtime.backends.native.panel_lists import PanelGrid, PanelLists
+from maskdsl.runtime.backends.native.query_choices import lists_of_queries
 from maskdsl.runtime.backends.native.row_blocks import RowBlocks
 from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, TYPES, CallStructure, with_dims_together
 from maskdsl.runtime.backends.protocol import Backend
@@ -109,7 +109,7 @@ class Native(Backend):
         starts = tuple(positions.starts.tolist())
         if pairs is not None:
             block = call.state.keep("choices of blocks", lambda: lru_cache(_BLOCKS)(partial(choice_tiles, pairs)))
-            chosen = lists_of_few(block, starts, _table(call, pairs), heads, key_heads)
+            chosen = lists_of_queries(block, starts, _table(call, pairs), heads, key_heads)
             if chosen is None:
                 return None
             made = _structure_of_choices(call, chosen, block(starts[0] // LARGEST_ROW).grid, q, k, v)

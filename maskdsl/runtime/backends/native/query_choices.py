@@ -15,7 +15,7 @@ from maskdsl.runtime.backends.native.structures import LARGEST_ROW, ROW, SEGMENT
 _Array = NDArray[Any]
 
 
-def lists_of_few(
+def lists_of_queries(
     block: Callable[[int], ChoiceTiles], starts: Sequence[int], table: _Array, heads: int, key_heads: int
 ) -> ChosenLists | None:
     """The lists of the queries of each batch entry from these positions on; None where a row cannot hold them.
@@ -37,8 +37,8 @@ def lists_of_few(
             queries = np.arange(each.queries)
             tiles = block(each.block).of_queries(np.tile(each.within + queries, group))
             columns = tiles.decided.shape[1]
-            here = table[entry, :, :, each.first : each.first + each.queries, :columns]
-            chosen = here.reshape(key_heads, 1, -1, columns)
+            taken = table[entry, :, :, each.first : each.first + each.queries, :columns]
+            chosen = taken.reshape(key_heads, 1, -1, columns)
             whole, everyone = tiles.decided & chosen.any(axis=2), np.asarray(chosen.all(axis=2))
             new, masks, start = side_by_side(tiles, chosen, whole, everyone)
             first_run, first_mask, first = (sum(map(len, x)) for x in (runs, words, members))
