@@ -23,8 +23,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX512BF16__) && defined(__AVX512F__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
 #define HAS_PAIRS 1
 #else
 #define HAS_PAIRS 0
@@ -142,19 +144,29 @@ INLINE float sum(vec x) {
     return (x + SHIFTED(x, 1))[0];
 }
 
-/* 2 ** x, to 2 units in the last place; 0 below -126, where results would be subnormal. NaN stays NaN. */
+/* 2 ** x, to 2 units in the last place; 0 where results would be far below the smallest float. NaN stays NaN. */
 INLINE vec power_of_two(vec x) {
+#if defined(__AVX512F__)
+    x = (vec)_mm512_max_ps((__m512)splat(-200), (__m512)x); /* of NaN it is NaN */
+    vec rounded = (vec)_mm512_roundscale_ps((__m512)x, 8);
+    vec f = x - rounded;
+#else
     const float shift = 12582912.0f; /* 1.5 * 2 ** 23: its low bits are the rounded x */
     vec rounded = x + shift;
     vec f = x - (rounded - shift);
+#endif
     vec p = splat(1.3264715e-3f);
     p = p * f + 9.671514e-3f;
     p = p * f + 5.550734e-2f;
     p = p * f + 2.4022242e-1f;
     p = p * f + 6.931470e-1f;
     p = p * f + 1.0f;
+#if defined(__AVX512F__)
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)rounded);
+#else
     ints exponent = ((ints)rounded << 23) + (127 << 23);
     return choose(x < -126.0f, (vec){}, p * (vec)exponent);
+#endif
 }
 
 /* The natural logarithm of positive floats that are not subnormal. */
@@ -187,6 +199,9 @@ INLINE vec hyperbolic_tangent(vec x) {
 INLINE vec of_bfloat16(halves x) { return (vec)(__builtin_convertvector(x, ints) << 16); }
 
 INLINE halves to_bfloat16(vec x) {
+#if HAS_PAIRS
+    return (halves)_mm512_cvtneps_pbh((__m512)x);
+#endif
     ints bits = (ints)x;
     ints rounded = bits + 0x7fff + ((bits >> 16) & 1);
     ints is_number = x == x;

@@ -33,6 +33,7 @@ PATTERNS = {
         "space t[n] input r: float[9] attend window(4) score 2.0 * tanh(s / 2.0) score s + r[k - q + 4]"
     ),
     "biased groups": "space t[n] input r: float[49, 49] attend q // 49 == k // 49 score s + r[q % 49, k % 49]",
+    "scaled": "space t[n] attend causal scale 0.3",
     "constant": "space t[n] attend causal score s + 1.5",
     "factor": "space t[n] input w: float[t] attend causal weight q.w",
 }

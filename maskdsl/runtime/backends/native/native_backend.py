@@ -19,7 +19,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoNativeLibrary
 from maskdsl.emit.plan import KernelPlan, clique_plan
 from maskdsl.emit.torch.native_module import emit_native
-from maskdsl.ir.expressions import Read, walk
+from maskdsl.ir.expressions import Constant, Read, walk
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
 from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs
@@ -76,7 +76,7 @@ class Native(Backend):
     def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Softmax attention of products, of the types that it takes."""
         mask = plan.mask
-        plain = mask.normalize is Normalize.BY_QUERY and mask.weight is None and mask.scale is None
+        plain = mask.normalize is Normalize.BY_QUERY and mask.weight is None and isinstance(mask.scale, Constant | None)
         return plain and plan.score_bias is not None and q.device.type == "cpu" and q.dtype in TYPES
 
     def serves(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
@@ -271,7 +271,7 @@ def _may_be_infinite(mask: MaskIR) -> bool:
 def _structure(call: KernelCall, lists: PanelLists, grid: PanelGrid, q: Tensor, k: Tensor, v: Tensor) -> CallStructure:
     """The structure of a call with these lists, without its tensors."""
     batch, heads, queries, dim = q.shape
-    bias = call.plan.score_bias
+    bias, scale = call.plan.score_bias, call.plan.mask.scale
     made = CallStructure(
         type=TYPES[q.dtype],
         fold=1,
@@ -284,7 +284,7 @@ def _structure(call: KernelCall, lists: PanelLists, grid: PanelGrid, q: Tensor, 
         value_dim=v.shape[3],
         key_block=grid.width,
         packs=lists.packs,
-        scale=dim**-0.5,
+        scale=scale.value if isinstance(scale, Constant) else dim**-0.5,
         cap=0 if bias is None else bias.cap,
         height=lists.words.shape[1],
         threads=torch.get_num_threads(),
