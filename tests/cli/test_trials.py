@@ -88,8 +88,14 @@ def test_bench_of_pooled_keys(maskdsl):
 def test_bench_of_routes(maskdsl):
     """Which pairs attend, only a call knows: SDPA attends all candidates."""
     out = bench(maskdsl, "examples/routing/moba.attn", "n=128", "block=32", "--heads", 2)
-    assert "SDPA, is_causal, all candidates" in names_of(out)
+    assert "SDPA, all candidates" in names_of(out)
     assert "left out: SDPA, mask: routes select in each call" in out
+
+
+@pytest.mark.parametrize("pattern", ["language/bigbird", "routing/clustered"])
+def test_bench_of_what_inputs_decide(maskdsl, pattern):
+    """Draws, and groups that a call gives: the mask of SDPA has them."""
+    assert "SDPA, mask" in names_of(bench(maskdsl, f"examples/{pattern}.attn", "n=320", "--heads", 2))
 
 
 def test_bench_leaves_out_what_is_not_the_same(maskdsl):

@@ -78,7 +78,7 @@ def _of_tiles(contest: Contest, mask: MaskIR, block: tuple[int, int]) -> Iterato
     if selects(mask) or mask.branches:
         return
     needed = relation_inputs(mask)
-    inputs = {name: values.cpu().numpy() for name, values in contest.inputs.items() if name in needed}
+    inputs = {name: values for name, values in contest.arrays().items() if name in needed}
     with working("counting pairs"):
         total = stats(mask, block, inputs).total
     if not total.attended or total.computed < _WASTEFUL * total.attended:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
@@ -17,6 +18,7 @@ from maskdsl.cli.timing.bench_shape import BenchShape
 from maskdsl.cli.timing.sdpa_calls import Call, all_keys, in_blocks, with_mask
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.facts.route_candidates import most, selects
+from maskdsl.ir.meaning.routed_inputs import find_in_mask
 from maskdsl.runtime.backends.available import BACKENDS
 from maskdsl.view import units
 
@@ -55,6 +57,11 @@ class Contest:
                 left_out.append(f"{name}: {contender}")
         return taken, left_out
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The inputs, and what the pattern draws itself."""
+        given = {name: values.cpu().numpy() for name, values in self.inputs.items()}
+        return given if selects(self.mask.ir) else dict(find_in_mask(self.mask.ir, given))
+
     def _backends(self) -> tuple[list[Contender], list[str]]:
         taken, left_out = list[Contender](), list[str]()
         for backend in BACKENDS.values():
@@ -74,13 +81,13 @@ class Contest:
         ir = self.mask.ir
         if ir.branches or ir.pair_values or ir.query_values or not ir.has_sums:
             return [(_SDPA_MASK, "the pattern changes scores")]
-        routed = bool(ir.routed) and selects(ir)
+        routed = selects(ir)
         if routed:
             masked: Contender | str = "routes select in each call"
         else:
-            make = partial(with_mask, self.mask, self.inputs, *self.tensors)
+            make = partial(with_mask, self.mask, self.inputs, self.arrays(), *self.tensors)
             masked = self._too_large() or Contender(_SDPA_MASK, make)
-        band = key_band(most(ir), {name: values.cpu().numpy() for name, values in self.inputs.items()})
+        band = key_band(most(ir), self.arrays())
         if band is None:
             return [(_SDPA_MASK, masked)]
         if band.is_full or band.is_causal:
@@ -90,7 +97,7 @@ class Contest:
             name, make = "SDPA, blocks", partial(in_blocks, band, *self.tensors)
         else:
             return [(_SDPA_MASK, masked)]
-        name += ", all candidates" if routed else ""
+        name = "SDPA, all candidates" if routed else name
         return [(name, Contender(name, make, has_all_candidates=routed)), (_SDPA_MASK, masked)]
 
     def _flex(self, wanted: bool) -> Contender | str:

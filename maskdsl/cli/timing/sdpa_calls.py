@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -23,9 +24,10 @@ def all_keys(q: Tensor, k: Tensor, v: Tensor, is_causal: bool) -> Call:
     return lambda: scaled_dot_product_attention(q, k, v, is_causal=is_causal, enable_gqa=q.shape[1] != k.shape[1])
 
 
-def with_mask(mask: Mask, inputs: Mapping[str, Tensor], q: Tensor, k: Tensor, v: Tensor) -> Call:
-    """SDPA with the pairs of a mask as booleans, pooled keys made first."""
-    arrays = {name: values.cpu().numpy() for name, values in inputs.items()}
+def with_mask(
+    mask: Mask, inputs: Mapping[str, Tensor], arrays: Mapping[str, np.ndarray], q: Tensor, k: Tensor, v: Tensor
+) -> Call:
+    """SDPA with the pairs of a mask as booleans, pooled keys made first. `arrays` decide the pairs."""
     rows = [
         torch.stack([torch.tensor(dense(mask.ir, head, batch, arrays)) for head in range(q.shape[1])])
         for batch in range(q.shape[0])

@@ -10,6 +10,7 @@ from torch import Tensor
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
 from maskdsl.runtime.backends.native.panel_lists import PanelLists, Relation, panel_lists
+from maskdsl.runtime.backends.native.structures import LANES
 
 _Array = NDArray[Any]
 
@@ -36,7 +37,7 @@ def _relation(pairs: CallPairs, inputs: Mapping[str, Tensor], first_row: int, ba
 
     def words(row: _Array, panel: _Array) -> _Array:
         attends = pairs.module.allowed(**pairs.values(row + first_row, panel, batch, slice(head, head + 1), inputs))
-        attends = attends.expand(len(row), 1, pairs.grid.tallest, -1)[:, 0].numpy()
+        attends = attends.expand(len(row), 1, pairs.grid.tallest, LANES)[:, 0].numpy()
         return np.packbits(attends, axis=-1, bitorder="little").view("<u2")[..., 0].astype(np.uint16)
 
     return words
