@@ -137,6 +137,37 @@ def finite_weight(weights, p):
     return torch.where((p == 0) & ~weights.isfinite(), 0, weights)
 
 
+def with_fixed(problem, tile, names, fixed, allowed, read):
+    """The arguments of functions of scores, with the values of `fixed`, which positions decide: of all calls alike.
+
+    `names` are theirs, `read` is what `fixed` and `allowed` read.
+    """
+    values = problem.pair_values(tile, tile.columns)
+
+    def make():
+        attends = allowed(**values)
+        return [in_fewest_bytes(of_one_row(x, attends)) for x in fixed(**values)]
+
+    kept = make() if tile.mask_key is None else problem.keep(tile, read, "fixed", make)
+    return values | {name: x if x.dtype == torch.bool else x.long() for name, x in zip(names, kept, strict=True)}
+
+
+def of_one_row(x, attends):
+    """One row of x, [rows, heads or 1, queries, keys], if it has the values of all pairs that attend; else x."""
+    least = torch.where(attends, x, False if x.dtype == torch.bool else torch.iinfo(x.dtype).min)
+    one = least.amax(dim=0, keepdim=True)
+    return one.where(attends.any(dim=0, keepdim=True), 0).to(x.dtype) if bool((attends <= (x == one)).all()) else x
+
+
+def in_fewest_bytes(x):
+    """Integers in the smallest type that holds them."""
+    if x.dtype == torch.bool or not x.numel():
+        return x
+    low, high = x.aminmax()
+    types = (torch.int8, torch.int16, torch.int32, torch.int64)
+    return x.to(next(each for each in types if torch.iinfo(each).min <= low and high <= torch.iinfo(each).max))
+
+
 class Attended:
     """A table that reads 0 for pairs that do not attend, so that they contribute nothing to its gradient."""
 
@@ -168,7 +199,7 @@ class Leaves:
     def __init__(self, problem, tile, shape, limits, gradients):
         self.limits, self.columns = limits, tile.group.partial
         self.leaves, self.excluded = [], None
-        self.values = problem.pair_values(tile, tile.columns)
+        self.values = problem.score_values(tile)
         for (source, name), gradient in gradients.items():
             if source == "inputs":
                 self.values[name] = Leaf(self.leaves, shape, problem.inputs[name], gradient)

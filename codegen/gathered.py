@@ -29,7 +29,7 @@ class GatheredTile:
         self.rows, self.keys = group.rows[first : first + count], group.keys[first : first + count]
         self.real = None if group.real is None else group.real[first : first + count]
         self.size, self.width = 1, self.keys.shape[1]
-        self.columns = [(0, self.width)]
+        self.columns, self.mask_key = [(0, self.width)], None
 
     def limits(self, dtype):
         """As `Problem.limits`: -inf where there is no key."""

@@ -53,9 +53,8 @@ class Problem:
         self.queries, self.keys, self.inputs = queries, keys, inputs
         self.work, self.masks, self.for_each = work, masks, for_each
         self.heads, self.dim = q.shape[1], q.shape[3]
-        varying = {f"q_{name}" for name, value in queries.items() if value.shape[0] > 1}
-        varying |= {f"k_{name}" for name, value in keys.items() if value.shape[0] > 1}
-        self.shares_masks = MASK_READS.isdisjoint({"head", "batch", *varying})
+        self.varying = {"head", "batch", *(f"q_{name}" for name, value in queries.items() if value.shape[0] > 1)}
+        self.varying |= {f"k_{name}" for name, value in keys.items() if value.shape[0] > 1}
         self.poisoned = self.overflows = False
         self.scratch = local()
 
@@ -77,6 +76,12 @@ class Problem:
         values |= {name: rows_of(self.inputs[name], tile.units, 0, 0, 1, 1) for name in ("head", "batch")}
         return {**self.inputs, **values}
 
+    # hole: score_values
+    def score_values(self, tile):
+        """The arguments of functions of scores."""
+        return self.pair_values(tile, tile.columns)
+
+    # end
     def exponentials(self, x):
         """Replaces x by exp(x). Those of base two take a third of the time."""
         x.mul_(LOG2_E).exp2_()
@@ -85,8 +90,12 @@ class Problem:
         """The limits of each range of partial columns: -inf where a pair does not attend, else +inf."""
         if not tile.group.partial:
             return ()
-        key = tile.mask_key, self.heads, None if self.shares_masks else tile.units, self.q.device, self.dtype
-        return self.masks.keep(key, lambda: self.find_limits(tile))
+        return self.keep(tile, MASK_READS, self.dtype, lambda: self.find_limits(tile))
+
+    def keep(self, tile, read, kind, make):
+        """Tensors of a tile that follow from the values `read`: cached, or made and cached. `kind` tells them apart."""
+        units = None if self.varying.isdisjoint(read) else tile.units
+        return self.masks.keep((tile.mask_key, self.heads, units, self.q.device, kind), make)
 
     def find_limits(self, tile):
         columns = tile.group.partial

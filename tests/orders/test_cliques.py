@@ -32,13 +32,13 @@ def summary(mask) -> list[tuple[tuple[int, int] | None, str]]:
         (
             IMAGE + "attend rolled_blocks((7, 7), 3) require same_side((3, 3))",
             [
-                (None, "by (y - 3) % 28 // 7, (x - 3) % 28 // 7, 0 if y < 3 else 1, 0 if x < 3 else 1"),
                 ((49, 49), "by (y - 3) % 28 // 7, (x - 3) % 28 // 7"),
+                (None, "by (y - 3) % 28 // 7, (x - 3) % 28 // 7, 0 if y < 3 else 1, 0 if x < 3 else 1"),
             ],
         ),
         (LINE + "attend blocks(100)", [(None, "declared")]),
         (IMAGE + "attend blocks((8, 8))", [(None, "by y // 8, x // 8")]),
-        (IMAGE + "attend blocks((7, 8))", [(None, "by y // 7, x // 8"), ((196, 196), "declared")]),
+        (IMAGE + "attend blocks((7, 8))", [((196, 196), "declared"), (None, "by y // 7, x // 8")]),
         (IMAGE + "attend dilated(4, axis = y) and dilated(4, axis = x)", [((49, 49), "by y % 4, x % 4")]),
         (IMAGE + "attend q.x == k.x", [((28, 28), "by x")]),
         (IMAGE + "attend q.y == k.y", [((28, 28), "declared")]),

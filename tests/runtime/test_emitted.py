@@ -85,7 +85,7 @@ def test_the_tiled_skeleton_is_full_attention() -> None:
     names: dict[str, object] = {}
     exec(compile(Path("codegen/tiled.py").read_text(), "tiled.py", "exec"), names)
     mask = maskdsl.parse("pattern p(n) { space tokens[n] attend all -> all }")["p"].bind(n=70)
-    q, k, v = torch.randn(3, 1, 1, 70, 4)
+    q, k, v = torch.randn(3, 1, 1, 70, 4, dtype=torch.float64)
     attention = mask.compile("tiled")
     attention(q, k, v)
     state = attention._compiled.states.find(attention._compiled.plan, {}, 1)

@@ -9,8 +9,13 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.emit.plan import clique_plan, make_plan
 from maskdsl.ir.expressions import Constant
 from maskdsl.ir.ops import Op
+from maskdsl.runtime.attention import Attention
+from maskdsl.runtime.backends import schedule as schedules
+from maskdsl.runtime.backends.schedule import schedule
 from maskdsl.runtime.compile import compile_mask
 from tests.support.masks import apply, both, causal, either, k, mask, tokens, within
 
@@ -103,3 +108,77 @@ def test_memory_does_not_grow_with_all_pairs() -> None:
     """As many bytes as there are pairs would be a gigabyte."""
     ended = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert int(ended.stdout) < 300e6
+
+
+SHIFTED = """pattern swin(size = 4, shift = 2) {
+    space image[y = 16, x = 16]
+    input table: float[heads, 2 * size - 1, 2 * size - 1]
+    attend rolled_blocks((size, size), shift)
+    require same_side((shift, shift))
+    score s + table[head, q.y - k.y + size - 1, q.x - k.x + size - 1]
+}"""
+
+
+def test_windows_of_which_some_need_masks_are_one_group() -> None:
+    ir = maskdsl.parse(SHIFTED)["swin"].bind().ir
+    chosen = clique_plan(make_plan(ir))
+    (group,) = schedule(tiles(chosen.mask, (16, 16)).head_classes[0], tiles(chosen.mask, (16, 16)))
+    assert (group.rows, group.size, group.partial) == (16, 16, ((0, 16),))
+
+
+def test_rows_keep_their_partial_tiles_where_masks_of_all_would_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "MASKED", 16 * 16 * 16 - 1)
+    chosen = clique_plan(make_plan(maskdsl.parse(SHIFTED)["swin"].bind().ir))
+    groups = schedule(tiles(chosen.mask, (16, 16)).head_classes[0], tiles(chosen.mask, (16, 16)))
+    assert {each.partial for each in groups} == {(), ((0, 16),)}
+    assert sum(each.rows for each in groups) == 16
+
+
+def test_what_positions_decide_about_scores_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all windows, calls and heads: one window's indices into the table, as their other pairs do not attend."""
+    attention = maskdsl.parse(SHIFTED)["swin"].bind(heads=2).compile("tiled")
+    kernel, calls = attention._compiled.default_kernel, []
+    of_module = kernel.module.fixed
+    monkeypatch.setattr(kernel.module, "fixed", lambda **values: calls.append(values) or of_module(**values))
+    q, k, v, table = (*torch.randn(3, 2, 2, 256, 8), torch.randn(2, 7, 7))
+    out = attention(q, k, v, table=table)
+    made = len(calls)
+    assert made
+    torch.testing.assert_close(attention(q, k, v, table=table * 2), attention(q, k, v, table=table + table))
+    assert len(calls) == made
+    kept = [each for key, values in _masks(attention).items() if key[-1] == "fixed" for each in values]
+    assert kept and all(each.shape == (1, 1, 16, 16) and each.dtype == torch.int8 for each in kept)
+    reference = maskdsl.parse(SHIFTED)["swin"].bind(heads=2).compile("reference")
+    torch.testing.assert_close(out, reference(q, k, v, table=table), rtol=1e-5, atol=1e-5)
+
+
+def _masks(attention: Attention) -> dict[tuple[object, ...], list[torch.Tensor]]:
+    """What the calls of an attention without deciding inputs keep of tiles."""
+    (state,) = attention._compiled.default_kernel.states.states.values()
+    return state.kept["masks"].cached
+
+
+def test_numbers_in_the_fewest_bytes() -> None:
+    module = maskdsl.parse(SHIFTED)["swin"].bind().compile("tiled")._compiled.default_kernel.module
+    for most, kind in ((127, torch.int8), (128, torch.int16), (-(2**15), torch.int16), (2**15, torch.int32)):
+        assert module.in_fewest_bytes(torch.tensor([0, most])).dtype == kind
+    assert module.in_fewest_bytes(torch.tensor([0, 2**31])).dtype == torch.int64
+    assert module.in_fewest_bytes(torch.tensor([True])).dtype == torch.bool
+
+
+def test_one_row_of_values_that_agree_where_pairs_attend() -> None:
+    module = maskdsl.parse(SHIFTED)["swin"].bind().compile("tiled")._compiled.default_kernel.module
+    x = torch.tensor([[[[1, -2], [9, 9]]], [[[1, 7], [8, 5]]]])
+    attends = torch.tensor([[[[True, True], [False, False]]], [[[True, False], [False, True]]]])
+    assert module.of_one_row(x, attends).tolist() == [[[[1, -2], [0, 5]]]]
+    assert module.of_one_row(x, torch.ones_like(attends)) is x
+    assert module.of_one_row(x > 0, attends).tolist() == [[[[True, False], [False, True]]]]
+
+
+def test_inputs_have_other_names_than_kept_values() -> None:
+    text = "pattern p(n = 60) { space t[n] input fixed_1: float[60] input fixed_3: float[60] attend causal "
+    text += "score s + fixed_1[q - k] * fixed_3[abs(q - k)] }"
+    mask, q, given = maskdsl.parse(text)["p"].bind(), torch.randn(1, 1, 60, 8), torch.randn(2, 60)
+    inputs = {"fixed_1": given[0], "fixed_3": given[1]}
+    out, expected = (mask.compile(each)(q, q, q, **inputs) for each in ("tiled", "reference"))
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)

@@ -65,7 +65,7 @@ def _cliques_of_heads(mask: MaskIR) -> tuple[Cliques, ...]:
     groups = head_groups(mask)
     if not 1 < len(groups) <= MOST_GROUPS or any(each.sort_keys for each in mask.sequences.values()):
         return ()
-    of_groups = [find_cliques(replace(mask, relation=for_head(mask.relation, heads[0])))[-1:] for heads in groups]
+    of_groups = [find_cliques(replace(mask, relation=for_head(mask.relation, heads[0])))[:1] for heads in groups]
     layouts = [cliques[0].layout if cliques else {} for cliques in of_groups]
     sizes = {cliques[0].sizes if cliques else None for cliques in of_groups}
     return (Cliques(sizes.pop() if len(sizes) == 1 else None, by_head(groups, layouts)),) if any(layouts) else ()

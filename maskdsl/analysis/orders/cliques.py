@@ -34,7 +34,7 @@ class Cliques:
 
 
 def find_cliques(mask: MaskIR) -> tuple[Cliques, ...]:
-    """The cliques of all heads and batch entries: the smallest, and, where those differ in size, some of equal size.
+    """The cliques of all heads and batch entries: those of equal size, and the smallest, where these differ in size.
 
     Conditions that read inputs, the head or the batch entry make no cliques, and neither do several spaces of a side.
     There are none that an order of the mask cuts.
@@ -47,7 +47,7 @@ def find_cliques(mask: MaskIR) -> tuple[Cliques, ...]:
         return ()
     queries = _Groups(mask, Side.QUERY)
     keys = queries if mask.self_attention else _Groups(mask, Side.KEY)
-    choices = dict.fromkeys(_splitting(agreements, queries, keys, equally) for equally in (False, True))
+    choices = dict.fromkeys(_splitting(agreements, queries, keys, equally) for equally in (True, False))
     cliques = [_cliques_of(chosen, queries, keys) for chosen in choices if chosen]
     return tuple(each for each in cliques if not (each.layout and any(one.sort_keys for one in sequences)))
 

@@ -21,4 +21,4 @@ def emit_native(plan: KernelPlan) -> str:
         f"SCORE_READS = {{{read}}}" if read else "SCORE_READS = set()",
         f"POSITION_FUNCTIONS = ({', '.join(names)},)" if names else "POSITION_FUNCTIONS = ()",
     ]
-    return emit_tiled(plan, [*functions, constants])
+    return emit_tiled(plan, [*functions, constants], keeps=False)

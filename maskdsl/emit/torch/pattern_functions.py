@@ -6,7 +6,7 @@ from `codegen/functions.py`.
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from maskdsl.emit.plan import HELPERS, KernelPlan
 from maskdsl.emit.skeleton import read_skeleton
@@ -19,17 +19,25 @@ from maskdsl.ir.expressions import (
     Constant,
     Expression,
     in_space,
+    substitute,
+    walk,
 )
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.branches import guard_branches
 
+_NOTHING: Mapping[Expression, str] = {}
 _DTYPES = {Type.INT: "torch.int64", Type.FLOAT: "torch.float64", Type.BOOL: "torch.bool"}
 
 
-def pattern_functions(plan: KernelPlan, others: Iterable[list[str]] = ()) -> list[str]:
-    """The lines of all functions of the pattern, helpers first and `others` last."""
-    return with_helpers([*coordinate_functions(plan), *_pair_functions(plan), *others])
+def pattern_functions(
+    plan: KernelPlan, others: Iterable[list[str]] = (), given: Mapping[Expression, str] = _NOTHING
+) -> list[str]:
+    """The lines of all functions of the pattern, helpers first and `others` last.
+
+    Functions of scores take the values of the `given` expressions, by these names.
+    """
+    return with_helpers([*coordinate_functions(plan), *_pair_functions(plan, given), *others])
 
 
 def with_helpers(functions: Sequence[Sequence[str]], others: Sequence[Sequence[str]] = ()) -> list[str]:
@@ -75,37 +83,44 @@ def helper(text: str, name: str) -> list[str]:
 # Functions of pairs
 
 
-def _pair_functions(plan: KernelPlan) -> list[list[str]]:
+def _pair_functions(plan: KernelPlan, given: Mapping[Expression, str]) -> list[list[str]]:
     """The lines of `allowed`, and of `score`, `weight` and `scale` if the pattern has them."""
     mask = plan.mask
     functions = [function_of_pairs(plan, "allowed", "Whether the query attends the key.", (mask.relation,))]
     if mask.scores:
         functions.append(
-            function_of_pairs(plan, "score", "The final score of a pair, from its scaled score.", mask.scores)
+            function_of_pairs(plan, "score", "The final score of a pair, from its scaled score.", mask.scores, given)
         )
     if mask.weight is not None:
         text = "The factor of the probability of a pair, in the type of `s`."
-        functions.append(function_of_pairs(plan, "weight", text, (mask.weight,)))
+        functions.append(function_of_pairs(plan, "weight", text, (mask.weight,), given))
     if mask.scale is not None:
         text = "The factor of the product of query and key, in the type of `s`."
-        functions.append(function_of_pairs(plan, "scale", text, (mask.scale,)))
+        functions.append(function_of_pairs(plan, "scale", text, (mask.scale,), given))
     return functions
 
 
-def function_of_pairs(plan: KernelPlan, name: str, text: str, expressions: tuple[Expression, ...]) -> list[str]:
-    """The lines of a function of pairs, or of queries alone: all but `allowed` take `s`, for its type."""
-    identifiers = plan.identifiers
-    parameters = pair_parameters(plan, expressions)
+def function_of_pairs(
+    plan: KernelPlan,
+    name: str,
+    text: str,
+    expressions: tuple[Expression, ...],
+    given: Mapping[Expression, str] = _NOTHING,
+) -> list[str]:
+    """The lines of a function of pairs, or of queries alone: all but `allowed` take `s`, for its type.
+
+    It takes the values of the `given` expressions, which are no floats, by these names.
+    """
+    if name != "allowed":
+        expressions = tuple(map(guard_branches, expressions))
+    nodes = {node for each in expressions for node in walk(each)}
+    others = [substitute(each, {node: Constant(0) for node in given}) for each in expressions]
+    parameters = [*(each for node, each in given.items() if node in nodes), *pair_parameters(plan, others)]
     if name != "allowed":
         parameters.insert(0, "s")
-        expressions = tuple(map(guard_branches, expressions))
-    printer = TorchPrinter(
-        coordinates=lambda side, each: f"{side.letter}_{identifiers[each]}",
-        inputs=plan.input_identifiers,
-        sequences=plan.mask.sequences,
-        relation=name == "allowed",
-        taken=parameters,
-    )
+    printer = pair_printer(plan, parameters, relation=name == "allowed")
+    printer.known |= given
+    printer.known_elsewhere |= given
     if name == "score":
         for expression in expressions:
             printer.assign_score(expression)
@@ -114,6 +129,17 @@ def function_of_pairs(plan: KernelPlan, name: str, text: str, expressions: tuple
         return_pairs(printer, expressions[0])
     signature = ", ".join([*parameters, "**_"])
     return [f"def {name}({signature}):", f'    """{text}"""', *(f"    {line}" for line in printer.lines)]
+
+
+def pair_printer(plan: KernelPlan, parameters: Iterable[str], relation: bool) -> TorchPrinter:
+    """A printer of a function of pairs with these parameters; of a `relation`, floats are float64."""
+    return TorchPrinter(
+        coordinates=lambda side, each: f"{side.letter}_{plan.identifiers[each]}",
+        inputs=plan.input_identifiers,
+        sequences=plan.mask.sequences,
+        relation=relation,
+        taken=parameters,
+    )
 
 
 def return_pairs(printer: TorchPrinter, expression: Expression) -> None:

@@ -1,10 +1,11 @@
 """Plan to a torch module that computes tiles in few large products, forward and backward, in memory linear in n."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import fill, read_skeleton
+from maskdsl.emit.torch.fixed_values import fixed_functions, fixed_values
 from maskdsl.emit.torch.pattern_functions import (
     coordinate_calls,
     definitions,
@@ -18,6 +19,12 @@ from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.branches import derivatives_are_finite
 
 _SCALE = ["@property", "def scale(self):", "    return self.dim**-0.5"]
+_KEEPING = ("with_fixed", "of_one_row", "in_fewest_bytes")
+_SCORE_VALUES = [
+    "def score_values(self, tile):",
+    "    return with_fixed(self, tile, FIXED, fixed, allowed, FIXED_READS | MASK_READS)",
+    "",
+]
 _LEAVES = ("Leaves", "Leaf", "add_to_table")
 _GATHERED_FORWARD = [
     "gathered = gathered_tiles(problem, range(len(problem.k)))",
@@ -55,24 +62,28 @@ _OF_GATHERED = ("softmax", "probabilities", "slope")
 """Those of `codegen/gathered.py` that are filled alike."""
 
 
-def emit_tiled(plan: KernelPlan, others: Iterable[list[str]] = ()) -> str:
+def emit_tiled(plan: KernelPlan, others: Iterable[list[str]] = (), keeps: bool = True) -> str:
     """The text of a module with `attention(q, k, v, inputs, work, ...) -> (out, lse)` and `gradients(...)`.
 
-    `codegen/tiled.py` documents both. `others` are functions of pairs that the module has too.
+    `codegen/tiled.py` documents both. `others` are functions of pairs that the module has too. With `keeps`,
+    what positions alone decide about scores is computed once for all calls.
     """
-    mask_reads = ", ".join(f'"{name}"' for name in pair_parameters(plan, (plan.mask.relation,)))
-    pattern = [f"MASK_READS = {{{mask_reads}}}" if mask_reads else "MASK_READS = set()"]
+    pattern = [f"MASK_READS = {_set_of(pair_parameters(plan, (plan.mask.relation,)))}"]
+    fixed = fixed_values(plan) if keeps else {}
+    if fixed:
+        pattern += [f"FIXED_READS = {_set_of(pair_parameters(plan, fixed))}", f"FIXED = [{_strings(fixed.values())}]"]
     pattern += [f"CHANGES_SCORES = {bool(plan.mask.scores) or plan.mask.scale is not None}", "", ""]
-    functions = [*pooling_functions(plan), *query_functions(plan), *others]
+    functions = [*fixed_functions(plan, fixed), *pooling_functions(plan), *query_functions(plan), *others]
     softmax = plan.mask.normalize is not Normalize.NONE
-    helpers = [*(_helpers(plan) if _adjusts(plan) else ()), *_query_helpers(plan)]
+    helpers = [*(_KEEPING if fixed else ()), *(_helpers(plan) if _adjusts(plan) else ()), *_query_helpers(plan)]
     holes: dict[str, list[str] | None] = {
         **{name: None if softmax else lines for name, lines in _UNNORMALIZED.items()},
         "header": header(plan, "tiled", "Attention over tiles in plain torch."),
         "imports": _imports(plan),
         "tiles": [*definitions("tiles"), "", ""],
-        "pattern": [*pattern, *pattern_functions(plan, functions), "", ""],
+        "pattern": [*pattern, *pattern_functions(plan, functions, fixed), "", ""],
         "coordinates": coordinate_calls(plan),
+        "score_values": _SCORE_VALUES if fixed else None if _adjusts(plan) else [],
         "scale": _SCALE if plan.mask.scale is None else ["scale = 1"],
         "leaves": [*helper_lines(helpers), "", ""] if helpers else [],
         "gathered": [*_gathered_lines(plan), "", ""] if plan.tiles_read_lists else [],
@@ -83,6 +94,15 @@ def emit_tiled(plan: KernelPlan, others: Iterable[list[str]] = ()) -> str:
         **_query_holes(plan),
     }
     return fill(read_skeleton("tiled"), holes)
+
+
+def _set_of(names: Collection[str]) -> str:
+    """The text of a set of strings."""
+    return f"{{{_strings(names)}}}" if names else "set()"
+
+
+def _strings(names: Iterable[str]) -> str:
+    return ", ".join(f'"{each}"' for each in names)
 
 
 def _query_helpers(plan: KernelPlan) -> tuple[str, ...]:
@@ -164,7 +184,7 @@ def _forward_holes(plan: KernelPlan) -> dict[str, list[str] | None]:
     if scores:
         scores.append("s = block(s.contiguous(), limits, columns, 0)")
     if _adjusts(plan):
-        scores.insert(0, "values = problem.pair_values(tile, tile.columns)")
+        scores.insert(0, "values = problem.score_values(tile)")
     weight = ["p.mul_(counted_weight(weight(p, **values), p))"] if plan.mask.weight is not None else []
     return {"score": scores, "weight": weight}
 

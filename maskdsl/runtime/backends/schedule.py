@@ -18,6 +18,8 @@ Array = NDArray[Any]
 LONGEST = 4096
 """Rows with more keys are cut into pieces of `PIECE` keys, whose partial results are merged. In keys."""
 PIECE = 2048
+MASKED = 2**22
+"""Pairs of a group of rows that may all get a mask, where some need one."""
 GATHERED = 32
 """Rows gather keys if their tiles hold more pairs than so many times those that attend: pairs of tiles cost less."""
 
@@ -53,6 +55,14 @@ class _RowPiece(NamedTuple):
     starts: tuple[int, ...]
     sizes: tuple[int, ...]
     partial: tuple[tuple[int, int], ...]
+
+
+class _QueryRow(NamedTuple):
+    """One row: the queries from `start` on."""
+
+    start: int
+    size: int
+    pieces: list[_RowPiece]
 
 
 class _PieceKind(NamedTuple):
@@ -113,22 +123,48 @@ def schedule(tiles: TileMap, block_map: BlockMap, without: Container[int] = ()) 
     open_groups: dict[_PieceKind, list[tuple[int, _RowPiece]]] = {}
     groups: list[RowGroup] = []
     height = block_map.block[0]
-    for row, (runs, partial) in enumerate(_rows_in_tokens(tiles, block_map)):
-        if row in without:
-            continue
-        size = min(height, block_map.query_length - row * height)
-        pieces = _split(runs, partial)
+    rows = [
+        _QueryRow(row * height, min(height, block_map.query_length - row * height), _split(*runs))
+        for row, runs in enumerate(_rows_in_tokens(tiles, block_map))
+        if row not in without
+    ]
+    for start, size, pieces in _masked_alike(rows):
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
             signature = _PieceKind(size, piece.sizes, piece.partial, number, last)
             members = open_groups.setdefault(signature, [])
-            if members and not _continues(members, row * height, piece):
+            if members and not _continues(members, start, piece):
                 groups.append(_group(members, size, number, last))
                 members.clear()
-            members.append((row * height, piece))
+            members.append((start, piece))
     for signature, members in open_groups.items():
         groups.append(_group(members, signature.size, signature.number, signature.last))
     return tuple(sorted(groups, key=lambda each: (each.piece, each.start)))
+
+
+def _masked_alike(rows: list[_QueryRow]) -> list[_QueryRow]:
+    """The rows; those of equal shape that are one group but for their partial tiles all have the partial tiles of each.
+
+    A mask costs less than one group for every few rows, as of windows of which those at a border are partial.
+    """
+    kinds: dict[tuple[int, tuple[int, ...]], list[_QueryRow]] = {}
+    for row in rows:
+        if len(row.pieces) == 1 and row.pieces[0].sizes:
+            kinds.setdefault((row.size, row.pieces[0].sizes), []).append(row)
+    alike: dict[int, _QueryRow] = {}
+    for (size, sizes), members in kinds.items():
+        pieces = [(row.start, row.pieces[0]) for row in members]
+        if len({piece.partial for _, piece in pieces}) == 1 or len(members) * size * sum(sizes) > MASKED:
+            continue
+        if all(_continues(pieces[max(0, number - 2) : number], *pieces[number]) for number in range(1, len(pieces))):
+            columns = np.zeros(sum(sizes) + 1, dtype=np.int64)
+            for first, last in {each for _, piece in pieces for each in piece.partial}:
+                columns[first] += 1
+                columns[last] -= 1
+            edges = np.flatnonzero(np.diff(np.cumsum(columns) > 0, prepend=False)).tolist()
+            partial = tuple(zip(edges[::2], edges[1::2], strict=True))
+            alike |= {start: _QueryRow(start, size, [piece._replace(partial=partial)]) for start, piece in pieces}
+    return [alike.get(row.start, row) for row in rows]
 
 
 def _rows_in_tokens(
