@@ -40,7 +40,8 @@
 #define FEW 8 /* up to so many queries take keys where they lie: transposing them would cost more */
 #define MOST_THREADS 256
 #define LARGEST 1024 /* a log-sum-exp beyond it has an error of more than 2 ** -14 */
-#define PACKED (64l << 20) /* bytes of packed keys and values that are held at once, about */
+#define PACKED (16l << 20) /* bytes of packed keys and values that are held at once, about */
+#define SPARE (32l << 20)  /* bytes that are kept for the next call, at most */
 
 #if defined(__AVX512F__)
 #define TALL 6 /* queries of a tile of registers */
@@ -622,6 +623,7 @@ INLINE void pack_query(const sizes *z, float *to, const char *row, int64_t dim) 
 typedef struct {
     float *keys, *values;             /* panels of keys, rows of values */
     float *key_rows, *value_panels;   /* for gradients */
+    float *sums;                      /* of dK and dV of each part of its rows, in panels */
 } packed;
 
 /* Whether the keys of a panel lie at equal distances. */
@@ -643,21 +645,28 @@ static int find_keys(const sizes *z, const tensor *t, int b, int key_head, int64
     return count;
 }
 
-static void pack_one(const sizes *z, const packed *p, int b, int key_head, int64_t panel) {
+/* Whether values of whole panels need no packing. */
+INLINE int values_lie_dense(const sizes *z) {
+    return z->c->type == FLOAT32 && z->c->v.token == z->value_dims && lie_in_order(z);
+}
+
+/* Floats of the values of a panel, packed. */
+INLINE int64_t value_size(const sizes *z) { return z->value_dims * LANES / (z->pairs ? 2 : 1); }
+
+static void pack_one(const sizes *z, const packed *p, int backward, int b, int key_head, int64_t panel) {
     const call *c = z->c;
     const char *rows[LANES];
     if (!panel_keys(z, panel, &(int64_t){0}))
         return;
-    int count = find_keys(z, &c->k, b, key_head, panel, rows);
+    const int count = find_keys(z, &c->k, b, key_head, panel, rows);
     pack_panel(z, p->keys + panel * z->steps * LANES, rows, count, c->dim);
-    if (p->key_rows)
+    if (backward)
         pack_rows(z, p->key_rows + panel * z->dims * LANES, rows, count, c->dim, 0);
     find_keys(z, &c->v, b, key_head, panel, rows);
-    if (p->values)
-        pack_rows(z, p->values + panel * z->value_dims * LANES / (z->pairs ? 2 : 1), rows, count, c->value_dim,
-                  z->pairs);
-    if (p->value_panels)
+    if (backward)
         pack_panel(z, p->value_panels + panel * z->value_steps * LANES, rows, count, c->value_dim);
+    else if (!values_lie_dense(z) || count < LANES)
+        pack_rows(z, p->values + panel * value_size(z), rows, count, c->value_dim, z->pairs);
 }
 
 /* Rows and their chunks of panels */
@@ -818,7 +827,7 @@ typedef struct {
     packed *of_unit;     /* of the first unit, others follow; NULL where rows pack panels */
     int64_t *ends;       /* the rows up to each head of a unit, and of the units before it */
     int64_t parts;       /* backward: of the rows of a unit */
-    float *sums;         /* backward: dK and dV of each part, in panels */
+    int backward;
     atomic_int fault;
 } group;
 
@@ -828,10 +837,10 @@ static void pack_item(void *context, int64_t item, float *memory) {
     int64_t pieces = (g->z.panels + CHUNK - 1) / CHUNK, unit = item / pieces;
     int b = (g->first + unit) / g->c->key_heads, key_head = (g->first + unit) % g->c->key_heads;
     for (int64_t panel = item % pieces * CHUNK, n = 0; n < CHUNK && panel < g->z.panels; n++, panel++)
-        pack_one(&g->z, &g->of_unit[unit], b, key_head, panel);
+        pack_one(&g->z, &g->of_unit[unit], g->backward, b, key_head, panel);
 }
 
-static int allocate(float **memory, int64_t floats) { return !(*memory = aligned(floats * 4)); }
+static _Atomic(int64_t *) spare; /* memory of an earlier call, which begins with its size; NULL: none, or in use */
 
 /* Divides memory into arrays of these sizes; returns how many floats they take together. Without memory it counts. */
 static int64_t divide(float *memory, float ***arrays, const int64_t *floats, int count) {
@@ -842,10 +851,6 @@ static int64_t divide(float *memory, float ***arrays, const int64_t *floats, int
         total += rounded_up(floats[n], LANES);
     }
     return total;
-}
-
-static void release(packed *p) {
-    free(p->keys), free(p->values), free(p->key_rows), free(p->value_panels);
 }
 
 /* Rows of queries or gradients */
@@ -991,29 +996,26 @@ INLINE void ask_for(const sizes *z, const char *const *rows, int64_t ahead, int6
             __builtin_prefetch(rows[lane] + ahead + n, 0, 2);
 }
 
-/* Whether values of whole panels need no packing. */
-INLINE int values_lie_dense(const sizes *z) {
-    return z->c->type == FLOAT32 && z->c->v.token == z->value_dims && lie_in_order(z);
-}
-
 /* The scores of a chunk, and where its values are: packed before, or packed now into `own`. */
 static void score_chunk(const walk *w, const chunk *at, state *t, const packed *p, const packed *own,
                         const float **values) {
     const sizes *z = w->z;
-    const int64_t key_size = z->steps * LANES, value_size = z->value_dims * LANES / (z->pairs ? 2 : 1);
+    const int64_t key_size = z->steps * LANES;
     const int key_head = w->head / (w->c->heads / w->c->key_heads);
     const int in_place = !p && w->rows <= FEW && z->steps % LANES == 0 && w->c->type != FLOAT16 &&
                          (z->pairs || w->c->type == FLOAT32);
     const float *keys[CHUNK];
     for (int j = 0; j < at->count; j++) {
+        const char *rows[LANES];
+        const int count = find_keys(z, &w->c->v, w->b, key_head, at->panels[j], rows);
+        const int lie_dense = values_lie_dense(z) && count == LANES;
         keys[j] = p ? p->keys + at->panels[j] * key_size : own->keys + j * key_size;
-        values[j] = p ? p->values + at->panels[j] * value_size : own->values + j * value_size;
+        values[j] = lie_dense ? (const float *)rows[0]
+                    : p ? p->values + at->panels[j] * value_size(z) : own->values + j * value_size(z);
         if (p)
             continue;
-        const char *rows[LANES];
-        int count = find_keys(z, &w->c->v, w->b, key_head, at->panels[j], rows);
         ask_for(z, rows, 0, w->c->value_dim);
-        count = find_keys(z, &w->c->k, w->b, key_head, at->panels[j], rows);
+        find_keys(z, &w->c->k, w->b, key_head, at->panels[j], rows);
         ask_for(z, rows, AHEAD * LANES * w->c->k.token * z->size, w->c->dim);
         if (in_place)
             for (int i = 0; i < w->rows; i++)
@@ -1022,11 +1024,10 @@ static void score_chunk(const walk *w, const chunk *at, state *t, const packed *
                     : products_in_place(t->q + i * z->steps, rows, z->steps, 0);
         else
             pack_panel(z, own->keys + j * key_size, rows, count, w->c->dim);
-        count = find_keys(z, &w->c->v, w->b, key_head, at->panels[j], rows);
-        if (values_lie_dense(z) && count == LANES)
-            values[j] = (const float *)rows[0];
-        else
-            pack_rows(z, own->values + j * value_size, rows, count, w->c->value_dim, z->pairs);
+        if (lie_dense)
+            continue;
+        find_keys(z, &w->c->v, w->b, key_head, at->panels[j], rows);
+        pack_rows(z, own->values + j * value_size(z), rows, count, w->c->value_dim, z->pairs);
     }
     if (!in_place)
         scores_by_type(t->s, t->q, w->rows, z->steps, keys, at->spans, at->count, z->pairs);
@@ -1153,45 +1154,61 @@ static int64_t count_rows(group *g) {
     return total;
 }
 
-/* Packs the keys and values of a group's units; for gradients in both forms. */
-static int pack_units(group *g, int backward) {
-    const sizes *z = &g->z;
-    for (int64_t unit = 0; unit < g->units; unit++) {
-        packed *p = &g->of_unit[unit];
-        int failed = allocate(&p->keys, z->panels * z->steps * LANES);
-        if (backward) {
-            failed |= allocate(&p->key_rows, z->panels * z->dims * LANES);
-            failed |= allocate(&p->value_panels, z->panels * z->value_steps * LANES);
-        } else
-            failed |= allocate(&p->values, z->panels * z->value_dims * LANES / (z->pairs ? 2 : 1));
-        if (failed)
-            return NO_MEMORY;
-    }
-    return for_each(pack_item, g, g->units * ((z->panels + CHUNK - 1) / CHUNK), 0, g->c->threads);
+/* The memory of one unit: see `divide`. */
+static int64_t unit_memory(const sizes *z, float *memory, packed *p, int backward, int64_t parts) {
+    const int64_t keys = z->panels * LANES;
+    float **arrays[] = {&p->keys, &p->values, &p->key_rows, &p->value_panels, &p->sums};
+    const int64_t forward[] = {keys * z->steps, keys * z->value_dims / (z->pairs ? 2 : 1)};
+    const int64_t gradients[] = {keys * z->steps, 0, keys * z->dims, keys * z->value_steps,
+                                 keys * (z->dims + z->value_dims) * parts};
+    return divide(memory, arrays, backward ? gradients : forward, backward ? 5 : 2);
 }
 
-/* Calls `compute` for groups of units whose packed keys and values fit in memory together. */
-static int in_groups(const call *c, int64_t bytes, int backward, int (*compute)(group *)) {
-    int64_t units = (int64_t)c->batch * c->key_heads, heads = c->heads / c->key_heads / c->fold;
-    int64_t together = bytes > PACKED ? 1 : bytes ? PACKED / bytes : units;
-    together = together < units ? together : units;
-    int packs = c->packs || backward, fault = NONE;
-    packed *memory = packs ? calloc(together, sizeof(packed)) : NULL;
+/* Memory of this call or of an earlier one: fresh pages would cost as much as packing. */
+static float *take(int64_t bytes) {
+    int64_t *block = atomic_exchange(&spare, NULL);
+    if (block && *block < bytes)
+        free(block), block = NULL;
+    if (!block && (block = aligned(bytes + 64)))
+        *block = bytes;
+    return block ? (float *)block + LANES : NULL;
+}
+
+static void give_back(float *memory) {
+    int64_t *block = (int64_t *)(memory - LANES);
+    free(*block <= SPARE ? atomic_exchange(&spare, block) : block);
+}
+
+/* Calls `compute` for groups of units, whose packed keys and values fit in memory together. */
+static int in_groups(const call *c, int backward, int (*compute)(group *)) {
+    const sizes z = sizes_of(c);
+    const int64_t units = (int64_t)c->batch * c->key_heads, heads = c->heads / c->key_heads / c->fold;
+    /* Biases are summed by one thread a unit. */
+    const int64_t parts = c->grad_bias || units >= c->threads ? 1 : (c->threads + units - 1) / units;
+    const int packs = c->packs || backward;
+    packed one;
+    const int64_t floats = packs ? unit_memory(&z, NULL, &one, backward, parts) : 0;
+    const int64_t least = backward && c->threads < units ? c->threads : backward ? units : 1;
+    int64_t together = floats ? PACKED / (floats * 4) : units;
+    together = together < least ? least : together > units ? units : together;
+    float *memory = packs ? take(together * floats * 4) : NULL;
+    packed *of_unit = packs ? malloc(together * sizeof(packed)) : NULL;
     int64_t *ends = malloc(together * heads * sizeof(int64_t));
-    if (!ends || (packs && !memory))
-        fault = NO_MEMORY;
+    int fault = !ends || (packs && (!memory || !of_unit)) ? NO_MEMORY : NONE;
+    for (int64_t unit = 0; packs && !fault && unit < together; unit++)
+        unit_memory(&z, memory + unit * floats, &of_unit[unit], backward, parts);
     for (int64_t first = 0; first < units && fault != NO_MEMORY; first += together) {
-        group g = {.c = c, .z = sizes_of(c), .first = first, .of_unit = memory, .ends = ends};
+        group g = {.c = c, .z = z, .first = first, .of_unit = of_unit, .ends = ends, .parts = parts};
         g.units = units - first < together ? units - first : together;
-        int failed = packs ? pack_units(&g, backward) : NONE;
+        g.backward = backward;
+        int64_t pieces = (z.panels + CHUNK - 1) / CHUNK;
+        int failed = packs ? for_each(pack_item, &g, g.units * pieces, 0, c->threads) : NONE;
         failed = failed ? failed : compute(&g);
         fault = failed > fault ? failed : fault;
-        for (int64_t unit = 0; packs && unit < g.units; unit++) {
-            release(&memory[unit]);
-            memory[unit] = (packed){};
-        }
     }
-    free(memory), free(ends);
+    if (memory)
+        give_back(memory);
+    free(of_unit), free(ends);
     return fault;
 }
 
@@ -1204,9 +1221,7 @@ static int forward_group(group *g) {
 
 /* The output and the log-sum-exp. Returns a `fault`. */
 int maskdsl_forward(const call *c) {
-    sizes z = sizes_of(c);
-    int64_t bytes = z.panels * LANES * 4 * (z.steps + z.value_dims / (z.pairs ? 2 : 1));
-    return in_groups(c, c->packs ? bytes : 0, 0, forward_group);
+    return in_groups(c, 0, forward_group);
 }
 
 /* Backward */
@@ -1372,7 +1387,7 @@ static void backward_item(void *context, int64_t item, float *memory) {
     const call *c = g->c;
     const sizes *z = &g->z;
     const int64_t unit = item / g->parts, per_part = z->panels * LANES * (z->dims + z->value_dims);
-    float *dk = g->sums + item * per_part, *dv = dk + z->panels * LANES * z->dims;
+    float *dk = g->of_unit[unit].sums + item % g->parts * per_part, *dv = dk + z->panels * LANES * z->dims;
     memset(dk, 0, per_part * 4);
     back_state t;
     backward_memory(z, memory, &t);
@@ -1404,8 +1419,8 @@ static void finish_item(void *context, int64_t item, float *memory) {
     const int b = (g->first + unit) / c->key_heads, key_head = (g->first + unit) % c->key_heads;
     int64_t first;
     const int count = panel_keys(z, panel, &first);
-    float *dk = g->sums + unit * g->parts * per_part + panel * LANES * z->dims;
-    float *dv = g->sums + unit * g->parts * per_part + LANES * (z->panels * z->dims + panel * z->value_dims);
+    float *dk = g->of_unit[unit].sums + panel * LANES * z->dims;
+    float *dv = g->of_unit[unit].sums + LANES * (z->panels * z->dims + panel * z->value_dims);
     vec total = {};
     for (int lane = 0; lane < count; lane++, dk += z->dims, dv += z->value_dims) {
         for (int64_t n = 0; n < z->dims; n += LANES) {
@@ -1431,23 +1446,16 @@ static void finish_item(void *context, int64_t item, float *memory) {
 
 static int backward_group(group *g) {
     const sizes *z = &g->z;
-    /* Biases are summed by one thread a unit. */
-    g->parts = g->c->grad_bias ? 1 : (g->c->threads + g->units - 1) / g->units;
-    if (allocate(&g->sums, g->units * g->parts * z->panels * LANES * (z->dims + z->value_dims)))
-        return NO_MEMORY;
     back_state t;
     int failed = for_each(backward_item, g, g->units * g->parts, backward_memory(z, NULL, &t), g->c->threads);
     if (!failed)
         failed = for_each(finish_item, g, g->units * z->panels, 0, g->c->threads);
-    free(g->sums);
     return failed ? failed : atomic_load(&g->fault);
 }
 
 /* dQ, dK, dV and the gradients of biases, from what `maskdsl_forward` gave. Returns a `fault`. */
 int maskdsl_backward(const call *c) {
-    sizes z = sizes_of(c);
-    int64_t panels = z.steps + z.value_steps + 2 * z.dims + z.value_dims;
-    return in_groups(c, z.panels * LANES * 4 * panels, 1, backward_group);
+    return in_groups(c, 1, backward_group);
 }
 
 /* The version of `call`. */
