@@ -84,6 +84,11 @@ class NativeCase:
         return self.group if self.folds else 1
 
     @property
+    def word(self) -> int:
+        """Of masks and biases, the row of the first query."""
+        return self.seed % 4
+
+    @property
     def scale(self) -> float:
         return float(np.float32(self.dim**-0.5))
 
@@ -137,7 +142,7 @@ class NativeCase:
                 mask[:, :, first : first + height, start:end] = (pairs < self.density) & (kind < self.density)
                 mask[:, :, first : first + height, start:end] |= kind > 1 - self.density / 2
         mask[:, :, random.random(self.queries) < 0.1] = False
-        return mask
+        return mask[:, np.arange(self.heads) // self.fold * self.fold]  # heads that are rows together share masks
 
     @cached_property
     def bias(self) -> Array:
@@ -195,7 +200,7 @@ class NativeCase:
             if head % self.fold == 0:
                 for first in range(0, self.queries, count):
                     end = min(first + count, self.queries)
-                    pairs = self.mask[b, head : head + self.fold, first:end].reshape(-1, self.keys)
+                    pairs = self.mask[b, head, first:end]
                     begun = len(runs)
                     for panel, (start, stop) in enumerate(self.panels):
                         here = pairs[:, start:stop]
@@ -210,9 +215,9 @@ class NativeCase:
                             mask = -1 if is_full else len(words)
                             runs.append([panel, 1, mask, len(biases) if self.has_bias else -1])
                         if not is_full:
-                            words.append(np.pad(bits, (0, ROW - len(bits))))
+                            words.append(np.pad(bits, (self.word, ROW - len(bits) - self.word)))
                         biases.append((b, head, first, end, start, stop))
-                    rows.append((first, end - first, begun, len(runs) - begun))
+                    rows.append((first, end - first, begun, len(runs) - begun, self.word))
                 ends.append(len(rows))
             classes[b, head] = len(ends) - 2
         structure = structures()
@@ -253,7 +258,7 @@ class NativeCase:
         """Of each head of each panel: its biases, which rows and lanes of them, and which pairs these are."""
         for number, (b, head, first, end, start, stop) in enumerate(self.lists["biases"].tolist()):
             for n in range(self.fold):
-                rows = slice(n * (end - first), (n + 1) * (end - first))
+                rows = slice(self.word, self.word + end - first)
                 yield b, head + n, number, (rows, slice(0, stop - start)), (slice(first, end), slice(start, stop))
 
     def _paged(self, x: Array, table: Array) -> Array:
