@@ -25,6 +25,8 @@ class Backend(ABC):
     name: ClassVar[BackendName]
     in_layout: ClassVar[bool] = False
     """Whether tensors go in and out in laid-out order; otherwise in declared order."""
+    takes_some_queries: ClassVar[bool] = False
+    """Whether `some_queries` may compute partial calls without gradients."""
     permutes: ClassVar[bool] = False
     """Whether it also takes tensors in declared order, where `in_layout`, and gives results in that order."""
     decodes: ClassVar[bool] = False

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import PRESENT, Chunk
+from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call import TokenPositions
 from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.processes import check_whole
@@ -106,13 +107,27 @@ def _decoded(
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
-    takes_inputs = not inputs or (bool(compiled.routes) and backend.gathers_choices(compiled.plan))
-    if takes_inputs and present is None and not compiled.plan.mask.keys.is_pooled:
-        where = TokenPositions(*normalized(compiled, q, k, positions))
-        results = backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
+    if backend.takes_some_queries and present is None and not compiled.plan.mask.keys.is_pooled:
+        results = _some_queries(backend, compiled, q, k, v, inputs, positions)
         if results is not None:
             return results
     return _in_chunk(attention, compiled, q, k, v, inputs, positions, backend.gathers, present)
+
+
+def _some_queries(
+    backend: Backend,
+    compiled: Bound,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    positions: CallPositions,
+) -> tuple[Tensor, Tensor] | None:
+    """The results of the kernel of a backend for partial calls; None where it has none for this one."""
+    if inputs and not (compiled.routes and backend.gathers_choices(compiled.plan)):
+        return None
+    where = TokenPositions(*normalized(compiled, q, k, positions))
+    return backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
 
 
 def _fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:

@@ -51,6 +51,7 @@ class Native(Backend):
     name = "native"
     in_layout = True
     permutes = True
+    takes_some_queries = True
     lists_routes = True
 
     def emit(self, plan: KernelPlan) -> str:
