@@ -133,14 +133,19 @@ def columns(x, index):
 
 def together(s, eligible, kind):
     """Scores of several pairs as one, along the last dimension, and whether any is a candidate; NaN where none is."""
-    count = eligible.sum(dim=-1)
+    count = counted(eligible)
     if kind in NOTHING:
-        s = s.masked_fill(~eligible, NOTHING[kind])
+        s = torch.where(eligible, s, NOTHING[kind])
         s = s.amax(dim=-1) if kind == "max" else s.amin(dim=-1)
     else:
-        s = s.masked_fill(~eligible, 0).sum(dim=-1)
+        s = torch.where(eligible, s, 0).sum(dim=-1)
         s = s / count if kind == "mean" else s
-    return s.masked_fill(count == 0, torch.nan), count > 0
+    return torch.where(count > 0, s, torch.nan), count > 0
+
+
+def counted(x):
+    """How many of the last dimension are true. If it is expanded, all of them are alike."""
+    return x.sum(dim=-1) if x.stride(-1) else x[..., 0] * x.shape[-1]
 
 
 def extremes(s, eligible, groups, kind):
@@ -149,16 +154,16 @@ def extremes(s, eligible, groups, kind):
     numbers, s, eligible = (x.expand(shape) for x in (groups.numbers.unsqueeze(2), s, eligible))
     sizes = (*shape[:-1], groups.count + 1)  # the last one is for tokens without a group
     some = s.new_zeros(sizes).scatter_reduce(-1, numbers, eligible.to(s.dtype), "amax") > 0
-    s = s.masked_fill(~eligible, NOTHING[kind])
+    s = torch.where(eligible, s, NOTHING[kind])
     undefined = s.new_zeros(sizes).scatter_reduce(-1, numbers, s.isnan().to(s.dtype), "amax") > 0
     s = s.new_full(sizes, NOTHING[kind]).scatter_reduce(-1, numbers, s, f"a{kind}")
     return s.masked_fill(undefined | ~some, torch.nan)[..., : groups.count], some[..., : groups.count]
 
 
 def shares(s):
-    """The shares of a softmax over the last dimension; zeros where all scores are minus infinity."""
+    """The shares of a softmax over the last dimension; zeros where all scores are minus infinity. Overwrites s."""
     limit = torch.finfo(s.dtype).max
-    return s.nan_to_num(nan=-torch.inf, posinf=limit, neginf=-torch.inf).softmax(dim=-1).nan_to_num(nan=0.0)
+    return s.nan_to_num_(nan=-torch.inf, posinf=limit, neginf=-torch.inf).softmax(dim=-1).nan_to_num_(nan=0.0)
 
 
 def competing(x, per):
@@ -243,18 +248,21 @@ class Steps:
             s, eligible = whole_heads(s, self.heads), whole_heads(eligible, self.heads)
         if kind == "softmax":
             shared = eligible if among is None else eligible & on_device(among(**self.scored.read(rows)), s.device)
-            shape = torch.broadcast_shapes(s.shape, shared.shape)
-            shared = shared.expand(shape)
-            return by_extent(shares, per, s.expand(shape).masked_fill(~shared, -torch.inf)), eligible.expand(shape)
+            s = torch.where(shared, s, -torch.inf)
+            return by_extent(shares, per, s), eligible.expand(s.shape)
         fitting = eligible & ~s.isnan()
-        s = by_extent(largest if kind == "max" else least, per, s.masked_fill(~fitting, NOTHING[kind]))
+        s = by_extent(largest if kind == "max" else least, per, torch.where(fitting, s, NOTHING[kind]))
         some = by_extent(largest, per, fitting.to(torch.uint8)) > 0
-        return s.masked_fill(~some, torch.nan), eligible
+        return torch.where(some, s, torch.nan), eligible
 
 
-def rows_at_once(pairs, device):
-    """How many rows of so many pairs are scored at once: MOST_SCORES pairs, or what the cache of a CPU holds."""
-    return max(1, (MOST_IN_CACHE if device.type == "cpu" else MOST_SCORES) // max(1, pairs))
+def rows_at_once(pairs, device, least=1):
+    """How many rows of so many pairs are scored at once: MOST_SCORES pairs, or what the cache of a CPU holds.
+
+    There `least` rows are, even if the cache does not hold their scores.
+    """
+    most = max(1, MOST_SCORES // max(1, pairs))
+    return most if device.type != "cpu" else min(most, max(least, MOST_IN_CACHE // max(1, pairs)))
 
 
 def table_of(scored, steps, heads, key_heads, query_groups):
@@ -268,7 +276,7 @@ def table_of(scored, steps, heads, key_heads, query_groups):
     tables = []
     for start in range(0, query_groups, step):
         s, eligible = made.rows(slice(start, min(start + step, query_groups)), len(steps))
-        tables.append(s.masked_fill(~eligible, torch.nan))
+        tables.append(torch.where(eligible, s, torch.nan))
     return torch.cat(tables, dim=2)
 
 
@@ -285,7 +293,7 @@ def selected_scores(scored, heads, rows, read, always=None, per="query", by_head
         sizes = (sizes[0], heads, *sizes[2:])
         s = whole_heads(s, heads) if s.dim() == 4 else s
     shape = torch.broadcast_shapes(s.shape, eligible.shape, sizes, () if forced is None else forced.shape)
-    s = s.masked_fill(~eligible, -torch.inf).nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    s = torch.where(eligible, s, -torch.inf).nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     return s.expand(shape), None if forced is None else forced.expand(shape)
 
 
@@ -318,7 +326,8 @@ def select_list(scored, heads, count):
     rows of scores are in memory at once.
     """
     batch, query_count, key_count = len(scored.values["batch"]), scored.queries.count, scored.keys.count
-    step, most = rows_at_once(batch * heads * key_count, scored.device), query_count * count
+    # Products of fewer rows with single keys would take longer than to leave the cache.
+    step, most = rows_at_once(batch * heads * key_count, scored.device, least=64), query_count * count
     held, before = None, 0
     for start in range(0, query_count, step):
         rows = slice(start, min(start + step, query_count))

@@ -33,9 +33,10 @@ SKELETON_NAMES = {
     " shared_by times token_coordinates with_rows",
     "routing": "Groups OutsideGroups Tokens find finished multiplied nearest of_one on_device pooled ranks rows_of"
     " shared_by sharing taken viewed whole_heads with_overlaps",
-    "scores": "Scored Steps as_pairs by_extent columns competing extremes largest least of_members rows_at_once"
+    "scores": "Scored Steps as_pairs by_extent columns competing counted extremes largest least of_members rows_at_once"
     " select select_list selected_scores shares table_of together",
-    "selectors": "above argument best best_columns best_one_by_one chosen_best chosen_columns heaviest members",
+    "selectors": "above argument best best_columns best_one_by_one chosen_best chosen_columns heaviest members"
+    " top_columns",
     "pooling": "BoxPools GroupPools box_numbers in_boxes pool_facts pool_numbers pooled",
 }
 """The functions and classes of skeletons whose generated functions call them."""
