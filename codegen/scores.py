@@ -293,7 +293,11 @@ def selected_scores(scored, heads, rows, read, always=None, per="query", by_head
         sizes = (sizes[0], heads, *sizes[2:])
         s = whole_heads(s, heads) if s.dim() == 4 else s
     shape = torch.broadcast_shapes(s.shape, eligible.shape, sizes, () if forced is None else forced.shape)
-    s = torch.where(eligible, s, -torch.inf).nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    others = {"nan": -torch.inf, "posinf": torch.inf, "neginf": -torch.inf}
+    if s.device.type == "cpu" and 8 * eligible.numel() < s.numel() and bool(eligible.all()):
+        s = s.nan_to_num(**others)  # a pass less
+    else:
+        s = torch.where(eligible, s, -torch.inf).nan_to_num_(**others)
     return s.expand(shape), None if forced is None else forced.expand(shape)
 
 

@@ -220,3 +220,15 @@ def test_lists_are_freed_with_the_tiles_of_a_head(monkeypatch: pytest.MonkeyPatc
         gc.enable()
     assert len(made) == 4
     assert not any(each() for each in made)
+
+
+@pytest.mark.parametrize("values", [3, 100, 10**6])
+@pytest.mark.parametrize("columns", [16 * 24, 555])
+def test_columns_of_sets_are_the_best(columns: int, values: int) -> None:
+    """Among many columns, few sets of which have the best; with ties, and rows of which few or none can be chosen."""
+    module = RouteFinder.of(make_plan(with_lists(PATTERNS["knn"].bind(n=512).ir)), CallStates()).module
+    score = torch.randint(values, (2, 3, 50, columns), generator=torch.Generator().manual_seed(0)).float()
+    score[0, 0, :7, 4:] = -torch.inf
+    score[0, 0, 0] = -torch.inf
+    expected = module.chosen_columns(module.best(score, 5), 5)
+    assert torch.equal(module.best_columns(score, 5), expected)

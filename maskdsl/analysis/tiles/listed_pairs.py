@@ -117,16 +117,24 @@ class ListedPairs:
         """The tiles with these pairs, of blocks of so many queries and keys."""
         lengths = query_length, key_length
         shape = tuple(-(-length // size) for length, size in zip(lengths, block, strict=True))
-        codes = np.sort(self.row // block[0] * shape[1] + self.column // block[1])
-        first = np.flatnonzero(np.diff(codes, prepend=-1))
-        counts = np.diff(first, append=len(codes))
-        row, column = np.divmod(codes[first], shape[1])
+        tile, counts = _counted(self.row // block[0] * shape[1] + self.column // block[1], shape[0] * shape[1])
+        row, column = np.divmod(tile, shape[1])
         heights, widths = (
             np.minimum(block[axis], lengths[axis] - each * block[axis]) for axis, each in enumerate((row, column))
         )
         full = counts == heights * widths
         runs = (Runs.of_segments(shape[0], row[which], column[which], column[which] + 1) for which in (full, ~full))
         return TileMap(*runs)
+
+
+def _counted(numbers: Array, most: int) -> tuple[Array, Array]:
+    """The different ones of numbers below `most`, sorted, and how often each is there."""
+    if most > len(numbers):
+        values, counts = np.unique(numbers, return_counts=True)
+        return values, counts
+    counts = np.bincount(numbers, minlength=most)
+    values = np.flatnonzero(counts)
+    return values, counts[values]
 
 
 def list_pairs(
@@ -141,7 +149,8 @@ def list_pairs(
     if sum(each.size for each in tokens) > _MOST_A_TOKEN * listed + 2 * sum(lengths):
         return None
     codes = np.concatenate([each.codes(lengths[1]) for each in tokens])
-    codes.sort()
+    if (codes[1:] < codes[:-1]).any():
+        codes.sort()
     codes = distinct(codes)
     row, column = np.divmod(codes, lengths[1])
     if not cover.is_exact:
