@@ -135,6 +135,7 @@ class Bound:
         self.prepared_calls: dict[object, Forward] = {}
         self.prepared_gradients: dict[object, Callable[[Saved], list[Tensor]]] = {}
         self.kernels: dict[str, Kernel] = {}
+        self.chosen_kernels: dict[object, Kernel] = {}
         self.declared_kernels: dict[str, Kernel] = {}
         self.sums: dict[tuple[int, ...], Bound] = {}
         self.weighed_masks: dict[tuple[int, bool], Bound] = {}
@@ -352,8 +353,13 @@ class Bound:
         return self.kernel_of(everywhere(self.backend))
 
     def kernel(self, q: Tensor, v: Tensor) -> Kernel:
-        """The kernel for these tensors: see `computing`."""
-        return self.kernel_of(computing(self.backend, self.plan, q, v))
+        """The kernel for these tensors: see `computing`. Cached by what that looks at."""
+        key = q.dtype, q.device, q.shape[3], v.shape[3]
+        kernel = self.chosen_kernels.get(key)
+        if kernel is None:
+            kernel = self.kernel_of(computing(self.backend, self.plan, q, v))
+            _remember(self.chosen_kernels, key, kernel)
+        return kernel
 
     def kernel_of(self, backend: Backend) -> Kernel:
         """The kernel of this backend. Cached."""
