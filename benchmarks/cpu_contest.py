@@ -229,13 +229,15 @@ def kernel_seconds() -> dict[str, float] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", metavar="NAME", help="cases whose names begin so; may be repeated")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="cases whose names or kinds begin so; kept are others' results"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, float32 and no FlexAttention, for a look")
     parser.add_argument("--backend", choices=backend_names(), default="auto")
     parser.add_argument("--threads", type=int, choices=(1, 2), action="append", help="by default 1, then 2 for some")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each measurement")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases of one thread at a time")
-    parser.add_argument("--output", type=Path, help="where the JSON goes; the page is written without this only")
+    parser.add_argument("--output", type=Path, help="where the JSON goes, instead of the results and the page")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -243,9 +245,11 @@ def main() -> None:
         for record in measured(case, options.backend, threads, options.seconds, options.quick, options.quick):
             print(json.dumps(record), flush=True)
         return
-    chosen = [case for case in CASES.values() if not options.only or case.name.startswith(tuple(options.only))]
+    begins = tuple(options.only or [""])
+    chosen = [case for case in CASES.values() if case.name.startswith(begins) or case.kind.startswith(begins)]
     if not chosen:
-        parser.error(f"no case is called so; there are: {'; '.join(CASES)}")
+        kinds = ", ".join({case.kind: None for case in CASES.values()})
+        parser.error(f"no case is called so; there are the kinds {kinds}; and {'; '.join(CASES)}")
     console, records = Console(), []
     for threads in options.threads or (1, 2):
         cases = [case for case in chosen if threads == 1 or case.threads]
@@ -254,14 +258,24 @@ def main() -> None:
             for each in pool.map(run, cases):
                 records += each
                 console.print(*map(line, each), sep="\n", highlight=False, soft_wrap=True)
-    whole = {"machine": machine(), "quick": options.quick, "records": records}
-    whole["kernels"] = None if options.quick or options.only else kernel_seconds()
+    kernels = None if options.quick or options.only else kernel_seconds()
+    whole = {"machine": machine(), "quick": options.quick, "kernels": kernels, "records": records}
     console.print(*summary(whole), sep="\n", highlight=False)
     if options.output is not None:
         write(options.output, whole)
-    elif not options.quick and not options.only:
+    elif not options.quick:
+        whole = merged(json.loads(RESULTS.read_text()), whole) if options.only and RESULTS.exists() else whole
         write(RESULTS, whole)
         TABLE.write_text(with_sections(TABLE.read_text(), {"contest": page_rows(whole)}))
+
+
+def merged(before: Record, now: Record) -> Record:
+    """All results, those that were measured now in place of those of before; in the order of cases."""
+    measured = {(each["case"], each["threads"]) for each in now["records"]}
+    kept = [each for each in before["records"] if (each["case"], each["threads"]) not in measured]
+    names = [*CASES]
+    records = sorted([*kept, *now["records"]], key=lambda each: (each["threads"], names.index(each["case"])))
+    return now | {"kernels": now["kernels"] or before["kernels"], "records": records}
 
 
 def in_process(case: Case, threads: int, options: argparse.Namespace) -> list[Record]:

@@ -9,8 +9,9 @@ import cpu_contest
 import cpu_rivals
 import pytest
 import torch
+from cpu import TABLE, with_sections
 from cpu_cases import CASES, Case
-from cpu_contest import FLEX, OURS, Unequal, kernel_seconds, main, measured
+from cpu_contest import FLEX, OURS, Unequal, kernel_seconds, main, measured, merged
 from cpu_report import kernels_line, line, means, met, page_rows
 from cpu_setups import Setup, causal
 
@@ -92,6 +93,33 @@ def test_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: py
     }
     assert "host, causal 128, forward + backward, float32: " in capsys.readouterr().out
     assert len(output.read_text().splitlines()) == len(whole["records"]) + 2
+
+
+def test_names_that_are_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["cpu_contest.py", "--only", "nothing"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "there are the kinds host, whole, decode, " in capsys.readouterr().err
+
+
+def test_committed_results_are_those_of_the_page() -> None:
+    whole = json.loads(cpu_contest.RESULTS.read_text())
+    assert not whole["quick"]
+    possible = {(case.name, kind, dtype) for case in CASES.values() for kind in case.passes for dtype in case.dtypes}
+    assert {(each["case"], each["pass"], each["dtype"]) for each in whole["records"]} <= possible
+    assert len(cpu_contest.RESULTS.read_text().splitlines()) < 2000
+    assert TABLE.read_text() == with_sections(TABLE.read_text(), {"contest": page_rows(whole)})
+
+
+def test_results_of_some_cases_replace_theirs() -> None:
+    names = ["full, 64", "full, 1,024", "full, 4,096"]
+    before = {"kernels": {"loaded": 1}, "records": [record(1.0, case=name) for name in names]}
+    now = {"kernels": None, "records": [record(2.0, case=names[1])]}
+    whole = merged(before, now)
+    assert [(each["case"], each["ratio"]) for each in whole["records"]] == list(
+        zip(names, [1.0, 2.0, 1.0], strict=True)
+    )
+    assert whole["kernels"] == {"loaded": 1}
 
 
 def record(ratio: float, **more: object) -> dict[str, object]:
