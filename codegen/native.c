@@ -39,6 +39,7 @@
 #define AHEAD 2 /* panels that are asked for before they are read */
 #define FEW 8 /* up to so many queries take keys where they lie: transposing them would cost more */
 #define MOST_THREADS 256
+#define LEAST_WORK 4000000 /* products of a thread: about a tenth of a millisecond */
 #define LARGEST 1024 /* a log-sum-exp beyond it has an error of more than 2 ** -14 */
 #define PACKED (16l << 20) /* bytes of packed keys and values that are held at once, about */
 #define SPARE (32l << 20)  /* bytes that are kept for the next call, at most */
@@ -827,7 +828,7 @@ typedef struct {
     packed *of_unit;     /* of the first unit, others follow; NULL where rows pack panels */
     int64_t *ends;       /* the rows up to each head of a unit, and of the units before it */
     int64_t parts;       /* backward: of the rows of a unit */
-    int backward;
+    int backward, threads;
     atomic_int fault;
 } group;
 
@@ -1179,16 +1180,34 @@ static void give_back(float *memory) {
     free(*block <= SPARE ? atomic_exchange(&spare, block) : block);
 }
 
+/* The threads of a call: each has work for longer than it takes to start. */
+static int threads_of(const call *c) {
+    int64_t products = 0;
+    const int64_t of_pair = (int64_t)(c->dim + c->value_dim) * LANES;
+    for (int64_t unit = 0; unit < (int64_t)c->batch * c->heads; unit += c->fold) {
+        int64_t count;
+        const row *rows = c->rows + rows_of(c, unit / c->heads, unit % c->heads, &count);
+        for (int64_t n = 0; n < count; n++)
+            for (int64_t r = rows[n].run; r < (int64_t)rows[n].run + rows[n].runs; r++) {
+                products += c->runs[r].panels * of_pair * rows[n].count * c->fold;
+                if (products / LEAST_WORK >= c->threads)
+                    return c->threads;
+            }
+    }
+    return 1 + (int)(products / LEAST_WORK);
+}
+
 /* Calls `compute` for groups of units, whose packed keys and values fit in memory together. */
 static int in_groups(const call *c, int backward, int (*compute)(group *)) {
     const sizes z = sizes_of(c);
     const int64_t units = (int64_t)c->batch * c->key_heads, heads = c->heads / c->key_heads / c->fold;
     /* Biases are summed by one thread a unit. */
-    const int64_t parts = c->grad_bias || units >= c->threads ? 1 : (c->threads + units - 1) / units;
+    const int threads = threads_of(c);
+    const int64_t parts = c->grad_bias || units >= threads ? 1 : (threads + units - 1) / units;
     const int packs = c->packs || backward;
     packed one;
     const int64_t floats = packs ? unit_memory(&z, NULL, &one, backward, parts) : 0;
-    const int64_t least = backward && c->threads < units ? c->threads : backward ? units : 1;
+    const int64_t least = backward && threads < units ? threads : backward ? units : 1;
     int64_t together = floats ? PACKED / (floats * 4) : units;
     together = together < least ? least : together > units ? units : together;
     float *memory = packs ? take(together * floats * 4) : NULL;
@@ -1200,9 +1219,9 @@ static int in_groups(const call *c, int backward, int (*compute)(group *)) {
     for (int64_t first = 0; first < units && fault != NO_MEMORY; first += together) {
         group g = {.c = c, .z = z, .first = first, .of_unit = of_unit, .ends = ends, .parts = parts};
         g.units = units - first < together ? units - first : together;
-        g.backward = backward;
+        g.backward = backward, g.threads = threads;
         int64_t pieces = (z.panels + CHUNK - 1) / CHUNK;
-        int failed = packs ? for_each(pack_item, &g, g.units * pieces, 0, c->threads) : NONE;
+        int failed = packs ? for_each(pack_item, &g, g.units * pieces, 0, threads) : NONE;
         failed = failed ? failed : compute(&g);
         fault = failed > fault ? failed : fault;
     }
@@ -1215,7 +1234,7 @@ static int in_groups(const call *c, int backward, int (*compute)(group *)) {
 static int forward_group(group *g) {
     state t;
     packed own;
-    int failed = for_each(forward_item, g, count_rows(g), forward_memory(&g->z, NULL, &t, &own), g->c->threads);
+    int failed = for_each(forward_item, g, count_rows(g), forward_memory(&g->z, NULL, &t, &own), g->threads);
     return failed ? failed : atomic_load(&g->fault);
 }
 
@@ -1447,9 +1466,9 @@ static void finish_item(void *context, int64_t item, float *memory) {
 static int backward_group(group *g) {
     const sizes *z = &g->z;
     back_state t;
-    int failed = for_each(backward_item, g, g->units * g->parts, backward_memory(z, NULL, &t), g->c->threads);
+    int failed = for_each(backward_item, g, g->units * g->parts, backward_memory(z, NULL, &t), g->threads);
     if (!failed)
-        failed = for_each(finish_item, g, g->units * z->panels, 0, g->c->threads);
+        failed = for_each(finish_item, g, g->units * z->panels, 0, g->threads);
     return failed ? failed : atomic_load(&g->fault);
 }
 
