@@ -138,7 +138,7 @@ class AttentionFunction(_SingleLevelFunction):
 
 def _is_ordinary(*tensors: Tensor) -> bool:
     """Whether a backward pass is of ordinary tensors in no mode, so that nothing else has to see its operator."""
-    in_mode = torch.is_grad_enabled() or torch._C._len_torch_dispatch_stack()
+    in_mode = torch.is_grad_enabled() or torch._C._len_torch_dispatch_stack() or torch._C._is_any_autocast_enabled()
     return not (in_mode or torch._C._are_functorch_transforms_active()) and all(type(x) in _ORDINARY for x in tensors)
 
 

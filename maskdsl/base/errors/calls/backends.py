@@ -1,4 +1,4 @@
-"""E42x, E470 and E472: errors of backends: unknown ones, and what they do not support. Raised by `runtime`."""
+"""E42x, E470, E472 and E473: errors of backends: unknown ones, and what they do not support. Raised by `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -72,7 +72,7 @@ class NoSecondDerivative(Diagnostic):
 
 
 class NoNativeLibrary(Diagnostic):
-    code = "E429"
+    code = "E473"
     message = "the backend `native` has no kernel here: {why}"
     help = '{advice}, or use backend="tiled"'
 
