@@ -30,7 +30,7 @@ from maskdsl.runtime.routing.listed_mask import listed_form
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
-from maskdsl.runtime.torch_ops.attention_op import ATTENTION
+from maskdsl.runtime.torch_ops.attention_op import whole_attention
 from maskdsl.runtime.torch_ops.product_op import attend_multiplied, check_multiplied
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 
@@ -172,8 +172,7 @@ class Summand:
             results = None if passes is None else passes.attend(q, k, v, inputs)
             if results is not None:
                 return results
-        out, lse = ATTENTION(q, k, v, inputs, self.handle, layout, options.wants_lse)
-        return out, lse
+        return whole_attention(q, k, v, inputs, self.handle, layout, options.wants_lse)
 
     def _checked_layout(self, q: Tensor, k: Tensor) -> str:
         """The layout of a call in laid-out order: the declared one without an order. Draws read no tokens."""

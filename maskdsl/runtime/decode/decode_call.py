@@ -33,7 +33,7 @@ from maskdsl.runtime.decode.paging import (
 from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.kernels.open_reads import CallTokens
-from maskdsl.runtime.torch_ops.attention_op import LIBRARY, autocast, needs_recording
+from maskdsl.runtime.torch_ops.attention_op import LIBRARY, autocast, is_ordinary, needs_recording
 from maskdsl.runtime.torch_ops.gather_ops import Attend, attention, define, entry_by_entry
 from maskdsl.runtime.torch_ops.masses import attend_masses
 from maskdsl.runtime.torch_ops.product_op import blank_masses
@@ -50,7 +50,8 @@ def attend(
         *tensors, page_size = positions
         out, lse = _CHUNK(q, k, v, inputs, tensors, page_size, handle)
         return out, lse
-    out, lse = _DECODE(q, k, v, inputs, *positions, handle)
+    is_seen = torch.compiler.is_dynamo_compiling() or not is_ordinary(q, k, v)
+    out, lse = (_DECODE if is_seen else decode)(q, k, v, inputs, *positions, handle)
     return out, lse
 
 

@@ -46,6 +46,7 @@ _PLAIN_KEYS = frozenset(
 )
 """Dispatch keys of a call with ordinary tensors in no mode: below autograd only our own kernel is left to call."""
 
+_PLAIN = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU) | torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU)
 _ORDINARY = (Tensor, torch.nn.Parameter)
 
 
@@ -130,16 +131,20 @@ class AttentionFunction(_SingleLevelFunction):
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         (*tensors,) = ctx.saved_tensors
         needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[6:]]
-        operator = _gradients if _is_ordinary(tensors[0], grad_out) else BACKWARD
+        operator = BACKWARD if torch.is_grad_enabled() or not is_ordinary(tensors[0], grad_out) else _gradients
         computed = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
         grads = [next(computed) if need else None for need in needs]
         return *grads[:3], None, None, None, *grads[3:]
 
 
-def _is_ordinary(*tensors: Tensor) -> bool:
-    """Whether a backward pass is of ordinary tensors in no mode, so that nothing else has to see its operator."""
-    in_mode = torch.is_grad_enabled() or torch._C._len_torch_dispatch_stack() or torch._C._is_any_autocast_enabled()
-    return not (in_mode or torch._C._are_functorch_transforms_active()) and all(type(x) in _ORDINARY for x in tensors)
+def is_ordinary(*tensors: Tensor) -> bool:
+    """Whether a call is of ordinary tensors in no mode, so that nothing else has to see its operator."""
+    if torch._C._len_torch_dispatch_stack() or torch._C._is_any_autocast_enabled():
+        return False
+    for x in tensors:  # a loop: every call pays for the frame of a generator
+        if type(x) not in _ORDINARY:
+            return False
+    return not torch._C._are_functorch_transforms_active()
 
 
 class BackwardFunction(_SingleLevelFunction):
@@ -170,15 +175,29 @@ def recorded_attention(
 ) -> Any:
     """The autograd kernel of `maskdsl::attention`. `keys` are the dispatch keys that the call still has."""
     inputs = inputs or ()
-    is_plain, records = keys.raw_repr() in _PLAIN_KEYS, needs_recording(q, k, v, *inputs)
-    results = None
+    is_plain, records, results = keys.raw_repr() in _PLAIN_KEYS, needs_recording(q, k, v, *inputs), None
     if is_plain or not records:
         operator = attention if is_plain else ATTENTION
-        results = below_autograd(operator, q, k, v, inputs, handle, layout, wants_lse or records)
+        with torch._C._AutoDispatchBelowAutograd():
+            results = operator(q, k, v, inputs, handle, layout, wants_lse or records)
     if not records:
         return results
     with single_level():
         return AttentionFunction.apply(q, k, v, handle, layout, results, *inputs)  # type: ignore[attr-defined]
+
+
+def whole_attention(
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
+) -> tuple[Tensor, Tensor]:
+    """The results of `maskdsl::attention`. Of ordinary tensors in no mode its kernel is called without the operator."""
+    if torch.compiler.is_dynamo_compiling() or not is_ordinary(q, k, v, *inputs):
+        out, lse = ATTENTION(q, k, v, inputs, handle, layout, wants_lse)
+    elif needs_recording(q, k, v, *inputs):
+        out, lse = recorded_attention(_PLAIN, q, k, v, inputs, handle, layout, wants_lse)
+    else:
+        with torch._C._AutoDispatchBelowAutograd():
+            out, lse = attention(q, k, v, inputs, handle, layout, wants_lse)
+    return out, lse
 
 
 def recorded_attention_backward(*arguments: Any) -> Any:

@@ -118,9 +118,12 @@ class Native(Backend):
             return None
         else:
             blocks = call.state.keep(("row blocks", heads), lambda: RowBlocks(call, heads))
-            lists, fold = blocks.lists(starts, count, heads // key_heads)
-            made = _structure(call, lists, blocks.grid, q, k, v)
-            made.fold = heads // key_heads if fold else 1
+            lists = blocks.lists(starts, count, heads // key_heads)
+            key = q.shape, v.shape[3], q.dtype
+            if key not in lists.structures:
+                lists.structures[key] = _structure(call, lists.lists, blocks.grid, q, k, v)
+                lists.structures[key].fold = heads // key_heads if lists.fold else 1
+            made = CallStructure.from_buffer_copy(lists.structures[key])
         made.lengths, table = positions.lengths.data_ptr(), positions.table
         if table is not None:
             made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)

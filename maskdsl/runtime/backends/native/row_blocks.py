@@ -11,7 +11,7 @@ from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
 from maskdsl.runtime.backends.native.pair_words import lists_of_call
 from maskdsl.runtime.backends.native.panel_lists import PanelGrid, PanelLists
-from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, ROW
+from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, ROW, CallStructure
 from maskdsl.runtime.base.call import KernelCall
 from maskdsl.runtime.base.kept import in_no_mode
 
@@ -37,6 +37,8 @@ class QueryLists(NamedTuple):
     lists: PanelLists
     fold: bool
     """Whether rows take all heads that share keys together."""
+    structures: dict[object, CallStructure]
+    """Those of calls with these lists, by what else they depend on."""
 
 
 class RowBlocks:
@@ -100,7 +102,7 @@ class RowBlocks:
         classes = entry * len(heads) + np.arange(self.heads, dtype=np.int32) * (not alike)
         packs = len(rows) > 2 * len(class_rows) - 2
         lists = PanelLists(np.ascontiguousarray(classes), np.array(class_rows), np.array(rows, ROW), runs, words, packs)
-        return QueryLists(lists, fold)
+        return QueryLists(lists, fold, {})
 
 
 def query_ranges(start: int, count: int, size: int) -> list[QueryRange]:
