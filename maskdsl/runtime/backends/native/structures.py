@@ -45,7 +45,10 @@ class CallStructure(Structure):
 
     def set_tensors(self, *tensors: Tensor) -> None:
         """Points the fields from `q` on to tensors [batch, heads, tokens, dim], whose dims lie side by side."""
-        numbers = [number for x in tensors for number in (x.data_ptr(), *x.stride()[:3])]
+        numbers: list[int] = []
+        for x in tensors:
+            batch, head, token, _ = x.stride()
+            numbers += (x.data_ptr(), batch, head, token)
         pack_into(f"{len(numbers)}q", self, _FIRST_TENSOR, *numbers)
 
 
