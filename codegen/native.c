@@ -508,7 +508,7 @@ static sizes sizes_of(const call *c) {
 }
 
 /* The first key of a panel and its number of keys, which may be 0. */
-INLINE int panel_keys(const sizes *z, int64_t panel, int64_t *first) {
+INLINE int panel_keys(const sizes *z, int b, int64_t panel, int64_t *first) {
     int64_t block = panel, within = 0;
     if (z->block_panels > 1)
         block = panel / z->block_panels, within = panel % z->block_panels * LANES;
@@ -516,6 +516,8 @@ INLINE int panel_keys(const sizes *z, int64_t panel, int64_t *first) {
     int64_t end = (block + 1) * z->c->key_block;
     if (end > z->c->keys)
         end = z->c->keys;
+    if (z->c->lengths && end > z->c->lengths[b]) /* there may be no memory behind the keys that exist */
+        end = z->c->lengths[b];
     int64_t count = end - *first;
     return count < 0 ? 0 : count > LANES ? LANES : (int)count;
 }
@@ -635,7 +637,7 @@ INLINE int lie_in_order(const sizes *z) {
 /* The addresses of the keys or values of a panel, and how many there are; the last one again where there are fewer. */
 static int find_keys(const sizes *z, const tensor *t, int b, int key_head, int64_t panel, const char **rows) {
     int64_t first;
-    const int count = panel_keys(z, panel, &first);
+    const int count = panel_keys(z, b, panel, &first);
     if (lie_in_order(z)) {
         const char *row = key_row(z, t, b, key_head, first);
         for (int lane = 0; lane < LANES; lane++)
@@ -657,7 +659,7 @@ INLINE int64_t value_size(const sizes *z) { return z->value_dims * LANES / (z->p
 static void pack_one(const sizes *z, const packed *p, int backward, int b, int key_head, int64_t panel) {
     const call *c = z->c;
     const char *rows[LANES];
-    if (!panel_keys(z, panel, &(int64_t){0}))
+    if (!panel_keys(z, b, panel, &(int64_t){0}))
         return;
     const int count = find_keys(z, &c->k, b, key_head, panel, rows);
     pack_panel(z, p->keys + panel * z->steps * LANES, rows, count, c->dim);
@@ -697,8 +699,6 @@ typedef struct {
 /* The lanes of a panel whose keys exist. */
 static uint16_t lanes_of(const sizes *z, int b, int64_t first, int held) {
     const call *c = z->c;
-    if (c->lengths && first + held > c->lengths[b])
-        held = c->lengths[b] > first ? (int)(c->lengths[b] - first) : 0;
     uint16_t lanes = (uint16_t)((1 << held) - 1);
     for (int lane = 0; c->page && lane < held; lane++)
         if (c->pages[b * c->pages_batch + (first + lane) / c->page] < 0)
@@ -727,7 +727,7 @@ static int next_chunk(walk *w, chunk *to) {
             continue;
         }
         int64_t n = w->panel++, panel = here->panel + n, first;
-        int held = panel_keys(w->z, panel, &first);
+        int held = panel_keys(w->z, w->b, panel, &first);
         int64_t mask = here->mask < -1 ? -2 - here->mask : here->mask + n;
         const uint16_t *words = here->mask == -1 ? NULL : c->words + mask * c->height + w->r->word;
         uint16_t lanes = lanes_of(w->z, w->b, first, held);
@@ -1437,7 +1437,7 @@ static void finish_item(void *context, int64_t item, float *memory) {
     const int64_t per_part = z->panels * LANES * (z->dims + z->value_dims);
     const int b = (g->first + unit) / c->key_heads, key_head = (g->first + unit) % c->key_heads;
     int64_t first;
-    const int count = panel_keys(z, panel, &first);
+    const int count = panel_keys(z, b, panel, &first);
     float *dk = g->of_unit[unit].sums + panel * LANES * z->dims;
     float *dv = g->of_unit[unit].sums + LANES * (z->panels * z->dims + panel * z->value_dims);
     vec total = {};

@@ -276,15 +276,15 @@ MUTANTS = (
     Mutant(
         "masks of other numbers of heads",
         "codegen/tiled.py",
-        "key = tile.mask_key, self.heads, None",
-        "key = tile.mask_key, None",
+        "(tile.mask_key, self.heads, units, self.q.device, kind)",
+        "(tile.mask_key, units, self.q.device, kind)",
         of("runtime/test_kept", "test_heads_that_share_keys_are_others_in_the_next_call"),
     ),
     Mutant(
         "masks of one unit for all",
         "codegen/tiled.py",
-        "None if self.shares_masks else tile.units",
-        "None",
+        "units = None if self.varying.isdisjoint(read) else tile.units",
+        "units = None",
         of("runtime/test_tiled", "test_masks_of_entries_that_share_tiles_are_their_own"),
     ),
     Mutant(

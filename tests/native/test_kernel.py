@@ -10,6 +10,7 @@ from torch import Tensor
 import maskdsl
 from maskdsl.runtime.backends.native import native_backend
 from maskdsl.runtime.backends.native.library import library
+from maskdsl.runtime.decode import decode_call
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler works here")
 
@@ -104,17 +105,28 @@ def test_it_agrees_with_the_reference(
 @pytest.mark.parametrize(("heads", "key_heads", "dim"), [(4, 4, 64), (8, 2, 32), (2, 1, 33)])
 @pytest.mark.parametrize("count", [1, 5, 70])
 @pytest.mark.parametrize("paged", [None, 16, 5])
-@pytest.mark.thinned(9, "pattern", "dtype", "heads", "count", "paged")
+@pytest.mark.parametrize("room", [0, 90])
+@pytest.mark.thinned(9, "pattern", "dtype", "heads", "count", "paged", "room")
 def test_some_queries_agree_with_the_reference(
-    pattern: str, dtype: torch.dtype, heads: int, key_heads: int, dim: int, count: int, paged: int | None
+    pattern: str,
+    dtype: torch.dtype,
+    heads: int,
+    key_heads: int,
+    dim: int,
+    count: int,
+    paged: int | None,
+    room: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With `room` the pattern is longer than the keys that there are: behind these there is no memory to read."""
     n = 200
-    mask = maskdsl.parse(f"pattern p(n) {{ {PATTERNS[pattern]} }}")["p"].bind(n=n, heads=heads)
+    mask = maskdsl.parse(f"pattern p(n) {{ {PATTERNS[pattern]} }}")["p"].bind(n=n + room, heads=heads)
     q = torch.randn(2, heads, count, dim).to(dtype)
     k, v = (torch.randn(2, key_heads, n, size).to(dtype) for size in (dim, 16))
     starts, lengths = torch.tensor([n - count, 57]), torch.tensor([n, 57 + count])
     given: dict[str, Any] = {"query_start": starts, "key_lengths": lengths}
     expected = mask.compile("reference")(q.double(), k.double(), v.double(), return_lse=True, **given)
+    monkeypatch.setattr(decode_call, "_in_chunk", None)  # the kernel alone computes all of these
     for x, length in zip((*k, *v), [*lengths, *lengths], strict=True):
         x[:, length:] = torch.nan  # what does not exist is not read
     if paged is not None:

@@ -76,7 +76,7 @@ def test_triton_is_there(
 def test_auto_computes_by_tiles_on_the_cpu() -> None:
     q = torch.randn(1, 2, 32, 16)
     attention = layer().compile()
-    assert not triton_backend.Triton().serves(q, q)
+    assert not triton_backend.Triton().serves(attention._compiled.plan, q, q)
     torch.testing.assert_close(attention(q, q, q), layer().compile("reference")(q, q, q))
     assert "forward_kernel" in attention._compiled.kernel_of(BACKENDS["triton"]).source
 

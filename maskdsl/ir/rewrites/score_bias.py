@@ -5,17 +5,15 @@ from collections.abc import Iterator
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     Apply,
-    Batch,
     Constant,
-    Coordinate,
     Expression,
-    Head,
     Read,
     Score,
     children,
     substitute,
     walk,
 )
+from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import token_trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op
@@ -42,12 +40,12 @@ def score_bias(mask: MaskIR) -> ScoreBias | None:
     if cap is None or any(each.sparse or each.input in made for each in tables):
         return None
     positions = tuple(dict.fromkeys(_positions(score)))
-    given = token_trace(mask, [each for each in walk(score) if isinstance(each, Coordinate)]).inputs
+    given = token_trace(mask, reads(score).coordinates).inputs
     return None if given else ScoreBias(cap, positions)
 
 
 def _reads_score(expression: Expression) -> bool:
-    return any(isinstance(each, Score) for each in walk(expression))
+    return reads(expression).score
 
 
 def _cap(score: Expression) -> float | None:
@@ -74,9 +72,9 @@ def _cap(score: Expression) -> float | None:
 
 def _positions(expression: Expression) -> Iterator[Expression]:
     """The largest parts of an expression that read positions alone."""
-    leaves = [each for each in walk(expression) if not isinstance(each, Apply | Constant)]
-    if not any(isinstance(each, Read | Head | Batch | Score) for each in leaves):
-        if leaves:
+    read = reads(expression)
+    if not (read.inputs or read.head or read.batch or read.score):
+        if read.leaves:
             yield expression
         return
     for each in children(expression):
