@@ -1180,21 +1180,31 @@ static void give_back(float *memory) {
     free(*block <= SPARE ? atomic_exchange(&spare, block) : block);
 }
 
+/* Products of the pairs of a row, for each of which there are `of_pair`. */
+static int64_t products_of(const call *c, const row *r, int64_t of_pair) {
+    int64_t panels = 0;
+    for (int64_t n = r->run; n < (int64_t)r->run + r->runs; n++)
+        panels += c->runs[n].panels;
+    return panels * LANES * r->count * of_pair;
+}
+
 /* The threads of a call: each has work for longer than it takes to start. */
 static int threads_of(const call *c) {
-    int64_t products = 0;
-    const int64_t of_pair = (int64_t)(c->dim + c->value_dim) * LANES;
-    for (int64_t unit = 0; unit < (int64_t)c->batch * c->heads; unit += c->fold) {
-        int64_t count;
-        const row *rows = c->rows + rows_of(c, unit / c->heads, unit % c->heads, &count);
-        for (int64_t n = 0; n < count; n++)
-            for (int64_t r = rows[n].run; r < (int64_t)rows[n].run + rows[n].runs; r++) {
-                products += c->runs[r].panels * of_pair * rows[n].count * c->fold;
-                if (products / LEAST_WORK >= c->threads)
-                    return c->threads;
+    const int64_t of_pair = c->dim + c->value_dim, enough = LEAST_WORK * (int64_t)c->threads;
+    int64_t products = 0, count;
+    for (int64_t unit = 0; unit < (int64_t)c->batch * c->heads && products < enough; unit += c->fold) {
+        const int64_t first = rows_of(c, unit / c->heads, unit % c->heads, &count);
+        for (int64_t n = first; n < first + count && products < enough; n++) {
+            if (!c->segments) {
+                products += products_of(c, c->rows + n, of_pair * c->fold);
+                continue;
             }
+            const segment *s = c->segments + n;
+            for (int64_t r = s->row; r < s->row + s->rows; r++)
+                products += products_of(c, c->rows + r, of_pair);
+        }
     }
-    return 1 + (int)(products / LEAST_WORK);
+    return products < enough ? 1 + (int)(products / LEAST_WORK) : c->threads;
 }
 
 /* Calls `compute` for groups of units, whose packed keys and values fit in memory together. */
