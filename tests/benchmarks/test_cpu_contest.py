@@ -162,5 +162,6 @@ def test_the_line_of_kernels() -> None:
 def test_the_time_of_kernels() -> None:
     kernels = kernel_seconds()
     if kernels is None:
-        pytest.skip("no C compiler")
+        # A compiler is optional: without one `tiled` computes, and there is no kernel whose time could be taken.
+        pytest.skip("no C compiler works here, so no kernel in C is built")
     assert 0 < kernels["loaded"] < kernels["compiled"] < 60

@@ -244,6 +244,7 @@ def test_nobody_may_load_anything(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_compilers_of_c_and_of_its_sequel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`CXX` is what torch.compile takes; either compiles C."""
     if c_compiler.shutil.which(name) is None:
+        # One compiler is enough for users; each that is there has to work.
         pytest.skip(f"{name} is not installed")
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("CXX", name)

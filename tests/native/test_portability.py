@@ -101,6 +101,7 @@ class Driver:
 def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Driver:
     compiler, runner, reason = TARGETS[request.param]
     if reason:
+        # Cross compilers, emulators and processors that a machine need not have; `reason` names the one.
         pytest.skip(reason)
     program = tmp_path_factory.mktemp("driver") / "driver"
     command = [

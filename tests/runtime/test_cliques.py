@@ -100,7 +100,8 @@ def test_agrees_with_the_reference(name: str, layout: str) -> None:
 )
 def test_agrees_in_other_types(name: str, dtype: torch.dtype, backend: str) -> None:
     if backend not in usable_backends():
-        pytest.skip("no C compiler")
+        # `native` needs a compiler, which is optional; the other backends run these cases everywhere.
+        pytest.skip("no C compiler works here, so no kernel in C is built")
     mask = maskdsl.parse(CASES[name] + " }")["p"].bind(heads=4)
     found = [x.double() for x in call(mask, backend, "declared", dtype=dtype)]
     expected = [x.double() for x in call(mask, "reference", "declared", dtype=dtype)]

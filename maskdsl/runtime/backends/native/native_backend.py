@@ -63,8 +63,7 @@ class Native(Backend):
 
     def tile(self, plan: KernelPlan) -> tuple[int, int]:
         """Rows of panels: see `codegen/native.c`."""
-        width = plan.key_block
-        return min(plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
+        return _tile(plan)
 
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         """None where queries are gathered by what they choose: rows of the kernel follow from the table."""
@@ -188,8 +187,7 @@ class _NativeCall:
         if _gathers_keys(call):
             return None
         (batch, heads), mask = q.shape[:2], call.plan.mask
-        width = call.plan.key_block
-        block = min(call.plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
+        block = _tile(call.plan)
         key, keep = (block, batch, heads), call.state.keep
         grid = PanelGrid(*block, mask.queries.length, mask.keys.length)
         pairs = keep(("pairs", key), lambda: CallPairs(call, grid, batch, heads))
@@ -232,6 +230,12 @@ class _NativeCall:
             return {}
         grads = torch.autograd.grad(self.bias, [*self.leaves.values()], grad.sum_to_size(self.bias.shape))
         return dict(zip(self.leaves, grads, strict=True))
+
+
+def _tile(plan: KernelPlan) -> tuple[int, int]:
+    """Queries of a row and keys of a tile: a panel, or the block of a clique, which panels do not cross."""
+    width = plan.key_block
+    return min(plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
 
 
 def _chooses(plan: KernelPlan) -> bool:
