@@ -106,3 +106,9 @@ def test_parameters_that_make_it_too_long_are_named_with_the_limit() -> None:
     pattern = maskdsl.load(EXAMPLES / "language/longformer.attn")["longformer"]
     with pytest.raises(maskdsl.AttnError, match=r"E459.*`longformer` has 256 tokens .* at most 160"):
         verify(pattern, cases=1, parameters={"n": 256, "size": 32})
+
+
+def test_results_that_a_type_does_not_hold_are_not_drawn() -> None:
+    text = "pattern p(n) { space tokens[n] attend causal score exp(3.0 * s) normalize none }"
+    verdict = verify(maskdsl.parse(text)["p"], cases=20, seed=0)
+    assert verdict.passed and "float16" in verdict.dtypes, verdict.failures

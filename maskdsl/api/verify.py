@@ -140,7 +140,7 @@ def verify(
 
 
 def draw(pattern: Pattern, random: np.random.Generator, fixed: Mapping[str, object]) -> Case:
-    """A random case at which the pattern binds and reads no table out of bounds. Raises as `verify` does."""
+    """A random case at which `prepared` gives something. Raises as `verify` does."""
     tried: list[Case] = []
     for _ in range(_MOST_DRAWS):
         key_heads = int(random.choice([1, 1, 2]))
@@ -190,27 +190,31 @@ def _draw_parameters(pattern: Pattern, random: np.random.Generator) -> dict[str,
     return drawn
 
 
-Prepared = tuple[Mask, dict[str, Array], list[Tensor], Array]
+Prepared = tuple[Mask, dict[str, Array], list[Tensor], Array, tuple[Array, Array]]
 
 
 def prepared(pattern: Pattern, case: Case) -> Prepared | None:
-    """The mask, its inputs with routed ones, q, k and v, and which pairs attend, bool [batch, heads, queries, keys].
+    """The mask, its inputs with routed ones, q, k and v, and what the oracle says of them.
 
-    None if the pattern does not bind at the case, is too long, or reads a table out of bounds.
+    That is which pairs attend, bool [batch, heads, queries, keys], and the output with the log-sum-exp. None if the
+    pattern does not bind at the case, is too long, reads a table out of bounds, or has results beyond the dtype.
     """
     try:
         mask = pattern.bind(heads=case.heads, key_heads=case.key_heads, order=case.order, **case.parameters)
         if max(mask.query_length, mask.given_query_length, mask.key_length, mask.given_key_length) > _MOST_TOKENS:
             return None
         tensors = _tensors(mask, case)
-        q, k, _ = (tensor.double().numpy() for tensor in tensors)
+        q, k, v = (tensor.double().numpy() for tensor in tensors)
         inputs = with_routes(mask.ir, _inputs(mask, case), q, k)
         attends = [[dense(mask.ir, h, b, inputs) for h in range(case.heads)] for b in range(case.batch)]
     except AttnError as error:
         if all(each.code < "E4" or isinstance(each, TableRead | GroupRange) for each in error.diagnostics):
             return None
         raise
-    return mask, inputs, tensors, np.array(attends)
+    out, lse = attention(mask.ir, q, k, v, inputs)
+    if np.abs(out[np.isfinite(out)]).max(initial=0) > torch.finfo(DTYPES[case.dtype]).max:
+        return None
+    return mask, inputs, tensors, np.array(attends), (out, lse)
 
 
 def _tensors(mask: Mask, case: Case) -> list[Tensor]:
@@ -250,14 +254,14 @@ def _problems(
     inputs: dict[str, Array],
     tensors: list[Tensor],
     attends: Array,
+    expected: tuple[Array, Array],
     case: Case,
     backends: Sequence[BackendName],
 ) -> Iterator[str]:
     yield from _wrong_tiles(mask, inputs, attends, case)
     random = np.random.default_rng(case.seed + 2)
     given: dict[str, Any] = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.ir.given}
-    exact_q, exact_k, exact_v = (tensor.double().numpy() for tensor in tensors)
-    out, lse = attention(mask.ir, exact_q, exact_k, exact_v, inputs)
+    out, lse = expected
     has_lse = all(each.has_sums for each in mask.ir.branches or (mask.ir,))
     toward, toward_lse = random.normal(size=out.shape), random.normal(size=lse.shape) * has_lse
     not_smooth = relation_inputs(mask.ir)

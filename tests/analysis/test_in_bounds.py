@@ -252,3 +252,17 @@ def test_a_coordinate_may_be_called_group(name: str) -> None:
     text = f"pattern p(n = 9) {{ space t[n] coord {name} = i % 4 input bias: float[3] attend bias[q.{name}] > 0.0 }}"
     with pytest.raises(AttnError, match="E235"):
         maskdsl.parse(text)["p"].bind()
+
+
+def test_a_batch_may_have_more_entries_than_rows_have_elements() -> None:
+    """The elements of a row are no index: only what a text writes in brackets is."""
+    text = """pattern p(n = 3) {
+        space t[n]
+        input of_query: float[batch, t, 2]
+        input of_key: float[t, 2]
+        route best = topk(1, dot(of_query[batch, q], of_key[k]))
+        attend best
+    }"""
+    of_query, of_key = np.ones((5, 3, 2)), np.arange(6.0).reshape(3, 2)
+    mask = maskdsl.parse(text)["p"].bind()
+    assert mask.tiles((1, 1), of_query=of_query, of_key=of_key).classes(batch=4).tolist() == [[0, 0, 2]] * 3

@@ -96,7 +96,7 @@ class TableRow:
     def read(self) -> Read:
         """The read of its first element, which stands for the row where indices are checked."""
         indices = (each.index if isinstance(each, Window) else each for each in self.indices)
-        return Read(self.input, (*indices, Batch()), Type.FLOAT)
+        return Read(self.input, (*indices, Constant(0)), Type.FLOAT)
 
 
 @dataclass(frozen=True)
