@@ -794,29 +794,56 @@ typedef struct {
     atomic_llong next;
 } team;
 
-static void *member(void *argument) {
+static void take_items(void *argument) {
     team *t = argument;
-    float *memory = aligned(t->floats * 4);
+    float *memory = atomic_load(&t->next) < t->items ? aligned(t->floats * 4) : NULL;
     for (int64_t item; memory && (item = atomic_fetch_add(&t->next, 1)) < t->items;)
         t->work(t->context, item, memory);
     free(memory);
+}
+
+static void *member(void *argument) {
+    take_items(argument);
     return NULL;
 }
 
-/* Threads live as long as one call: no pool has to outlive a fork. Without a thread, the others take its items.
-   Returns a `fault`. */
-static int for_each(void (*work)(void *, int64_t, float *), void *context, int64_t items, int64_t floats, int threads) {
-    team t = {.work = work, .context = context, .items = items, .floats = floats};
+/* Threads that live as long as one call. Without a thread, the others take its items. */
+static void with_new_threads(team *t, int threads) {
     pthread_t others[MOST_THREADS];
     int made = 0;
-    while (made + 1 < threads && made + 1 < items && made < MOST_THREADS) {
-        if (pthread_create(&others[made], NULL, member, &t))
+    while (made + 1 < threads && made + 1 < t->items && made < MOST_THREADS) {
+        if (pthread_create(&others[made], NULL, member, t))
             break;
         made++;
     }
-    member(&t);
+    take_items(t);
     while (made)
         pthread_join(others[--made], NULL);
+}
+
+/* GNU OpenMP's function that calls `work` on all threads of its pool at once, and waits for them. */
+typedef void pool_function(void (*work)(void *), void *context, unsigned threads, unsigned flags);
+static _Atomic(pool_function *) pool;
+
+static void leave_pool(void) { atomic_store(&pool, NULL); }
+
+/* Takes the threads of the pool that the caller's other work is on, which keep their processors busy for a while
+   after it: new threads would wait for these. A forked child has none of them, and makes its own. */
+void maskdsl_use_pool(pool_function *its) {
+    if (!pthread_atfork(NULL, NULL, leave_pool))
+        atomic_store(&pool, its);
+}
+
+/* Returns a `fault`. */
+static int for_each(void (*work)(void *, int64_t, float *), void *context, int64_t items, int64_t floats, int threads) {
+    team t = {.work = work, .context = context, .items = items, .floats = floats};
+    pool_function *of_caller = atomic_load(&pool);
+    if (threads == 1 || items == 1)
+        take_items(&t);
+    else if (of_caller)
+        of_caller(take_items, &t, threads, 0);
+    else
+        with_new_threads(&t, threads);
     return atomic_load(&t.next) < items ? NO_MEMORY : NONE;
 }
 
@@ -1204,7 +1231,8 @@ static int threads_of(const call *c) {
                 products += products_of(c, c->rows + r, of_pair);
         }
     }
-    return products < enough ? 1 + (int)(products / LEAST_WORK) : c->threads;
+    const int useful = products < enough ? 1 + (int)(products / LEAST_WORK) : c->threads;
+    return useful > 1 && atomic_load(&pool) ? c->threads : useful; /* a pool of another size would be made anew */
 }
 
 /* Calls `compute` for groups of units, whose packed keys and values fit in memory together. */

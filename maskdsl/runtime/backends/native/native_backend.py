@@ -5,9 +5,10 @@ scores that are more than products with a soft cap and biases, and again what is
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import byref
+from contextlib import suppress
+from ctypes import CDLL, byref
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -160,11 +161,14 @@ class Native(Backend):
         return Gradients(grad_q, grad_k, grad_v, values | zeros)
 
 
+@cache
 def _functions() -> Any:
     functions = library()
     if functions is None:
         made = native_library()
         raise AttnError(NoNativeLibrary(why=made.why_not, advice=made.advice))
+    with suppress(AttributeError):  # another OpenMP, or none
+        functions.maskdsl_use_pool(CDLL(torch._C.__file__).GOMP_parallel)
     return functions
 
 
