@@ -144,7 +144,7 @@ class Native(Backend):
     def _gradients(self, native: "_NativeCall", call: KernelCall, wanted: Sequence[str], saved: Saved) -> Gradients:
         made = CallStructure.from_buffer_copy(native.made)
         q, k, v, out, grad_out = map(with_dims_together, (saved.q, saved.k, saved.v, saved.out, saved.grad_out))
-        grad_q, grad_k, grad_v = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+        grad_q, grad_k, grad_v = map(_blank_like, (q, k, v))
         made.set_tensors(q, k, v, out, grad_out, grad_q, grad_k, grad_v)
         lse, grad_lse = saved.lse.contiguous(), saved.grad_lse.contiguous()
         made.lse, made.grad_lse, made.threads = lse.data_ptr(), grad_lse.data_ptr(), torch.get_num_threads()
@@ -315,6 +315,11 @@ def _structure_of_choices(
     return made
 
 
+def _blank_like(x: Tensor) -> Tensor:
+    """Uninitialized, of this shape, and contiguous."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
 def _blank_lse(q: Tensor) -> Tensor:
     return q.new_empty(q.shape[:3], dtype=torch.float32)
 
@@ -322,7 +327,7 @@ def _blank_lse(q: Tensor) -> Tensor:
 def _forward(made: CallStructure, q: Tensor, k: Tensor, v: Tensor, lse: Tensor | None) -> Tensor | None:
     """The output of a call without its tensors, None if results are not finite; writes the log-sum-exp."""
     q, k, v = map(with_dims_together, (q, k, v))
-    out = q.new_empty(*q.shape[:3], v.shape[3])
+    out = _blank_like(q) if q.shape[3] == v.shape[3] else q.new_empty(*q.shape[:3], v.shape[3])
     made.set_tensors(q, k, v, out)
     made.lse, made.threads = None if lse is None else lse.data_ptr(), torch.get_num_threads()
     return None if _functions().maskdsl_forward(byref(made)) else out
