@@ -1289,21 +1289,29 @@ typedef struct {
     float norm[ROW], delta[ROW];
 } back_state;
 
+/* A row as floats, padded. */
+static void load_padded(const sizes *z, float *to, const char *from, int64_t dim, int64_t dims) {
+    load_row(to, from, dim, z->c->type);
+    memset(to + dim, 0, (dims - dim) * 4);
+}
+
 /* Loads queries and gradients. Returns whether their log-sum-exps are small enough to subtract. */
 static int begin_backward(const walk *w, back_state *t) {
     const call *c = w->c;
     const sizes *z = w->z;
+    float *out = t->ds;
     int fits = 1;
-    load_queries(w, t->q, &c->q, c->dim, z->steps);
-    load_queries(w, t->grad, &c->grad_out, c->value_dim, z->value_steps);
+    if (t->q != t->q_rows)
+        load_queries(w, t->q, &c->q, c->dim, z->steps);
+    if (t->grad != t->grad_rows)
+        load_queries(w, t->grad, &c->grad_out, c->value_dim, z->value_steps);
     memset(t->dq, 0, w->rows * z->dims * 4);
     for (int i = 0; i < w->rows; i++) {
         const int64_t at = scalar_at(w, i);
-        float *q = t->q_rows + i * z->dims, *grad = t->grad_rows + i * z->value_dims, *out = t->ds;
-        memset(q, 0, z->dims * 4), memset(grad, 0, z->value_dims * 4), memset(out, 0, z->value_dims * 4);
-        load_row(q, row_at(w, &c->q, i), c->dim, c->type);
-        load_row(grad, row_at(w, &c->grad_out, i), c->value_dim, c->type);
-        load_row(out, row_at(w, &c->out, i), c->value_dim, c->type);
+        float *grad = t->grad_rows + i * z->value_dims;
+        load_padded(z, t->q_rows + i * z->dims, row_at(w, &c->q, i), c->dim, z->dims);
+        load_padded(z, grad, row_at(w, &c->grad_out, i), c->value_dim, z->value_dims);
+        load_padded(z, out, row_at(w, &c->out, i), c->value_dim, z->value_dims);
         vec total = {};
         for (int64_t n = 0; n < z->value_dims; n += LANES)
             total += load(out + n) * load(grad + n);
@@ -1320,7 +1328,7 @@ static int begin_backward(const walk *w, back_state *t) {
                 store(grad + n, load(grad + n) * factor);
             if (z->pairs)
                 store_row(t->grad + i * z->value_steps, grad, c->value_dim, c->type);
-            else
+            else if (t->grad != t->grad_rows)
                 memcpy(t->grad + i * z->value_steps, grad, c->value_dim * 4);
         }
     }
@@ -1435,7 +1443,12 @@ static int64_t backward_memory(const sizes *z, float *memory, back_state *t) {
     float **arrays[] = {&t->q, &t->q_rows, &t->grad, &t->grad_rows, &t->s, &t->ds, &t->dq};
     int64_t floats[] = {ROW * z->steps, ROW * z->dims, ROW * z->value_steps, ROW * z->value_dims,
                         ROW * WIDTH, ROW * WIDTH + z->value_dims, ROW * z->dims};
-    return divide(memory, arrays, floats, 7);
+    const int64_t total = divide(memory, arrays, floats, 7);
+    if (z->steps == z->dims) /* words are floats, and rows are whole vectors */
+        t->q = t->q_rows;
+    if (z->value_steps == z->value_dims)
+        t->grad = t->grad_rows;
+    return total;
 }
 
 /* Of one part of a unit's rows: dQ, and the sums of dK and dV. */
