@@ -167,7 +167,7 @@ class Bound:
         """
         if inputs:
             return self.prepared(q, k, v, inputs, layout, wants_lse)(q, k, v)
-        key = _kinds(q, k, v), layout, wants_lse, q.is_cuda and q.dtype == torch.float32 and allows_tf32()
+        key = _kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and allows_tf32()
         forward = self.prepared_calls.get(key)
         if forward is None:
             forward = self.prepared(q, k, v, inputs, layout, wants_lse)
