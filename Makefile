@@ -17,8 +17,9 @@ help:
 	@echo "make test       the tests"
 	@echo "make test-fast  a part of them in a minute, for work on the language and its analysis"
 	@echo "make test-long  the campaigns of TESTS, and random cases four times as many; records what became of each file"
-	@echo "make fuzz       N random programs from SEED on, held against a second meaning of the language; then N / 50"
-	@echo "                random calls one after the other, each held against the same call in a process of its own"
+	@echo "make fuzz       N random programs from SEED on, held against a second meaning of the language, in float64 and"
+	@echo "                by the kernels in C; then N / 50 random calls one after the other, each held against the same"
+	@echo "                call in a process of its own"
 	@echo "make hostile    N broken and hostile files from SEED on: each ends in time, with a result or declared errors"
 	@echo "make mutants    the product broken on purpose in one place after the other: the tests have to notice"
 	@echo "make test-gpu   the tests that need a GPU, where there is one"
@@ -65,6 +66,7 @@ test-long: $(READY) $(SIDE)
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.independent.compare $(SEED) $(N)
+	$(BIN)/python -m tests.independent.compare $(SEED) $(N) --native
 	$(BIN)/python -m tests.properties.sequences --seed $(SEED) --count $$(($(N) / 50))
 
 hostile: $(READY)

@@ -18,10 +18,10 @@ from tests.independent.drawing import Drawn
 from tests.independent.held import held
 from tests.independent.layers import layers_of
 from tests.independent.meaning import Meaning
-from tests.independent.truth import Truth
+from tests.independent.truth import Numbers, Truth
 
-ROOM = 1e-8
-"""Relative to the largest number: float64, with sums in another order."""
+Results = tuple[np.ndarray, np.ndarray | None]
+"""The output, and the log-sum-exp if there is one."""
 SLOW = 5.0
 """Seconds of the product that are too many for so small a program."""
 
@@ -115,25 +115,27 @@ def check_backend(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random
     gradients = truth.numbers[2]
     began = time.process_time()
     arrays = dict(zip("qkv", truth.tensors, strict=True)) | {each.name: truth.inputs[each.name] for each in mask.inputs}
+    arrays = {name: truth.held(x) for name, x in arrays.items()}
     some = random.random() < 0.5
     tensors = {
         name: held(
             random,
             x,
-            learns=x.dtype == np.float64 and (not some or random.random() < 0.5),
+            learns=x.dtype.kind == "f" and (not some or random.random() < 0.5),
             narrow=truth.meaning.shared_axes(name),
         )
         for name, x in arrays.items()
     }
     results = called(mask.compile(backend), truth, **{name: x.given for name, x in tensors.items()})
-    compared(backend, results, truth.numbers)
-    grads = [held(random, x).given for x in truth.grads]
+    compared(backend, results, truth.numbers, truth.rooms)
+    grads = [held(random, truth.held(x)).given for x in truth.grads]
     if results[0].requires_grad:
         torch.autograd.backward(results, grads[: len(results)])
     for name, x in tensors.items():
         if x.leaf.requires_grad:
             grad = np.zeros(x.leaf.shape) if x.leaf.grad is None else x.leaf.grad.numpy()
-            near(f"{backend}: gradient of {name}", grad, x.to_leaf(gradients[name]))
+            room = x.to_leaf(truth.rooms[2][name])
+            near(f"{backend}: gradient of {name}", grad, x.to_leaf(gradients[name]), room)
     took = time.process_time() - began
     if took > SLOW and backend != "triton":
         raise Differs(f"{backend}: {took:.1f} s")
@@ -148,17 +150,18 @@ def called(attention: Callable[..., Any], truth: Truth, *tensors: Tensor, **othe
     return attention(*tensors, return_lse=True, **others, **truth.options)  # type: ignore[no-any-return]
 
 
-def compared(what: str, found: tuple[Tensor, ...], expected: Sequence[Any]) -> None:
+def compared(what: str, found: tuple[Tensor, ...], expected: Sequence[Any], rooms: Sequence[Any]) -> None:
     """The output, and the log-sum-exp if it was found."""
-    for name, one, other in zip(("output", "log-sum-exp"), found, expected, strict=False):
-        near(f"{what}: {name}", one.detach().numpy(), other)
+    for name, one, other, room in zip(("output", "log-sum-exp"), found, expected, rooms, strict=False):
+        near(f"{what}: {name}", one.detach().numpy(), other, room)
 
 
 def check_no_entries(mask: maskdsl.Mask, truth: Truth, backend: str) -> None:
     """A batch of nothing."""
-    tensors = {name: torch.tensor(x[:0], requires_grad=True) for name, x in zip("qkv", truth.tensors, strict=True)}
+    arrays = zip("qkv", map(truth.held, truth.tensors), strict=True)
+    tensors = {name: torch.tensor(x[:0], requires_grad=True) for name, x in arrays}
     inputs = {
-        name: torch.tensor(x[:0] if truth.meaning.by_entry(name) else x)
+        name: torch.tensor(truth.held(x[:0] if truth.meaning.by_entry(name) else x))
         for name, x in truth.inputs.items()
         if name in {each.name for each in mask.inputs}
     }
@@ -183,20 +186,24 @@ def check_ordered(mask: maskdsl.Mask, truth: Truth, backend: str) -> None:
     if any(len(each) > 1 for each in orders):
         return
     rows, columns = (list(*each) for each in orders)
-    q, k, v = (torch.tensor(x[:, :, order]) for x, order in zip(truth.tensors, (rows, columns, columns), strict=True))
-    inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
+    orders_of = zip(map(truth.held, truth.tensors), (rows, columns, columns), strict=True)
+    q, k, v = (torch.tensor(x[:, :, order]) for x, order in orders_of)
+    inputs = {each.name: torch.tensor(truth.held(truth.inputs[each.name])) for each in mask.inputs}
     results = called(mask.compile(backend), truth, q, k, v, layout="ordered", **inputs)
-    out, lse, _ = truth.numbers
-    compared(f"{backend}: ordered", results, (out[:, :, rows], None if lse is None else lse[..., rows]))
+
+    def ordered(numbers: Numbers) -> Results:
+        out, lse, _ = numbers
+        return out[:, :, rows], None if lse is None else lse[..., rows]
+
+    compared(f"{backend}: ordered", results, ordered(truth.numbers), ordered(truth.rooms))
 
 
 def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) -> None:
     """Some queries, over keys in one piece, over pages in any order among others of NaN, and packed sequences."""
     assert truth.numbers is not None
-    out, lse, _ = truth.numbers
     attention = mask.compile(backend)
-    inputs = {each.name: torch.tensor(truth.inputs[each.name]) for each in mask.inputs}
-    q, k, v = map(torch.tensor, truth.tensors)
+    inputs = {each.name: torch.tensor(truth.held(truth.inputs[each.name])) for each in mask.inputs}
+    q, k, v = (torch.tensor(truth.held(x)) for x in truth.tensors)
     codes = codes_of_parts(truth)
     if any(truth.meaning.spaces[name].source for name in truth.meaning.orders["q"]):
         where = {"query_start": torch.zeros(len(q), dtype=torch.int64)}
@@ -207,9 +214,15 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
     starts = torch.tensor([random.randint(0, length - count) for _ in range(batch)])
     rows = (starts[:, None] + torch.arange(count))[:, None]
     own = q.take_along_dim(rows[..., None], 2)
-    expected = [np.take_along_axis(out, rows[..., None].numpy(), 2)]
-    if lse is not None:
-        expected.append(np.take_along_axis(lse, (rows if lse.ndim == 3 else rows[:, None]).numpy(), -1))
+
+    def of_rows(numbers: Numbers) -> Results:
+        out, lse, _ = numbers
+        at = rows[..., None].numpy()
+        sums = (
+            None if lse is None else np.take_along_axis(lse, at[..., 0] if lse.ndim == 3 else at[:, None, ..., 0], -1)
+        )
+        return np.take_along_axis(out, at, 2), sums
+
     size = random.randint(1, 5)
     table, pages = paged(random, (k, v), size)
     calls = {"some queries": (k, v, {}), "pages": (*pages, {"page_table": table, "page_size": size})}
@@ -227,7 +240,7 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
             if truth.has_plain_routes or error.diagnostics[0].code != "E453":
                 raise
             continue  # a selection by all queries
-        compared(f"{backend}: {name}", results, expected)
+        compared(f"{backend}: {name}", results, of_rows(truth.numbers), of_rows(truth.rooms))
     if not any(space.source for space in truth.meaning.spaces.values()):  # packed keys cannot be pooled
         ends = [torch.arange(batch + 1) * x.shape[2] for x in (q, k)]
         if not truth.meaning.crosses and ("E498" in codes or random.random() < 0.5):
@@ -239,7 +252,7 @@ def check_parts(mask: maskdsl.Mask, truth: Truth, backend: str, random: Random) 
         whole, *sums = called(attention.varlen, truth, *packed, *ends, **inputs)
         apart = [whole.unflatten(0, (batch, -1)).transpose(1, 2)]
         apart += [x.unflatten(-1, (batch, -1)).movedim(-2, 0) for x in sums]
-        compared(f"{backend}: varlen", tuple(apart), (out, lse))
+        compared(f"{backend}: varlen", tuple(apart), truth.numbers, truth.rooms)
 
 
 def codes_of_parts(truth: Truth) -> set[str]:
@@ -283,9 +296,8 @@ def equal(what: str, found: np.ndarray, expected: np.ndarray) -> None:
         raise Differs(f"{what}: first at {np.argwhere(found != expected)[:1].tolist()}\n{found}\nis not\n{expected}")
 
 
-def near(what: str, found: np.ndarray, expected: np.ndarray) -> None:
+def near(what: str, found: np.ndarray, expected: np.ndarray, room: np.ndarray) -> None:
     finite = np.isfinite(expected)
-    room = ROOM * max(1.0, np.abs(expected[finite]).max(initial=0.0))
     wrong = (
         np.isnan(found)
         | (np.isfinite(found) != finite)
@@ -293,4 +305,4 @@ def near(what: str, found: np.ndarray, expected: np.ndarray) -> None:
     )
     if wrong.any():
         position = tuple(np.argwhere(wrong)[0].tolist())
-        raise Differs(f"{what} at {position}: {found[position]} is not {expected[position]}")
+        raise Differs(f"{what} at {position}: {found[position]} is not {expected[position]} to {room[position]:.2g}")

@@ -28,22 +28,30 @@ from tests.independent.checks import (
     check_tiles,
     loaded,
 )
+from tests.independent.compiled import watched
 from tests.independent.drawing import Drawn, draw
 from tests.independent.explained import check_explained
 from tests.independent.selection import Unclear
 from tests.independent.truth import truth_of
 from tests.support.records import add, commit
 
+COMPUTED = ("forward", "backward", "some queries")
+"""What kernels in C may compute of a program."""
 
-def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:
-    """What became of one program: "equal", "refused" by the binder, "no numbers", or "unclear". Raises `Differs`."""
+
+def check(drawn: Drawn, seed: int, backends: tuple[str, ...], in_c: Counter[str] | None = None) -> str:
+    """What became of one program: "equal", "refused" by the binder, "no numbers", or "unclear". Raises `Differs`.
+
+    Adds to `in_c` whether kernels in C computed its forward pass, its backward pass, and calls with some queries.
+    """
     try:
         module = loaded(drawn)
         with warnings.catch_warnings(action="ignore", category=maskdsl.AttnWarning):
             mask = module["drawn"].bind(heads=drawn.heads, key_heads=drawn.key_heads, **drawn.values)
     except maskdsl.AttnError as error:
         return "refused " + min(each.code for each in error.diagnostics)
-    truth = truth_of(drawn, seed, infinite="triton" not in backends)  # see docs/measured.md
+    kind = "float32" if "native" in backends else "float64"
+    truth = truth_of(drawn, seed, infinite="triton" not in backends, kind=kind)  # see docs/measured.md
     try:
         for each in (truth, *truth.branches):
             each.attends  # noqa: B018  # computed, or unclear
@@ -55,11 +63,16 @@ def check(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str:
     if truth.numbers is None:
         return "no numbers"
     for backend in backends:
-        check_backend(mask, truth, backend, Random(seed))
+        with watched(backend) as whole:
+            check_backend(mask, truth, backend, Random(seed))
         check_ordered(mask, truth, backend)
         if seed % 5 == 0:
             check_no_entries(mask, truth, backend)
-        check_parts(mask, truth, backend, Random(seed))
+        with watched(backend) as parts:
+            check_parts(mask, truth, backend, Random(seed))
+        if in_c is not None:
+            computed = whole["maskdsl_forward"], whole["maskdsl_backward"], parts["maskdsl_forward"]
+            in_c.update(name for name, count in zip(COMPUTED, computed, strict=True) if count)
     return "equal"
 
 
@@ -94,7 +107,12 @@ def differs(drawn: Drawn, seed: int, backends: tuple[str, ...]) -> str | None:
 
 
 def campaign(
-    first: int, count: int, backends: tuple[str, ...], stop: bool = False, routed: bool = False
+    first: int,
+    count: int,
+    backends: tuple[str, ...],
+    stop: bool = False,
+    routed: bool = False,
+    in_c: Counter[str] | None = None,
 ) -> tuple[Counter[str], float]:
     """Programs `first` to `first + count`. Prints what differs; the counts, and the longest time of one in seconds.
 
@@ -109,7 +127,7 @@ def campaign(
         drawn = draw(seed)
         began = time.process_time()
         try:
-            counts[check(drawn, seed, backends)] += 1
+            counts[check(drawn, seed, backends, in_c)] += 1
         except Exception as error:
             counts["different"] += 1
             least = shrunk(drawn, seed, backends) if isinstance(error, Differs) and not stop else drawn
@@ -126,12 +144,14 @@ def main() -> None:
     parser.add_argument("first", type=int)
     parser.add_argument("count", type=int)
     parser.add_argument("--triton", action="store_true", help="in Triton's interpreter: TRITON_INTERPRET=1")
+    parser.add_argument("--native", action="store_true", help="in float32, by the kernels in C where they compute them")
     parser.add_argument("--stop", action="store_true", help="at the first that differs, which is not shrunk")
     parser.add_argument("--routed", action="store_true", help="only programs with scores of groups")
     parser.add_argument("--record", type=Path, help="a file of results that this one is added to")
     asked = parser.parse_args()
-    backends = ("triton",) if asked.triton else ("tiled", "reference")
-    counts, longest = campaign(asked.first, asked.count, backends, asked.stop, asked.routed)
+    backends = ("triton",) if asked.triton else ("native",) if asked.native else ("tiled", "reference")
+    in_c = Counter(dict.fromkeys(COMPUTED, 0)) if asked.native else None
+    counts, longest = campaign(asked.first, asked.count, backends, asked.stop, asked.routed, in_c)
     found = {
         "first": asked.first,
         "count": asked.count,
@@ -139,6 +159,8 @@ def main() -> None:
         "outcomes": dict(sorted(counts.items())),
         "longest_s": round(longest, 2),
     }
+    if in_c is not None:
+        found["in C"] = {**in_c, "fell back": counts["equal"] - in_c["forward"]}
     print(json.dumps(found))
     if asked.record is not None:
         add({**found, "commit": commit()}, asked.record)

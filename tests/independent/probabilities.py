@@ -81,6 +81,44 @@ class Shares:
             found = found + lse_grads[:, None]
         return np.where(self.p == 0, 0.0, self.p * found)
 
+    def errors(self, of_scores: np.ndarray, of_sinks: list[np.ndarray]) -> "Errors":
+        """What errors of scores and of sinks do, and one rounding of each result."""
+        size = np.abs(self.p)
+        if self.kind[0] == "none":
+            return Errors(of_scores, self.sinks, 0.0)
+        by_key = self.kind[1] == "k"
+        known = np.where(size > 0, of_scores, 0.0)
+        total = (size * known).sum(axis=0 if by_key else 1, keepdims=True)
+        if by_key:
+            return Errors(size * (1 + known + total), self.sinks, 0.0)
+        own = [np.where(share > 0, each, 0.0) for share, each in zip(self.sinks, of_sinks, strict=True)]
+        total[:, 0] += [share @ each for share, each in zip(self.sinks, own, strict=True)]
+        sinks = [share * (1 + each + x) for share, each, x in zip(self.sinks, own, total[:, 0], strict=True)]
+        lse = np.where(np.isfinite(self.lse), 1 + np.abs(self.lse) + total[:, 0], 0.0)
+        return Errors(size * (1 + known + total), sinks, lse)
+
+    def errors_of_slopes(
+        self, flowing: np.ndarray, of_flowing: np.ndarray, lse_grads: np.ndarray, errors: "Errors"
+    ) -> np.ndarray:
+        """Those of `slopes`, by those of probabilities and of what they are multiplied by."""
+        if self.kind[0] == "none":
+            return of_flowing
+        axis, size = (0 if self.kind[1] == "k" else 1), np.abs(flowing)
+        through = size + (self.p * size).sum(axis=axis, keepdims=True)
+        rest = of_flowing + (errors.p * size + self.p * of_flowing).sum(axis=axis, keepdims=True)
+        if axis:
+            through, rest = (x + np.abs(lse_grads)[:, None] for x in (through, rest))
+        return errors.p * through + self.p * rest
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of probabilities [queries, keys], of those of the sinks of each query, and of log-sum-exps."""
+
+    p: np.ndarray
+    sinks: list[np.ndarray]
+    lse: np.ndarray | float
+
 
 def shares_of(
     kind: tuple[str, str | None], attends: np.ndarray, pairs: Pairs, sinks: list[list[SinkNumbers]]

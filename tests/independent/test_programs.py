@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from maskdsl.runtime.backends.native.library import library
+from maskdsl.runtime.backends.native.native_backend import Native
 from tests.independent.checks import Differs
-from tests.independent.compare import campaign, check
+from tests.independent.compare import COMPUTED, campaign, check
 from tests.independent.drawing import Drawn, draw
 from tests.independent.programs import Declared
 from tests.independent.truth import Truth, truth_of
@@ -25,6 +29,31 @@ def test_programs_are_what_the_second_meaning_says(piece: int) -> None:
     counts, longest = campaign(FIRST + piece * PIECE, PIECE, ("tiled", "reference"))
     assert not counts["different"] and longest < LONGEST, counts
     assert counts["equal"] > PIECE * 0.6, counts  # the binder refuses little of what is drawn
+
+
+@pytest.mark.skipif(library() is None, reason="no C compiler works here")
+def test_programs_by_the_kernels_in_c() -> None:
+    """In float32, to the last roundings. A third of the programs are such as the kernels compute."""
+    in_c: Counter[str] = Counter()
+    counts, longest = campaign(FIRST, 2 * PIECE, ("native",), in_c=in_c)
+    assert not counts["different"] and longest < LONGEST, counts
+    assert counts["equal"] > 1.2 * PIECE and min(in_c[each] for each in COMPUTED) >= PIECE // 4, (counts, in_c)
+
+
+def test_the_room_for_roundings_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that is off by a thousandth of its size is noticed."""
+    text = "pattern drawn() { space t[6] attend causal }"
+    drawn = Drawn(text, 2, 1, 1, {})
+    assert check(drawn, 1, ("native",)) == "equal"
+    own = Native.prepared
+
+    def wrong(self: Native, *arguments: Any) -> Any:
+        attend = own(self, *arguments)
+        return lambda *tensors: (lambda out, lse: (out * 1.001, lse))(*attend(*tensors))
+
+    monkeypatch.setattr(Native, "prepared", wrong)
+    with pytest.raises(Differs, match="output"):
+        check(drawn, 1, ("native",))
 
 
 def test_what_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +100,8 @@ def test_ties_of_min_and_max(score: str, monkeypatch: pytest.MonkeyPatch) -> Non
     text = f"pattern drawn() {{ space t[5] input worth: float[tokens] branch a {{ {lines} }} branch b {{ {lines} }} }}"
     drawn = Drawn(text, 2, 1, 1, {"worth": Declared("float", (5,))})
 
-    def of_integers(drawn: Drawn, seed: int, infinite: bool = True) -> Truth:
-        random, truth = np.random.default_rng(seed), truth_of(drawn, seed, infinite=False)
+    def of_integers(drawn: Drawn, seed: int, infinite: bool = True, kind: str = "float64") -> Truth:
+        random, truth = np.random.default_rng(seed), truth_of(drawn, seed, infinite=False, kind=kind)
         q, k = (random.integers(-1, 2, x.shape).astype(float) for x in truth.tensors[:2])
         return replace(truth, tensors=(q, k, truth.tensors[2]), inputs={"worth": np.round(truth.inputs["worth"])})
 

@@ -10,18 +10,19 @@ from tests.independent import numbering, pooling, vectors
 from tests.independent.derivatives import Number, made, plain
 from tests.independent.drawing import Drawn, arrays
 from tests.independent.meaning import Meaning
-from tests.independent.probabilities import Leaves, PairNumbers, SinkNumbers, shares_of
+from tests.independent.probabilities import Leaves, PairNumbers, Shares, SinkNumbers, shares_of
 from tests.independent.reader import read
+from tests.independent.rounding import Roundings, room, room_in_float32
 from tests.independent.selection import is_plain, needs_others
 from tests.independent.tokens import Token
 
 DIM = 4
-LARGEST = 1e290
-"""Gradients beyond it may leave float64 where sums are in another order."""
-
+LARGEST = {"float64": 1e290, "float32": 1e30}
+"""Gradients beyond it may leave the type where sums are in another order."""
 
 Numbers = tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]
 """The output, the log-sum-exp, if there is one, and all gradients."""
+HeadNumbers = tuple[dict[tuple[int, int], PairNumbers], list[list[SinkNumbers]], Shares]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Truth:
     """The rate and the seed of calls that drop pairs."""
     of_branch: tuple["Truth", int] | None = None
     """The truth of the whole and the number of the branch, for one branch alone."""
+    kind: str = "float64"
+    """The type of floats in calls, which holds all of these numbers; truths are computed in float64."""
 
     @cached_property
     def branches(self) -> "list[Truth]":
@@ -46,6 +49,10 @@ class Truth:
     def options(self) -> dict[str, float]:
         """Of calls, beside their tensors."""
         return {} if self.dropout is None else dict(zip(("dropout_p", "seed"), self.dropout, strict=True))
+
+    def held(self, x: np.ndarray) -> np.ndarray:
+        """An array as calls get it."""
+        return x.astype(self.kind) if x.dtype.kind == "f" else x
 
     @property
     def has_sums(self) -> bool:
@@ -102,16 +109,10 @@ class Truth:
 
     @cached_property
     @np.errstate(all="ignore")
-    def numbers(self) -> Numbers | None:
-        """The output, the log-sum-exp and all gradients along `grads`; None where a score is NaN or plus infinity."""
-        if self.branches:
-            return self.sum_of_branches()
-        drawn, meaning = self.drawn, self.meaning
-        grad_out, grad_lse = self.grads
-        out, lse = np.zeros_like(grad_out), np.full(grad_lse.shape, -np.inf)
-        found = {name: np.zeros_like(x) for name, x in zip("qkv", self.tensors, strict=True)}
-        found |= {name: np.zeros(x.shape) for name, x in self.inputs.items() if name in meaning.learned}
-        for batch, head in np.ndindex(drawn.batch, drawn.heads):
+    def of_heads(self) -> dict[tuple[int, int], HeadNumbers] | None:
+        """The pairs, sinks and probabilities of each batch entry and head; None as of `shares_of`."""
+        meaning, found = self.meaning, dict[tuple[int, int], HeadNumbers]()
+        for batch, head in np.ndindex(self.drawn.batch, self.drawn.heads):
             meaning.at(head, batch)
             pairs = {
                 (row, column): self.pair(meaning.tokens["q"][row], meaning.tokens["k"][column])
@@ -121,6 +122,21 @@ class Truth:
             shares = shares_of(meaning.normalize, self.attends[batch, head], pairs, sinks)
             if shares is None:
                 return None
+            found[batch, head] = pairs, sinks, shares
+        return found
+
+    @cached_property
+    @np.errstate(all="ignore")
+    def numbers(self) -> Numbers | None:
+        """The output, the log-sum-exp and all gradients along `grads`; None where a score is NaN or plus infinity."""
+        if self.branches:
+            return self.sum_of_branches()
+        if self.of_heads is None or (self.kind == "float32" and self.roundings is None):
+            return None
+        grad_out, grad_lse = self.grads
+        out, lse = np.zeros_like(grad_out), np.full(grad_lse.shape, -np.inf)
+        found = self.zeros()
+        for (batch, head), (pairs, sinks, shares) in self.of_heads.items():
             lse[batch, head] = shares.lse
             outer = grad_out[batch, head]
             for (row, column), pair in pairs.items():
@@ -138,9 +154,40 @@ class Truth:
                 for share, sink in zip(shares.sinks[row], own, strict=True):
                     slope = share * (grad_lse[batch, head, row] - outer[row] @ out[batch, head, row])
                     sink.add(found, sink.score.gradients(slope) if slope else {})
-        if not all((np.abs(x) < LARGEST).all() for x in found.values()):
+        if not all((np.abs(x) < LARGEST[self.kind]).all() for x in found.values()):
             return None
-        return out, None if meaning.normalize != ("softmax", "q") else lse, found
+        return out, None if self.meaning.normalize != ("softmax", "q") else lse, found
+
+    def zeros(self) -> dict[str, np.ndarray]:
+        """For the gradients of tensors and inputs."""
+        found = {name: np.zeros_like(x) for name, x in zip("qkv", self.tensors, strict=True)}
+        return found | {name: np.zeros(x.shape) for name, x in self.inputs.items() if name in self.meaning.learned}
+
+    @cached_property
+    def rooms(self) -> Numbers:
+        """How far results may be from `numbers`, for sums in another order and, in float32, for all that is rounded."""
+        assert self.numbers is not None
+        out, lse, grads = self.numbers
+        if self.kind == "float64":
+            return room(out), None if lse is None else room(lse), {name: room(x) for name, x in grads.items()}
+        assert self.roundings is not None
+        bounds, terms = self.roundings, max(self.attends.shape[2:])
+        found = {name: room_in_float32(x, bounds.grads[name], terms) for name, x in grads.items()}
+        sums = None if lse is None else room_in_float32(lse, bounds.lse, terms)
+        return room_in_float32(out, bounds.out, terms), sums, found
+
+    @cached_property
+    def roundings(self) -> Roundings | None:
+        """How far roundings of float32 may take each of the numbers; None where these leave its range."""
+        if self.branches:
+            each = [truth.roundings for truth in self.branches]
+            known = [one for one in each if one is not None]
+            return Roundings.of_branches(known) if len(known) == len(each) else None
+        found = Roundings(*map(np.zeros_like, self.grads), self.zeros())
+        for at, numbers in (self.of_heads or {}).items():
+            if not found.add_head(at, *numbers, *(x[at] for x in self.grads)):
+                return None
+        return found
 
     def sum_of_branches(self) -> Numbers | None:
         """Sums of outputs and gradients, and the log-sum-exp of each branch, [batch, branches, heads, queries]."""
@@ -200,12 +247,18 @@ class Truth:
         outer_lse[nothing] = np.nan
         if not self.has_sums:
             outer_lse[:] = 0.0
-        return outer, outer_lse
+        return rounded(outer, self.kind), rounded(outer_lse, self.kind)
 
 
-def truth_of(drawn: Drawn, seed: int, infinite: bool = True) -> Truth:
+def rounded(x: np.ndarray, kind: str) -> np.ndarray:
+    """Floats that a type holds, in float64: finite ones stay finite."""
+    most = np.finfo(kind).max
+    return np.where(np.isfinite(x), x.clip(-most, most).astype(kind), x) if x.dtype.kind == "f" else x
+
+
+def truth_of(drawn: Drawn, seed: int, infinite: bool = True, kind: str = "float64") -> Truth:
     """Of tensors of a seed, which are NaN and infinite where nobody attends, if they may be."""
-    inputs = arrays(drawn, seed)
+    inputs = {name: rounded(x, kind) for name, x in arrays(drawn, seed).items()}
     random = np.random.default_rng(seed + 1)
     meaning = Meaning.of(read(drawn.text, drawn.files), drawn.heads, inputs, values=drawn.values)
     given = {side: sum(space.size for space in meaning.given(side)) for side in "qk"}
@@ -218,7 +271,8 @@ def truth_of(drawn: Drawn, seed: int, infinite: bool = True) -> Truth:
             x[:] = x[:1] if random.random() < 0.5 else x[:, :1]  # which may be expanded
     chance = Random(f"{seed} drops pairs")
     dropout = (chance.choice([0.1, 0.5, 0.9]), chance.randint(-9, 2**40)) if chance.random() < 0.15 else None
-    found = Truth(drawn, inputs, (q, k, v), dropout)
+    q, k, v = (rounded(x, kind) for x in (q, k, v))
+    found = Truth(drawn, inputs, (q, k, v), dropout, kind=kind)
     reads_all = any(vectors.pools_scores(each) for each in (meaning, *meaning.branches))
     hides = infinite and not meaning.finds and random.random() < 0.4 and not reads_all
     return replace(found, tensors=unseen(found, random)) if hides else found
