@@ -73,7 +73,10 @@ def measured(case: Case, backend: str, threads: int, seconds: float, small: bool
             steps = {name: step(compute, setup.tensors, kind) for name, compute in sides.items()}
             check(steps, setup.others, TOLERANCES[dtype])
             record = {"case": case.name, "pass": kind, "dtype": dtype, "threads": threads, "backend": used}
-            times = in_turn(steps, seconds, time.process_time if threads == 1 else time.perf_counter)
+            clock = time.process_time if threads == 1 else time.perf_counter
+            # What queries choose is kept while they stay the same.
+            renew = setup.tensors[0].normal_ if setup.others else None
+            times = in_turn(steps, seconds, clock, renew)
             result = figures(times)
             memory = {name: added(steps[name]) for name in (OURS, result["best"]) if seconds}
             yield record | result | {"memory": memory} | left_out
@@ -143,17 +146,25 @@ def compare(name: str, one: Tensor, other: Tensor, tolerance: float) -> None:
         raise Unequal(f"{name}: results differ by {error:.1e} of the largest")
 
 
-def in_turn(steps: dict[str, Step], seconds: float, clock: Callable[[], float]) -> dict[str, float]:
+def in_turn(
+    steps: dict[str, Step], seconds: float, clock: Callable[[], float], renew: Callable[[], object] | None = None
+) -> dict[str, float]:
     """The median seconds of a call of each; all have been called before. What is slow by far is called once.
 
-    With no `seconds` each is called once.
+    With no `seconds` each is called once. `renew` is called before each call, and not timed.
     """
 
     def timed(call: Step, calls: int) -> float:
-        began = clock()
-        for _ in range(calls):
-            call()
-        return (clock() - began) / calls
+        """Seconds of one of so many calls: of each by itself where something is made anew."""
+        taken = 0.0
+        for _ in range(1 if renew is None else calls):
+            if renew is not None:
+                renew()
+            began = clock()
+            for _ in range(calls if renew is None else 1):
+                call()
+            taken += clock() - began
+        return taken / calls
 
     if not seconds:
         return {name: timed(call, 1) for name, call in steps.items()}

@@ -82,6 +82,24 @@ def test_slow_rivals_are_called_once() -> None:
     assert counts == {OURS: 4, "fast": 4, "slow": 1}
 
 
+def test_no_call_finds_what_an_earlier_one_kept() -> None:
+    """Calls that are slow the first time only are slow every time, and making tensors anew is not timed."""
+    now, is_new = 0.0, True
+
+    def renew() -> None:
+        nonlocal now, is_new
+        now, is_new = now + 7, True
+
+    def call() -> tuple[torch.Tensor, ...]:
+        nonlocal now, is_new
+        now, is_new = now + (1e-3 if is_new else 1e-6), False
+        return ()
+
+    assert cpu_contest.in_turn({OURS: call, "same": call}, 1, lambda: now, renew) == pytest.approx(
+        {OURS: 1e-3, "same": 1e-3}
+    )
+
+
 def test_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "contest.json"
     words = ["--quick", "--seconds", "0", "--only", "host, causal 1", "--output", output]
