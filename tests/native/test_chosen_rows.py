@@ -15,6 +15,7 @@ from maskdsl.runtime.backends.native import native_backend
 from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
 from maskdsl.runtime.backends.native.chosen_rows import chosen_lists, takes_whole
 from maskdsl.runtime.backends.native.library import library
+from maskdsl.runtime.backends.native.partial_calls import chooses
 from maskdsl.runtime.decode import decode_call
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C compiler works here")
@@ -82,7 +83,7 @@ def forbid_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_against_the_reference(route: str, relation: str, heads: tuple[int, int], monkeypatch: Any) -> None:
     forbid_tiles(monkeypatch)
     mask = mask_of(ROUTES[route], relation, 150, 20, *heads)
-    assert native_backend._chooses(make_plan(mask.ir))
+    assert chooses(make_plan(mask.ir))
     check(mask, 150, 2, *heads, 16, torch.float32)
 
 
@@ -185,7 +186,7 @@ def test_threads_change_nothing() -> None:
 )
 def test_where_it_serves(lines: str, found: bool) -> None:
     plan = make_plan(mask_of(ROUTES["topk"], lines, 64, 16, 2, 2).ir)
-    assert native_backend._chooses(plan) is found
+    assert chooses(plan) is found
     assert native_backend.Native().host_inputs(plan) == (() if found else plan.tile_inputs)
 
 

@@ -71,19 +71,25 @@ def check_size(mask: MaskIR, block: tuple[int, int]) -> None:
         raise AttnError(errors.EmptyBlock(query=block[0], key=block[1]))
 
 
-def find_head_classes(mask: MaskIR, inputs: Mapping[str, Array], batch: int | None = None) -> HeadClasses:
-    """The head classes of a mask. `batch` is needed if the relation reads the batch index and no input has entries."""
+def find_head_classes(
+    mask: MaskIR, inputs: Mapping[str, Array], batch: int | None = None, only: int | None = None
+) -> HeadClasses:
+    """The head classes of a mask, or of only one batch entry.
+
+    `batch` is needed if the relation reads the batch index and no input has entries.
+    """
     relations, class_of_head = head_classes(mask.relation, mask.heads)
     kinds, first_heads = token_dependence(mask), heads_of_tokens(mask)
     apart = DimensionKind.BATCH in tile_trace(mask).varies(mask)
-    entries = batch_entries(mask, inputs) if batch is None else batch
-    index = np.empty((entries if apart else 1, mask.heads), dtype=np.int32)
+    count = batch_entries(mask, inputs) if batch is None else batch
+    entries = range(count if apart else 1) if only is None else range(only, only + 1)
+    index = np.empty((len(entries), mask.heads), dtype=np.int32)
     numbers: dict[HeadClass, int] = {}
-    for entry, head in np.ndindex(index.shape):
-        number = class_of_head[head]
+    for row, head in np.ndindex(index.shape):
+        entry, number = entries[row], class_of_head[head]
         relation = simplify(substitute(relations[number], {Batch(): Constant(entry)})) if apart else relations[number]
         tokens = first_heads[head], entry if DimensionKind.BATCH in kinds else 0
-        index[entry, head] = numbers.setdefault(HeadClass(relation, *tokens), len(numbers))
+        index[row, head] = numbers.setdefault(HeadClass(relation, *tokens), len(numbers))
     return HeadClasses(tuple(numbers), index)
 
 

@@ -16,15 +16,16 @@ def tiles(
     inputs: Mapping[str, object] | None = None,
     batch: int | None = None,
     region: Region = ALL,
+    entry: int | None = None,
 ) -> BlockMap:
     """The block map of a mask with tiles of `block` = (queries, keys).
 
     `inputs` are arrays as at the call; those that only scores read may be left out. `batch` is the number of batch
     entries of a mask that reads the batch index and has no input with a batch dimension. `region` restricts the map to
-    these queries and keys; its first tile begins at the first of them. Raises `AttnError` if an input is missing or
-    does not fit, or the mask is too long.
+    these queries and keys; its first tile begins at the first of them. With an `entry` it is of this batch entry alone.
+    Raises `AttnError` if an input is missing or does not fit, or the mask is too long.
     """
-    return tiles_with_pairs(mask, block, inputs, batch, region)[0]
+    return tiles_with_pairs(mask, block, inputs, batch, region, entry)[0]
 
 
 def tiles_with_pairs(
@@ -33,11 +34,12 @@ def tiles_with_pairs(
     inputs: Mapping[str, object] | None = None,
     batch: int | None = None,
     region: Region = ALL,
+    entry: int | None = None,
 ) -> tuple[BlockMap, tuple[ListedPairs | None, ...]]:
     """The block map as of `tiles`, and the attending pairs of each head class, if lists of entries bound them."""
     check_size(mask, block)
     given = input_arrays(mask, inputs or {}, relation_inputs(mask, inputs or {}))
-    head_classes = find_head_classes(mask, given, batch)
+    head_classes = find_head_classes(mask, given, batch, entry)
     solved = problems(mask, head_classes.different, block, given, region)
     maps, pairs = zip(*((classify(problem), problem.listed) for problem in solved), strict=True)
     queries, keys = region_lengths(mask, region)

@@ -36,6 +36,11 @@ def for_some_queries(mask: MaskIR) -> MaskIR:
     return replace(by_row(mask), routed=()) if mask.routed else mask
 
 
+def reads_rows_of_call(mask: MaskIR) -> bool:
+    """Whether an input has a row for each query of a call, as the masks that are made here have."""
+    return any(_QUERIES in each.dimensions for each in mask.inputs)
+
+
 def products_by_row(mask: MaskIR, *masses: ValueTerm) -> MaskIR:
     """The mask for calls with some of the tokens: with products as given inputs, which have entries for these alone.
 

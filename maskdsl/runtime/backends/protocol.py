@@ -91,7 +91,7 @@ class Backend(ABC):
     def some_queries(
         self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
     ) -> tuple[Tensor, Tensor] | None:
-        """The results of a call with some queries and keys, in declared order, of a pattern without inputs.
+        """The results of a call with some queries and keys, in declared order.
 
         None where it has no kernel of its own for such calls.
         """

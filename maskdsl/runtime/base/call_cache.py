@@ -32,7 +32,8 @@ class CallState(Kept):
     def __init__(self, plan: KernelPlan, arrays: Mapping[str, Array], batch: int) -> None:
         super().__init__()
         self.plan = plan
-        self.arrays = arrays
+        self.arrays = {name: array.copy() for name, array in arrays.items()}
+        """Copies: callers may write into their inputs."""
         self.batch = batch
 
     def tiles(self, block: tuple[int, int]) -> BlockMap:
@@ -95,6 +96,10 @@ class CallStates:
         """The state of a call, made if it is new. `inputs` are those that the host reads for tiles or the order."""
         arrays = {name: as_array(tensor) for name, tensor in inputs.items()} if inputs else {}
         batch = batch if plan.varies_by_batch else 1
+        with self.lock:
+            last = next(reversed(self.states.values()), None)
+        if last is not None and last.batch == batch and _are_equal(last.arrays, arrays):
+            return last
         key: tuple[object, ...] = (batch,)
         if arrays:
             key += tuple((name, array.shape, array.dtype.str, _digest(array)) for name, array in arrays.items())
@@ -116,6 +121,17 @@ def as_array(tensor: Tensor) -> Array:
     """A tensor as a NumPy array on the host, floats as float64. Waits for the device."""
     tensor = tensor.detach().cpu()
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _are_equal(ones: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
+    """Whether these arrays have the same types, shapes and bits, which is known sooner than their digests."""
+    if len(ones) != len(others):
+        return False
+    for name, one in ones.items():  # a loop: every call pays for the frame of a generator
+        other = others.get(name)
+        if other is None or (one.dtype, one.shape) != (other.dtype, other.shape) or one.tobytes() != other.tobytes():
+            return False
+    return True
 
 
 def _digest(array: Array) -> bytes:

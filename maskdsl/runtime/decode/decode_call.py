@@ -125,8 +125,6 @@ def _some_queries(
     positions: CallPositions,
 ) -> tuple[Tensor, Tensor] | None:
     """The results of the kernel of a backend for partial calls; None where it has none for this one."""
-    if inputs and not (compiled.routes and backend.gathers_choices(compiled.plan)):
-        return None
     where = TokenPositions(*normalized(compiled, q, k, positions))
     return backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
 

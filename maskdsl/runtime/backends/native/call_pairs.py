@@ -4,22 +4,19 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from maskdsl.runtime.backends.native.panel_lists import PanelGrid
+from maskdsl.runtime.backends.native.panel_lists import PanelTokens
 from maskdsl.runtime.base.call import KernelCall
-
-Array = NDArray[Any]
 
 
 class CallPairs:
     """The coordinates of a call in laid-out order, `queries` and `keys` [batch or 1, heads or 1, tokens]."""
 
-    def __init__(self, call: KernelCall, grid: PanelGrid, batch: int, heads: int) -> None:
-        self.module, self.grid, self.batch, self.heads = call.module, grid, batch, heads
-        q = torch.zeros(1).expand(batch, heads, grid.queries, 1)
-        k = torch.zeros(1).expand(batch, 1, grid.keys, 1)
+    def __init__(self, call: KernelCall, batch: int, heads: int) -> None:
+        self.module, self.batch, self.heads = call.module, batch, heads
+        q = torch.zeros(1).expand(batch, heads, call.plan.mask.queries.length, 1)
+        k = torch.zeros(1).expand(batch, 1, call.plan.mask.keys.length, 1)
         problem = call.module.problem_of(q, k, k, call.values, [], None, heads, None, call.layout)
         self.queries: Mapping[str, Tensor] = problem.queries
         self.keys: Mapping[str, Tensor] = problem.keys
@@ -31,14 +28,9 @@ class CallPairs:
         by_batch, by_head = (any(each[axis] > 1 for each in shapes) for axis in (0, 1))
         return "batch" in read or by_batch, "head" in read or by_head
 
-    def values(
-        self, row: Array, panel: Array, batch: int, heads: slice, inputs: Mapping[str, Tensor]
-    ) -> dict[str, Any]:
-        """The arguments of pair functions for panels of rows, which broadcast to [panels, heads, queries, keys].
-
-        Where a row or a panel has fewer tokens, its last one is there again.
-        """
-        queries, keys = (torch.from_numpy(each) for each in (self.grid.row_tokens(row), self.grid.panel_tokens(panel)))
+    def values(self, tokens: PanelTokens, batch: int, heads: slice, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The arguments of pair functions for panels of rows, which broadcast to [panels, heads, queries, keys]."""
+        queries, keys = map(torch.from_numpy, tokens)
         return {
             **inputs,
             **{f"q_{name}": _taken(x, batch, heads, queries).unsqueeze(-1) for name, x in self.queries.items()},

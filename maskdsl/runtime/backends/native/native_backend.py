@@ -5,34 +5,38 @@ scores that are more than products with a soft cap and biases, and again what is
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from ctypes import CDLL, byref
+from ctypes import byref
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache, partial
-from types import ModuleType
-from typing import Any
+from functools import partial
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from maskdsl.base.diagnostics import AttnError
-from maskdsl.base.errors.calls.backends import NoNativeLibrary
 from maskdsl.emit.plan import KernelPlan, clique_plan
 from maskdsl.emit.torch.native_module import emit_native
 from maskdsl.ir.expressions import Constant, Read, walk
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
-from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs
 from maskdsl.runtime.backends.native.bias_panels import bias_panels, bias_values
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
 from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
-from maskdsl.runtime.backends.native.chosen_rows import ChosenLists, chosen_lists
-from maskdsl.runtime.backends.native.library import library, native_library
+from maskdsl.runtime.backends.native.chosen_rows import chosen_lists
+from maskdsl.runtime.backends.native.library import library
+from maskdsl.runtime.backends.native.native_calls import (
+    blank_like,
+    blank_lse,
+    forward,
+    has_biases,
+    native_functions,
+    query_values,
+    set_biases,
+    set_query_values,
+    structure_of,
+    structure_of_choices,
+)
 from maskdsl.runtime.backends.native.pair_words import lists_of_call
-from maskdsl.runtime.backends.native.panel_lists import PanelGrid, PanelLists
-from maskdsl.runtime.backends.native.query_choices import lists_of_queries
-from maskdsl.runtime.backends.native.row_blocks import RowBlocks
+from maskdsl.runtime.backends.native.panel_lists import PanelGrid
+from maskdsl.runtime.backends.native.partial_calls import attend_some, choices, chooses
 from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, TYPES, CallStructure, with_dims_together
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.schedule import gathering_blocks
@@ -42,8 +46,6 @@ from maskdsl.runtime.base.call_cache import CallState, as_array
 from maskdsl.runtime.base.permute import moved
 
 _TILED = Tiled()
-_BLOCKS = 64
-"""Blocks of queries whose tiles are cached, for decoding."""
 
 
 class Native(Backend):
@@ -68,11 +70,11 @@ class Native(Backend):
 
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         """None where queries are gathered by what they choose: rows of the kernel follow from the table."""
-        return () if _chooses(plan) else plan.tile_inputs
+        return () if chooses(plan) else plan.tile_inputs
 
     def gathers_choices(self, plan: KernelPlan) -> bool:
         """Where relations are of positions but for the table."""
-        return _chooses(plan)
+        return chooses(plan)
 
     def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Softmax attention of products, of the types that it takes."""
@@ -93,8 +95,8 @@ class Native(Backend):
             return partial(_by_tiles, call)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-            lse = _blank_lse(q) if call.wants_lse else None
-            out = _forward(CallStructure.from_buffer_copy(native.made), q, k, v, lse)
+            lse = blank_lse(q) if call.wants_lse else None
+            out = forward(CallStructure.from_buffer_copy(native.made), q, k, v, lse)
             return _by_tiles(call, q, k, v) if out is None else (out, lse)
 
         return attend
@@ -102,34 +104,7 @@ class Native(Backend):
     def some_queries(
         self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
     ) -> tuple[Tensor, Tensor] | None:
-        """Rows of the blocks that the queries are in; where they are few, with those of all heads that share keys."""
-        mask, pairs = call.plan.mask, call.plan.chosen_pairs
-        if mask.query_values or (mask.scores and not _is_zero(call.module)):
-            return None
-        (_, heads, count, _), key_heads = q.shape, k.shape[1]
-        starts = tuple(positions.starts.tolist())
-        if pairs is not None:
-            block = call.state.keep("choices of blocks", lambda: lru_cache(_BLOCKS)(partial(choice_tiles, pairs)))
-            chosen = lists_of_queries(block, starts, _table(call, pairs), heads, key_heads)
-            if chosen is None:
-                return None
-            made = _structure_of_choices(call, chosen, block(starts[0] // LARGEST_ROW).grid, q, k, v)
-        elif call.plan.reads_batch:
-            return None
-        else:
-            blocks = call.state.keep(("row blocks", heads), lambda: RowBlocks(call, heads))
-            lists = blocks.lists(starts, count, heads // key_heads)
-            key = q.shape, v.shape[3], q.dtype
-            if key not in lists.structures:
-                lists.structures[key] = _structure(call, lists.lists, blocks.grid, q, k, v)
-                lists.structures[key].fold = heads // key_heads if lists.fold else 1
-            made = CallStructure.from_buffer_copy(lists.structures[key])
-        made.lengths, table = positions.lengths.data_ptr(), positions.table
-        if table is not None:
-            made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
-        lse = _blank_lse(q)
-        out = _forward(made, q, k, v, lse)
-        return None if out is None else (out, lse)
+        return attend_some(call, q, k, v, positions)
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Recomputes scores row by row."""
@@ -144,13 +119,13 @@ class Native(Backend):
     def _gradients(self, native: "_NativeCall", call: KernelCall, wanted: Sequence[str], saved: Saved) -> Gradients:
         made = CallStructure.from_buffer_copy(native.made)
         q, k, v, out, grad_out = map(with_dims_together, (saved.q, saved.k, saved.v, saved.out, saved.grad_out))
-        grad_q, grad_k, grad_v = map(_blank_like, (q, k, v))
+        grad_q, grad_k, grad_v = map(blank_like, (q, k, v))
         made.set_tensors(q, k, v, out, grad_out, grad_q, grad_k, grad_v)
         lse, grad_lse = saved.lse.contiguous(), saved.grad_lse.contiguous()
         made.lse, made.grad_lse, made.threads = lse.data_ptr(), grad_lse.data_ptr(), torch.get_num_threads()
         grad_bias = native.blank_grad_bias(q)
         made.grad_bias = None if grad_bias is None else grad_bias.data_ptr()
-        if _functions().maskdsl_backward(byref(made)):
+        if native_functions().maskdsl_backward(byref(made)):
             return _gradients_by_tiles(call, saved, wanted)
         if not wanted:
             return Gradients(grad_q, grad_k, grad_v, {})
@@ -159,17 +134,6 @@ class Native(Backend):
             values[name] = values[name] + grad if name in values else grad
         zeros = {name: torch.zeros_like(call.values[name]) for name in wanted if name not in values}
         return Gradients(grad_q, grad_k, grad_v, values | zeros)
-
-
-@cache
-def _functions() -> Any:
-    functions = library()
-    if functions is None:
-        made = native_library()
-        raise AttnError(NoNativeLibrary(why=made.why_not, advice=made.advice))
-    with suppress(AttributeError):  # another OpenMP, or none
-        functions.maskdsl_use_pool(CDLL(torch._C.__file__).GOMP_parallel)
-    return functions
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +150,7 @@ class _NativeCall:
     @staticmethod
     def of(call: KernelCall, q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[str] = ()) -> "_NativeCall | None":
         """A call without its tensors; None where its biases are too many, or queries gather few keys."""
-        if _chooses(call.plan):
+        if chooses(call.plan):
             return _NativeCall._choosing(call, q, k, v)
         if _gathers_keys(call):
             return None
@@ -194,22 +158,24 @@ class _NativeCall:
         block = _tile(call.plan)
         key, keep = (block, batch, heads), call.state.keep
         grid = PanelGrid(*block, mask.queries.length, mask.keys.length)
-        pairs = keep(("pairs", key), lambda: CallPairs(call, grid, batch, heads))
-        lists = keep(("panels", key), lambda: lists_of_call(pairs, call.state.tiles(block), call.values))
+        pairs = keep(("pairs", key), lambda: CallPairs(call, batch, heads))
+        lists = keep(
+            ("panels", key),
+            lambda: lists_of_call(pairs, grid, call.state.tiles(block), call.values, range(batch)),
+        )
         bias, leaves = None, dict[str, Tensor]()
-        if mask.scores and not _is_zero(call.module):
-            panels = keep(("biases", key), lambda: bias_panels(pairs, lists))
+        if has_biases(call):
+            panels = keep(("biases", key), lambda: bias_panels(pairs, grid, lists))
             if panels is None:
                 return None
             lists, reads = panels.lists, call.module.SCORE_READS
             leaves = {name: call.values[name].detach().requires_grad_() for name in wanted if name in reads}
             with torch.set_grad_enabled(bool(leaves)):
-                bias = bias_values(pairs, panels, {**call.values, **leaves})
-        made = _structure(call, lists, grid, q, k, v)
+                bias = bias_values(pairs, panels.tokens, {**call.values, **leaves})
+        made = structure_of(call, lists, grid, q, k, v)
         if bias is not None:
-            made.bias, made.biases = bias.data_ptr(), bias.shape[2]
-            made.bias_batch, made.bias_head = (bias.stride(n) if bias.shape[n] > 1 else 0 for n in (0, 1))
-        kept = [lists, *_set_query_values(made, call, q), *_set_positions(made, call)]
+            set_biases(made, bias)
+        kept = [lists, *set_query_values(made, call, q, _query_positions(call)), *_set_positions(made, call)]
         return _NativeCall(made, kept, bias, leaves)
 
     @staticmethod
@@ -218,9 +184,9 @@ class _NativeCall:
         pairs = call.plan.chosen_pairs
         assert pairs is not None
         tiles = call.state.keep("choices", lambda: choice_tiles(pairs))
-        chosen = chosen_lists(tiles, _table(call, pairs), q.shape[1], k.shape[1])
-        made = _structure_of_choices(call, chosen, tiles.grid, q, k, v)
-        return _NativeCall(made, [chosen, *_set_query_values(made, call, q)])
+        chosen = chosen_lists(tiles, choices(call, pairs), q.shape[1], k.shape[1])
+        made = structure_of_choices(call, chosen, tiles.grid, q, k, v)
+        return _NativeCall(made, [chosen, *set_query_values(made, call, q, _query_positions(call))])
 
     def blank_grad_bias(self, q: Tensor) -> Tensor | None:
         """Zeros for the gradients of the biases of every head; None where none is wanted."""
@@ -242,11 +208,6 @@ def _tile(plan: KernelPlan) -> tuple[int, int]:
     return min(plan.query_block, LARGEST_ROW), LANES if width % LANES == 0 else width
 
 
-def _chooses(plan: KernelPlan) -> bool:
-    """Whether queries are gathered by what they choose: then tiles do not follow from the table."""
-    return plan.chosen_pairs is not None and not plan.mask.scores
-
-
 def _gathers_keys(call: KernelCall) -> bool:
     """Whether queries have few keys of their own, which lists give: tiles of any size hold mostly others."""
     if not any(each.sparse for each in call.plan.mask.inputs):
@@ -260,15 +221,9 @@ def _gathers_keys(call: KernelCall) -> bool:
     return call.state.keep("gathers", gathers)
 
 
-def _table(call: KernelCall, pairs: ChosenPairs) -> NDArray[Any]:
-    """The table of choices, bool [batch, heads or those that share one, rows, columns]."""
-    table = call.inputs[pairs.table].detach()
-    return (table if table.dim() == 4 else table.unsqueeze(1)).numpy()
-
-
 def _with_tables(call: KernelCall) -> KernelCall:
     """A call whose tiles follow from all that it reads."""
-    if not _chooses(call.plan):
+    if not chooses(call.plan):
         return call
     arrays = {name: as_array(call.inputs[name]) for name in call.plan.tile_inputs}
     return replace(call, state=CallState(call.plan, arrays, len(next(iter(arrays.values())))))
@@ -278,64 +233,6 @@ def _may_be_infinite(mask: MaskIR) -> bool:
     """Whether biases may have derivatives that are not finite: times a probability of 0 they are NaN."""
     is_open = any(isinstance(node, Read) and node.open for each in mask.scores for node in walk(each))
     return is_open or not derivatives_are_finite(mask, BOUNDED)
-
-
-def _structure(call: KernelCall, lists: PanelLists, grid: PanelGrid, q: Tensor, k: Tensor, v: Tensor) -> CallStructure:
-    """The structure of a call with these lists, without its tensors."""
-    batch, heads, queries, dim = q.shape
-    bias, scale = call.plan.score_bias, call.plan.mask.scale
-    made = CallStructure(
-        type=TYPES[q.dtype],
-        fold=1,
-        batch=batch,
-        heads=heads,
-        key_heads=k.shape[1],
-        queries=queries,
-        keys=grid.keys,
-        dim=dim,
-        value_dim=v.shape[3],
-        key_block=grid.width,
-        packs=lists.packs,
-        scale=scale.value if isinstance(scale, Constant) else dim**-0.5,
-        cap=0 if bias is None else bias.cap,
-        height=lists.words.shape[1],
-        threads=torch.get_num_threads(),
-    )
-    for name in ("classes", "class_rows", "rows", "runs", "words"):
-        setattr(made, name, getattr(lists, name).ctypes.data)
-    return made
-
-
-def _structure_of_choices(
-    call: KernelCall, chosen: ChosenLists, grid: PanelGrid, q: Tensor, k: Tensor, v: Tensor
-) -> CallStructure:
-    made = _structure(call, chosen.lists, grid, q, k, v)
-    made.fold = q.shape[1] // k.shape[1]
-    made.segments, made.members = chosen.segments.ctypes.data, chosen.members.ctypes.data
-    return made
-
-
-def _blank_like(x: Tensor) -> Tensor:
-    """Uninitialized, of this shape, and contiguous."""
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-def _blank_lse(q: Tensor) -> Tensor:
-    return q.new_empty(q.shape[:3], dtype=torch.float32)
-
-
-def _forward(made: CallStructure, q: Tensor, k: Tensor, v: Tensor, lse: Tensor | None) -> Tensor | None:
-    """The output of a call without its tensors, None if results are not finite; writes the log-sum-exp."""
-    q, k, v = map(with_dims_together, (q, k, v))
-    out = _blank_like(q) if q.shape[3] == v.shape[3] else q.new_empty(*q.shape[:3], v.shape[3])
-    made.set_tensors(q, k, v, out)
-    made.lse, made.threads = None if lse is None else lse.data_ptr(), torch.get_num_threads()
-    return None if _functions().maskdsl_forward(byref(made)) else out
-
-
-def _is_zero(module: ModuleType) -> bool:
-    """Whether all biases of a module are 0."""
-    return not module.SCORE_READS and module.score(torch.zeros(())) == 0
 
 
 def _set_positions(made: CallStructure, call: KernelCall) -> list[Tensor]:
@@ -351,27 +248,9 @@ def _set_positions(made: CallStructure, call: KernelCall) -> list[Tensor]:
     return tables
 
 
-def _set_query_values(made: CallStructure, call: KernelCall, q: Tensor) -> list[Tensor]:
-    """Sets the sinks and the factors of outputs."""
-    values, set_ones = _query_values(call, q), list[Tensor]()
-    count = len(call.plan.mask.sinks)
-    if count:
-        sinks = torch.stack(values[:count]).logsumexp(dim=0).expand(q.shape[:3]).contiguous().float()
-        made.sinks = sinks.data_ptr()
-        set_ones.append(sinks)
-    if call.plan.mask.factor is not None:
-        factor = values[-1].expand(q.shape[:3]).contiguous().float()
-        made.factor = factor.data_ptr()
-        set_ones.append(factor)
-    return set_ones
-
-
-def _query_values(call: KernelCall, q: Tensor) -> list[Tensor]:
-    """The scores of sinks, and the factor of the output, each [batch, heads, queries], in the order of q."""
-    if not call.plan.mask.query_values:
-        return []
-    values: list[Tensor] = call.module.query_values(q, call.values, None if call.permutes else call.layout[0])
-    return values
+def _query_positions(call: KernelCall) -> Tensor | None:
+    """The declared positions of queries in the order of q; None where they lie as declared."""
+    return None if call.permutes else call.layout[0]
 
 
 def _of_sinks(call: KernelCall, saved: Saved, wanted: Sequence[str]) -> dict[str, Tensor]:
@@ -381,9 +260,9 @@ def _of_sinks(call: KernelCall, saved: Saved, wanted: Sequence[str]) -> dict[str
         return {}
     empty = saved.lse == -torch.inf
     delta = (saved.grad_out.float() * saved.out).sum(dim=-1) - saved.grad_lse
-    sinks = _query_values(call, saved.q)[:count]
+    positions = _query_positions(call)
+    sinks = query_values(call, saved.q, positions)[:count]
     grads = [((each - saved.lse).exp() * -delta).masked_fill(empty, 0) for each in sinks]
-    positions = None if call.permutes else call.layout[0]
     named: dict[str, Tensor] = call.module.query_gradients(saved.q, call.values, positions, wanted, grads)
     return named
 

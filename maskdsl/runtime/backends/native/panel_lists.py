@@ -21,6 +21,15 @@ _SEVERAL = 1.25
 """Keys are packed before rows take them, if rows of all heads take a panel so often on average."""
 
 
+class PanelTokens(NamedTuple):
+    """The tokens of some panels of rows. Where a row or a panel has fewer, its last one is there again."""
+
+    queries: Array
+    """int64 [panels, queries of a row]"""
+    keys: Array
+    """int64 [panels, LANES]"""
+
+
 @dataclass(frozen=True)
 class PanelGrid:
     """Rows of `height` queries, and panels of keys that do not cross blocks of `width`."""
@@ -29,6 +38,8 @@ class PanelGrid:
     width: int
     queries: int
     keys: int
+    first: int = 0
+    """The position of the first query of the first row."""
 
     @property
     def tallest(self) -> int:
@@ -40,10 +51,19 @@ class PanelGrid:
         """The panels of a block."""
         return -(-self.width // LANES)
 
+    @property
+    def panels(self) -> int:
+        """The panels of all keys."""
+        return -(-self.keys // self.width) * self.of_block
+
+    def tokens(self, row: Array, panel: Array) -> PanelTokens:
+        """The tokens of panels of rows."""
+        return PanelTokens(self.row_tokens(row), self.panel_tokens(panel))
+
     def row_tokens(self, row: Array) -> Array:
         """int64 [rows, tallest]: the queries of rows; the last one again where there are fewer."""
-        first = row.astype(np.int64)[:, None] * self.height
-        return np.asarray(np.minimum(first + np.arange(self.tallest), self.queries - 1))
+        within = row.astype(np.int64)[:, None] * self.height + np.arange(self.tallest)
+        return np.asarray(self.first + np.minimum(within, self.queries - 1))
 
     def panel_tokens(self, panel: Array) -> Array:
         """int64 [panels, LANES]: the keys of panels; the last one again where there are fewer."""
@@ -115,6 +135,30 @@ def panel_lists(block_map: BlockMap, classes: Array, relations: Sequence[tuple[i
     uses = runs["panels"].sum() / max(1, len(made)) / max(1, block_map.key_blocks * grid.of_block)
     class_rows = _firsts([len(each.rows) for each in made])
     return PanelLists(np.ascontiguousarray(classes, np.int32), class_rows, rows, runs, words, bool(uses > _SEVERAL))
+
+
+def lists_of_words(grid: PanelGrid, words: Array) -> PanelLists:
+    """The lists of one row of queries, from the words of all panels, uint16 [heads or 1, panels, queries]."""
+    heads, panels, count = words.shape
+    lanes = grid.lanes(np.zeros(panels), np.arange(panels))
+    words = words & lanes
+    if heads > 1 and (words == words[0]).all():
+        words = words[:1]
+    kind = np.where((words == lanes).all(axis=2), 2, words.any(axis=2).astype(np.int8))
+    begins = np.diff(kind, axis=1, prepend=0) != 0
+    begins[:, 0] = True
+    row, first = np.nonzero(begins)
+    length = np.diff(row * panels + first, append=words.shape[0] * panels)
+    kept = kind[row, first] > 0
+    runs = new_runs(first[kept], length[kept])
+    is_masked = kind[row, first][kept] == 1
+    runs["mask"][is_masked] = (row * panels + first)[kept][is_masked]
+    made = np.zeros(len(words), ROW)
+    made["count"], made["runs"] = count, np.bincount(row[kept], minlength=len(made))
+    made["run"] = np.cumsum(made["runs"]) - made["runs"]
+    classes = np.arange(heads, dtype=np.int32)[None] * (len(words) > 1)
+    all_words = np.ascontiguousarray(words.reshape(-1, count))
+    return PanelLists(classes, np.arange(len(words) + 1), made, runs, all_words, packs=False)
 
 
 def in_batches(row: Array, panel: Array) -> list[tuple[Array, Array]]:

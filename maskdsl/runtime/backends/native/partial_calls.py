@@ -1,0 +1,92 @@
+"""Calls with some of the queries on the kernel in C: decoding, chunks of prompts, keys in pages.
+
+Rows are of the blocks that the queries are in; where they are few, with those of all heads that share keys.
+"""
+
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskdsl.emit.plan import KernelPlan
+from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs
+from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
+from maskdsl.runtime.backends.native.native_calls import (
+    blank_lse,
+    forward,
+    set_biases,
+    set_query_values,
+    structure_of,
+    structure_of_choices,
+)
+from maskdsl.runtime.backends.native.query_choices import lists_of_queries
+from maskdsl.runtime.backends.native.row_blocks import QueryLists, RowBlocks
+from maskdsl.runtime.backends.native.structures import LARGEST_ROW, CallStructure
+from maskdsl.runtime.base.call import KernelCall, TokenPositions
+
+_BLOCKS = 64
+"""Blocks of queries whose tiles are cached, of tables of choices."""
+
+
+def chooses(plan: KernelPlan) -> bool:
+    """Whether queries are gathered by what they choose: then tiles do not follow from the table."""
+    return plan.chosen_pairs is not None and not plan.mask.scores
+
+
+def choices(call: KernelCall, pairs: ChosenPairs) -> NDArray[Any]:
+    """The table of choices, bool [batch, heads or those that share one, rows, columns]."""
+    table = call.inputs[pairs.table].detach()
+    return (table if table.dim() == 4 else table.unsqueeze(1)).numpy()
+
+
+def attend_some(
+    call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
+) -> tuple[Tensor, Tensor] | None:
+    """The output and the log-sum-exp; None where the kernel does not compute them."""
+    (batch, heads, count, _), key_heads = q.shape, k.shape[1]
+    starts = tuple(positions.starts.tolist())
+    kept: list[object] = []
+    if chooses(call.plan):
+        pairs = call.plan.chosen_pairs
+        assert pairs is not None
+        block = call.state.keep("choices of blocks", lambda: lru_cache(_BLOCKS)(partial(choice_tiles, pairs)))
+        chosen = lists_of_queries(block, starts, choices(call, pairs), heads, key_heads)
+        if chosen is None:
+            return None
+        kept.append(chosen)
+        made = structure_of_choices(call, chosen, block(starts[0] // LARGEST_ROW).grid, q, k, v)
+    else:
+        blocks = call.state.keep(("row blocks", batch, heads), lambda: RowBlocks(call, batch, heads))
+        lists = blocks.lists(starts, count, heads // key_heads)
+        if lists is None:
+            return None
+        made = _structure(call, blocks, lists, q, k, v)
+        kept.append(lists)
+        if lists.form.biases is not None:
+            bias = lists.form.biases.values(call.values)
+            set_biases(made, bias)
+            kept.append(bias)
+    if call.plan.mask.query_values:
+        rows = positions.starts.long()[:, None, None] + torch.arange(count)
+        kept.append(set_query_values(made, call, q, rows))
+    made.lengths, table = positions.lengths.data_ptr(), positions.table
+    if table is not None:
+        made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
+    lse = blank_lse(q)
+    out = forward(made, q, k, v, lse)
+    return None if out is None else (out, lse)
+
+
+def _structure(
+    call: KernelCall, blocks: RowBlocks, lists: QueryLists, q: Tensor, k: Tensor, v: Tensor
+) -> CallStructure:
+    """The structure of a call, without its tensors."""
+    form, key = lists.form, (q.shape, v.shape[3], q.dtype)
+    if key not in form.structures:
+        form.structures[key] = structure_of(call, form.lists, blocks.grid, q, k, v)
+        form.structures[key].fold = q.shape[1] // k.shape[1] if form.fold else 1
+    made = CallStructure.from_buffer_copy(form.structures[key])
+    made.rows = lists.rows.ctypes.data
+    return made
