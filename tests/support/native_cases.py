@@ -1,7 +1,7 @@
 """Random calls of the kernels in C, their files for `tests/native/driver.c`, and what they give in float64.
 
-Rows, runs, masks and biases are written down here from dense arrays, as the comments of `codegen/native.c` describe
-them, by none of the code that makes them for calls of the product.
+Rows, runs, masks and biases are written down (`native_lists.py`) from dense arrays, as the comments of
+`codegen/native.c` describe them, by none of the code that makes them for calls of the product.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.c_structures import constant, pointers, structures
+from tests.support.c_structures import pointers, structures
+from tests.support.native_lists import LANES, ROW, Lists
 
 Array = NDArray[Any]
 
 TYPES = ("float32", "bfloat16", "float16")
 """In the order of `enum type`."""
-LANES, ROW = constant("LANES"), constant("ROW")
 
 
 def rounded(x: Array, kind: str) -> Array:
@@ -71,9 +71,17 @@ class NativeCase:
     cap: float
     is_permuted: bool
     page: int
+    misses: bool
+    """Whether some pages are not there, and entries have fewer keys than there is room for."""
+    repeats: bool
+    """Whether panels side by side share their masks."""
+    has_segments: bool
     packs: bool
     threads: int
+    wants_lse: bool
     wants_gradients: bool
+    spoils: str = ""
+    """A tensor that is NaN, or `scale`, which is so large that log-sum-exps are."""
 
     @property
     def heads(self) -> int:
@@ -90,7 +98,7 @@ class NativeCase:
 
     @property
     def scale(self) -> float:
-        return float(np.float32(self.dim**-0.5))
+        return 1e4 if self.spoils == "scale" else float(np.float32(self.dim**-0.5))
 
     @property
     def panels(self) -> list[tuple[int, int]]:
@@ -116,6 +124,8 @@ class NativeCase:
         for name in ("sinks", "factor", "grad_lse"):
             made[name] = rounded(random.standard_normal(per_query), "float32")
         made["sinks"][:, :, ::3] = -np.inf
+        if self.spoils in made:
+            made[self.spoils] = np.full_like(made[self.spoils], np.nan)
         return made
 
     @cached_property
@@ -142,7 +152,33 @@ class NativeCase:
                 mask[:, :, first : first + height, start:end] = (pairs < self.density) & (kind < self.density)
                 mask[:, :, first : first + height, start:end] |= kind > 1 - self.density / 2
         mask[:, :, random.random(self.queries) < 0.1] = False
+        if self.has_segments:
+            return mask
         return mask[:, np.arange(self.heads) // self.fold * self.fold]  # heads that are rows together share masks
+
+    @cached_property
+    def lengths(self) -> Array:
+        """int32 [batch]: the keys that exist."""
+        return np.random.default_rng(self.seed + 5).integers(0, self.keys + 1, self.batch).astype(np.int32)
+
+    @cached_property
+    def pages(self) -> Array:
+        """int32 [batch, pages of an entry]"""
+        random, pages = np.random.default_rng(self.seed + 4), -(-self.keys // self.page)
+        table = random.permutation(self.batch * pages).reshape(self.batch, pages).astype(np.int32)
+        if self.misses:
+            table[random.random(table.shape) < 0.2] = -1
+        return table
+
+    @cached_property
+    def attends(self) -> Array:
+        """`mask`, of the keys that exist."""
+        if not self.misses:
+            return self.mask
+        exists = np.arange(self.keys) < self.lengths[:, None]
+        if self.page:
+            exists &= (self.pages >= 0).repeat(self.page, axis=1)[:, : self.keys]
+        return self.mask & exists[:, None, None]
 
     @cached_property
     def bias(self) -> Array:
@@ -162,7 +198,7 @@ class NativeCase:
             keys = self.order[1][b, head]
             own_q, own_k, own_v = q[b, head, at], k[b, key_head, keys], v[b, key_head, keys]
             s, slope = self._scores(own_q @ own_k.T * self.scale, self.bias[b, head])
-            s = np.where(self.mask[b, head], s, -np.inf)
+            s = np.where(self.attends[b, head], s, -np.inf)
             sink = self.tensors["sinks"][b, head, at] if self.has_sinks else np.full(self.queries, -np.inf)
             factor = self.tensors["factor"][b, head, at] if self.has_factor else np.ones(self.queries)
             with np.errstate(divide="ignore"):
@@ -191,83 +227,72 @@ class NativeCase:
     # The file
 
     @cached_property
-    def lists(self) -> dict[str, Array]:
-        """Rows and runs of each head, or of the heads that fold, their masks, and where their biases come from."""
+    def lists(self) -> tuple[Lists, Array, list[int]]:
+        """Rows or segments of each head, or of the heads that fold; which a head has, and where those of each begin."""
         count = max(1, min(self.queries, 5, ROW // self.fold))
-        rows, runs, words, biases = [], [], [], []
+        made = Lists(self.panels, self.word, self.has_bias, self.repeats)
+        random = np.random.default_rng(self.seed + 6)
         classes, ends = np.zeros((self.batch, self.heads), np.int32), [0]
         for b, head in np.ndindex(self.batch, self.heads):
             if head % self.fold == 0:
-                for first in range(0, self.queries, count):
-                    end = min(first + count, self.queries)
-                    pairs = self.mask[b, head, first:end]
-                    begun = len(runs)
-                    for panel, (start, stop) in enumerate(self.panels):
-                        here = pairs[:, start:stop]
-                        if not here.any():
-                            continue
-                        is_full = bool(here.all())
-                        bits = (here << np.arange(stop - start)).sum(axis=1)
-                        follows = runs[begun:] and runs[-1][0] + runs[-1][1] == panel and (runs[-1][2] < 0) == is_full
-                        if follows:
-                            runs[-1][1] += 1
-                        else:
-                            mask = -1 if is_full else len(words)
-                            runs.append([panel, 1, mask, len(biases) if self.has_bias else -1])
-                        if not is_full:
-                            words.append(np.pad(bits, (self.word, ROW - len(bits) - self.word)))
-                        biases.append((b, head, first, end, start, stop))
-                    rows.append((first, end - first, begun, len(runs) - begun, self.word))
-                ends.append(len(rows))
+                for first in range(0, self.queries, 4 * count if self.has_segments else count):
+                    if self.has_segments:
+                        pairs = self.mask[b, head : head + self.fold, first : first + 4 * count]
+                        made.add_segment(first, pairs, random)
+                    else:
+                        pairs = self.mask[b, head, first : first + count]
+                        made.add_row(first, pairs, range(len(self.panels)), (b, head, first, first + len(pairs)))
+                ends.append(len(made.segments if self.has_segments else made.rows))
             classes[b, head] = len(ends) - 2
-        structure = structures()
-        return {
-            "classes": classes,
-            "class_rows": np.array(ends, np.int64),
-            "rows": _records(rows, structure["row"]),
-            "runs": _records(runs, structure["run"]),
-            "words": np.array(words, np.uint16).reshape(-1, ROW),
-            "biases": np.array(biases, np.int64).reshape(-1, 6),
-        }
+        return made, classes, ends
 
     def arrays(self) -> dict[str, Array]:
         """All that `call` points to, by name."""
-        made = {name: stored(self.tensors[name], self.kind) for name in ("q", "k", "v", "grad_out")}
+        made = {name: stored(self._there(name), self.kind) for name in ("q", "k", "v", "grad_out")}
         for name in ("q", "k", "v"):
             made[f"grad_{name}"] = np.full_like(made[name], 7)  # no result
         made["out"] = np.full_like(made["grad_out"], 7)
-        made["lse"] = np.full(self.tensors["grad_lse"].shape, 7, np.float32)
+        if self.wants_lse:
+            made["lse"] = np.full(self.tensors["grad_lse"].shape, 7, np.float32)
         wanted = {"sinks": self.has_sinks, "factor": self.has_factor, "grad_lse": True}
         made |= {name: self.tensors[name].astype(np.float32) for name, is_wanted in wanted.items() if is_wanted}
-        made |= {name: each for name, each in self.lists.items() if name != "biases"}
+        lists, classes, ends = self.lists
+        made |= lists.arrays() | {"classes": classes, "class_rows": np.array(ends, np.int64)}
         if self.has_bias:
-            made["bias"] = np.zeros((self.batch, self.heads, len(self.lists["biases"]), ROW, LANES), np.float32)
+            made["bias"] = np.zeros((self.batch, self.heads, len(lists.biases), ROW, LANES), np.float32)
             for b, head, number, here, pairs in self._bias_panels():
                 made["bias"][b, head, number][here] = self.bias[b, head][pairs]
             made["grad_bias"] = np.zeros_like(made["bias"])
         if self.is_permuted:
             made |= dict(zip(("query_at", "key_at"), (each.astype(np.int32) for each in self.order), strict=True))
         if self.page:
-            pages = -(-self.keys // self.page)
-            table = np.random.default_rng(self.seed + 4).permutation(self.batch * pages).reshape(self.batch, pages)
-            made["pages"] = table.astype(np.int32)
-            made |= {name: self._paged(made[name], table) for name in ("k", "v")}
+            made["pages"] = self.pages
+            made |= {name: self._paged(made[name]) for name in ("k", "v")}
+        if self.misses:
+            made["lengths"] = self.lengths
         return made
+
+    def _there(self, name: str) -> Array:
+        """A tensor that is NaN behind the keys that exist."""
+        x = self.tensors[name]
+        if not self.misses or name not in ("k", "v"):
+            return x
+        return np.where((np.arange(self.keys) < self.lengths[:, None])[:, None, :, None], x, np.nan)
 
     def _bias_panels(self) -> Iterator[tuple[int, int, int, tuple[slice, slice], tuple[slice, slice]]]:
         """Of each head of each panel: its biases, which rows and lanes of them, and which pairs these are."""
-        for number, (b, head, first, end, start, stop) in enumerate(self.lists["biases"].tolist()):
+        for number, (b, head, first, end, start, stop) in enumerate(self.lists[0].biases):
             for n in range(self.fold):
                 rows = slice(self.word, self.word + end - first)
                 yield b, head + n, number, (rows, slice(0, stop - start)), (slice(first, end), slice(start, stop))
 
-    def _paged(self, x: Array, table: Array) -> Array:
+    def _paged(self, x: Array) -> Array:
         """[pages, key heads, page, dim] of [batch, key heads, keys, dim]."""
-        pad = table.shape[1] * self.page - self.keys
+        pad = self.pages.shape[1] * self.page - self.keys
         cut = np.pad(x, ((0, 0), (0, 0), (0, pad), (0, 0)))
-        cut = cut.reshape(*x.shape[:2], table.shape[1], self.page, x.shape[3]).swapaxes(1, 2)
-        made = np.empty((table.size, *cut.shape[2:]), x.dtype)
-        made[table.ravel()] = cut.reshape(-1, *cut.shape[2:])
+        cut = cut.reshape(*x.shape[:2], self.pages.shape[1], self.page, x.shape[3]).swapaxes(1, 2)
+        made = np.zeros((self.pages.size, *cut.shape[2:]), x.dtype)
+        made[self.pages[self.pages >= 0]] = cut[self.pages >= 0]
         return made
 
     def structure(self, arrays: Mapping[str, Array]) -> Structure:
@@ -317,8 +342,9 @@ class NativeCase:
         for name, like in shapes.items():
             first, size = where[name]
             made[name] = read(content[first : first + size], self.kind).reshape(self.tensors[like].shape)
-        first, size = where["lse"]
-        made["lse"] = read(content[first : first + size], "float32").reshape(self.tensors["grad_lse"].shape)
+        if self.wants_lse:
+            first, size = where["lse"]
+            made["lse"] = read(content[first : first + size], "float32").reshape(self.tensors["grad_lse"].shape)
         if self.has_bias and self.wants_gradients:
             first, size = where["grad_bias"]
             panels = read(content[first : first + size], "float32").reshape(self.batch, self.heads, -1, ROW, LANES)
@@ -328,14 +354,9 @@ class NativeCase:
         return int(np.frombuffer(content[:8], np.int64)[0]), made
 
 
-def _records(rows: list[Any], kind: type[Structure]) -> Array:
-    """Numbers as they lie in an array of structures."""
-    made = [kind(*each) for each in rows]
-    return np.frombuffer(b"".join(map(bytes, made)), np.uint8)
-
-
 def drawn_cases(seed: int, count: int) -> list[NativeCase]:
-    """Random cases. Gradients are of calls without pages, as in the product."""
+    """Random cases. As in the product, gradients are of calls all of whose keys exist, in no pages, and keys that do
+    not exist are of calls in declared order; segments have no biases."""
     random = np.random.default_rng(seed)
 
     def one_of(*values: Any) -> Any:
@@ -343,7 +364,9 @@ def drawn_cases(seed: int, count: int) -> list[NativeCase]:
 
     cases = []
     for number in range(count):
-        page = one_of(0, 0, 7)
+        page, has_segments, is_permuted = one_of(0, 0, 7, 32), one_of(False, False, True), one_of(False, True)
+        misses = not is_permuted and one_of(False, True)
+        wants_gradients = not (page or misses)
         cases.append(
             NativeCase(
                 seed=seed + number,
@@ -351,7 +374,7 @@ def drawn_cases(seed: int, count: int) -> list[NativeCase]:
                 batch=one_of(1, 2),
                 key_heads=one_of(1, 2),
                 group=one_of(1, 1, 3),
-                folds=one_of(False, True),
+                folds=has_segments or one_of(False, True),
                 queries=one_of(1, 7, 33),
                 keys=one_of(1, 17, 70, 200),
                 dim=one_of(1, 5, 16, 64, 80),
@@ -360,13 +383,17 @@ def drawn_cases(seed: int, count: int) -> list[NativeCase]:
                 density=one_of(0.2, 0.6, 1.0),
                 has_sinks=one_of(False, True),
                 has_factor=one_of(False, True),
-                has_bias=one_of(False, True),
+                has_bias=not has_segments and one_of(False, True),
                 cap=one_of(0.0, 0.0, 1.5),
-                is_permuted=one_of(False, True),
+                is_permuted=is_permuted,
                 page=page,
+                misses=misses,
+                repeats=one_of(False, True),
+                has_segments=has_segments,
                 packs=one_of(False, True),
                 threads=one_of(1, 3),
-                wants_gradients=not page,
+                wants_lse=wants_gradients or one_of(False, True),
+                wants_gradients=wants_gradients,
             )
         )
     return cases
