@@ -137,6 +137,7 @@ class Bound:
         self.kernels: dict[str, Kernel] = {}
         self.chosen_kernels: dict[object, Kernel] = {}
         self.declared_kernels: dict[str, Kernel] = {}
+        self.declared_calls: dict[object, KernelCall] = {}
         self.sums: dict[tuple[int, ...], Bound] = {}
         self.weighed_masks: dict[tuple[int, bool], Bound] = {}
         self.sliced_masks: dict[tuple[bool, int | None], Bound] = {}
@@ -167,38 +168,38 @@ class Bound:
         """
         if inputs:
             return self.prepared(q, k, v, inputs, layout, wants_lse)(q, k, v)
-        key = _kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and allows_tf32()
+        key = kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and allows_tf32()
         forward = self.prepared_calls.get(key)
         if forward is None:
             forward = self.prepared(q, k, v, inputs, layout, wants_lse)
             if not self.plan.varies_by_batch:  # otherwise a cached call would keep its `CallState` alive
-                _remember(self.prepared_calls, key, forward)
+                remember(self.prepared_calls, key, forward)
         return forward(q, k, v)
 
     def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
         """The gradients of a call that was checked: see `Kernel.backward`. Cached as in `forward`."""
         if inputs:
             return self.kernel(saved.q, saved.v).backward(saved, inputs, layout, needs)
-        key = _kinds(saved.q, saved.k, saved.v), layout, (*needs,)
+        key = kinds(saved.q, saved.k, saved.v), layout, (*needs,)
         backward = self.prepared_gradients.get(key)
         if backward is None:
             backward = self.kernel(saved.q, saved.v).prepared_backward(saved, inputs, layout, needs)
             if not self.plan.varies_by_batch:
-                _remember(self.prepared_gradients, key, backward)
+                remember(self.prepared_gradients, key, backward)
         return backward(saved)
 
     def prepared(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
     ) -> Forward:
         """Checks a call and returns its function. Shapes, dtypes, devices and layout are checked once per kind."""
-        key = (_kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
+        key = (kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
         kernel = self.checked_kernels.get(key)
         if kernel is None:
             check_tensors(q, k, v, layout)
             self.check(q, k, v, inputs)
             check_layout(self.plan, layout)
             kernel = self.kernel(q, v)
-            _remember(self.checked_kernels, key, kernel)
+            remember(self.checked_kernels, key, kernel)
         if inputs:
             given = self.plan.mask.passed
             check_values(given, inputs[: len(given)])
@@ -260,10 +261,16 @@ class Bound:
         return SplitKernel.of(self.plan)
 
     def declared_call(self, backend: Backend, q: Tensor, inputs: Sequence[Tensor] = ()) -> KernelCall:
-        """The call of a pattern whose tokens lie as declared."""
-        if backend.name not in self.declared_kernels:
-            self.declared_kernels[backend.name] = Kernel(declared_plan(self.plan), backend, CallStates())
-        return self.declared_kernels[backend.name].call(inputs, q, wants_lse=True)
+        """The call of a pattern whose tokens lie as declared; cached as in `forward`."""
+        key = backend.name, q.device
+        call = None if inputs else self.declared_calls.get(key)
+        if call is None:
+            if backend.name not in self.declared_kernels:
+                self.declared_kernels[backend.name] = Kernel(declared_plan(self.plan), backend, CallStates())
+            call = self.declared_kernels[backend.name].call(inputs, q, wants_lse=True)
+            if not (inputs or self.plan.varies_by_batch):
+                self.declared_calls[key] = call
+        return call
 
     @cached_property
     def dense_kernel(self) -> Kernel:
@@ -358,7 +365,7 @@ class Bound:
         kernel = self.chosen_kernels.get(key)
         if kernel is None:
             kernel = self.kernel_of(computing(self.backend, self.plan, q, v))
-            _remember(self.chosen_kernels, key, kernel)
+            remember(self.chosen_kernels, key, kernel)
         return kernel
 
     def kernel_of(self, backend: Backend) -> Kernel:
@@ -378,12 +385,12 @@ class Bound:
         return self
 
 
-def _kinds(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
+def kinds(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
     """What checks and kernels depend on: shapes, dtypes and devices, not values and strides."""
     return q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype, q.device, k.device, v.device
 
 
-def _remember(cache: dict[object, _T], key: object, value: _T) -> None:
+def remember(cache: dict[object, _T], key: object, value: _T) -> None:
     """Adds to a cache, which is emptied when it is full."""
     if len(cache) >= MOST_CACHED:
         cache.clear()

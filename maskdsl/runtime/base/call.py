@@ -31,12 +31,12 @@ class KernelCall:
 
 
 class TokenPositions(NamedTuple):
-    """Where the tokens of a call with some queries and keys are."""
+    """Where the tokens of a call with some queries and keys are, of each batch entry; on the host."""
 
-    starts: Tensor
-    """int32 [batch]: the position of each entry's first query."""
-    lengths: Tensor
-    """int32 [batch]: the keys of each entry that exist, from the first on."""
+    starts: tuple[int, ...]
+    """The position of the first query."""
+    lengths: tuple[int, ...]
+    """The number of keys that exist, from the first on."""
     table: Tensor | None
     """int32 [batch, pages]: the page of each stretch of keys, negative where there is none; None: no pages."""
 

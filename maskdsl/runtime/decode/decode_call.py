@@ -12,8 +12,6 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import PRESENT, Chunk
-from maskdsl.runtime.backends.protocol import Backend
-from maskdsl.runtime.base.call import TokenPositions
 from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.processes import check_whole
 from maskdsl.runtime.base.token_values import token_values
@@ -26,6 +24,7 @@ from maskdsl.runtime.decode.paging import (
     checked_mask,
     gathered_pages,
     normalized,
+    on_host,
     present_keys,
     room,
     with_pooled,
@@ -59,9 +58,12 @@ def ready(handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]
     """Checks a partial call, as far as possible without waiting for a GPU, and returns the mask that computes it."""
     whole = checked_mask(handle, q, k, v, positions)
     compiled = whole.for_partial_calls
-    check_inputs(compiled.plan.mask.passed, inputs, q)
-    check_values(compiled.plan.mask.passed, inputs)
-    if whole.checks_reads and not whole.plan.mask.keys.is_pooled and positions.query_starts.device.type == "cpu":
+    declared = compiled.plan.mask.passed
+    if declared or inputs:
+        check_inputs(declared, inputs, q)
+        check_values(declared, inputs)
+    checks = whole.checks_reads and not whole.plan.mask.keys.is_pooled and positions.query_starts.device.type == "cpu"
+    if checks and whole.open_reads.questions:
         given = inputs[: len(whole.plan.mask.passed)]
         whole.open_reads.check(given, len(q), tokens=lambda: _call_tokens(whole, q, k, positions))
     return compiled
@@ -109,24 +111,11 @@ def _decoded(
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
     if backend.takes_some_queries and present is None and not compiled.plan.mask.keys.is_pooled:
-        results = _some_queries(backend, compiled, q, k, v, inputs, positions)
+        where = on_host(compiled, q, k, positions)
+        results = backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
         if results is not None:
             return results
     return _in_chunk(attention, compiled, q, k, v, inputs, positions, backend.gathers, present)
-
-
-def _some_queries(
-    backend: Backend,
-    compiled: Bound,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    inputs: Sequence[Tensor],
-    positions: CallPositions,
-) -> tuple[Tensor, Tensor] | None:
-    """The results of the kernel of a backend for partial calls; None where it has none for this one."""
-    where = TokenPositions(*normalized(compiled, q, k, positions))
-    return backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
 
 
 def _fake_decode(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,8 +25,9 @@ from maskdsl.base.errors.calls.lengths import (
 from maskdsl.base.errors.calls.pools import PooledQueriesPart
 from maskdsl.base.errors.calls.vectors import MixedDevices, NotATensor
 from maskdsl.ir.expressions import Side
+from maskdsl.runtime.base.call import TokenPositions
 from maskdsl.runtime.base.validate import INTEGER_TYPES, as_tensor, check_tensors, type_name, wrong_heads
-from maskdsl.runtime.compiled_mask import Bound, find
+from maskdsl.runtime.compiled_mask import Bound, CompiledMask, find, kinds, remember
 
 
 class CallPositions(NamedTuple):
@@ -49,7 +51,7 @@ def call_positions(
     A page table has two axes here, which say how many keys there is room for; other shapes are checked later.
     """
     start = integers("query_start", 0 if query_start is None else query_start, q.device)
-    lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device)
+    lengths = None if key_lengths is None else integers("key_lengths", key_lengths, q.device, q.shape[:1])
     if lengths is not None and not lengths.dim():  # one number for all batch entries
         lengths = lengths.expand(q.shape[:1])
     table = None if page_table is None else integers("page_table", page_table, q.device)
@@ -58,12 +60,15 @@ def call_positions(
     return CallPositions(start, lengths, table, None if page_size is None else fitting("page_size", page_size, INDEX))
 
 
-def integers(name: str, value: object, device: torch.device) -> Tensor:
-    """A number, array, list or tensor as a tensor, whose dtype and shape are checked later. Raises `NotATensor`."""
+def integers(name: str, value: object, device: torch.device, shape: Sequence[int] = ()) -> Tensor:
+    """A number, array, list or tensor as a tensor, whose dtype and shape are checked later. Raises `NotATensor`.
+
+    A number becomes a tensor of this shape.
+    """
     if isinstance(value, int) and not isinstance(value, bool):  # a tensor, so that graphs do not specialize on it
         if not -(2**63) <= value < 2**63:
             fitting(name, value, integer())
-        return torch.full((), value, dtype=torch.int64, device=device)
+        return torch.full(shape, value, dtype=torch.int64, device=device)
     tensor = as_tensor(value, device)
     if tensor is None:
         raise AttnError(NotATensor(name=name, found=type(value).__name__))
@@ -76,17 +81,57 @@ def checked_mask(handle: str, q: Tensor, k: Tensor, v: Tensor, positions: CallPo
     Raises `AttnError` if tensors or positions are wrong, as far as it shows without waiting for a GPU. Inputs are not
     checked here.
     """
+    given = find(handle)
+    checked, key = _CHECKED.setdefault(given, {}), (kinds(q, k, v), *map(_kind, positions[:3]), positions.page_size)
+    compiled = checked.get(key)
+    if compiled is not None and _fit(compiled, q, k, positions):
+        return compiled
     check_tensors(q, k, v, "declared", paged=positions.page_table is not None)
     errors = list(_malformed(q, k, positions))
     if errors:
         raise AttnError(*errors)
-    compiled = find(handle).bound(q.shape[2], room(k, positions))
+    compiled = given.bound(q.shape[2], room(k, positions))
     if compiled.plan.mask.queries.is_pooled:
         raise AttnError(PooledQueriesPart(pattern=compiled.plan.mask.name, span=compiled.plan.mask.span))
     errors = list(_misplaced(compiled, q, k, positions))
     if errors:
         raise AttnError(*errors)
+    remember(checked, key, compiled)
     return compiled
+
+
+_CHECKED: WeakKeyDictionary[CompiledMask, dict[object, Bound]] = WeakKeyDictionary()
+"""The masks of calls that were right, by all but the values of their tensors."""
+
+
+def _kind(x: Tensor | None) -> object:
+    return None if x is None else (x.shape, x.dtype, x.device)
+
+
+def _fit(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> bool:
+    """Whether the values of positions are right, in a call that is so in all else, as far as the host sees it soon."""
+    starts, lengths, table, _ = positions
+    if q.device.type != "cpu" or not q.shape[0]:
+        return False
+    low, high = _ends(starts)
+    if low < 0 or high > compiled.plan.mask.queries.length - q.shape[2]:
+        return False
+    if lengths is not None:
+        low, high = _ends(lengths)
+        if low < 0 or high > _available(compiled, k, positions):
+            return False
+    return table is None or not table.numel() or int(table.max()) < k.shape[0]
+
+
+def _ends(numbers: Tensor) -> tuple[int, int]:
+    """The least and the greatest number, which are few."""
+    values: list[int] = numbers.tolist() if numbers.dim() else [int(numbers)]
+    return min(values), max(values)
+
+
+def _available(compiled: Bound, k: Tensor, positions: CallPositions) -> int:
+    """The most keys that an entry may have."""
+    return min(room(k, positions), compiled.plan.mask.keys.given_length)
 
 
 def _malformed(q: Tensor, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
@@ -138,8 +183,7 @@ def _absent_keys(compiled: Bound, k: Tensor, positions: CallPositions) -> Iterat
     Pages after an entry's last key are not checked.
     """
     lengths, table = positions.key_lengths, positions.page_table
-    longest = compiled.plan.mask.keys.given_length
-    available = min(room(k, positions), longest)
+    longest, available = compiled.plan.mask.keys.given_length, _available(compiled, k, positions)
     if lengths is not None and is_on_host(lengths):
         low, high = (int(each) for each in torch.aminmax(lengths))
         if low < 0 or high > available:
@@ -175,13 +219,24 @@ def normalized(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) 
     """Starts int32 [batch], lengths int32 [batch] and the page table int32 [batch, pages], as kernels read them."""
     batch, table = q.shape[0], positions.page_table
     starts = positions.query_starts.to(torch.int32).expand(batch).contiguous()
-    available = min(room(k, positions), compiled.plan.mask.keys.given_length)
+    available = _available(compiled, k, positions)
     lengths = torch.full_like(starts, available)
     if positions.key_lengths is not None:
         lengths = positions.key_lengths.to(torch.int32).clamp(max=available)
     if table is not None:
         table = existing_pages(table.to(torch.int32), len(k)).contiguous()
     return starts, lengths, table
+
+
+def on_host(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> TokenPositions:
+    """The same of a call on a CPU, whose positions have been checked."""
+    starts, lengths, table, _ = positions
+    available = _available(compiled, k, positions)
+    return TokenPositions(
+        tuple(starts.tolist()) if starts.dim() else (int(starts),) * q.shape[0],
+        (available,) * q.shape[0] if lengths is None else tuple(lengths.tolist()),
+        None if table is None else existing_pages(table.to(torch.int32), k.shape[0]).contiguous(),
+    )
 
 
 def existing_pages(table: Tensor, pages: int) -> Tensor:

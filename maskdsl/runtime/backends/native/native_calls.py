@@ -122,7 +122,8 @@ def blank_lse(q: Tensor) -> Tensor:
 
 def forward(made: CallStructure, q: Tensor, k: Tensor, v: Tensor, lse: Tensor | None) -> Tensor | None:
     """The output of a call without its tensors, None if results are not finite; writes the log-sum-exp."""
-    q, k, v = map(with_dims_together, (q, k, v))
+    if not q.stride(3) == k.stride(3) == v.stride(3) == 1:
+        q, k, v = map(with_dims_together, (q, k, v))
     out = blank_like(q) if q.shape[3] == v.shape[3] else q.new_empty(*q.shape[:3], v.shape[3])
     made.set_tensors(q, k, v, out)
     made.lse, made.threads = None if lse is None else lse.data_ptr(), torch.get_num_threads()

@@ -63,4 +63,4 @@ def _relation(pairs: CallPairs, grid: PanelGrid, inputs: Mapping[str, Tensor], b
 
 def _packed(attends: _Array) -> _Array:
     """uint16 [...]: the lanes of bool [..., LANES]."""
-    return np.packbits(attends, axis=-1, bitorder="little").view("<u2")[..., 0].astype(np.uint16)
+    return np.packbits(attends.reshape(-1), bitorder="little").view("<u2").astype(np.uint16).reshape(attends.shape[:-1])

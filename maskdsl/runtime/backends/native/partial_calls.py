@@ -3,6 +3,7 @@
 Rows are of the blocks that the queries are in; where they are few, with those of all heads that share keys.
 """
 
+from array import array
 from functools import lru_cache, partial
 from typing import Any
 
@@ -46,7 +47,7 @@ def attend_some(
 ) -> tuple[Tensor, Tensor] | None:
     """The output and the log-sum-exp; None where the kernel does not compute them."""
     (batch, heads, count, _), key_heads = q.shape, k.shape[1]
-    starts = tuple(positions.starts.tolist())
+    starts, lengths, table = positions
     kept: list[object] = []
     if chooses(call.plan):
         pairs = call.plan.chosen_pairs
@@ -69,9 +70,10 @@ def attend_some(
             set_biases(made, bias)
             kept.append(bias)
     if call.plan.mask.query_values:
-        rows = positions.starts.long()[:, None, None] + torch.arange(count)
+        rows = torch.tensor(starts)[:, None, None] + torch.arange(count)
         kept.append(set_query_values(made, call, q, rows))
-    made.lengths, table = positions.lengths.data_ptr(), positions.table
+    of_entries = array("i", lengths)
+    made.lengths, _ = of_entries.buffer_info()
     if table is not None:
         made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
     lse = blank_lse(q)
@@ -88,5 +90,5 @@ def _structure(
         form.structures[key] = structure_of(call, form.lists, blocks.grid, q, k, v)
         form.structures[key].fold = q.shape[1] // k.shape[1] if form.fold else 1
     made = CallStructure.from_buffer_copy(form.structures[key])
-    made.rows = lists.rows.ctypes.data
+    made.rows = lists.address
     return made

@@ -31,7 +31,7 @@ _Value = TypeVar("_Value")
 
 _BLOCKS, _FORMS, _CALLS = 64, 16, 16
 """The most blocks, forms and lists of calls that are cached; of blocks at least twice as many as a call has entries."""
-_MOST_PAIRS = 2**20
+_MOST_PAIRS = 2**18
 """The most pairs of a block, of all heads, that are evaluated one by one: sooner than its tiles are found."""
 
 
@@ -71,6 +71,8 @@ class QueryLists(NamedTuple):
 
     form: RowForm
     rows: _Array
+    address: int
+    """That of the rows."""
 
 
 class RowBlocks:
@@ -154,7 +156,7 @@ class RowBlocks:
         rows = form.lists.rows.copy()
         positions = np.array([(each.first, each.queries, each.within) for each in ranges])
         rows["first"], rows["count"], rows["word"] = positions[form.of_row].T
-        return QueryLists(form, rows)
+        return QueryLists(form, rows, rows.ctypes.data)
 
     def _form(
         self,
