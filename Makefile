@@ -11,7 +11,7 @@ TESTS ?= tests
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help fuzz hostile mutants test test-fast test-long test-gpu demo check golden bench bench-gpu aot gallery pictures docs versions clean
+.PHONY: help fuzz hostile mutants sanitize test test-fast test-long test-gpu demo check golden bench bench-gpu aot gallery pictures docs versions clean
 
 help:
 	@echo "make test       the tests"
@@ -22,6 +22,7 @@ help:
 	@echo "                call in a process of its own"
 	@echo "make hostile    N broken and hostile files from SEED on: each ends in time, with a result or declared errors"
 	@echo "make mutants    the product broken on purpose in one place after the other: the tests have to notice"
+	@echo "make sanitize   tests of the kernels in C, compiled with gcc's sanitizers of addresses and of undefined behaviour"
 	@echo "make test-gpu   the tests that need a GPU, where there is one"
 	@echo "make demo       one pattern from its text to its kernel, computed and checked on the CPU"
 	@echo "make check      ruff, mypy and the contracts of imports"
@@ -74,6 +75,10 @@ hostile: $(READY)
 
 mutants: $(READY)
 	nice $(BIN)/python -m tests.independent.mutants --write benchmarks/results/mutants.json
+
+sanitize: export OMP_NUM_THREADS ?= 2
+sanitize: $(READY)
+	$(BIN)/python -m tests.native.sanitized
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -rs tests/gpu

@@ -751,9 +751,9 @@ static int next_chunk(walk *w, chunk *to) {
     return to->count;
 }
 
-/* What scores are multiplied by before exponentials of base two: already, where they are products alone. With biases
-   and caps they stay in base e until their maximum is subtracted, as finfo.min * log2(e) would be -inf. */
-INLINE float base_of(const call *c) { return c->bias || c->cap != 0 ? 1 : LOG2_E; }
+/* What scores are multiplied by before exponentials of base two: already, where they are products alone. With biases,
+   caps and sinks they stay in base e until their maximum is subtracted, as finfo.min * log2(e) would be -inf. */
+INLINE float base_of(const call *c) { return c->bias || c->cap != 0 || c->sinks ? 1 : LOG2_E; }
 INLINE float late_base_of(const call *c) { return LOG2_E / base_of(c); }
 
 INLINE int head_of(const walk *w, int i) { return w->heads[i]; }
