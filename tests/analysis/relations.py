@@ -82,7 +82,7 @@ class Setting:
 
     @property
     def length(self):
-        return len(self.values["i"])
+        return len(next(iter(self.values.values())))
 
     def column(self, expression):
         leaves = {}

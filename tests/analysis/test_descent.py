@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from maskdsl.analysis.counts.keys_per_query import keys_per_query
 from maskdsl.analysis.tiles import descent
-from maskdsl.analysis.tiles.descent import classify
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.ir.expressions import FALSE, TRUE, Constant, Coordinate, Side, apply
 from maskdsl.ir.ops import Op
 from tests.analysis.relations import BLOCKS, Setting, booleans, dense, dense_classes, problem, settings

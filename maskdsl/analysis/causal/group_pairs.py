@@ -6,8 +6,8 @@ By the descent that finds tiles, over groups in place of tokens: no work on all 
 import numpy as np
 
 from maskdsl.analysis.causal.token_reads import TokenReads
-from maskdsl.analysis.tiles.descent import classify
 from maskdsl.analysis.tiles.head_classes import HeadClass, problems
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.declared.sequences import Axis, CoordinateDefinition, Given, Sequence, Space

@@ -6,7 +6,7 @@ from typing import Any
 
 from maskdsl.analysis.counts.keys_per_query import keys_per_query
 from maskdsl.analysis.tiles.block_map import Array, TileMap
-from maskdsl.analysis.tiles.descent import Problem, classify
+from maskdsl.analysis.tiles.descent import Problem
 from maskdsl.analysis.tiles.head_classes import (
     ALL,
     HeadClass,
@@ -19,6 +19,7 @@ from maskdsl.analysis.tiles.head_classes import (
 )
 from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.analysis.tiles.separation import separate
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Coordinate, Expression, InSpace, Read, apply, rebuild

@@ -9,8 +9,9 @@ import numpy as np
 from maskdsl.analysis.counts.by_group import keys_by_group
 from maskdsl.analysis.counts.keys_per_query import keys_per_query
 from maskdsl.analysis.tiles.block_map import Array, TileMap
-from maskdsl.analysis.tiles.descent import Problem, classify
+from maskdsl.analysis.tiles.descent import Problem
 from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 

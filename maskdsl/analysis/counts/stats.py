@@ -18,8 +18,9 @@ import numpy as np
 from maskdsl.analysis.counts.axis_factors import axis_masks
 from maskdsl.analysis.counts.keys_per_query import keys_per_query, keys_per_row
 from maskdsl.analysis.tiles.block_map import Array, TileMap
-from maskdsl.analysis.tiles.descent import Problem, classify
+from maskdsl.analysis.tiles.descent import Problem
 from maskdsl.analysis.tiles.head_classes import HeadClass, HeadClasses, check_size, find_head_classes, problems
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.base.display import Displayed
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR

@@ -14,7 +14,7 @@ from maskdsl.analysis.counts.keys_per_query import keys_per_query, keys_per_row
 from maskdsl.analysis.orders.layouts import Layout, laid_out
 from maskdsl.analysis.orders.ordered_tokens import Box, SideTokens, in_box
 from maskdsl.analysis.tiles.block_map import Array, BlockMap, Runs, TileMap, ranges
-from maskdsl.analysis.tiles.descent import Problem, classify
+from maskdsl.analysis.tiles.descent import Problem
 from maskdsl.analysis.tiles.head_classes import (
     HeadClass,
     HeadClasses,
@@ -25,6 +25,7 @@ from maskdsl.analysis.tiles.head_classes import (
 )
 from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.analysis.tiles.separation import Separation, separate
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import DimensionKind

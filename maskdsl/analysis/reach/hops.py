@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs
-from maskdsl.analysis.tiles.descent import Problem, chunks, classify
+from maskdsl.analysis.tiles.descent import Problem, chunks
 from maskdsl.analysis.tiles.head_classes import HeadClass, check_size, find_head_classes, problems
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates

@@ -111,7 +111,7 @@ class Runs:
 
 def merge_segments(row: Array, start: Array, end: Array) -> tuple[Array, Array, Array]:
     """Sorts segments by row and start, and merges adjacent ones."""
-    order = np.argsort((row.astype(np.int64) << 32) | start.astype(np.int64))
+    order = np.argsort((row.astype(np.int64) << 32) | start.astype(np.int64), kind="stable")  # of sorted pieces
     row, start, end = row[order], start[order], end[order]
     first = np.ones(len(row), dtype=bool)
     first[1:] = (row[1:] != row[:-1]) | (start[1:] != end[:-1])

@@ -8,6 +8,7 @@ sampled token pairs, or split further and at last evaluated token by token.
 from collections.abc import Iterator
 from dataclasses import field
 from functools import cached_property, partial
+from math import inf
 
 import numpy as np
 
@@ -177,15 +178,24 @@ class _Segments:
         )
 
 
-def classify(problem: Problem, hasty: bool = False) -> TileMap:
+def descend(problem: Problem, hasty: bool) -> TileMap:
     """The exact class of every tile. If `hasty`, all tiles that intervals leave open count as partial."""
+    tiles = descend_shortly(problem, hasty, inf)
+    assert tiles is not None
+    return tiles
+
+
+def descend_shortly(problem: Problem, hasty: bool, most: float) -> TileMap | None:
+    """The same; None as soon as more than `most` pairs of nodes would be judged."""
     query, key = problem.query, problem.key
-    if problem.listed is not None:
-        return problem.listed.tiles(query.length, key.length, (query.sizes[0], key.sizes[0]))
     full, mixed, area = _Segments(), _Segments(), Area(query.count * key.count)
     stack = [_Frontier.first(query, key)] if query.count * key.count else []
+    judged = 0
     while stack:
         frontier = stack.pop()
+        judged += len(frontier.rows)
+        if judged > most:
+            return None
         if len(frontier.rows) > _FRONTIER:
             stack.extend(frontier.halves())
             continue

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from maskdsl.analysis.tiles.block_map import Array, BlockMap
-from maskdsl.analysis.tiles.descent import classify
 from maskdsl.analysis.tiles.head_classes import ALL, Region, check_size, find_head_classes, problems, region_lengths
 from maskdsl.analysis.tiles.listed_pairs import ListedPairs
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 

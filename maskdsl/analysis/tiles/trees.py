@@ -59,6 +59,11 @@ class Tree:
         positions = np.minimum(token, last).reshape(-1, sizes[-1])
         return Tree(columns, length, tuple(sizes), positions, real, count)
 
+    def blocks(self, first: int, end: int) -> "Tree":
+        """The tree of some blocks, up to `end`."""
+        tokens = slice(first * self.sizes[0], min(end * self.sizes[0], self.length))
+        return Tree.of(tuple(each[tokens] for each in self.columns), max(tokens.stop - tokens.start, 0), self.sizes[0])
+
     @property
     def bottom(self) -> int:
         """The lowest level, zero or negative."""

@@ -17,8 +17,8 @@ from maskdsl.analysis.counts.stats import (
 from maskdsl.analysis.orders.candidates import tile_orders
 from maskdsl.analysis.orders.layouts import curve, laid_out, layout_text, spaces_of, written_layout
 from maskdsl.analysis.tiles.block_map import Runs, TileMap
-from maskdsl.analysis.tiles.descent import classify
 from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
+from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.page import MapTooLarge
 from maskdsl.base.records import dataclass

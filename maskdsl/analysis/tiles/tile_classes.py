@@ -1,0 +1,120 @@
+"""The class of every tile: from lists of pairs, by descent, or by descent into one period and copies of it.
+
+Where pairs attend alike a period of blocks further on, as in every frame of a video, the rows of the first period and
+of the last are classified. Each row between them is the first one moved forward and, before that, the last one moved
+back. What does not repeat, at either end of both sides, is classified as it is.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap
+from maskdsl.analysis.tiles.descent import Problem, descend, descend_shortly
+from maskdsl.analysis.tiles.translations import Translation, find_periods, find_translation
+from maskdsl.base.records import dataclass
+
+_SHORT = 1 << 17
+"""Descents that judge more pairs of nodes look for a translation first."""
+_LARGE = 1 << 21
+"""With more tiles, both sides are cut in two where they have no period: their halves may each have one."""
+_LEAST = 4
+"""Periods of queries for which copying pays."""
+
+_Segments = tuple[Array, Array, Array]
+"""Rows, and their first and last column, exclusive."""
+
+
+def classify(problem: Problem, hasty: bool = False) -> TileMap:
+    """The exact class of every tile. If `hasty`, all tiles that intervals leave open count as partial."""
+    if problem.listed is not None:
+        query, key = problem.query, problem.key
+        return problem.listed.tiles(query.length, key.length, (query.sizes[0], key.sizes[0]))
+    tiles = descend_shortly(problem, hasty, _SHORT)
+    if tiles is not None:
+        return tiles
+    rows, columns = problem.query.count, problem.key.count
+    periods = find_periods(problem.query, problem.key)
+    if periods is not None:
+        return _copied(problem, hasty, periods) or descend(problem, hasty)
+    if rows * columns <= _LARGE:
+        return descend(problem, hasty)
+    quarters = [
+        _Part.of(problem, some_rows, some_columns, partial(classify, hasty=hasty))
+        for some_rows in ((0, rows // 2), (rows // 2, rows))
+        for some_columns in ((0, columns // 2), (columns // 2, columns))
+    ]
+    return _joined(rows, quarters)
+
+
+def _copied(problem: Problem, hasty: bool, periods: tuple[int, int]) -> TileMap | None:
+    """The classes by a translation; None if there is none, or too few periods."""
+    moved = find_translation(problem.program, problem.query, problem.key, periods)
+    if moved is None:
+        return None
+    query, key = moved.query, moved.key
+    most = (query.end - query.first - 1) // query.period
+    if most < _LEAST or most * key.period > key.end - key.first:
+        return None
+    rows, columns = problem.query.count, problem.key.count
+    part = partial(_Part.of, problem, classify=partial(descend, hasty=hasty))
+    first = part((query.first, query.first + query.period), (key.first, key.end))
+    last = part((query.end - query.period, query.end), (key.first, key.end))
+    parts = [
+        part((0, query.first), (0, columns)),
+        part((query.first, query.end), (0, key.first)),
+        _Part(*(_moved_back(each, moved) for each in (last.full, last.partial))),
+        _Part(*(_moved_forward(each, moved) for each in (first.full, first.partial))),
+        part((query.first, query.end), (key.end, columns)),
+        part((query.end, rows), (0, columns)),
+    ]
+    return _joined(rows, parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The tiles of some rows and columns."""
+
+    full: _Segments
+    partial: _Segments
+
+    @staticmethod
+    def of(
+        problem: Problem, rows: tuple[int, int], columns: tuple[int, int], classify: Callable[[Problem], TileMap]
+    ) -> "_Part":
+        """Those of the tiles of a problem from the first row and column to the last, exclusive."""
+        tiles = classify(Problem(problem.program, problem.query.blocks(*rows), problem.key.blocks(*columns)))
+        return _Part(
+            *(
+                (each.row + rows[0], each.start + columns[0], each.end + columns[0])
+                for each in (tiles.full, tiles.partial)
+            )
+        )
+
+
+def _joined(rows: int, parts: Sequence[_Part]) -> TileMap:
+    full, partial = ([each.full for each in parts], [each.partial for each in parts])
+    return TileMap(*(Runs.of_segments(rows, *map(np.concatenate, zip(*each, strict=True))) for each in (full, partial)))
+
+
+def _moved_forward(segments: _Segments, moved: Translation) -> _Segments:
+    """Those of the first period, in all periods, as far as columns repeat."""
+    row, start, end = segments
+    periods = np.arange((moved.query.end - moved.query.first - 1) // moved.query.period + 1, dtype=np.int32)[:, None]
+    rows, by = row + periods * moved.query.period, periods * moved.key.period
+    kept = (rows < moved.query.end) & (start + by < moved.key.end)
+    return rows[kept], (start + by)[kept], np.minimum(end + by, moved.key.end)[kept]
+
+
+def _moved_back(segments: _Segments, moved: Translation) -> _Segments:
+    """Those of the last period, in all periods, in the columns that no column of the first period is moved to."""
+    row, start, end = segments
+    number = (row - moved.query.first) // moved.query.period
+    periods = np.arange(number.max(initial=0) + 1, dtype=np.int32)[:, None]
+    back = number - periods
+    rows, by = row - back * moved.query.period, back * moved.key.period
+    starts = np.maximum(start - by, moved.key.first)
+    ends = np.minimum(end - by, moved.key.first + periods * moved.key.period)
+    kept = (back >= 0) & (starts < ends)
+    return rows[kept], starts[kept], ends[kept]

@@ -1,0 +1,184 @@
+"""Translations of a tile problem: so many query blocks and key blocks further on, pairs attend as they do here.
+
+Over a period of blocks columns repeat, or rise by a constant: places in a frame repeat, and frames rise. The relation
+does not see a rise that it reads as differences alone, as in `q.frame - k.frame`. Periods are guessed from hashes of
+blocks; then every token is compared, so that what is found is exact.
+"""
+
+from math import gcd, lcm
+
+import numpy as np
+
+from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
+from maskdsl.analysis.tiles.list_bounds import BoundedList
+from maskdsl.analysis.tiles.trees import Tree
+from maskdsl.base.records import dataclass
+from maskdsl.ir.expressions import Constant, Side
+from maskdsl.ir.facts.intervals import Array
+from maskdsl.ir.ops import COMPARISONS, Op
+
+_Rise = tuple[int, int]
+"""By how much a value rises over one period of the queries, and over one of the keys."""
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A range of blocks of one side, each like the one a period later but for columns that rise."""
+
+    first: int
+    end: int
+    period: int
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A tile of both ranges is of the class of the tile one period of both sides further on."""
+
+    query: Repeated
+    key: Repeated
+
+
+def find_periods(query: Tree, key: Tree) -> tuple[int, int] | None:
+    """The shortest period of the blocks of either side around its middle; None if one has none."""
+    query_period, key_period = map(_period, (query, key))
+    return None if query_period is None or key_period is None else (query_period, key_period)
+
+
+def find_translation(program: IntervalProgram, query: Tree, key: Tree, periods: tuple[int, int]) -> Translation | None:
+    """The translation of a problem by multiples of these periods; None if the relation sees them."""
+    query_period, key_period = periods
+    rises: dict[Column, _Rise] = {}
+    for number, rise in enumerate(_rises(query, query_period)):
+        rises[Column(Side.QUERY, number)] = (rise, 0)
+    for number, rise in enumerate(_rises(key, key_period)):
+        rises[Column(Side.KEY, number)] = (0, rise)
+    seen = _seen(program, rises)
+    factors = None if seen is None else _unseen_factors(seen, query_period * query.sizes[0], key_period * key.sizes[0])
+    if factors is None:
+        return None
+    queries, keys = _repeated(query, query_period * factors[0]), _repeated(key, key_period * factors[1])
+    return None if queries is None or keys is None else Translation(queries, keys)
+
+
+# What a relation sees
+
+
+def _seen(program: IntervalProgram, rises: dict[Column, _Rise]) -> set[_Rise] | None:
+    """Rises that must be 0 in sum, or else the result may change; None if lists of entries decide it."""
+    seen: set[_Rise] = set()
+    slots: list[_Rise] = []
+    for step in program.steps:
+        arguments = [slots[slot] for slot in step.slots]
+        match step.action:
+            case BoundedList():
+                return None
+            case Column() as column:
+                slots.append(rises[column])
+                continue
+            case Op.ADD:
+                slots.append((sum(each[0] for each in arguments), sum(each[1] for each in arguments)))
+                continue
+            case Op.SUBTRACT:
+                (a, b), (c, d) = arguments
+                slots.append((a - c, b - d))
+                continue
+            case Op.NEGATE:
+                ((a, b),) = arguments
+                slots.append((-a, -b))
+                continue
+            case Op.MINIMUM | Op.MAXIMUM:
+                first, *others = arguments
+                seen |= {(a - first[0], b - first[1]) for a, b in others}
+                slots.append(first)
+                continue
+            case op if op in COMPARISONS:
+                (a, b), (c, d) = arguments
+                seen.add((a - c, b - d))
+            case Constant():
+                pass
+            case _:
+                seen |= {*arguments}
+        slots.append((0, 0))
+    return seen | {slots[-1]}
+
+
+def _unseen_factors(seen: set[_Rise], query_tokens: int, key_tokens: int) -> tuple[int, int] | None:
+    """How many periods of the queries and of the keys together are not seen; as many tokens of both if any are not."""
+    rises = seen - {(0, 0)}
+    if not rises:
+        tokens = lcm(query_tokens, key_tokens)
+        return tokens // query_tokens, tokens // key_tokens
+    a, b = next(iter(rises))
+    if any(a * d != b * c for c, d in rises) or a * b >= 0:
+        return None
+    shared = gcd(a, b)
+    return abs(b) // shared, abs(a) // shared
+
+
+# Periods
+
+
+def _blocks(tree: Tree, column: Array) -> Array:
+    """[whole blocks, tokens]: a column in integers, bits of floats."""
+    size = tree.sizes[0]
+    whole = column[: tree.length // size * size]
+    whole = whole.view(f"i{whole.itemsize}") if whole.dtype.kind == "f" else whole
+    return whole.reshape(-1, size)
+
+
+def _period(tree: Tree) -> int | None:
+    """The shortest period of the hashes of the blocks in the middle half, which holds it twice; None if there is none.
+
+    A hash is of what a block has beyond its first token, and of the rise to the next block.
+    """
+    random = np.random.default_rng(_SEED)
+    count = tree.length // tree.sizes[0] - 1
+    hashes = np.zeros(max(count, 0), dtype=np.int64)
+    for column in tree.columns:
+        blocks = _blocks(tree, column).astype(np.int64)
+        factors = random.integers(1, 1 << 62, tree.sizes[0])
+        if column.dtype.kind == "i":
+            steps = np.diff(blocks[:, 0])
+            blocks = blocks - blocks[:, :1]
+            hashes += steps * random.integers(1, 1 << 62)
+        hashes += (blocks[:count] * factors).sum(axis=1)
+    middle = hashes[count // 4 : count - count // 4].tolist()
+    period = len(middle) - _longest_border(middle)
+    return period if 0 < 2 * period <= len(middle) else None
+
+
+def _longest_border(numbers: list[int]) -> int:
+    """The length of the longest proper beginning that is an ending too (Knuth, Morris and Pratt)."""
+    borders, length = [0] * len(numbers), 0
+    for at in range(1, len(numbers)):
+        while length and numbers[at] != numbers[length]:
+            length = borders[length - 1]
+        length += numbers[at] == numbers[length]
+        borders[at] = length
+    return length
+
+
+def _rises(tree: Tree, period: int) -> list[int]:
+    """By how much each column rises over a period in the middle; floats and booleans do not."""
+    first = tree.length // tree.sizes[0] // 4 * tree.sizes[0]
+    last = first + period * tree.sizes[0]
+    return [int(each[last]) - int(each[first]) if each.dtype.kind == "i" else 0 for each in tree.columns]
+
+
+def _repeated(tree: Tree, period: int) -> Repeated | None:
+    """The longest range of blocks around the middle in which each is like the one a period later."""
+    alike = np.ones(max(tree.length // tree.sizes[0] - period, 0), dtype=bool)
+    middle = tree.length // tree.sizes[0] // 4
+    if middle >= len(alike):
+        return None
+    for column, rise in zip(tree.columns, _rises(tree, period), strict=True):
+        blocks = _blocks(tree, column)
+        alike &= (blocks[period:] == (blocks[:-period] + rise if rise else blocks[:-period])).all(axis=1)
+    if not alike[middle]:
+        return None
+    others = np.flatnonzero(~alike)
+    after = int(np.searchsorted(others, middle))
+    first = int(others[after - 1]) + 1 if after else 0
+    end = int(others[after]) if after < len(others) else len(alike)
+    return Repeated(first, end + period, period)
