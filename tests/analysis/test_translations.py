@@ -28,6 +28,18 @@ def translation(asked):
     return periods and find_translation(asked.program, asked.query, asked.key, periods)
 
 
+def classified(monkeypatch):
+    """A list of the problems that are classified by descent from now on."""
+    problems = []
+
+    def noted(problem, hasty):
+        problems.append(problem)
+        return descend(problem, hasty)
+
+    monkeypatch.setattr(tile_classes, "descend", noted)
+    return problems
+
+
 @st.composite
 def repeated_settings(draw):
     """A grid whose rows repeat, with a few tokens at either end and perhaps one inside that are like no other."""
@@ -134,3 +146,15 @@ def test_halves_that_repeat_each_for_itself(monkeypatch):
     tiles = classify(asked)
     assert tiles.full == expected.full and tiles.partial == expected.partial
     assert sum(each.query.count * each.key.count for each in parts) < asked.query.count * asked.key.count / 4
+
+
+def test_pairs_of_equal_columns_are_listed(monkeypatch):
+    """Neighbours given for each token, in no order: intervals say nothing, and the pairs are few."""
+    monkeypatch.setattr(tile_classes, "descend", None)
+    near = np.random.default_rng(0).integers(0, 3000, (3000, 4))
+    tokens = Setting({"i": np.arange(3000), **{str(n): near[:, n] for n in range(4)}})
+    any_of = apply(Op.OR, *(apply(Op.EQUAL, Q(name), K("i")) for name in ("i", "0", "1", "2", "3")))
+    relation = apply(Op.AND, any_of, below(apply(Op.SUBTRACT, Q("i"), K("i")), 2000))
+    asked = problem(relation, tokens, tokens, (16, 16))
+    tiles = classify(asked)
+    assert np.array_equal(tiles.classes(asked.key.count), dense_classes(dense(relation, tokens, tokens), (16, 16)))

@@ -29,6 +29,8 @@ _CHUNK = 1 << 15
 """Pairs evaluated at once, so that intermediate results stay in the cache."""
 _TILES = 1 << 12
 """Open tiles split at once."""
+_OPEN = 32
+"""Pairs of nodes that cost about what an open tile does."""
 _CROWDED = 0.5
 """If more than this share of a frontier stays open, only query nodes are split, until they are blocks.
 
@@ -46,11 +48,19 @@ class Problem:
     key: Tree
     cover: Cover | None = None
 
-    @cached_property
+    @property
     def listed(self) -> ListedPairs | None:
         """All attending pairs, if lists of entries bound them."""
-        if self.cover is None:
-            return None
+        return self._pairs if self.cover is not None and self.cover.has_lists else None
+
+    @property
+    def equal(self) -> ListedPairs | None:
+        """All attending pairs, if they are among few of equal columns."""
+        return None if self.cover is None or self.cover.has_lists else self._pairs
+
+    @cached_property
+    def _pairs(self) -> ListedPairs | None:
+        assert self.cover is not None
         lengths = self.query.length, self.key.length
         return list_pairs(self.cover, self.program, self.query.columns, self.key.columns, lengths)
 
@@ -214,6 +224,9 @@ def descend_shortly(problem: Problem, hasty: bool, most: float) -> TileMap | Non
         elif hasty:
             mixed.add(still, query, key)
         else:
+            judged += len(still.rows) * _OPEN
+            if judged > most:
+                return None
             some, every = _settle(problem, still.rows, still.columns, area)
             full.add(still.select(every), query, key)
             mixed.add(still.select(some & ~every), query, key)

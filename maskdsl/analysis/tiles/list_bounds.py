@@ -123,7 +123,10 @@ def _nodes_with(values: Array, wanted: Array) -> tuple[Array, Array, Array]:
     Gives the index of the wanted value, the node, and the number of its tokens that have the value, side by side.
     """
     nodes = len(values)
-    codes, counts = np.unique(values * nodes + np.arange(nodes)[:, None], return_counts=True)
+    codes = (values * nodes + np.arange(nodes)[:, None]).reshape(-1)
+    first = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1))  # adjacent tokens mostly have the same value
+    codes, which = np.unique(codes[first], return_inverse=True)
+    counts = np.bincount(which, np.diff(first, append=values.size), len(codes)).astype(np.int64)
     held, node = np.divmod(codes, nodes)
     first, last = np.searchsorted(held, wanted), np.searchsorted(held, wanted, side="right")
     count = last - first

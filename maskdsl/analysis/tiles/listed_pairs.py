@@ -1,8 +1,8 @@
 """The attending pairs of a relation that lists of entries bound, one by one: in time of the lists, not of tiles.
 
 A relation has a cover if every pair that attends is in one of a few joins: an entry of a sparse input is stored, two
-columns are equal, or a token is one of a few, as in `edge[q, k] or q == k or k < 4`. The joins give candidates, on
-which the relation is evaluated.
+columns are equal, or a token is one of a few, as in `edge[q, k] or k == near[q] or k < 4`. The joins give candidates,
+on which the relation is evaluated.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +20,8 @@ from maskdsl.ir.values.entries import distinct
 
 _CHUNK = 1 << 18
 """Candidates that are evaluated at once."""
+_MOST_EQUAL = 32
+"""With more candidates a token, of equal columns, tiles are fewer than pairs by far."""
 _MOST_A_TOKEN = 64
 """With more candidates a token or entry, as of lists of blocks, the descent through tiles is faster."""
 
@@ -40,35 +42,33 @@ class Join:
 
 @dataclass(frozen=True)
 class Cover:
-    """Joins that hold every attending pair. At least one has a list."""
+    """Joins that hold every attending pair."""
 
     joins: tuple[Join, ...]
     is_exact: bool
     """Whether all pairs of the joins attend."""
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether some join is of the entries of a list, and not of equal columns alone."""
+        return any(join.entries is not None for join in self.joins)
 
 
 def find_cover(
     relation: Expression, tables: Mapping[str, Bounded], column: Callable[[Expression], Column | None]
 ) -> Cover | None:
     """The cover of a relation whose expressions over one side are columns; None if there is none."""
-    cover = _covered(relation, tables, column)
-    return cover if cover is not None and any(join.entries is not None for join in cover.joins) else None
-
-
-def _covered(
-    relation: Expression, tables: Mapping[str, Bounded], column: Callable[[Expression], Column | None]
-) -> Cover | None:
     join: Join | None
     match relation:
         case _ if relation.type is Type.BOOL and (alone := column(relation)) is not None:
             is_query = alone.side is Side.QUERY
             join = Join(alone.index if is_query else None, None if is_query else alone.index, None)
         case Apply(op=Op.AND, arguments=operands):
-            covers = [each for each in (_covered(one, tables, column) for one in operands) if each is not None]
+            covers = [each for each in (find_cover(one, tables, column) for one in operands) if each is not None]
             least = min(covers, key=lambda each: sum(join.entries is None for join in each.joins), default=None)
             return None if least is None else Cover(least.joins, False)
         case Apply(op=Op.OR, arguments=operands):
-            either = [_covered(one, tables, column) for one in operands]
+            either = [find_cover(one, tables, column) for one in operands]
             known = [each for each in either if each is not None]
             if len(known) < len(either):
                 return None
@@ -146,7 +146,8 @@ def list_pairs(
     """
     tokens = [_joined(join, query, key, lengths) for join in cover.joins]
     listed = sum(len(join.entries.entries.columns) for join in cover.joins if join.entries is not None)
-    if sum(each.size for each in tokens) > _MOST_A_TOKEN * listed + 2 * sum(lengths):
+    most = _MOST_A_TOKEN * listed + 2 * sum(lengths) if cover.has_lists else _MOST_EQUAL * max(lengths)
+    if sum(each.size for each in tokens) > most:
         return None
     codes = np.concatenate([each.codes(lengths[1]) for each in tokens])
     if (codes[1:] < codes[:-1]).any():

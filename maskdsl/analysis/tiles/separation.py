@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram, compile_program
-from maskdsl.analysis.tiles.list_bounds import Bounded, BoundedList
+from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.analysis.tiles.listed_pairs import Cover, find_cover
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Side, apply, children, rebuild
@@ -43,8 +43,7 @@ def separate(relation: Expression, tables: Mapping[str, Bounded]) -> Separation:
                 return None
 
     program = compile_program(relation, tables, column)
-    has_lists = any(isinstance(each, BoundedList) for each in tables.values())
-    cover = find_cover(relation, tables, column) if has_lists else None
+    cover = find_cover(relation, tables, column)
     return Separation(program, tuple(columns[Side.QUERY]), tuple(columns[Side.KEY]), cover)
 
 

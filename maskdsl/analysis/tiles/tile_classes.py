@@ -12,6 +12,7 @@ import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap
 from maskdsl.analysis.tiles.descent import Problem, descend, descend_shortly
+from maskdsl.analysis.tiles.listed_pairs import ListedPairs
 from maskdsl.analysis.tiles.translations import Translation, find_periods, find_translation
 from maskdsl.base.records import dataclass
 
@@ -22,6 +23,8 @@ _LARGE = 1 << 21
 _LEAST = 4
 """Periods of queries for which copying pays."""
 
+_CHUNK = 1 << 17
+"""Segments that are moved at once."""
 _Segments = tuple[Array, Array, Array]
 """Rows, and their first and last column, exclusive."""
 
@@ -29,16 +32,18 @@ _Segments = tuple[Array, Array, Array]
 def classify(problem: Problem, hasty: bool = False) -> TileMap:
     """The exact class of every tile. If `hasty`, all tiles that intervals leave open count as partial."""
     if problem.listed is not None:
-        query, key = problem.query, problem.key
-        return problem.listed.tiles(query.length, key.length, (query.sizes[0], key.sizes[0]))
+        return _of_pairs(problem, problem.listed)
     tiles = descend_shortly(problem, hasty, _SHORT)
     if tiles is not None:
         return tiles
     rows, columns = problem.query.count, problem.key.count
     periods = find_periods(problem.query, problem.key)
-    if periods is not None:
-        return _copied(problem, hasty, periods) or descend(problem, hasty)
-    if rows * columns <= _LARGE:
+    tiles = None if periods is None else _copied(problem, hasty, periods)
+    if tiles is not None:
+        return tiles
+    if problem.equal is not None:
+        return _of_pairs(problem, problem.equal)
+    if periods is not None or rows * columns <= _LARGE:
         return descend(problem, hasty)
     quarters = [
         _Part.of(problem, some_rows, some_columns, partial(classify, hasty=hasty))
@@ -46,6 +51,11 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
         for some_columns in ((0, columns // 2), (columns // 2, columns))
     ]
     return _joined(rows, quarters)
+
+
+def _of_pairs(problem: Problem, pairs: ListedPairs) -> TileMap:
+    query, key = problem.query, problem.key
+    return pairs.tiles(query.length, key.length, (query.sizes[0], key.sizes[0]))
 
 
 def _copied(problem: Problem, hasty: bool, periods: tuple[int, int]) -> TileMap | None:
@@ -95,26 +105,45 @@ class _Part:
 
 def _joined(rows: int, parts: Sequence[_Part]) -> TileMap:
     full, partial = ([each.full for each in parts], [each.partial for each in parts])
-    return TileMap(*(Runs.of_segments(rows, *map(np.concatenate, zip(*each, strict=True))) for each in (full, partial)))
+    return TileMap(Runs.of_segments(rows, *_concatenated(full)), Runs.of_segments(rows, *_concatenated(partial)))
+
+
+def _concatenated(segments: Sequence[_Segments]) -> _Segments:
+    row, start, end = map(np.concatenate, zip(*segments, strict=True))
+    return row, start, end
 
 
 def _moved_forward(segments: _Segments, moved: Translation) -> _Segments:
     """Those of the first period, in all periods, as far as columns repeat."""
     row, start, end = segments
-    periods = np.arange((moved.query.end - moved.query.first - 1) // moved.query.period + 1, dtype=np.int32)[:, None]
-    rows, by = row + periods * moved.query.period, periods * moved.key.period
-    kept = (rows < moved.query.end) & (start + by < moved.key.end)
-    return rows[kept], (start + by)[kept], np.minimum(end + by, moved.key.end)[kept]
+
+    def in_periods(periods: Array) -> _Segments:
+        rows, by = row + periods * moved.query.period, periods * moved.key.period
+        kept = (rows < moved.query.end) & (start + by < moved.key.end)
+        return rows[kept], (start + by)[kept], np.minimum(end + by, moved.key.end)[kept]
+
+    return _in_all_periods(in_periods, (moved.query.end - moved.query.first - 1) // moved.query.period, len(row))
 
 
 def _moved_back(segments: _Segments, moved: Translation) -> _Segments:
     """Those of the last period, in all periods, in the columns that no column of the first period is moved to."""
     row, start, end = segments
     number = (row - moved.query.first) // moved.query.period
-    periods = np.arange(number.max(initial=0) + 1, dtype=np.int32)[:, None]
-    back = number - periods
-    rows, by = row - back * moved.query.period, back * moved.key.period
-    starts = np.maximum(start - by, moved.key.first)
-    ends = np.minimum(end - by, moved.key.first + periods * moved.key.period)
-    kept = (back >= 0) & (starts < ends)
-    return rows[kept], starts[kept], ends[kept]
+
+    def in_periods(periods: Array) -> _Segments:
+        back = number - periods
+        rows, by = row - back * moved.query.period, back * moved.key.period
+        starts = np.maximum(start - by, moved.key.first)
+        ends = np.minimum(end - by, moved.key.first + periods * moved.key.period)
+        kept = (back >= 0) & (starts < ends)
+        return rows[kept], starts[kept], ends[kept]
+
+    return _in_all_periods(in_periods, int(number.max(initial=0)), len(row))
+
+
+def _in_all_periods(in_periods: Callable[[Array], _Segments], last: int, count: int) -> _Segments:
+    """What a function of some periods, int32 [periods, 1], gives of all: some at a time, which fit in the cache."""
+    step = max(1, _CHUNK // max(count, 1))
+    periods = np.arange(last + 1, dtype=np.int32)[:, None]
+    some = [in_periods(periods[first : first + step]) for first in range(0, last + 1, step)]
+    return _concatenated(some)
