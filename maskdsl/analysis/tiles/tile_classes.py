@@ -46,7 +46,7 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
     if periods is not None or rows * columns <= _LARGE:
         return descend(problem, hasty)
     quarters = [
-        _Part.of(problem, some_rows, some_columns, partial(classify, hasty=hasty))
+        _Rectangle.of(problem, some_rows, some_columns, partial(classify, hasty=hasty))
         for some_rows in ((0, rows // 2), (rows // 2, rows))
         for some_columns in ((0, columns // 2), (columns // 2, columns))
     ]
@@ -68,22 +68,22 @@ def _copied(problem: Problem, hasty: bool, periods: tuple[int, int]) -> TileMap 
     if most < _LEAST or most * key.period > key.end - key.first:
         return None
     rows, columns = problem.query.count, problem.key.count
-    part = partial(_Part.of, problem, classify=partial(descend, hasty=hasty))
-    first = part((query.first, query.first + query.period), (key.first, key.end))
-    last = part((query.end - query.period, query.end), (key.first, key.end))
-    parts = [
-        part((0, query.first), (0, columns)),
-        part((query.first, query.end), (0, key.first)),
-        _Part(*(_moved_back(each, moved) for each in (last.full, last.partial))),
-        _Part(*(_moved_forward(each, moved) for each in (first.full, first.partial))),
-        part((query.first, query.end), (key.end, columns)),
-        part((query.end, rows), (0, columns)),
+    rectangle = partial(_Rectangle.of, problem, classify=partial(descend, hasty=hasty))
+    first = rectangle((query.first, query.first + query.period), (key.first, key.end))
+    last = rectangle((query.end - query.period, query.end), (key.first, key.end))
+    rectangles = [
+        rectangle((0, query.first), (0, columns)),
+        rectangle((query.first, query.end), (0, key.first)),
+        _Rectangle(*(_moved_back(each, moved) for each in (last.full, last.partial))),
+        _Rectangle(*(_moved_forward(each, moved) for each in (first.full, first.partial))),
+        rectangle((query.first, query.end), (key.end, columns)),
+        rectangle((query.end, rows), (0, columns)),
     ]
-    return _joined(rows, parts)
+    return _joined(rows, rectangles)
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class _Rectangle:
     """The tiles of some rows and columns."""
 
     full: _Segments
@@ -92,10 +92,10 @@ class _Part:
     @staticmethod
     def of(
         problem: Problem, rows: tuple[int, int], columns: tuple[int, int], classify: Callable[[Problem], TileMap]
-    ) -> "_Part":
+    ) -> "_Rectangle":
         """Those of the tiles of a problem from the first row and column to the last, exclusive."""
         tiles = classify(Problem(problem.program, problem.query.blocks(*rows), problem.key.blocks(*columns)))
-        return _Part(
+        return _Rectangle(
             *(
                 (each.row + rows[0], each.start + columns[0], each.end + columns[0])
                 for each in (tiles.full, tiles.partial)
@@ -103,8 +103,8 @@ class _Part:
         )
 
 
-def _joined(rows: int, parts: Sequence[_Part]) -> TileMap:
-    full, partial = ([each.full for each in parts], [each.partial for each in parts])
+def _joined(rows: int, rectangles: Sequence[_Rectangle]) -> TileMap:
+    full, partial = ([each.full for each in rectangles], [each.partial for each in rectangles])
     return TileMap(Runs.of_segments(rows, *_concatenated(full)), Runs.of_segments(rows, *_concatenated(partial)))
 
 
