@@ -13,6 +13,9 @@
      steps      words of the dims of a head
      m, l       per query, the maximum of the scores in base two and the sum of exp2(s - m)
 
+   A region between `hole: NAME` and `end` is the code for products with a soft cap and biases, which the library of
+   most patterns has. For all others `emit/native_scores.py` fills it: each has a library of its own.
+
    Rules: a pair that does not attend has the score -inf and is never read otherwise; a query without keys, or with
    scores of -inf alone, has the output 0 and the log-sum-exp -inf. Results that are not finite are reported to the
    caller, who computes them again where single values are told apart. Each result is summed in one order. */
@@ -65,6 +68,10 @@ typedef uint16_t halves __attribute__((vector_size(32)));
 typedef uint16_t loose_halves __attribute__((vector_size(32), aligned(2)));
 
 enum type { FLOAT32, BFLOAT16, FLOAT16 };
+/* hole: terms */
+enum { PAIR_TERMS = 1, DERIVATIVES = 1 }; /* numbers of a pair beside its product, and derivatives of its score */
+#define ABSENT -INFINITY /* the score of pairs that do not attend */
+/* end */
 
 /* Strides are in elements: of batch entries (or pages), heads and tokens. Dims lie side by side. */
 typedef struct {
@@ -102,6 +109,9 @@ typedef struct {
     const float *grad_lse;             /* [batch, heads, queries] */
     const float *bias;                 /* [batch or 1, heads or 1, biases, height, LANES] or NULL */
     float *grad_bias;                  /* [batch, heads, biases, height, LANES] or NULL */
+    const float *numbers;              /* those of a filled text */
+    const float *query_terms, *key_terms; /* [batch, heads, queries, terms] and [batch, heads, terms, keys + LANES] */
+    float *grad_query_terms, *grad_key_terms; /* [batch, heads, queries, terms, LANES] and as key_terms; NULL */
     int64_t bias_batch, bias_head, biases;
     int32_t height;                    /* words of a mask, and rows of a bias: queries of the largest row */
     const int32_t *query_at, *key_at;  /* declared positions [batch or 1, heads or 1, tokens], or NULL */
@@ -690,7 +700,7 @@ typedef struct {
 
 typedef struct {
     int count;
-    int64_t panels[CHUNK];
+    int64_t panels[CHUNK], keys[CHUNK]; /* panels, and the first key of each */
     const uint16_t *words[CHUNK]; /* NULL: full */
     const float *bias[CHUNK];
     int64_t bias_number[CHUNK];
@@ -737,13 +747,13 @@ static int next_chunk(walk *w, chunk *to) {
         if (!lanes || attending.first == attending.end)
             continue;
         to->spans[to->count] = c->fold == 1 || w->members ? attending : (span){0, w->rows};
-        to->panels[to->count] = panel;
+        to->panels[to->count] = panel, to->keys[to->count] = first;
         to->words[to->count] = words;
         to->lanes[to->count] = lanes;
         to->bias[to->count] = NULL;
         if (here->bias >= 0) {
             to->bias_number[to->count] = here->bias + n;
-            int64_t number = (here->bias + n) * c->height + w->r->word;
+            int64_t number = (here->bias + n) * PAIR_TERMS * c->height + w->r->word;
             to->bias[to->count] = c->bias + w->b * c->bias_batch + number * LANES;
         }
         to->count++;
@@ -751,33 +761,41 @@ static int next_chunk(walk *w, chunk *to) {
     return to->count;
 }
 
+/* hole: scores */
 /* What scores are multiplied by before exponentials of base two: already, where they are products alone. With biases,
    caps and sinks they stay in base e until their maximum is subtracted, as finfo.min * log2(e) would be -inf. */
 INLINE float base_of(const call *c) { return c->bias || c->cap != 0 || c->sinks ? 1 : LOG2_E; }
+
+/* The scores of one query and the keys of a panel, from products, and their derivative by scaled products. */
+INLINE vec score_of(const walk *w, const chunk *at, int j, int i, vec s, vec *derivatives) {
+    const call *c = w->c;
+    const float *bias = at->bias[j] ? at->bias[j] + w->heads[i] * c->bias_head + (int64_t)w->queries[i] * LANES : NULL;
+    derivatives[0] = splat(1);
+    if (!bias && c->cap == 0)
+        return s * (c->scale * base_of(c));
+    s = s * c->scale;
+    if (c->cap != 0) {
+        vec t = hyperbolic_tangent(s * (1 / c->cap));
+        derivatives[0] = 1 - t * t;
+        s = t * c->cap;
+    }
+    return bias ? s + load(bias) : s;
+}
+/* end */
 INLINE float late_base_of(const call *c) { return LOG2_E / base_of(c); }
 
-INLINE int head_of(const walk *w, int i) { return w->heads[i]; }
+/* The lanes of a panel that attend. */
+INLINE uint16_t word_of(const chunk *at, int j, int query) {
+    return at->words[j] ? at->words[j][query] & at->lanes[j] : at->lanes[j];
+}
 
-/* The final scores of one query's panel, from products. `slope` gets their derivative by the scaled products. */
-INLINE vec final_score(const call *c, const chunk *at, int j, int query, int head, vec s, vec *slope) {
-    const float *bias = at->bias[j] ? at->bias[j] + head * c->bias_head + (int64_t)query * LANES : NULL;
-    *slope = splat(1);
-    if (!bias && c->cap == 0)
-        s = s * (c->scale * base_of(c));
-    else {
-        s = s * c->scale;
-        if (c->cap != 0) {
-            vec t = hyperbolic_tangent(s * (1 / c->cap));
-            *slope = 1 - t * t;
-            s = t * c->cap;
-        }
-        if (bias)
-            s += load(bias);
-    }
-    uint16_t word = at->words[j] ? at->words[j][query] & at->lanes[j] : at->lanes[j];
-    if (word != 0xffff)
-        s = choose((splat_int(word) & LANE_BITS) != 0, s, splat(-INFINITY));
-    return s;
+INLINE vec where(uint16_t word, vec x, float otherwise) {
+    return word == 0xffff ? x : choose((splat_int(word) & LANE_BITS) != 0, x, splat(otherwise));
+}
+
+/* These scores, and those of pairs that do not attend. */
+INLINE vec final_score(const walk *w, const chunk *at, int j, int i, vec s, vec *derivatives) {
+    return where(word_of(at, j, w->queries[i]), score_of(w, at, j, i, s, derivatives), ABSENT);
 }
 
 /* Parallel work */
@@ -888,12 +906,12 @@ static int64_t divide(float *memory, float ***arrays, const int64_t *floats, int
 INLINE int64_t number_of(const walk *w, int i) { return w->numbers[i]; }
 
 INLINE int64_t scalar_at(const walk *w, int i) {
-    const int head = head_of(w, i);
+    const int head = w->heads[i];
     return ((int64_t)w->b * w->c->heads + head) * w->c->queries + query_number(w->c, w->b, head, number_of(w, i));
 }
 
 INLINE char *row_at(const walk *w, const tensor *t, int i) {
-    return query_row(w->z, t, w->b, head_of(w, i), number_of(w, i));
+    return query_row(w->z, t, w->b, w->heads[i], number_of(w, i));
 }
 
 static void load_queries(const walk *w, float *to, const tensor *t, int64_t dim, int64_t steps) {
@@ -946,6 +964,7 @@ static void begin(const walk *w, state *t) {
     }
 }
 
+/* hole: online */
 /* The online softmax of a chunk, LANES rows at a time: its probabilities take the places of its scores. */
 static void online(const walk *w, const chunk *at, state *t) {
     const call *c = w->c;
@@ -954,14 +973,13 @@ static void online(const walk *w, const chunk *at, state *t) {
     for (int first = 0; first < w->rows; first += LANES) {
         const int rows = w->rows - first < LANES ? w->rows - first : LANES;
         float *s = t->s + first * WIDTH;
-        vec each[LANES], slope;
+        vec each[LANES], derivatives[DERIVATIVES];
         for (int i = 0; i < rows; i++) {
             vec top = splat(-INFINITY);
             for (int j = 0; j < at->count; j++) {
                 vec *here = (vec *)(s + i * WIDTH + j * LANES);
                 const int attends = at->spans[j].first <= first + i && first + i < at->spans[j].end;
-                *here = attends ? final_score(c, at, j, w->queries[first + i], w->heads[first + i], *here, &slope)
-                                : splat(-INFINITY);
+                *here = attends ? final_score(w, at, j, first + i, *here, derivatives) : splat(ABSENT);
                 top = larger(*here, top);
             }
             each[i] = top;
@@ -977,6 +995,8 @@ static void online(const walk *w, const chunk *at, state *t) {
                 vec *here = (vec *)(s + i * WIDTH + j * LANES);
                 *here = power_of_two((*here - used[i]) * base);
                 total += *here;
+                /* hole: weight */
+                /* end */
             }
             each[i] = total;
             if (before[i] != m[i] && before[i] != -INFINITY) {
@@ -994,6 +1014,7 @@ static void online(const walk *w, const chunk *at, state *t) {
     }
 }
 
+/* end */
 /* Writes the results of a row. Returns whether they are finite. */
 static int finish(const walk *w, state *t) {
     const call *c = w->c;
@@ -1241,9 +1262,9 @@ static int threads_of(const call *c) {
 static int in_groups(const call *c, int backward, int (*compute)(group *)) {
     const sizes z = sizes_of(c);
     const int64_t units = (int64_t)c->batch * c->key_heads, heads = c->heads / c->key_heads / c->fold;
-    /* Biases are summed by one thread a unit. */
+    /* Gradients of biases and of terms of keys are summed by one thread a unit. */
     const int threads = threads_of(c);
-    const int64_t parts = c->grad_bias || units >= threads ? 1 : (threads + units - 1) / units;
+    const int64_t parts = c->grad_bias || c->grad_key_terms || units >= threads ? 1 : (threads + units - 1) / units;
     const int packs = c->packs || backward;
     packed one;
     const int64_t floats = packs ? unit_memory(&z, NULL, &one, backward, parts) : 0;
@@ -1337,31 +1358,35 @@ static int begin_backward(const walk *w, back_state *t) {
     return fits;
 }
 
-/* Probabilities take the places of scores, and gradients of products those of the gradients of probabilities. */
-static void slopes(const walk *w, const chunk *at, back_state *t) {
+/* hole: gradients */
+/* A probability takes the place of a product, and the gradient of the product that of the probability's gradient. */
+INLINE void pair_gradients(const walk *w, const chunk *at, int j, int i, float base, const back_state *t, vec *s,
+                           vec *ds) {
     const call *c = w->c;
-    const float base = late_base_of(c);
-    for (int i = 0; i < w->rows; i++) {
-        const int head = head_of(w, i), query = w->queries[i];
-        for (int j = 0; j < at->count; j++) {
-            float *s = t->s + i * WIDTH + j * LANES, *ds = t->ds + i * WIDTH + j * LANES;
-            vec slope;
-            if (at->spans[j].first > i || i >= at->spans[j].end) {
-                *(vec *)s = *(vec *)ds = (vec){};
-                continue;
-            }
-            vec x = final_score(c, at, j, query, head, *(vec *)s, &slope);
-            vec p = power_of_two((x - t->norm[i]) * base);
-            vec grad = p * (*(vec *)ds - t->delta[i]), of_product = grad * slope;
-            *(vec *)s = p;
-            *(vec *)ds = of_product;
-            if (c->grad_bias && at->bias[j]) {
-                int64_t of_head = ((int64_t)w->b * c->heads + head) * c->biases + at->bias_number[j];
-                float *sums = c->grad_bias + (of_head * c->height + w->r->word + query) * LANES;
-                store(sums, load(sums) + grad);
-            }
-        }
+    vec derivatives[DERIVATIVES];
+    const vec x = final_score(w, at, j, i, *s, derivatives), p = power_of_two((x - t->norm[i]) * base);
+    const vec grad = p * (*ds - t->delta[i]);
+    *s = p;
+    *ds = grad * derivatives[0];
+    if (c->grad_bias && at->bias[j]) {
+        const int64_t head = ((int64_t)w->b * c->heads + w->heads[i]) * c->biases + at->bias_number[j];
+        float *sums = c->grad_bias + (head * c->height + w->r->word + w->queries[i]) * LANES;
+        store(sums, load(sums) + grad);
     }
+}
+/* end */
+
+/* Probabilities take the places of scores, and gradients of products those of the gradients of probabilities. */
+static void score_gradients(const walk *w, const chunk *at, back_state *t) {
+    const float base = late_base_of(w->c);
+    for (int i = 0; i < w->rows; i++)
+        for (int j = 0; j < at->count; j++) {
+            vec *s = (vec *)(t->s + i * WIDTH + j * LANES), *ds = (vec *)(t->ds + i * WIDTH + j * LANES);
+            if (at->spans[j].first <= i && i < at->spans[j].end)
+                pair_gradients(w, at, j, i, base, t, s, ds);
+            else
+                *s = *ds = (vec){};
+        }
 }
 
 /* Scales dQ of a row's queries, and writes it. */
@@ -1398,7 +1423,7 @@ static void backward_row(group *g, int64_t unit, walk *w, back_state *t, float *
         }
         scores_by_type(t->s, t->q, w->rows, z->steps, keys, at.spans, at.count, z->pairs);
         scores_by_type(t->ds, t->grad, w->rows, z->value_steps, values, at.spans, at.count, z->pairs);
-        slopes(w, &at, t);
+        score_gradients(w, &at, t);
         for (int j = 0; j < at.count; j++) {
             const int first = at.spans[j].first, length = at.spans[j].end - first;
             const float *queries = t->q_rows + first * z->dims, *grads = t->grad_rows + first * z->value_dims;

@@ -22,6 +22,7 @@ from maskdsl.ir.ops import TORCH_HELPERS
 from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs, chosen_pairs
 from maskdsl.ir.rewrites.route_rows import for_some_queries
 from maskdsl.ir.rewrites.score_bias import ScoreBias, score_bias
+from maskdsl.ir.rewrites.score_terms import ScoreTerms, score_terms
 from maskdsl.ir.routes import Scored, route_expressions
 from maskdsl.ir.values.group_scores import GROUP
 from maskdsl.ir.values.token_vectors import vector_expressions
@@ -89,6 +90,11 @@ class KernelPlan:
     def score_bias(self) -> ScoreBias | None:
         """The cap and the bias that its scores are; None where they have another form."""
         return score_bias(self.mask)
+
+    @cached_property
+    def score_terms(self) -> ScoreTerms | None:
+        """Scores and weights by their terms, where they are more than that; None where they have another form."""
+        return score_terms(self.mask) if self.score_bias is None else None
 
     @cached_property
     def chosen_pairs(self) -> ChosenPairs | None:

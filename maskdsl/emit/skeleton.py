@@ -6,6 +6,8 @@ A hole is a region of a real module, which holds the code for plain full attenti
     allowed = bounds
     # end
 
+In C the markers are comments of C: `/* hole: predicate */` and `/* end */`.
+
 Filling replaces the region, markers included, with generated lines at the marker's indentation. Given None, a hole
 keeps its code and loses its markers.
 """
@@ -15,7 +17,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
-_HOLE = re.compile(r"^(?P<indent>[ ]*)# hole: (?P<name>\w+)\n(?P<code>(?:.*\n)*?)(?P=indent)# end\n", re.MULTILINE)
+_HOLE = re.compile(
+    r"^(?P<indent> *)(?:#|/\*) hole: (?P<name>\w+)(?: \*/)?\n(?P<code>(?:.*\n)*?)(?P=indent)(?:#|/\*) end(?: \*/)?\n",
+    re.MULTILINE,
+)
 
 
 @cache
@@ -25,7 +30,7 @@ def read_skeleton(name: str) -> str:
 
 
 def read_c(name: str) -> str:
-    """The text of `codegen/<name>.c`, which has no holes."""
+    """The text of `codegen/<name>.c`."""
     return _text_of(f"{name}.c")
 
 

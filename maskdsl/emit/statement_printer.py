@@ -98,8 +98,12 @@ class Printer(ABC):
         """Adds `return expression`."""
         self.statement("return ", expression)
 
+    def expect(self, *expressions: Expression) -> None:
+        """Says what will be printed together: what occurs in it twice becomes a variable."""
+        self.counts.update(_occurrences(expressions))
+
     def statement(self, start: str, expression: Expression) -> None:
-        self.counts.update(_occurrences(expression))
+        self.expect(expression)
         self.write(start, expression, self.print(expression)[0])
 
     def write(self, start: str, expression: Expression, text: str) -> None:
@@ -180,7 +184,7 @@ def _name_of(expression: Apply | Read) -> str:
     return OPERATORS[expression.op].name or ("condition" if expression.type is Type.BOOL else "value")
 
 
-def _occurrences(expression: Expression) -> Counter[Expression]:
+def _occurrences(expressions: Iterable[Expression]) -> Counter[Expression]:
     """How often each distinct node is printed if a repeated node prints its operands once."""
     counts: Counter[Expression] = Counter()
 
@@ -190,5 +194,6 @@ def _occurrences(expression: Expression) -> Counter[Expression]:
             for child in children(node):
                 visit(child)
 
-    visit(expression)
+    for expression in expressions:
+        visit(expression)
     return counts

@@ -102,6 +102,8 @@ class Operator:
     has none. Empty where the printer writes a Python symbol or has a special rule."""
     triton: str = ""
     """The function in generated Triton kernels: a helper of `codegen/triton_functions.py` if it has no dot."""
+    c: str = ""
+    """The function of vectors of floats in generated C, or its symbol; empty where generated C has none."""
     name: str = ""
     """The name of a local variable that holds the result in generated code."""
 
@@ -135,14 +137,14 @@ def _sigmoid(x: Array) -> Array:
 
 
 OPERATORS: dict[Op, Operator] = {
-    Op.ADD: Operator(_NUMBERS, np.add, symbol="+", name="total"),
-    Op.SUBTRACT: Operator(_NUMBERS, np.subtract, symbol="-", name="difference"),
-    Op.MULTIPLY: Operator(_NUMBERS, np.multiply, symbol="*", name="product"),
-    Op.DIVIDE: Operator(FLOAT, np.divide, symbol="/", name="ratio"),
+    Op.ADD: Operator(_NUMBERS, np.add, symbol="+", name="total", c="+"),
+    Op.SUBTRACT: Operator(_NUMBERS, np.subtract, symbol="-", name="difference", c="-"),
+    Op.MULTIPLY: Operator(_NUMBERS, np.multiply, symbol="*", name="product", c="*"),
+    Op.DIVIDE: Operator(FLOAT, np.divide, symbol="/", name="ratio", c="/"),
     Op.FLOOR_DIVIDE: Operator(INT, np.floor_divide, symbol="//", name="quotient", triton="floor_divide"),
     Op.FLOOR_MODULO: Operator(INT, np.mod, symbol="%", name="remainder", triton="floor_modulo"),
-    Op.NEGATE: Operator(_NUMBERS, np.negative, 1, symbol="-", name="negative"),
-    Op.POWER: Operator(_NUMBERS, np.power, symbol="**", name="power"),
+    Op.NEGATE: Operator(_NUMBERS, np.negative, 1, symbol="-", name="negative", c="-"),
+    Op.POWER: Operator(_NUMBERS, np.power, symbol="**", name="power", c="power"),
     Op.ABSOLUTE: Operator(
         _NUMBERS,
         np.abs,
@@ -151,6 +153,7 @@ OPERATORS: dict[Op, Operator] = {
         help="The absolute value.",
         torch=".abs",
         triton="tl.abs",
+        c="absolute",
         name="distance",
     ),
     Op.MINIMUM: Operator(
@@ -162,6 +165,7 @@ OPERATORS: dict[Op, Operator] = {
         help="The least.",
         torch="torch.minimum",
         triton="tl.minimum",
+        c="least",
         name="least",
     ),
     Op.MAXIMUM: Operator(
@@ -173,6 +177,7 @@ OPERATORS: dict[Op, Operator] = {
         help="The greatest. In a route, `max(k by c)` is the elementwise maximum of a group of vectors.",
         torch="torch.maximum",
         triton="tl.maximum",
+        c="greatest",
         name="greatest",
     ),
     Op.EQUAL: Operator(_ANY, np.equal, result=Type.BOOL, symbol="=="),
@@ -182,7 +187,7 @@ OPERATORS: dict[Op, Operator] = {
     Op.NOT: Operator(BOOL, np.logical_not, 1, symbol="not"),
     Op.AND: Operator(BOOL, lambda *operands: reduce(np.logical_and, operands), variadic=True, symbol="and"),
     Op.OR: Operator(BOOL, lambda *operands: reduce(np.logical_or, operands), variadic=True, symbol="or"),
-    Op.SELECT: Operator(_ANY, np.where, 3, torch="torch.where", triton="tl.where", name="choice"),
+    Op.SELECT: Operator(_ANY, np.where, 3, torch="torch.where", triton="tl.where", c="choose", name="choice"),
     Op.INTEGER_LOG2: Operator(
         INT,
         _integer_log2,
@@ -274,16 +279,44 @@ OPERATORS: dict[Op, Operator] = {
         help="The integer as a float.",
     ),
     Op.SQUARE_ROOT: Operator(
-        FLOAT, np.sqrt, 1, function="sqrt", help="The square root, of floats.", torch=".sqrt", triton="tl.sqrt"
+        FLOAT,
+        np.sqrt,
+        1,
+        function="sqrt",
+        help="The square root, of floats.",
+        torch=".sqrt",
+        triton="tl.sqrt",
+        c="square_root",
     ),
     Op.EXPONENTIAL: Operator(
-        FLOAT, np.exp, 1, function="exp", help="The exponential, of floats.", torch=".exp", triton="tl.exp"
+        FLOAT,
+        np.exp,
+        1,
+        function="exp",
+        help="The exponential, of floats.",
+        torch=".exp",
+        triton="tl.exp",
+        c="exponential",
     ),
     Op.LOGARITHM: Operator(
-        FLOAT, np.log, 1, function="log", help="The natural logarithm, of floats.", torch=".log", triton="tl.log"
+        FLOAT,
+        np.log,
+        1,
+        function="log",
+        help="The natural logarithm, of floats.",
+        torch=".log",
+        triton="tl.log",
+        c="natural_logarithm",
     ),
     Op.TANH: Operator(
-        FLOAT, np.tanh, 1, function="tanh", help="The hyperbolic tangent, of floats.", torch=".tanh", triton="tanh"
+        FLOAT,
+        np.tanh,
+        1,
+        function="tanh",
+        help="The hyperbolic tangent, of floats.",
+        torch=".tanh",
+        triton="tanh",
+        c="hyperbolic_tangent",
     ),
     Op.SIGMOID: Operator(
         FLOAT,
@@ -293,6 +326,7 @@ OPERATORS: dict[Op, Operator] = {
         help="1 / (1 + exp(-x)), of floats.",
         torch=".sigmoid",
         triton="tl.sigmoid",
+        c="sigmoid",
     ),
 }
 

@@ -17,6 +17,7 @@ import pytest
 from maskdsl.base import cache
 from maskdsl.base.cache import CACHE_VARIABLE, keep
 from maskdsl.base.text import FORBIDDEN
+from maskdsl.emit.native_scores import NativeText
 from maskdsl.runtime.backends.native import c_compiler, library
 from maskdsl.runtime.backends.native.library import NativeLibrary
 from tests.support.compiled_c import NEEDS_COMPILER, TEXT, compiler_of_this_machine
@@ -37,7 +38,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of what is kept."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.delenv(library.VARIABLE, raising=False)
-    monkeypatch.setattr(library, "read_c", lambda name: TEXT)
+    monkeypatch.setattr(library, "plain_native", lambda: NativeText(TEXT))
     return tmp_path / "cache" / "native"
 
 
@@ -99,7 +100,7 @@ def test_what_it_depends_on(changed: str, kept: Path, monkeypatch: pytest.Monkey
     assert not again().is_cached and again().is_cached
     match changed:
         case "text":
-            monkeypatch.setattr(library, "read_c", lambda name: TEXT + "\n")
+            monkeypatch.setattr(library, "plain_native", lambda: NativeText(TEXT + "\n"))
         case "flags":
             monkeypatch.setattr(library, "flags", lambda: (*c_compiler.flags(), "-DOTHER"))
         case "processor":
@@ -302,7 +303,7 @@ def test_compilers_that_fail(script: str, compiler: Script, temporary: Path) -> 
 
 @NEEDS_COMPILER
 def test_a_text_that_is_no_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "read_c", lambda name: '#include "private.h"\n')
+    monkeypatch.setattr(library, "plain_native", lambda: NativeText('#include "private.h"\n'))
     assert "private.h" in reason(again())
 
 

@@ -1,4 +1,7 @@
-"""Scores that are the product of query and key, perhaps with a soft cap, plus a bias of the pair's positions."""
+"""Scores that are the product of query and key, perhaps with a soft cap, plus a bias of the pair's positions.
+
+Other scores are arithmetic of terms: see `score_terms.py`.
+"""
 
 from collections.abc import Iterator
 
@@ -15,8 +18,9 @@ from maskdsl.ir.expressions import (
 )
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import token_trace
-from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.ops import Op
+from maskdsl.ir.rewrites.score_terms import reads_tables_of_tokens
 
 
 @dataclass(frozen=True)
@@ -30,16 +34,25 @@ class ScoreBias:
 
 
 def score_bias(mask: MaskIR) -> ScoreBias | None:
-    """The cap and the bias of a mask's scores; None if they have another form, or read what a call gives of tokens."""
+    """The cap and the bias of a mask's scores; None for other forms, and if they read what a call gives of tokens.
+
+    Then there is one softmax for each query, a constant scale, and no weight.
+    """
+    if (
+        mask.normalize is not Normalize.BY_QUERY
+        or mask.weight is not None
+        or not isinstance(mask.scale, Constant | None)
+    ):
+        return None
     score: Expression = Score()
     for each in mask.scores:
         score = substitute(each, {Score(): score})
     cap = _cap(score)
     made = {each.name for each in (*mask.routed, *mask.products)}
     tables = [each for each in walk(score) if isinstance(each, Read)]
-    if cap is None or any(each.sparse or each.input in made for each in tables):
+    if cap is None or reads_tables_of_tokens(score) or any(each.sparse or each.input in made for each in tables):
         return None
-    positions = tuple(dict.fromkeys(_positions(score)))
+    positions = tuple(dict.fromkeys(values_of_positions(score)))
     given = token_trace(mask, reads(score).coordinates).inputs
     return None if given else ScoreBias(cap, positions)
 
@@ -70,7 +83,7 @@ def _cap(score: Expression) -> float | None:
             return None
 
 
-def _positions(expression: Expression) -> Iterator[Expression]:
+def values_of_positions(expression: Expression) -> Iterator[Expression]:
     """The largest parts of an expression that read positions alone."""
     read = reads(expression)
     if not (read.inputs or read.head or read.batch or read.score):
@@ -78,4 +91,4 @@ def _positions(expression: Expression) -> Iterator[Expression]:
             yield expression
         return
     for each in children(expression):
-        yield from _positions(each)
+        yield from values_of_positions(each)

@@ -1,4 +1,4 @@
-"""The biases of a call's panels: equal ones once. What they read of positions is compared once, values come anew."""
+"""What scores read of pairs, the biases of panels: equal ones once. Positions are compared once, values come anew."""
 
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
@@ -37,7 +37,7 @@ def bias_panels(pairs: CallPairs, grid: PanelGrid, lists: PanelLists) -> BiasPan
     panel = lists.runs["panel"]
     of_panels = [_hashes(pairs, grid.tokens(*some)) for some in in_batches(row, panel)]
     _, first, number = np.unique(np.concatenate([np.zeros(0, np.uint64), *of_panels]), True, True)
-    if len(first) * grid.tallest * LANES * pairs.heads > MOST_BIASES:
+    if len(first) * grid.tallest * LANES * pairs.heads * len(pairs.module.PAIR_TERMS) > MOST_BIASES:
         return None
     lists.runs["bias"] = number
     return BiasPanels(lists, grid.tokens(row[first], panel[first]))
@@ -45,7 +45,7 @@ def bias_panels(pairs: CallPairs, grid: PanelGrid, lists: PanelLists) -> BiasPan
 
 def has_common_positions(pairs: CallPairs) -> bool:
     """Whether the positions that scores read are the same in all entries and heads."""
-    return not any(pairs.variation(pairs.module.SCORE_READS - {"batch", "head"}))
+    return not any(pairs.variation(pairs.module.PAIR_READS - {"batch", "head"}))
 
 
 def _hashes(pairs: CallPairs, tokens: PanelTokens) -> Array:
@@ -67,17 +67,27 @@ def _functions(pairs: CallPairs) -> Sequence[Callable[..., Tensor]]:
     return functions
 
 
-def bias_values(pairs: CallPairs, tokens: PanelTokens, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The biases: float32 [batch or 1, heads or 1, biases, queries of a row, LANES]."""
-    by_batch, by_head = pairs.variation(pairs.module.SCORE_READS)
+def bias_values(
+    pairs: CallPairs, tokens: PanelTokens, inputs: Mapping[str, Tensor], counted: Tensor | None = None
+) -> Tensor:
+    """The biases: float32 [batch or 1, heads or 1, biases, terms of a pair, queries of a row, LANES].
+
+    `counted` says which of them have a gradient: others send none to what they read.
+    """
+    module = pairs.module
+    by_batch, by_head = pairs.variation(module.PAIR_READS)
     heads = slice(0, pairs.heads if by_head else 1)
     zero = torch.zeros(())
     count, height = tokens.queries.shape
-    arguments = [pairs.values(tokens, batch, heads, inputs) for batch in range(pairs.batch if by_batch else 1)]
-    made = [
-        pairs.module.score(zero, **each).expand(count, heads.stop, height, LANES).transpose(0, 1) for each in arguments
-    ]
-    return torch.stack(made).float().contiguous()
+    entries = []
+    for batch in range(pairs.batch if by_batch else 1):
+        known, made = pairs.values(tokens, batch, heads, inputs), []
+        for number, function in enumerate(module.PAIR_TERMS):
+            attends = None if counted is None else counted[batch, :, :, number].transpose(0, 1)
+            read = known if attends is None else module.guarded(known, inputs, attends)
+            made.append(function(zero, **read).float().expand(count, heads.stop, height, LANES).transpose(0, 1))
+        entries.append(torch.stack(made, dim=2))
+    return torch.stack(entries).contiguous()
 
 
 class GrowingBiases:
@@ -91,7 +101,7 @@ class GrowingBiases:
         """Those that stand for each bias."""
         self.inputs: Mapping[str, Tensor] = {}
         """Copies of what biases were made of."""
-        self.made = torch.zeros(1, 1, 0, height, LANES)
+        self.made = torch.zeros(1, 1, 0, 1, height, LANES)
         """Biases, with room for more: see `bias_values`."""
         self.count = 0
         self.lock = Lock()
@@ -113,7 +123,7 @@ class GrowingBiases:
 
     def values(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """All biases that have numbers; made anew where what they read has changed."""
-        read = {name: inputs[name] for name in self.pairs.module.SCORE_READS if name in inputs}
+        read = {name: inputs[name] for name in self.pairs.module.PAIR_READS if name in inputs}
         with self.lock:
             changed = not all(_are_same(x, self.inputs.get(name)) for name, x in read.items())
             if changed or self.count < len(self.numbers):

@@ -1,4 +1,4 @@
-"""The compiled `codegen/native.c`, loaded once in a process: from the cache, or compiled now. Imports no torch.
+"""The compiled `codegen/native.c`, a text loaded once in a process: from the cache, or compiled now. Imports no torch.
 
 What is loaded are bytes that were checked, from a file that this user alone can write: the cache keeps the library with
 its digest, under a hash of all that it depends on, and a copy is loaded from a new folder.
@@ -12,9 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from maskdsl.base.cache import keep, kept
+from maskdsl.base.private_folders import guarded_folders, private_folder
 from maskdsl.base.records import dataclass
 from maskdsl.base.text import printable
-from maskdsl.emit.skeleton import read_c
+from maskdsl.emit.native_scores import plain_native
 from maskdsl.runtime.backends.native.c_compiler import (
     CCompiler,
     NoLibrary,
@@ -23,7 +24,6 @@ from maskdsl.runtime.backends.native.c_compiler import (
     processor,
     shared_library,
 )
-from maskdsl.runtime.backends.native.private_folders import guarded_folders, private_folder
 
 VARIABLE = "MASKDSL_NATIVE"
 """Set to 0 it forbids to compile and to load."""
@@ -56,13 +56,23 @@ def native_library() -> NativeLibrary:
     A process does so once; the other threads of a process that does so meanwhile compile them too, and no child waits
     for a thread that it does not have.
     """
+    return _library(plain_native().text)
+
+
+@cache
+def library_of(text: str) -> CDLL | None:
+    """The functions of a text whose holes are filled; None where they cannot be compiled or loaded."""
+    return _library(text).functions
+
+
+def _library(text: str) -> NativeLibrary:
     compiler = ""
     try:
         if os.environ.get(VARIABLE, "").strip() == "0":
             raise NoLibrary(f"{VARIABLE} is 0", f"unset {VARIABLE} to compile kernels for the CPU")
         chosen = c_compiler()
         compiler = chosen.name
-        functions, is_cached = _functions(read_c("native"), chosen)
+        functions, is_cached = _functions(text, chosen)
     except NoLibrary as reason:
         return NativeLibrary(None, compiler, False, reason.why, reason.advice)
     return NativeLibrary(functions, compiler, is_cached, "", "")

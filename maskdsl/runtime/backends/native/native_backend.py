@@ -1,35 +1,35 @@
 """The native backend: the compiled kernel of `codegen/native.c` on a CPU, whose rows and masks the host makes.
 
-What the kernel does not compute, torch operations over tiles do: float64, weights of keys, calls without a softmax,
-scores that are more than products with a soft cap and biases, and again what is not finite.
+What the kernel does not compute, torch operations over tiles do: float64, scores and weights that are no arithmetic of
+the product, single tokens and positions, and again what is not finite.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from ctypes import byref
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from maskdsl.emit.native_scores import native_of_terms
 from maskdsl.emit.plan import KernelPlan, clique_plan
 from maskdsl.emit.torch.native_module import emit_native
-from maskdsl.ir.expressions import Constant, Read, walk
-from maskdsl.ir.mask import MaskIR, Normalize
-from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
-from maskdsl.runtime.backends.native.bias_panels import bias_panels, bias_values
+from maskdsl.runtime.backends.native.bias_panels import bias_panels
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
+from maskdsl.runtime.backends.native.call_terms import NOTHING, CallTerms, TermArrays, set_gradients, set_terms
 from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
 from maskdsl.runtime.backends.native.chosen_rows import chosen_lists
 from maskdsl.runtime.backends.native.library import library
 from maskdsl.runtime.backends.native.native_calls import (
     blank_like,
     blank_lse,
+    filled_functions,
     forward,
     has_biases,
     native_functions,
     query_values,
-    set_biases,
     set_query_values,
     structure_of,
     structure_of_choices,
@@ -77,10 +77,9 @@ class Native(Backend):
         return chooses(plan)
 
     def computes(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
-        """Softmax attention of products, of the types that it takes."""
-        mask = plan.mask
-        plain = mask.normalize is Normalize.BY_QUERY and mask.weight is None and isinstance(mask.scale, Constant | None)
-        return plain and plan.score_bias is not None and q.device.type == "cpu" and q.dtype in TYPES
+        """Scores that it can compute, of the types that it takes."""
+        has_form = plan.score_bias is not None or plan.score_terms is not None
+        return has_form and q.device.type == "cpu" and q.dtype in TYPES
 
     def serves(self, plan: KernelPlan, q: Tensor, v: Tensor) -> bool:
         """Where it computes, and a compiler works."""
@@ -96,7 +95,7 @@ class Native(Backend):
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
             lse = blank_lse(q) if call.wants_lse else None
-            out = forward(CallStructure.from_buffer_copy(native.made), q, k, v, lse)
+            out = forward(native.functions, CallStructure.from_buffer_copy(native.made), q, k, v, lse)
             return _by_tiles(call, q, k, v) if out is None else (out, lse)
 
         return attend
@@ -111,8 +110,8 @@ class Native(Backend):
         return self.prepared_backward(call, saved, wanted)(saved)
 
     def prepared_backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Callable[[Saved], Gradients]:
-        native = _NativeCall.of(call, saved.q, saved.k, saved.v, wanted)
-        if native is None or call.plan.mask.factor is not None or (wanted and _may_be_infinite(call.plan.mask)):
+        native = _NativeCall.of(call, saved.q, saved.k, saved.v)
+        if native is None or call.plan.mask.factor is not None:
             return lambda saved: _gradients_by_tiles(call, saved, wanted)
         return partial(self._gradients, native, call, wanted)
 
@@ -123,13 +122,15 @@ class Native(Backend):
         made.set_tensors(q, k, v, out, grad_out, grad_q, grad_k, grad_v)
         lse, grad_lse = saved.lse.contiguous(), saved.grad_lse.contiguous()
         made.lse, made.grad_lse, made.threads = lse.data_ptr(), grad_lse.data_ptr(), torch.get_num_threads()
-        grad_bias = native.blank_grad_bias(q)
-        made.grad_bias = None if grad_bias is None else grad_bias.data_ptr()
-        if native_functions().maskdsl_backward(byref(made)):
+        terms, arrays = native.terms, native.arrays
+        grads = None if terms is None or not wanted else terms.blank_gradients(arrays)
+        if grads is not None:
+            set_gradients(made, grads)
+        if native.functions.maskdsl_backward(byref(made)):
             return _gradients_by_tiles(call, saved, wanted)
         if not wanted:
             return Gradients(grad_q, grad_k, grad_v, {})
-        values = native.gradients_of_bias(grad_bias)
+        values = {} if terms is None or grads is None else terms.gradients(wanted, arrays, grads)
         for name, grad in _of_sinks(call, saved, wanted).items():
             values[name] = values[name] + grad if name in values else grad
         zeros = {name: torch.zeros_like(call.values[name]) for name in wanted if name not in values}
@@ -140,19 +141,21 @@ class Native(Backend):
 class _NativeCall:
     """The structure of a call without its tensors, and what it points to."""
 
+    functions: Any
     made: CallStructure
     kept: Sequence[object]
-    bias: Tensor | None = None
-    """The biases, recorded where their gradients are wanted."""
-    leaves: Mapping[str, Tensor] = field(default_factory=dict)
-    """The values, by identifier, whose gradients are wanted and that biases read."""
+    terms: CallTerms | None = None
+    """What scores read beside products; None if they read nothing."""
+    arrays: TermArrays = NOTHING
 
     @staticmethod
-    def of(call: KernelCall, q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[str] = ()) -> "_NativeCall | None":
-        """A call without its tensors; None where its biases are too many, or queries gather few keys."""
+    def of(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> "_NativeCall | None":
+        """A call without its tensors; None where biases are too many, or queries gather few keys."""
         if chooses(call.plan):
             return _NativeCall._choosing(call, q, k, v)
-        if _gathers_keys(call):
+        text = None if call.plan.score_terms is None else native_of_terms(call.plan.score_terms)
+        functions = native_functions() if text is None else native_functions() and filled_functions(text.text)
+        if functions is None or _gathers_keys(call):
             return None
         (batch, heads), mask = q.shape[:2], call.plan.mask
         block = _tile(call.plan)
@@ -163,20 +166,20 @@ class _NativeCall:
             ("panels", key),
             lambda: lists_of_call(pairs, grid, call.state.tiles(block), call.values, range(batch)),
         )
-        bias, leaves = None, dict[str, Tensor]()
+        terms, arrays, panels = None, NOTHING, None
         if has_biases(call):
             panels = keep(("biases", key), lambda: bias_panels(pairs, grid, lists))
             if panels is None:
                 return None
-            lists, reads = panels.lists, call.module.SCORE_READS
-            leaves = {name: call.values[name].detach().requires_grad_() for name in wanted if name in reads}
-            with torch.set_grad_enabled(bool(leaves)):
-                bias = bias_values(pairs, panels.tokens, {**call.values, **leaves})
-        made = structure_of(call, lists, grid, q, k, v)
-        if bias is not None:
-            set_biases(made, bias)
-        kept = [lists, *set_query_values(made, call, q, _query_positions(call)), *_set_positions(made, call)]
-        return _NativeCall(made, kept, bias, leaves)
+        if panels is not None or text is not None:
+            terms = CallTerms(call, pairs, panels)
+            arrays = terms.arrays()
+        made = structure_of(call, lists if panels is None else panels.lists, grid, q, k, v)
+        set_terms(made, arrays)
+        numbers = torch.tensor([] if text is None else text.numbers, dtype=torch.float32)
+        made.numbers = numbers.data_ptr()
+        kept = [lists, panels, numbers, *set_query_values(made, call, q, _query_positions(call))]
+        return _NativeCall(functions, made, [*kept, *_set_positions(made, call)], terms, arrays)
 
     @staticmethod
     def _choosing(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> "_NativeCall":
@@ -186,20 +189,7 @@ class _NativeCall:
         tiles = call.state.keep("choices", lambda: choice_tiles(pairs))
         chosen = chosen_lists(tiles, choices(call, pairs), q.shape[1], k.shape[1])
         made = structure_of_choices(call, chosen, tiles.grid, q, k, v)
-        return _NativeCall(made, [chosen, *set_query_values(made, call, q, _query_positions(call))])
-
-    def blank_grad_bias(self, q: Tensor) -> Tensor | None:
-        """Zeros for the gradients of the biases of every head; None where none is wanted."""
-        if self.bias is None or not self.leaves:
-            return None
-        return q.new_zeros(*q.shape[:2], *self.bias.shape[2:], dtype=torch.float32)
-
-    def gradients_of_bias(self, grad: Tensor | None) -> dict[str, Tensor]:
-        """The gradients of values that biases read."""
-        if grad is None or self.bias is None:
-            return {}
-        grads = torch.autograd.grad(self.bias, [*self.leaves.values()], grad.sum_to_size(self.bias.shape))
-        return dict(zip(self.leaves, grads, strict=True))
+        return _NativeCall(native_functions(), made, [chosen, *set_query_values(made, call, q, _query_positions(call))])
 
 
 def _tile(plan: KernelPlan) -> tuple[int, int]:
@@ -227,12 +217,6 @@ def _with_tables(call: KernelCall) -> KernelCall:
         return call
     arrays = {name: as_array(call.inputs[name]) for name in call.plan.tile_inputs}
     return replace(call, state=CallState(call.plan, arrays, len(next(iter(arrays.values())))))
-
-
-def _may_be_infinite(mask: MaskIR) -> bool:
-    """Whether biases may have derivatives that are not finite: times a probability of 0 they are NaN."""
-    is_open = any(isinstance(node, Read) and node.open for each in mask.scores for node in walk(each))
-    return is_open or not derivatives_are_finite(mask, BOUNDED)
 
 
 def _set_positions(made: CallStructure, call: KernelCall) -> list[Tensor]:

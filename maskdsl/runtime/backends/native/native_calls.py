@@ -13,7 +13,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoNativeLibrary
 from maskdsl.ir.expressions import Constant
 from maskdsl.runtime.backends.native.chosen_rows import ChosenLists
-from maskdsl.runtime.backends.native.library import library, native_library
+from maskdsl.runtime.backends.native.library import library, library_of, native_library
 from maskdsl.runtime.backends.native.panel_lists import PanelGrid, PanelLists
 from maskdsl.runtime.backends.native.structures import TYPES, CallStructure, with_dims_together
 from maskdsl.runtime.base.call import KernelCall
@@ -26,6 +26,17 @@ def native_functions() -> Any:
     if functions is None:
         made = native_library()
         raise AttnError(NoNativeLibrary(why=made.why_not, advice=made.advice))
+    return _on_pool(functions)
+
+
+@cache
+def filled_functions(text: str) -> Any:
+    """Those of a text whose holes are filled; None where it cannot be compiled."""
+    functions = library_of(text)
+    return None if functions is None else _on_pool(functions)
+
+
+def _on_pool(functions: CDLL) -> CDLL:
     with suppress(AttributeError):  # another OpenMP, or none
         functions.maskdsl_use_pool(CDLL(torch._C.__file__).GOMP_parallel)
     return functions
@@ -49,7 +60,7 @@ def structure_of(
         value_dim=v.shape[3],
         key_block=grid.width,
         packs=lists.packs,
-        scale=scale.value if isinstance(scale, Constant) else dim**-0.5,
+        scale=dim**-0.5 if scale is None else scale.value if isinstance(scale, Constant) else 1,
         cap=0 if bias is None else bias.cap,
         height=lists.words.shape[1],
         threads=torch.get_num_threads(),
@@ -70,13 +81,15 @@ def structure_of_choices(
 
 
 def has_biases(call: KernelCall) -> bool:
-    """Whether scores are more than products with a soft cap."""
+    """Whether scores read numbers of pairs beside products."""
+    if call.plan.score_terms is not None:
+        return bool(call.module.PAIR_TERMS)
     return bool(call.plan.mask.scores) and not _is_zero(call.module)
 
 
 def _is_zero(module: ModuleType) -> bool:
     """Whether all biases of a module are 0."""
-    return not module.SCORE_READS and module.score(torch.zeros(())) == 0
+    return not module.PAIR_READS and module.score(torch.zeros(())) == 0
 
 
 def set_biases(made: CallStructure, bias: Tensor) -> None:
@@ -120,11 +133,11 @@ def blank_lse(q: Tensor) -> Tensor:
     return q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
-def forward(made: CallStructure, q: Tensor, k: Tensor, v: Tensor, lse: Tensor | None) -> Tensor | None:
+def forward(functions: Any, made: CallStructure, q: Tensor, k: Tensor, v: Tensor, lse: Tensor | None) -> Tensor | None:
     """The output of a call without its tensors, None if results are not finite; writes the log-sum-exp."""
     if not q.stride(3) == k.stride(3) == v.stride(3) == 1:
         q, k, v = map(with_dims_together, (q, k, v))
     out = blank_like(q) if q.shape[3] == v.shape[3] else q.new_empty(*q.shape[:3], v.shape[3])
     made.set_tensors(q, k, v, out)
     made.lse, made.threads = None if lse is None else lse.data_ptr(), torch.get_num_threads()
-    return None if native_functions().maskdsl_forward(byref(made)) else out
+    return None if functions.maskdsl_forward(byref(made)) else out

@@ -17,6 +17,7 @@ from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
 from maskdsl.runtime.backends.native.native_calls import (
     blank_lse,
     forward,
+    native_functions,
     set_biases,
     set_query_values,
     structure_of,
@@ -33,7 +34,7 @@ _BLOCKS = 64
 
 def chooses(plan: KernelPlan) -> bool:
     """Whether queries are gathered by what they choose: then tiles do not follow from the table."""
-    return plan.chosen_pairs is not None and not plan.mask.scores
+    return plan.chosen_pairs is not None and not plan.mask.scores and plan.score_terms is None
 
 
 def choices(call: KernelCall, pairs: ChosenPairs) -> NDArray[Any]:
@@ -46,6 +47,8 @@ def attend_some(
     call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
 ) -> tuple[Tensor, Tensor] | None:
     """The output and the log-sum-exp; None where the kernel does not compute them."""
+    if call.plan.score_terms is not None:
+        return None
     (batch, heads, count, _), key_heads = q.shape, k.shape[1]
     starts, lengths, table = positions
     kept: list[object] = []
@@ -77,7 +80,7 @@ def attend_some(
     if table is not None:
         made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
     lse = blank_lse(q)
-    out = forward(made, q, k, v, lse)
+    out = forward(native_functions(), made, q, k, v, lse)
     return None if out is None else (out, lse)
 
 

@@ -1,0 +1,118 @@
+"""What the scores of a call read beside products, as arrays of the kernel in C, and back from gradients to inputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from maskdsl.ir.expressions import PAIR, Side
+from maskdsl.runtime.backends.native.bias_panels import BiasPanels, bias_values
+from maskdsl.runtime.backends.native.call_pairs import CallPairs
+from maskdsl.runtime.backends.native.native_calls import set_biases
+from maskdsl.runtime.backends.native.structures import LANES, CallStructure
+from maskdsl.runtime.base.call import KernelCall
+
+
+class TermArrays(NamedTuple):
+    """Numbers of queries, of keys and of panels, or their gradients, in the order of computation; None: there are none.
+
+    `codegen/native.c` says how they lie.
+    """
+
+    queries: Tensor | None
+    keys: Tensor | None
+    pairs: Tensor | None
+
+
+NOTHING = TermArrays(None, None, None)
+
+
+@dataclass(frozen=True, eq=False)
+class CallTerms:
+    """The terms of a call."""
+
+    call: KernelCall
+    pairs: CallPairs
+    panels: BiasPanels | None
+    """The panels of pairs; None if scores read nothing of them."""
+
+    def arrays(self) -> TermArrays:
+        """The numbers of this call."""
+        values = self.call.values
+        queries, keys = (self._of_tokens(side, values) for side in PAIR)
+        return TermArrays(
+            torch.stack(queries, dim=-1).contiguous() if queries else None,
+            torch.nn.functional.pad(torch.stack(keys, dim=2), (0, LANES)).contiguous() if keys else None,
+            None if self.panels is None else bias_values(self.pairs, self.panels.tokens, values),
+        )
+
+    def _of_tokens(
+        self, side: Side, values: Mapping[str, Tensor], counted: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
+        """The numbers of the tokens of a side for each term: float32 [batch, heads, tokens].
+
+        `counted` says for each term which of them have a gradient: others send none to what they read.
+        """
+        module = self.call.module
+        functions = getattr(module, f"{side.upper()}_TERMS", ())
+        if not functions:
+            return []
+        mask, batch, heads = self.call.plan.mask, self.pairs.batch, self.pairs.heads
+        fresh = CallPairs(replace(self.call, values=values), batch, heads)
+        tokens = fresh.queries if side is Side.QUERY else fresh.keys
+        known: dict[str, Any] = {**values, **{f"{side.letter}_{name}": x for name, x in tokens.items()}}
+        known |= {"head": torch.arange(heads)[:, None], "batch": torch.arange(batch)[:, None, None]}
+        size = batch, heads, mask.sequences[side].length
+        made = []
+        for number, function in enumerate(functions):
+            read = known if counted is None else module.guarded(known, values, counted[number])
+            made.append(function(torch.zeros(()), **read).float().expand(size))
+        return made
+
+    def blank_gradients(self, arrays: TermArrays) -> TermArrays:
+        """Zeros, to which the kernel adds."""
+        shape = self.pairs.batch, self.pairs.heads
+        queries, keys, pairs = arrays
+        return TermArrays(
+            None if queries is None else queries.new_zeros(*queries.shape, LANES),
+            None if keys is None else torch.zeros_like(keys),
+            None if pairs is None else pairs.new_zeros(*shape, *pairs.shape[2:]),
+        )
+
+    def gradients(self, wanted: Sequence[str], arrays: TermArrays, grads: TermArrays) -> dict[str, Tensor]:
+        """The gradients of these values, by identifier."""
+        leaves = {name: self.call.values[name].detach().requires_grad_() for name in wanted}
+        values = {**self.call.values, **leaves}
+        ends, toward = list[Tensor](), list[Tensor]()
+        with torch.enable_grad():
+            if grads.queries is not None:
+                toward += grads.queries.sum(dim=-1).unbind(dim=-1)
+                ends += self._of_tokens(Side.QUERY, values, [x != 0 for x in toward])
+            if grads.keys is not None:
+                of_keys = grads.keys[..., :-LANES].unbind(dim=2)
+                ends += self._of_tokens(Side.KEY, values, [x != 0 for x in of_keys])
+                toward += of_keys
+            if grads.pairs is not None and self.panels is not None and arrays.pairs is not None:
+                of_pairs = grads.pairs.sum_to_size(arrays.pairs.shape)
+                ends.append(bias_values(self.pairs, self.panels.tokens, values, of_pairs != 0))
+                toward.append(of_pairs)
+        counted = [(end, grad) for end, grad in zip(ends, toward, strict=True) if end.requires_grad]
+        if not counted:
+            return {}
+        ends, toward = map(list, zip(*counted, strict=True))
+        of_leaves = torch.autograd.grad(ends, [*leaves.values()], toward, materialize_grads=True)
+        return dict(zip(leaves, of_leaves, strict=True))
+
+
+def set_terms(made: CallStructure, arrays: TermArrays) -> None:
+    """Points a structure to the terms of its call."""
+    made.query_terms, made.key_terms = (None if x is None else x.data_ptr() for x in arrays[:2])
+    if arrays.pairs is not None:
+        set_biases(made, arrays.pairs)
+
+
+def set_gradients(made: CallStructure, grads: TermArrays) -> None:
+    """Points a structure to the gradients of the terms of its call."""
+    made.grad_query_terms, made.grad_key_terms, made.grad_bias = (None if x is None else x.data_ptr() for x in grads)
