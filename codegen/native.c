@@ -1,4 +1,4 @@
-/* Attention over sparse panels of keys: the kernel of the backend `native`, one text for every pattern.
+/* Attention over sparse panels of keys: the kernel of the backend `native`.
 
    A row is up to ROW queries, of one head or of all heads that share keys. It takes any list of panels of LANES keys:
    a panel is full, or has a mask: for each query of the row a word of LANES bits. So relations of positions, inputs of

@@ -31,9 +31,9 @@ from maskdsl.base.text import (
 )
 from maskdsl.cli import main
 from maskdsl.cli.stages import STAGES
+from maskdsl.emit.native_scores import plain_native
 from maskdsl.emit.native_text import emit_native
 from maskdsl.emit.plan import make_plan
-from maskdsl.emit.skeleton import read_c
 from maskdsl.emit.torch.flex_module import inexpressible
 from maskdsl.emit.torch.reference_module import emit_reference
 from maskdsl.runtime.backends.available import BACKENDS, usable_backends
@@ -147,7 +147,7 @@ def test_nothing_ends_a_comment_in_c(lines: list[str]) -> None:
 def test_no_doc_changes_the_text_in_c(doc: str) -> None:
     expected = without_comment(emit_native(MASKS[0].ir))
     assert without_comment(emit_native(with_doc(MASKS[0], doc).ir)) == expected
-    assert read_c("native").replace("\\\n", "") in expected
+    assert plain_native().text.replace("\\\n", "") in expected
 
 
 def test_lines_of_a_module_are_those_of_python() -> None:

@@ -58,7 +58,7 @@ def native_of_terms(terms: ScoreTerms) -> NativeText:
     online = None if terms.normalizes else _filled("native_unnormalized", {"weight": weighs}).splitlines()
     holes: _Holes = {
         "terms": _sizes(terms),
-        "scores": "\n\n".join([*called, *texts]).splitlines(),
+        "scores": "\n\n".join(each.strip("\n") for each in (*called, *texts)).splitlines(),
         "online": online,
         "gradients": gradients.splitlines(),
     }
@@ -70,7 +70,7 @@ def _filled(name: str, *holes: Mapping[str, list[str] | None]) -> str:
     text = read_c(name)
     for each in holes:
         text = fill(text, each)
-    return text.removesuffix("\n") if name != "native" else text
+    return text
 
 
 def _sizes(terms: ScoreTerms) -> list[str]:
