@@ -14,9 +14,9 @@ from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
-from maskdsl.base.private_folders import guarded_folders, private_folder
 from maskdsl.base.records import dataclass
 from maskdsl.base.text import printable
+from maskdsl.runtime.backends.private_folders import guarded_folders, private_folder
 
 LIMIT = 60.0
 """Seconds that the compiler may take; it needs about one."""

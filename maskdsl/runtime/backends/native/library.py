@@ -12,7 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from maskdsl.base.cache import keep, kept
-from maskdsl.base.private_folders import guarded_folders, private_folder
 from maskdsl.base.records import dataclass
 from maskdsl.base.text import printable
 from maskdsl.emit.native_scores import plain_native
@@ -24,6 +23,7 @@ from maskdsl.runtime.backends.native.c_compiler import (
     processor,
     shared_library,
 )
+from maskdsl.runtime.backends.private_folders import guarded_folders, private_folder
 
 VARIABLE = "MASKDSL_NATIVE"
 """Set to 0 it forbids to compile and to load."""
