@@ -196,3 +196,21 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "vision/varying_window: varying_window": IMAGE,
     "vision/vsa: vsa": IMAGE,
 }
+
+_SQUARE = {"h": 1024, "w": 1024}
+MILLION: Mapping[str, Mapping[str, object]] = {
+    "video/radial: radial": {"frames": 291, "tokens_per_frame": 3600},
+    "video/freeswim: inward": {"t": 16, "h": 256, "w": 256},
+    "vision/neighborhood: na3": {"t": 64, "h": 128, "w": 128},
+    "vision/neighborhood: na3_causal": {"t": 64, "h": 128, "w": 128},
+    "vision/hidiffusion: msw": _SQUARE,
+    "vision/cswin: cswin": _SQUARE,
+    "vision/axial: criss_cross": _SQUARE,
+    "vision/crossformer: long": _SQUARE,
+    "vision/swin: swin": _SQUARE,
+    "language/bigbird: bigbird": {"n": 1 << 20},
+    "language/s2: s2": {"n": 1 << 20, "stride": 16},
+    "language/sparse_transformer: strided": {"n": 1 << 20, "stride": 1024},
+    "language/sparse_transformer: fixed": {"n": 1 << 20, "stride": 1024, "summary": 32},
+}
+"""About a million tokens of the patterns whose maps are large, or whose blocks intervals say little of."""

@@ -10,7 +10,7 @@ from time import process_time
 import pytest
 
 import maskdsl
-from benchmarks.settings import SETTINGS
+from benchmarks.settings import MILLION, SETTINGS
 from maskdsl.api import Pattern
 from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.meaning.inputs import relation_inputs
@@ -58,3 +58,14 @@ def test_exact_tiles_at_the_largest_setting(name):
         bound(name, parameters).tiles((128, 128), **inputs)
         times.append(process_time() - began)
     assert min(times) < SECONDS
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MILLION)
+def test_exact_tiles_of_a_million_tokens(name):
+    """In two seconds on an idle machine."""
+    mask = bound(name, MILLION[name])
+    assert max(mask.query_length, mask.key_length) > 1_000_000
+    began = process_time()
+    mask.tiles((128, 128))
+    assert process_time() - began < 4

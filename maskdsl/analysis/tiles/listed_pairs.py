@@ -20,8 +20,8 @@ from maskdsl.ir.values.entries import distinct
 
 _CHUNK = 1 << 18
 """Candidates that are evaluated at once."""
-_MOST_EQUAL = 32
-"""With more candidates a token, of equal columns, tiles are fewer than pairs by far."""
+_MOST_EQUAL = 1 << 29
+"""With more steps of the program for all candidates of equal columns, the descent through tiles is faster."""
 _MOST_A_TOKEN = 64
 """With more candidates a token or entry, as of lists of blocks, the descent through tiles is faster."""
 
@@ -48,6 +48,11 @@ class Cover:
     is_exact: bool
     """Whether all pairs of the joins attend."""
 
+    def costs(self) -> tuple[int, int]:
+        """Less for covers with fewer pairs, as far as their form says so: joins of one side, then those of no list."""
+        one_sided = sum(join.query is None or join.key is None for join in self.joins)
+        return one_sided, sum(join.entries is None for join in self.joins)
+
     @property
     def has_lists(self) -> bool:
         """Whether some join is of the entries of a list, and not of equal columns alone."""
@@ -65,7 +70,7 @@ def find_cover(
             join = Join(alone.index if is_query else None, None if is_query else alone.index, None)
         case Apply(op=Op.AND, arguments=operands):
             covers = [each for each in (find_cover(one, tables, column) for one in operands) if each is not None]
-            least = min(covers, key=lambda each: sum(join.entries is None for join in each.joins), default=None)
+            least = min(covers, key=Cover.costs, default=None)
             return None if least is None else Cover(least.joins, False)
         case Apply(op=Op.OR, arguments=operands):
             either = [find_cover(one, tables, column) for one in operands]
@@ -142,11 +147,13 @@ def list_pairs(
 ) -> ListedPairs | None:
     """The attending pairs of a relation with this cover; `query` and `key` are the columns of all tokens.
 
-    None if the joins have too many pairs.
+    None if the joins have too many pairs, or if there are no lists and columns are equal to no position.
     """
+    if not (cover.has_lists or all(_has_positions(join, query, key) for join in cover.joins)):
+        return None
     tokens = [_joined(join, query, key, lengths) for join in cover.joins]
     listed = sum(len(join.entries.entries.columns) for join in cover.joins if join.entries is not None)
-    most = _MOST_A_TOKEN * listed + 2 * sum(lengths) if cover.has_lists else _MOST_EQUAL * max(lengths)
+    most = _MOST_A_TOKEN * listed + 2 * sum(lengths) if cover.has_lists else _MOST_EQUAL // len(program.steps)
     if sum(each.size for each in tokens) > most:
         return None
     codes = np.concatenate([each.codes(lengths[1]) for each in tokens])
@@ -224,6 +231,9 @@ def _joined(
         return _JoinedTokens(orders, (first, first), (counts[0], counts[1]))
     query, key = queries[join.query], keys[join.key]
     if join.entries is None:
+        pairs = _equal(query, key)
+        if pairs is not None:
+            return pairs
         wanted = np.intersect1d(query, key)
         values = wanted, wanted
     else:
@@ -240,6 +250,33 @@ def _joined(
         firsts.append(np.searchsorted(in_order, each))
         counts.append(np.searchsorted(in_order, each, side="right") - firsts[-1])
     return _JoinedTokens(orders, (firsts[0], firsts[1]), (counts[0], counts[1]))
+
+
+def _equal(query: Array, key: Array) -> _EntryPairs | None:
+    """The pairs of equal values, if each value from 0 on is that of one token of a side; else None."""
+    for values, others in ((query, key), (key, query)):
+        tokens = _tokens_by_value(values)
+        if tokens is not None:
+            known = np.flatnonzero((others >= 0) & (others < len(tokens)))
+            equal = tokens[others[known]]
+            return _EntryPairs(equal, known) if others is key else _EntryPairs(known, equal)
+    return None
+
+
+def _has_positions(join: Join, queries: tuple[Array, ...], keys: tuple[Array, ...]) -> bool:
+    """Whether each value of one of the columns is that of one token; so it is where a join has one column."""
+    if join.query is None or join.key is None:
+        return True
+    return any(_tokens_by_value(values) is not None for values in (queries[join.query], keys[join.key]))
+
+
+def _tokens_by_value(values: Array) -> Array | None:
+    """The token of each value, if the values of all tokens are 0, 1, 2, ... in some order."""
+    if not len(values) or values.dtype.kind != "i" or values.min() < 0 or values.max() >= len(values):
+        return None
+    tokens = np.zeros(len(values), dtype=np.int64)
+    tokens[values] = np.arange(len(values))
+    return tokens if (tokens[values] == np.arange(len(values))).all() else None
 
 
 def _are_positions(values: Array) -> bool:
