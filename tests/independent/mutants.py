@@ -25,7 +25,8 @@ from typing import NoReturn
 import pytest
 import torch
 
-from tests.independent.mutant_list import COMPARE, MUTANTS, Mutant
+from tests.independent.mutant import COMPARE, Mutant
+from tests.independent.mutant_list import MUTANTS
 from tests.support.records import commit
 
 ROOT = Path(__file__).parents[2]

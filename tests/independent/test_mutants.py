@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.independent.mutant_list import COMPARE, MUTANTS, Mutant
+from tests.independent.mutant import COMPARE, Mutant
+from tests.independent.mutant_list import MUTANTS
 from tests.independent.mutants import copied, noticed
 
 ROOT = Path(__file__).parents[2]

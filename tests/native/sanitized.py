@@ -12,7 +12,10 @@ from pathlib import Path
 from maskdsl.emit.skeleton import read_c
 
 ROOT = Path(__file__).parents[2]
-TESTS = tuple(f"tests/native/test_{name}.py" for name in ("kernel", "chosen_rows", "threads", "one_sided", "sinks"))
+TESTS = tuple(
+    f"tests/native/test_{name}.py"
+    for name in ("kernel", "partial_calls", "chosen_rows", "threads", "one_sided", "sinks")
+)
 OPTIONS = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
 """Behind those of the product, which they overrule."""
 FAULTS = {

@@ -98,3 +98,41 @@ def test_it_agrees_with_the_reference(
     for number, (one, other) in enumerate(zip(found, expected, strict=True)):
         tolerance = TOLERANCES[dtype] * (1 if number < 5 else 4)  # gradients of inputs are sums over tokens and dims
         torch.testing.assert_close(one.double(), other.double(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_results_are_rounded_to_the_nearest(dtype: torch.dtype) -> None:
+    """Means of two values, which float32 holds: each half of the outputs lies between two numbers of the type."""
+    values = torch.randint(-(2**15), 2**15, (2, 4096), dtype=torch.int16, generator=torch.Generator().manual_seed(0))
+    v = values.view(dtype)
+    v = torch.where(v.isfinite() & (v.abs() < 1e30) & ((v.abs() > 1e-30) | (v == 0)), v, 1.0).view(1, 1, 2, 4096)
+    mask = maskdsl.parse("pattern p(n) { space t[n] attend all -> all }")["p"].bind(n=2)
+    out = mask.compile("native")(torch.zeros(1, 1, 2, 16, dtype=dtype), torch.randn(1, 1, 2, 16).to(dtype), v)
+    assert torch.equal(out, v.float().mean(dim=2, keepdim=True).to(dtype).expand(-1, -1, 2, -1))
+
+
+def test_large_scores() -> None:
+    """A log-sum-exp in float32 is too coarse for the probabilities of equal scores, so tiles compute gradients."""
+    mask = maskdsl.parse("pattern p(n) { space t[n] attend causal score s + 100000.0 }")["p"].bind(n=40)
+    tensors = [torch.zeros(1, 2, 40, 16), *torch.randn(2, 1, 2, 40, 16)]
+    found, expected = [], []
+    for backend, dtype, to in (("native", torch.float32, found), ("reference", torch.float64, expected)):
+        leaves = [x.to(dtype).requires_grad_() for x in tensors]
+        out = mask.compile(backend)(*leaves)
+        to += [x.double() for x in (out, *torch.autograd.grad(out.sin().sum(), leaves))]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_flows_from_empty_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes back to queries without keys: tiles are not asked again."""
+    monkeypatch.setattr(native_backend, "_gradients_by_tiles", None)
+    mask = maskdsl.parse(f"pattern p(n) {{ {PATTERNS['gaps']} }}")["p"].bind(n=40)
+    tensors, toward, found = torch.randn(3, 1, 2, 40, 16), torch.randn(1, 2, 40, 16), []
+    for fill in (0.0, torch.nan):
+        leaves = tensors.clone().requires_grad_()
+        out, lse = mask.compile("native")(*leaves, return_lse=True)
+        empty = lse.isinf()
+        assert empty.any()
+        ends = toward.masked_fill(empty[..., None], fill), torch.ones(lse.shape).masked_fill(empty, fill)
+        found += torch.autograd.grad((out, lse), leaves, ends)
+    assert torch.equal(*found)

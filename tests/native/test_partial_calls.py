@@ -177,3 +177,14 @@ def test_biases_that_do_not_fit_make_room(monkeypatch: pytest.MonkeyPatch) -> No
     for start in (*range(0, N, 5), 3):
         found = attention(q[:, :, start : start + 5], k, v, query_start=start, return_lse=True)
         agree(found, (out[:, :, start : start + 5], lse[:, :, start : start + 5]), 2e-5)
+
+
+@pytest.mark.usefixtures("alone")
+def test_keys_of_missing_pages() -> None:
+    """They are not attended, as if there were none."""
+    mask = maskdsl.parse("pattern p(n) { space t[n] attend causal }")["p"].bind(n=48)
+    q, pages = torch.randn(1, 2, 1, 16), torch.randn(2, 2, 2, 16, 16)
+    k, v = (x[[1, 0]].transpose(0, 1).flatten(1, 2).unsqueeze(0) for x in pages)
+    given = {"query_start": 47, "page_table": torch.tensor([[1, -1, 0]])}
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(mask.compile("native")(q, *pages, **given), expected)

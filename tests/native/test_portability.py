@@ -25,6 +25,7 @@ least beside what is subtracted: products of incoming gradients and values."""
 IN_HALVES = 8
 """As many errors, where the processor multiplies halves: then probabilities and gradients are rounded to them too."""
 FLAGS = [each for each in flags() if not each.startswith(("-march", "-mcpu", "-shared"))]
+PROCESSOR = [each for each in flags() if each.startswith(("-march", "-mcpu"))]
 
 
 def is_native(machines: tuple[str, ...]) -> bool:
@@ -44,8 +45,10 @@ def lacking(*features: str) -> str:
     return f"this processor has no {', '.join(absent)}" if absent or not is_native(X86) else ""
 
 
+HERE = "this processor"
 EMULATED = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
 TARGETS: dict[str, tuple[list[str], list[str], str]] = {
+    HERE: (["gcc", *PROCESSOR], [], missing("gcc")),
     "x86-64": (["gcc", "-march=x86-64"], [], lacking() or missing("gcc")),
     "AVX2": (["gcc", "-march=x86-64-v3"], [], lacking("avx2", "fma") or missing("gcc")),
     "AVX-512": (["gcc", "-march=x86-64-v4"], [], lacking("avx512f", "avx512vl") or missing("gcc")),
@@ -63,8 +66,6 @@ TARGETS: dict[str, tuple[list[str], list[str], str]] = {
     "races": (["gcc", "-O1", "-fsanitize=thread"], [], missing("gcc")),
 }
 """By what is tested: the compiler, what runs what it makes, and why either cannot be used."""
-
-pytestmark = pytest.mark.long
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ class Driver:
             assert (error <= limit).all(), (case, name, error.max())
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(
+    scope="module", params=[HERE, *(pytest.param(each, marks=pytest.mark.long) for each in TARGETS if each != HERE)]
+)
 def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Driver:
     compiler, runner, reason = TARGETS[request.param]
     if reason:

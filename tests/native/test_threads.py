@@ -22,7 +22,7 @@ SEGMENTS = """pattern p(n) {
 
 @pytest.mark.skipif(library() is None, reason="no C compiler works here")
 @pytest.mark.parametrize("threads", [1, 2, 7])
-@pytest.mark.parametrize("n", [1, 17, 300])
+@pytest.mark.parametrize("n", [1, 17, 1500])
 def test_results_do_not_depend_on_threads(threads: int, n: int) -> None:
     torch.manual_seed(n)
     mask = maskdsl.parse(SEGMENTS)["p"].bind(n=n, heads=4)
