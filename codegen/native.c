@@ -10,7 +10,8 @@
      segment    queries side by side, of all heads of a unit, each of which may be in several rows
      members    the queries of a row of a segment, in any order: `head * count + number`, both counted in the segment
      words      32-bit words of a vector: a float, or a pair of bfloat16 where the processor multiplies pairs
-     steps      words of the dims of a head
+     part       some panels of a row, whose sums are added to those of its other parts: threads share long rows
+   steps      words of the dims of a head
      m, l       per query, the maximum of the scores in base two and the sum of exp2(s - m)
 
    A region between `hole: NAME` and `end` is the code for products with a soft cap and biases, which the library of
@@ -40,6 +41,8 @@
 #define CHUNK 8 /* panels whose scores are held at once */
 #define WIDTH (CHUNK * LANES)
 #define AHEAD 2 /* panels that are asked for before they are read */
+#define PART 64 /* panels of a part of a row of few queries, at least */
+#define MOST_PARTS 256 /* of all rows of a group: whether rows have parts depends on the call, not on its threads */
 #define FEW 8 /* up to so many queries take keys where they lie: transposing them would cost more */
 #define MOST_THREADS 256
 #ifndef LEAST_WORK /* tests of small calls have less */
@@ -696,6 +699,7 @@ typedef struct {
     int32_t numbers[ROW];             /* in the order of computation */
     const int32_t *members;           /* of a row of a segment */
     int64_t run, panel; /* where the next chunk begins */
+    int64_t left;       /* panels up to the end of the row, or of a part of it */
 } walk;
 
 typedef struct {
@@ -731,14 +735,16 @@ static span span_of(const uint16_t *words, int count) {
 /* The next panels of a row; 0 at its end. Panels without pairs are left out. */
 static int next_chunk(walk *w, chunk *to) {
     const call *c = w->c;
+    int64_t left = w->left;
     to->count = 0;
-    while (w->run < w->r->run + w->r->runs && to->count < CHUNK) {
+    while (w->run < w->r->run + w->r->runs && left && to->count < CHUNK) {
         const run *here = c->runs + w->run;
         if (w->panel == here->panels) {
             w->run++, w->panel = 0;
             continue;
         }
         int64_t n = w->panel++, panel = here->panel + n, first;
+        left--;
         int held = panel_keys(w->z, w->b, panel, &first);
         int64_t mask = here->mask < -1 ? -2 - here->mask : here->mask + n;
         const uint16_t *words = here->mask == -1 ? NULL : c->words + mask * c->height + w->r->word;
@@ -758,6 +764,7 @@ static int next_chunk(walk *w, chunk *to) {
         }
         to->count++;
     }
+    w->left = left;
     return to->count;
 }
 
@@ -873,6 +880,7 @@ typedef struct {
     sizes z;
     int64_t first, units;
     packed *of_unit;     /* of the first unit, others follow; NULL where rows pack panels */
+    const uint8_t *used; /* the panels that some row takes: others are not packed; NULL: all are */
     int64_t *ends;       /* the rows up to each head of a unit, and of the units before it */
     int64_t parts;       /* backward: of the rows of a unit */
     int backward, threads;
@@ -885,7 +893,8 @@ static void pack_item(void *context, int64_t item, float *memory) {
     int64_t pieces = (g->z.panels + CHUNK - 1) / CHUNK, unit = item / pieces;
     int b = (g->first + unit) / g->c->key_heads, key_head = (g->first + unit) % g->c->key_heads;
     for (int64_t panel = item % pieces * CHUNK, n = 0; n < CHUNK && panel < g->z.panels; n++, panel++)
-        pack_one(&g->z, &g->of_unit[unit], g->backward, b, key_head, panel);
+        if (!g->used || g->used[panel])
+            pack_one(&g->z, &g->of_unit[unit], g->backward, b, key_head, panel);
 }
 
 static _Atomic(int64_t *) spare; /* memory of an earlier call, which begins with its size; NULL: none, or in use */
@@ -921,6 +930,7 @@ static void load_queries(const walk *w, float *to, const tensor *t, int64_t dim,
 
 static walk walk_of(const group *g, int b, int head, const row *r) {
     walk w = {.c = g->c, .z = &g->z, .b = b, .head = head, .rows = r->count * g->c->fold, .r = r, .run = r->run};
+    w.left = INT64_MAX;
     for (int i = 0; i < w.rows; i++)
         w.heads[i] = head + i / r->count, w.queries[i] = i % r->count, w.numbers[i] = r->first + w.queries[i];
     return w;
@@ -930,7 +940,7 @@ static walk walk_of(const group *g, int b, int head, const row *r) {
 static walk walk_of_members(const group *g, int b, int head, const segment *s, const int32_t *members, int count,
                             const row *r) {
     walk w = {.c = g->c, .z = &g->z, .b = b, .head = head, .rows = count, .r = r, .members = members};
-    w.run = r ? r->run : 0;
+    w.run = r ? r->run : 0, w.left = INT64_MAX;
     for (int i = 0; i < count; i++) {
         w.heads[i] = head + members[i] / s->count, w.queries[i] = i;
         w.numbers[i] = s->first + members[i] % s->count;
@@ -955,10 +965,11 @@ typedef struct {
     float m[ROW], l[ROW]; /* of rows that there are not: no keys */
 } state;
 
-static void begin(const walk *w, state *t) {
+/* Without `sinks` they count in another part of the row. */
+static void begin(const walk *w, state *t, int sinks) {
     memset(t->out, 0, w->rows * w->z->value_dims * 4);
     for (int i = 0; i < ROW; i++) {
-        float sink = w->c->sinks && i < w->rows ? w->c->sinks[scalar_at(w, i)] : -INFINITY;
+        float sink = sinks && w->c->sinks && i < w->rows ? w->c->sinks[scalar_at(w, i)] : -INFINITY;
         t->m[i] = sink * base_of(w->c);
         t->l[i] = sink == -INFINITY ? 0 : 1;
     }
@@ -1102,7 +1113,7 @@ static void add_panels(group *g, int64_t unit, walk *w, state *t, const packed *
 
 static void forward_row(group *g, int64_t unit, int head, const row *r, state *t, const packed *own) {
     walk w = walk_of(g, (g->first + unit) / g->c->key_heads, head, r);
-    begin(&w, t);
+    begin(&w, t, 1);
     add_panels(g, unit, &w, t, own);
     if (!finish(&w, t))
         atomic_store(&g->fault, NOT_FINITE);
@@ -1132,7 +1143,7 @@ static void forward_segment(group *g, int64_t unit, int head, const segment *s, 
     }
     for (int64_t n = 0; n < all; n += ROW) {
         walk w = walk_on(g, b, head, s, n, members);
-        begin(&w, t);
+        begin(&w, t, 1);
         exchange(&w, t, kept, 1);
     }
     for (const row *r = c->rows + s->row; r < c->rows + s->row + s->rows; r++) {
@@ -1230,12 +1241,16 @@ static void give_back(float *memory) {
     free(*block <= SPARE ? atomic_exchange(&spare, block) : block);
 }
 
-/* Products of the pairs of a row, for each of which there are `of_pair`. */
-static int64_t products_of(const call *c, const row *r, int64_t of_pair) {
+static int64_t panels_of(const call *c, const row *r) {
     int64_t panels = 0;
     for (int64_t n = r->run; n < (int64_t)r->run + r->runs; n++)
         panels += c->runs[n].panels;
-    return panels * LANES * r->count * of_pair;
+    return panels;
+}
+
+/* Products of the pairs of a row, for each of which there are `of_pair`. */
+static int64_t products_of(const call *c, const row *r, int64_t of_pair) {
+    return panels_of(c, r) * LANES * r->count * of_pair;
 }
 
 /* The threads of a call: each has work for longer than it takes to start. */
@@ -1258,6 +1273,25 @@ static int threads_of(const call *c) {
     return useful > 1 && atomic_load(&pool) ? c->threads : useful; /* a pool of another size would be made anew */
 }
 
+static void use_row(const call *c, const row *r, uint8_t *used) {
+    for (int64_t n = r->run; n < (int64_t)r->run + r->runs; n++)
+        memset(used + c->runs[n].panel, 1, c->runs[n].panels);
+}
+
+/* Marks the panels of all rows. */
+static void use_rows(const call *c, uint8_t *used) {
+    int64_t count, before = -1;
+    for (int64_t head = 0; head < (int64_t)c->batch * c->heads; head += c->fold) {
+        const int64_t first = rows_of(c, head / c->heads, head % c->heads, &count);
+        for (int64_t n = first; n < first + count && first != before; n++) {
+            const segment *s = c->segments ? c->segments + n : &(segment){.row = n, .rows = 1};
+            for (int64_t r = s->row; r < (int64_t)s->row + s->rows; r++)
+                use_row(c, c->rows + r, used);
+        }
+        before = first;
+    }
+}
+
 /* Calls `compute` for groups of units, whose packed keys and values fit in memory together. */
 static int in_groups(const call *c, int backward, int (*compute)(group *)) {
     const sizes z = sizes_of(c);
@@ -1273,12 +1307,15 @@ static int in_groups(const call *c, int backward, int (*compute)(group *)) {
     together = together < least ? least : together > units ? units : together;
     float *memory = packs ? take(together * floats * 4) : NULL;
     packed *of_unit = packs ? malloc(together * sizeof(packed)) : NULL;
+    uint8_t *used = packs && !backward ? calloc(z.panels, 1) : NULL;
     int64_t *ends = malloc(together * heads * sizeof(int64_t));
-    int fault = !ends || (packs && (!memory || !of_unit)) ? NO_MEMORY : NONE;
+    int fault = !ends || (packs && (!memory || !of_unit || (!used && !backward))) ? NO_MEMORY : NONE;
+    if (used)
+        use_rows(c, used);
     for (int64_t unit = 0; packs && !fault && unit < together; unit++)
         unit_memory(&z, memory + unit * floats, &of_unit[unit], backward, parts);
     for (int64_t first = 0; first < units && fault != NO_MEMORY; first += together) {
-        group g = {.c = c, .z = z, .first = first, .of_unit = of_unit, .ends = ends, .parts = parts};
+        group g = {.c = c, .z = z, .first = first, .of_unit = of_unit, .used = used, .ends = ends, .parts = parts};
         g.units = units - first < together ? units - first : together;
         g.backward = backward, g.threads = threads;
         int64_t pieces = (z.panels + CHUNK - 1) / CHUNK;
@@ -1288,14 +1325,149 @@ static int in_groups(const call *c, int backward, int (*compute)(group *)) {
     }
     if (memory)
         give_back(memory);
-    free(of_unit), free(ends);
+    free(of_unit), free(used), free(ends);
     return fault;
+}
+
+/* Parts of rows */
+
+typedef struct {
+    int64_t unit, run, panel; /* where it begins */
+    int head, is_first;
+    const row *r;
+    float *sums; /* [queries of all heads, value_dims], and m and l of each query */
+} part;
+
+typedef struct {
+    group *g;
+    part *parts;
+    int64_t *ends; /* the parts up to each row, and of the rows before it */
+    int64_t longest; /* panels of a part */
+} parted;
+
+static const row *row_of(const group *g, int64_t item, int64_t *unit, int *head) {
+    int64_t count, number = find_row(g, item, unit, head);
+    return g->c->rows + rows_of(g->c, (g->first + *unit) / g->c->key_heads, *head, &count) + number;
+}
+
+/* The panels of the longest part: rows of many queries have long ones, as their sums are more to move. */
+static int64_t longest_part(const group *g, int64_t rows) {
+    int64_t most = 0, queries = 0, unit;
+    int head;
+    for (int64_t item = 0; item < rows; item++) {
+        const row *r = row_of(g, item, &unit, &head);
+        const int64_t panels = panels_of(g->c, r), count = r->count * g->c->fold;
+        most = panels > most ? panels : most, queries = count > queries ? count : queries;
+    }
+    const int64_t each = MOST_PARTS / rows, least = PART * ((queries + FEW - 1) / FEW);
+    const int64_t longest = rounded_up((most + each - 1) / each, CHUNK);
+    return longest < least ? least : longest;
+}
+
+/* The parts of all rows, in order, without memory for sums; returns their number. Without `parts` it counts. */
+static int64_t find_parts(const parted *all, int64_t rows, part *parts) {
+    const call *c = all->g->c;
+    int64_t count = 0, unit;
+    int head;
+    for (int64_t item = 0; item < rows; item++) {
+        const row *r = row_of(all->g, item, &unit, &head);
+        int64_t run = r->run, panel = 0, left = panels_of(c, r);
+        for (int is_first = 1; is_first || left > 0; is_first = 0, left -= all->longest) {
+            if (parts)
+                parts[count] = (part){unit, run, panel, head, is_first, r, NULL};
+            count++;
+            for (panel += all->longest; run < r->run + r->runs && panel >= c->runs[run].panels; run++)
+                panel -= c->runs[run].panels;
+        }
+        all->ends[item] = count;
+    }
+    return count;
+}
+
+static walk walk_of_part(const group *g, const part *p) {
+    return walk_of(g, (g->first + p->unit) / g->c->key_heads, p->head, p->r);
+}
+
+static void part_item(void *context, int64_t item, float *memory) {
+    const parted *all = context;
+    group *g = all->g;
+    const part *p = &all->parts[item];
+    state t;
+    packed own;
+    forward_memory(&g->z, memory, &t, &own);
+    walk w = walk_of_part(g, p);
+    w.run = p->run, w.panel = p->panel, w.left = all->longest;
+    begin(&w, &t, p->is_first);
+    add_panels(g, p->unit, &w, &t, &own);
+    const int64_t floats = w.rows * g->z.value_dims;
+    memcpy(p->sums, t.out, floats * 4);
+    memcpy(p->sums + floats, t.m, w.rows * 4), memcpy(p->sums + floats + w.rows, t.l, w.rows * 4);
+}
+
+/* Adds the sums of a part to those of the parts before it. */
+static void add_part(const walk *w, state *t, const part *p) {
+    const float base = late_base_of(w->c), *more = p->sums;
+    const int64_t dims = w->z->value_dims;
+    const float *ms = more + w->rows * dims, *ls = ms + w->rows;
+    for (int i = 0; i < w->rows; i++, more += dims) {
+        const float m = ms[i] > t->m[i] ? ms[i] : t->m[i], used = m == -INFINITY ? 0 : m;
+        const float before = power_of_two(splat((t->m[i] - used) * base))[0];
+        const float now = power_of_two(splat((ms[i] - used) * base))[0];
+        for (int64_t n = 0; n < dims; n += LANES)
+            store(t->out + i * dims + n, load(t->out + i * dims + n) * before + load(more + n) * now);
+        t->m[i] = m, t->l[i] = t->l[i] * before + ls[i] * now;
+    }
+}
+
+static void merge_item(void *context, int64_t item, float *memory) {
+    const parted *all = context;
+    group *g = all->g;
+    state t;
+    packed own;
+    forward_memory(&g->z, memory, &t, &own);
+    int64_t n = item ? all->ends[item - 1] : 0;
+    walk w = walk_of_part(g, &all->parts[n]);
+    begin(&w, &t, 0);
+    for (; n < all->ends[item]; n++)
+        add_part(&w, &t, &all->parts[n]);
+    if (!finish(&w, &t))
+        atomic_store(&g->fault, NOT_FINITE);
+}
+
+/* Computes rows part by part. Returns a `fault`. */
+static int forward_parts(parted *all, int64_t rows, int64_t count, int64_t floats) {
+    group *g = all->g;
+    int64_t size = 0;
+    all->parts = malloc(count * sizeof(part));
+    if (!all->parts)
+        return NO_MEMORY;
+    find_parts(all, rows, all->parts);
+    for (int64_t n = 0; n < count; n++)
+        size += rounded_up(all->parts[n].r->count * g->c->fold * (g->z.value_dims + 2), LANES);
+    float *sums = aligned(size * 4), *next = sums;
+    for (int64_t n = 0; sums && n < count; n++) {
+        all->parts[n].sums = next;
+        next += rounded_up(all->parts[n].r->count * g->c->fold * (g->z.value_dims + 2), LANES);
+    }
+    int failed = sums ? for_each(part_item, all, count, floats, g->threads) : NO_MEMORY;
+    failed = failed ? failed : for_each(merge_item, all, rows, floats, 1);
+    free(sums), free(all->parts);
+    return failed;
 }
 
 static int forward_group(group *g) {
     state t;
     packed own;
-    int failed = for_each(forward_item, g, count_rows(g), forward_memory(&g->z, NULL, &t, &own), g->threads);
+    int64_t ends[MOST_PARTS / 2];
+    const int64_t rows = count_rows(g), floats = forward_memory(&g->z, NULL, &t, &own);
+    parted all = {.g = g, .ends = ends};
+    int64_t count = rows;
+    if (rows && rows <= MOST_PARTS / 2 && !g->c->segments) {
+        all.longest = longest_part(g, rows);
+        count = find_parts(&all, rows, NULL);
+    }
+    int failed = count > rows ? forward_parts(&all, rows, count, floats)
+                              : for_each(forward_item, g, rows, floats, g->threads);
     return failed ? failed : atomic_load(&g->fault);
 }
 

@@ -188,3 +188,46 @@ def test_keys_of_missing_pages() -> None:
     given = {"query_start": 47, "page_table": torch.tensor([[1, -1, 0]])}
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     torch.testing.assert_close(mask.compile("native")(q, *pages, **given), expected)
+
+
+LONG = {
+    "causal": "attend causal",
+    "comb": "attend causal and (q - k) % 700 < 40",
+    "sinks": "input s: float[heads] attend causal and k % 3 != 1 sink s[head]",
+    "slopes": "attend causal score s - 0.001 * float(head + 1) * float(q - k)",
+    "by head": "attend causal and k // 1000 % 2 == head % 2",
+    "far": "attend k < 16 or backward(20)",
+    "nobody": "attend k > q + 10000",
+}
+
+
+@pytest.mark.parametrize("pattern", LONG)
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize(("heads", "key_heads", "count"), [(4, 1, 1), (2, 2, 3), (8, 1, 40)])
+@pytest.mark.parametrize("page", [None, 64])
+@pytest.mark.thinned(4, "pattern", "dtype", "heads", "page")
+@pytest.mark.filterwarnings("ignore::maskdsl.AttnWarning")
+@pytest.mark.usefixtures("alone")
+def test_threads_share_long_rows(
+    pattern: str, dtype: torch.dtype, heads: int, key_heads: int, count: int, page: int | None
+) -> None:
+    """Sums of the parts of a row, in one order: the results are the same whatever the threads."""
+    n, threads = 5000, torch.get_num_threads()
+    mask = maskdsl.parse(f"pattern p(n) {{ space t[n] {LONG[pattern]} }}")["p"].bind(n=n, heads=heads)
+    q = torch.randn(BATCH, heads, count, 32).to(dtype)
+    k, v = (torch.randn(BATCH, key_heads, n, size).to(dtype) for size in (32, 16))
+    lengths = torch.tensor([n, 2211])
+    given: dict[str, Any] = {"query_start": lengths - count, "key_lengths": lengths, **inputs_of(mask, n)}
+    expected = mask.compile("reference")(q.double(), k.double(), v.double(), return_lse=True, **given)
+    if page is not None:
+        k, v, given["page_table"] = in_pages(k, v, page)
+    attention, results = mask.compile("native"), []
+    try:
+        for number in (1, 2, 5):
+            torch.set_num_threads(number)
+            results.append(attention(q, k, v, return_lse=True, **given))
+    finally:
+        torch.set_num_threads(threads)
+    agree(results[0], expected, TOLERANCES[dtype])
+    for each in results[1:]:
+        assert torch.equal(each[0], results[0][0]) and torch.equal(each[1], results[0][1])
