@@ -2,9 +2,12 @@
 
 import torch
 
+_PRECISION = getattr(torch._C, "_get_fp32_precision_getter", None)
+"""What torch's new setting reads, since torch 2.9. Through it every call would pay for three attributes."""
+
 
 def allows_tf32() -> bool:
     """Whether float32 matrix products on a GPU may use TF32, by torch's new setting or its old one."""
-    matmul = torch.backends.cuda.matmul
-    precision = getattr(matmul, "fp32_precision", None)  # since torch 2.9, where reading `allow_tf32` may raise
-    return bool(matmul.allow_tf32) if precision is None else precision == "tf32"
+    if _PRECISION is not None:
+        return bool(_PRECISION("cuda", "matmul") == "tf32")
+    return bool(torch.backends.cuda.matmul.allow_tf32)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import NamedTuple
 
@@ -251,7 +251,7 @@ class _PreparedCall:
         if moves is not _UNMOVED:
             out = moves.queries_back(out)
         if self.empty_lse_type is not None:
-            return out.contiguous(), out.new_empty(0, dtype=self.empty_lse_type)
+            return out.contiguous(), _no_lse(self.empty_lse_type, out.device)
         assert lse is not None
         if moves is not _UNMOVED:
             lse = moves.queries_back(lse.unsqueeze(-1)).squeeze(-1)
@@ -292,6 +292,12 @@ class TokenMoves(NamedTuple):
 
 _UNMOVED = TokenMoves(None, None, 1)
 """The caller's order is the backend's."""
+
+
+@lru_cache(64)
+def _no_lse(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An empty tensor, in place of a log-sum-exp that nobody wants: one for all calls."""
+    return torch.empty(0, dtype=dtype, device=device)
 
 
 def _lse_type(q: Tensor) -> torch.dtype:

@@ -117,7 +117,9 @@ class Native(Backend):
 
     def _gradients(self, native: "_NativeCall", call: KernelCall, wanted: Sequence[str], saved: Saved) -> Gradients:
         made = CallStructure.from_buffer_copy(native.made)
-        q, k, v, out, grad_out = map(with_dims_together, (saved.q, saved.k, saved.v, saved.out, saved.grad_out))
+        q, k, v, out, grad_out = saved.q, saved.k, saved.v, saved.out, saved.grad_out
+        if not q.stride(3) == k.stride(3) == v.stride(3) == out.stride(3) == grad_out.stride(3) == 1:
+            q, k, v, out, grad_out = map(with_dims_together, (q, k, v, out, grad_out))
         grad_q, grad_k, grad_v = map(blank_like, (q, k, v))
         made.set_tensors(q, k, v, out, grad_out, grad_q, grad_k, grad_v)
         lse, grad_lse = saved.lse.contiguous(), saved.grad_lse.contiguous()
