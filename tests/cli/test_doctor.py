@@ -10,6 +10,7 @@ import pytest
 
 from maskdsl.cli.commands import doctor
 from maskdsl.cli.commands.doctor import CheckState
+from maskdsl.emit.native_scores import NativeText
 from maskdsl.runtime.backends.native import library
 from maskdsl.runtime.backends.native.library import NativeLibrary
 
@@ -139,7 +140,8 @@ def test_the_cache(maskdsl, monkeypatch, tmp_path):
 def test_kernels_for_the_cpu(maskdsl, monkeypatch, tmp_path):
     """Compiled, then read from the cache, in processes of their own."""
     monkeypatch.setenv("MASKDSL_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(library, "read_c", lambda name: "int maskdsl_native_version(void) { return 1; }\n")
+    text = NativeText("int maskdsl_native_version(void) { return 1; }\n")
+    monkeypatch.setattr(library, "plain_native", lambda: text)
     for how in ("compiled now", "read from the cache"):
         monkeypatch.setattr(library, "native_library", NATIVE_LIBRARY.__wrapped__)
         said, built = found(maskdsl)["native"], NATIVE_LIBRARY.__wrapped__()

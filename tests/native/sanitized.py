@@ -14,7 +14,7 @@ from maskdsl.emit.skeleton import read_c
 ROOT = Path(__file__).parents[2]
 TESTS = tuple(
     f"tests/native/test_{name}.py"
-    for name in ("kernel", "partial_calls", "chosen_rows", "threads", "one_sided", "sinks")
+    for name in ("kernel", "partial_calls", "chosen_rows", "threads", "one_sided", "sinks", "scores")
 )
 OPTIONS = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
 """Behind those of the product, which they overrule."""
@@ -28,10 +28,12 @@ FAULTS = {
 """What is reported of a fault: the text that stands there once, and what replaces it."""
 CALL = """
 import sys, torch, maskdsl
+from maskdsl.emit import native_scores
 from maskdsl.runtime.backends.native import library
 old, new = sys.argv[1:]
-text = library.read_c("native")
-library.read_c = lambda name: text.replace(old, new) if old else text
+if old:
+    read = native_scores.read_c
+    native_scores.read_c = lambda name: read(name).replace(old, new)
 mask = maskdsl.parse("pattern p(n) { space t[n] attend causal }")["p"].bind(n=17)
 assert library.library() is not None, library.native_library().why_not
 q = torch.randn(1, 1, 17, 16)
