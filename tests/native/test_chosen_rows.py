@@ -131,7 +131,12 @@ def test_few_queries(route: str, relation: str, heads: tuple[int, int], paged: b
         table = torch.randperm(2 * n // page).view(2, -1)
         options["page_table"] = table
         k, v = (x.unflatten(2, (-1, page)).transpose(1, 2).flatten(0, 1)[table.flatten().argsort()] for x in (k, v))
-    for starts, count, lengths in ((159, 1, 160), ((20, 100), 3, (23, 103)), ((62, 0), 5, (70, 5))):
+    for starts, count, lengths in (
+        (159, 1, 160),
+        ((20, 100), 3, (23, 103)),
+        ((62, 0), 5, (70, 5)),
+        ((100, 1), 50, (150, 51)),
+    ):
         q = torch.randn(2, heads[0], count, 16)
         options |= {"query_start": torch.tensor(starts), "key_lengths": torch.tensor(lengths)}
         compiled = mask.compile("native")

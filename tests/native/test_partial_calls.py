@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 import maskdsl
-from maskdsl.runtime.backends.native import row_blocks
+from maskdsl.runtime.backends.native import native_backend, row_blocks
 from maskdsl.runtime.backends.native.library import library
 from maskdsl.runtime.decode import decode_call
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler works here")
 
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 4e-2, torch.float16: 4e-3}
+PAST = "coord chunk = i // 16 route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk"
 PATTERNS = {
     "causal": "attend causal",
     "window": "attend window(5) or k == 0",
@@ -44,13 +45,20 @@ PATTERNS = {
         " score s - 0.05 * float(q - k) * float(head + 1) sink s[batch, head] weight q.w"
     ),
 }
+ROUTED = {
+    "two routes": f"{PAST} route near = topk(1, dot(q, max(k by chunk))) attend causal and (past or near or k == q)",
+    "single keys": "route near = topk(8, dot(q, k)) where k <= q attend near",
+    "left out": f"{PAST} attend causal and not past",
+    "chosen, biased": f"{PAST} attend causal and (past or same(chunk)) score s - 0.1 * float(q - k)",
+}
+PATTERNS |= ROUTED
 N, BATCH = 200, 2
 
 
 def inputs_of(mask: Any, n: int) -> dict[str, Tensor]:
     """Inputs of patterns of n tokens."""
     made: dict[str, Tensor] = {}
-    for each in mask.inputs:
+    for each in mask.ir.given:
         sizes = [{"batch": BATCH, "heads": mask.heads, "t": n}.get(side.text, side.size) for side in each.dimensions]
         if each.name == "doc":
             made["doc"] = (torch.arange(n) // 23 + torch.randint(0, 2, sizes)).expand(sizes).contiguous()
@@ -231,3 +239,19 @@ def test_threads_share_long_rows(
     agree(results[0], expected, TOLERANCES[dtype])
     for each in results[1:]:
         assert torch.equal(each[0], results[0][0]) and torch.equal(each[1], results[0][1])
+
+
+@pytest.mark.parametrize("pattern", [each for each in PATTERNS if each not in ROUTED])
+def test_packed_sequences(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole ones, and the last queries of some."""
+    monkeypatch.setattr(native_backend, "_by_tiles", None)  # the kernel alone computes all of these
+    mask = maskdsl.parse(f"pattern p(n) {{ space t[n] {PATTERNS[pattern]} }}")["p"].bind(n=90, heads=4)
+    ends = torch.tensor([0, 90, 131])
+    q, k, v = (torch.randn(131, heads, 16) for heads in (4, 2, 2))
+    given = inputs_of(mask, 90)
+    attention, reference = mask.compile("native"), mask.compile("reference")
+    expected = reference.varlen(q.double(), k.double(), v.double(), ends, return_lse=True, **given)
+    agree(attention.varlen(q, k, v, ends, return_lse=True, **given), expected, 2e-5)
+    some = torch.cat([torch.arange(85, 90), torch.arange(100, 131)])
+    found = attention.varlen(q[some], k, v, torch.tensor([0, 5, 36]), ends, **given)
+    torch.testing.assert_close(found.double(), expected[0][some], rtol=2e-5, atol=2e-5)

@@ -1,6 +1,6 @@
-"""The rows of a few queries of a call with a table of choices: one for each key head, with all that its heads chose."""
+"""The rows of some queries of a call with a table of choices: of heads that share keys, with all that they chose."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,25 +9,28 @@ from numpy.typing import NDArray
 from maskdsl.runtime.backends.native.choice_tiles import ChoiceTiles
 from maskdsl.runtime.backends.native.chosen_rows import ChosenLists, side_by_side
 from maskdsl.runtime.backends.native.panel_lists import PanelLists
-from maskdsl.runtime.backends.native.row_blocks import query_ranges
+from maskdsl.runtime.backends.native.row_blocks import QueryRange, query_ranges
 from maskdsl.runtime.backends.native.structures import LARGEST_ROW, ROW, SEGMENT
 
 _Array = NDArray[Any]
+
+_MOST_ROWS = 4
+"""Of a key head. Each takes all blocks that some of its queries chose: more queries are gathered block by block."""
 
 
 def lists_of_queries(
     block: Callable[[int], ChoiceTiles], starts: Sequence[int], table: _Array, heads: int, key_heads: int
 ) -> ChosenLists | None:
-    """The lists of the queries of each batch entry from these positions on; None where a row cannot hold them.
+    """The lists of the queries of each batch entry from these positions on; None where these are many.
 
     `block` gives the tiles of a block of queries. The table is bool [batch, heads or those that share one, queries of
     the call, columns].
     """
     count, group = table.shape[2], heads // key_heads
-    if count * group > LARGEST_ROW:
+    if group > LARGEST_ROW or group * count > _MOST_ROWS * LARGEST_ROW:
         return None
     table = np.repeat(table, heads // table.shape[1], axis=1).reshape(len(table), key_heads, group, count, -1)
-    pieces = [query_ranges(start, count, LARGEST_ROW) for start in starts]
+    pieces = [[*_cut(query_ranges(start, count, LARGEST_ROW), LARGEST_ROW // group)] for start in starts]
     segments, rows = np.zeros((len(pieces), key_heads), SEGMENT), list[_Array]()
     runs, words, members = list[_Array](), list[_Array](), list[_Array]()
     for entry, some in enumerate(pieces):
@@ -53,5 +56,13 @@ def lists_of_queries(
     classes = np.repeat(np.arange(segments.size, dtype=np.int32).reshape(segments.shape), group, axis=1)
     class_rows = np.arange(segments.size + 1, dtype=np.int64)
     all_rows, all_runs, all_words = (np.concatenate(each) for each in (rows, runs, words))
-    lists = PanelLists(classes, class_rows, all_rows, all_runs, all_words, packs=False)
+    lists = PanelLists(classes, class_rows, all_rows, all_runs, all_words, packs=len(all_rows) > 2 * segments.size)
     return ChosenLists(lists, segments.ravel(), np.concatenate(members).astype(np.int32))
+
+
+def _cut(ranges: Sequence[QueryRange], most: int) -> Iterator[QueryRange]:
+    """The same queries, in ranges of so many at most."""
+    for each in ranges:
+        for before in range(0, each.queries, most):
+            count = min(most, each.queries - before)
+            yield each._replace(first=each.first + before, queries=count, within=each.within + before)
