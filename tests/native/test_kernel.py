@@ -86,8 +86,7 @@ def test_it_agrees_with_the_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(native_backend, "_by_tiles", None)  # the kernel alone computes all of these
-    if pattern != "factor":
-        monkeypatch.setattr(native_backend, "_gradients_by_tiles", None)
+    monkeypatch.setattr(native_backend, "_gradients_by_tiles", None)
     torch.manual_seed(n)
     mask = maskdsl.parse(f"pattern p(n) {{ {PATTERNS[pattern]} }}")["p"].bind(n=n, heads=heads)
     shapes = (batch, heads, n, dim), (batch, key_heads, n, dim), (batch, key_heads, n, value_dim)

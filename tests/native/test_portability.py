@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from maskdsl.emit.native_scores import plain_native
 from maskdsl.runtime.backends.native.c_compiler import flags
 from tests.support.native_cases import Array, NativeCase, drawn_cases
+from tests.support.native_forms import FORMS, drawn_forms
 
 ROOT = Path(__file__).parents[2]
 CPU_INFO = Path("/proc/cpuinfo")
@@ -24,6 +26,8 @@ ERRORS = {"float32": 2e-6, "bfloat16": 2**-8, "float16": 2**-11}
 least beside what is subtracted: products of incoming gradients and values."""
 IN_HALVES = 8
 """As many errors, where the processor multiplies halves: then probabilities and gradients are rounded to them too."""
+OF_FORMS = 8
+"""As many errors, of calls whose scores are functions: sums of their terms' gradients are over all keys, or queries."""
 FLAGS = [each for each in flags() if not each.startswith(("-march", "-mcpu", "-shared"))]
 PROCESSOR = [each for each in flags() if each.startswith(("-march", "-mcpu"))]
 
@@ -74,6 +78,8 @@ class Driver:
 
     command: list[str]
     multiplies_halves: bool
+    times: int = 1
+    """As many of the errors that calls without a form have."""
 
     def run(self, paths: Sequence[Path]) -> None:
         ended = subprocess.run([*self.command, *paths], capture_output=True, text=True, timeout=600)
@@ -94,27 +100,32 @@ class Driver:
             finite = np.where(infinite, 0, wanted)
             error = np.abs(np.where(infinite, 0, found) - finite).max(axis=-1)
             least = case.value_dim**0.5 if name.startswith("grad") else 1
-            limit = self.limit(case, name) * np.maximum(np.abs(finite).max(axis=-1), least)
+            limit = self.times * self.limit(case, name) * np.maximum(np.abs(finite).max(axis=-1), least)
             assert (error <= limit).all(), (case, name, error.max())
 
 
 @pytest.fixture(
     scope="module", params=[HERE, *(pytest.param(each, marks=pytest.mark.long) for each in TARGETS if each != HERE)]
 )
-def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Driver:
-    compiler, runner, reason = TARGETS[request.param]
+def target(request: pytest.FixtureRequest) -> str:
+    reason = TARGETS[request.param][2]
     if reason:
         # Cross compilers, emulators and processors that a machine need not have; `reason` names the one.
         pytest.skip(reason)
-    program = tmp_path_factory.mktemp("driver") / "driver"
-    command = [
-        compiler[0],
-        *FLAGS,
-        *compiler[1:],
-        "-Wno-psabi",
-        f"-I{ROOT / 'codegen'}",
-        str(ROOT / "tests/native/driver.c"),
-    ]
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def driver(target: str, tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    return compiled(target, tmp_path_factory.mktemp("driver"), plain_native().text)
+
+
+def compiled(target: str, folder: Path, text: str) -> Driver:
+    """The driver with this text of the kernels."""
+    compiler, runner, _ = TARGETS[target]
+    program = folder / "driver"
+    (folder / "native.c").write_text(text)
+    command = [*compiler[:1], *FLAGS, *compiler[1:], "-Wno-psabi", f"-I{folder}", str(ROOT / "tests/native/driver.c")]
     ended = subprocess.run([*command, "-o", program, "-lm"], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0 and "warning" not in ended.stderr, ended.stderr
     defined = subprocess.run([*command, "-dM", "-E"], capture_output=True, text=True, check=True, timeout=60)
@@ -143,3 +154,17 @@ def test_what_is_not_finite_is_reported(spoils: str, driver: Driver, tmp_path: P
     where = [case.write(path) for case, path in zip(cases, files, strict=True)]
     driver.run(files)
     assert [case.read(path, at)[0] for case, path, at in zip(cases, files, where, strict=True)] == [1] * len(cases)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_filled_texts(form: str, target: str, tmp_path: Path) -> None:
+    """Scores and weights of other forms: their functions have errors of some units in the last place."""
+    cases = drawn_forms(form, 300, 12)
+    driver = replace(compiled(target, tmp_path, cases[0].text.text), times=OF_FORMS)
+    files = [tmp_path / str(number) for number in range(len(cases))]
+    where = [case.write(path) for case, path in zip(cases, files, strict=True)]
+    driver.run(files)
+    for case, path, at in zip(cases, files, where, strict=True):
+        fault, results = case.read(path, at)
+        assert fault == 0
+        driver.check(case, results)

@@ -45,6 +45,10 @@ FORMS = {
     "weights of keys": "input x: float[batch, heads, t] attend causal weight k.x",
     "weights of pairs": "input x: float[heads, 9] attend window(4) weight x[head, k - q + 4] score 2.0 * tanh(s / 2.0)",
     "weights of both": "input x: float[t] attend causal weight exp(-abs(q.x - k.x)) score s * k.x + s * q.x",
+    "factors": "input x: float[t] attend causal weight q.x",
+    "no factors": (
+        "input x: float[t] input y: float[heads] attend backward(9) weight max(q.x, 0.0) * k.x sink y[head]"
+    ),
     "weights of -inf": "input x: float[t] attend causal weight log(k.x) score s if k.x > 0.0 else -inf",
     "sigmoid": "attend backward(9) score sigmoid(s) normalize none",
     "relu": "input x: float[heads] attend window(9) score max(s - x[head], 0.0) / 9.0 normalize none",

@@ -111,7 +111,7 @@ class Native(Backend):
 
     def prepared_backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Callable[[Saved], Gradients]:
         native = _NativeCall.of(call, saved.q, saved.k, saved.v)
-        if native is None or call.plan.mask.factor is not None:
+        if native is None:
             return lambda saved: _gradients_by_tiles(call, saved, wanted)
         return partial(self._gradients, native, call, wanted)
 
@@ -133,7 +133,10 @@ class Native(Backend):
         if not wanted:
             return Gradients(grad_q, grad_k, grad_v, {})
         values = {} if terms is None or grads is None else terms.gradients(wanted, arrays, grads)
-        for name, grad in _of_sinks(call, saved, wanted).items():
+        of_queries = _of_query_values(native, call, saved, wanted)
+        if of_queries is None:
+            return _gradients_by_tiles(call, saved, wanted)
+        for name, grad in of_queries.items():
             values[name] = values[name] + grad if name in values else grad
         zeros = {name: torch.zeros_like(call.values[name]) for name in wanted if name not in values}
         return Gradients(grad_q, grad_k, grad_v, values | zeros)
@@ -239,18 +242,35 @@ def _query_positions(call: KernelCall) -> Tensor | None:
     return None if call.permutes else call.layout[0]
 
 
-def _of_sinks(call: KernelCall, saved: Saved, wanted: Sequence[str]) -> dict[str, Tensor]:
-    """The gradients of the wanted values through the scores of sinks."""
-    count = len(call.plan.mask.sinks)
-    if not count or not wanted:
+def _of_query_values(
+    native: _NativeCall, call: KernelCall, saved: Saved, wanted: Sequence[str]
+) -> dict[str, Tensor] | None:
+    """The gradients of the wanted values through sinks and the factor of outputs; None if one is not finite."""
+    count, positions = len(call.plan.mask.sinks), _query_positions(call)
+    values = query_values(call, saved.q, positions)
+    if not values or not wanted:
         return {}
-    empty = saved.lse == -torch.inf
-    delta = (saved.grad_out.float() * saved.out).sum(dim=-1) - saved.grad_lse
-    positions = _query_positions(call)
-    sinks = query_values(call, saved.q, positions)[:count]
-    grads = [((each - saved.lse).exp() * -delta).masked_fill(empty, 0) for each in sinks]
+    dots = (saved.grad_out.float() * saved.out).masked_fill(saved.out == 0, 0).sum(dim=-1)
+    delta, empty = dots - saved.grad_lse, saved.lse == -torch.inf
+    grads = [((each - saved.lse).exp() * -delta).masked_fill(empty, 0) for each in values[:count]]
+    if call.plan.mask.factor is not None:
+        factor = _factor_gradient(native, saved, values[-1], dots)
+        if factor is None:
+            return None
+        grads.append(factor)
     named: dict[str, Tensor] = call.module.query_gradients(saved.q, call.values, positions, wanted, grads)
     return named
+
+
+def _factor_gradient(native: _NativeCall, saved: Saved, factor: Tensor, dots: Tensor) -> Tensor | None:
+    """The gradient of the factors of outputs, from rowsum(out * grad_out), in which they are."""
+    size, most = factor.abs(), 2.0**6 if saved.q.dtype == torch.float16 else 2.0**60
+    if bool(((size >= 1 / most) & (size <= most)).all()):
+        return dots / factor
+    made = CallStructure.from_buffer_copy(native.made)
+    made.factor = None
+    out = forward(native.functions, made, saved.q, saved.k, saved.v, None)  # the quotient would need lost digits
+    return None if out is None else (saved.grad_out.float() * out).masked_fill(out == 0, 0).sum(dim=-1)
 
 
 def _by_tiles(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
