@@ -255,3 +255,18 @@ def test_packed_sequences(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None
     some = torch.cat([torch.arange(85, 90), torch.arange(100, 131)])
     found = attention.varlen(q[some], k, v, torch.tensor([0, 5, 36]), ends, **given)
     torch.testing.assert_close(found.double(), expected[0][some], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "lines", ["attend all -> all score max(s, 0.0) normalize none", "attend all -> all where k > 9 weight exp(-k.g)"]
+)
+def test_long_rows_of_other_scores(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs that are not divided by a sum are those of all parts, and weights count in each."""
+    monkeypatch.setattr(native_backend, "_by_tiles", None)
+    n = 5000
+    text = f"pattern p(m, n) {{ space a[m] space b[n] queries a keys b input g: float[b] {lines} }}"
+    mask = maskdsl.parse(text)["p"].bind(m=5, n=n, heads=2)
+    q, k, v = (torch.randn(1, 2, size, 16) for size in (5, n, n))
+    given = {each.name: torch.rand(n) for each in mask.inputs}
+    expected = mask.compile("reference")(q.double(), k.double(), v.double(), **given)
+    torch.testing.assert_close(mask.compile("native")(q, k, v, **given).double(), expected, rtol=2e-5, atol=1e-3)
