@@ -11,7 +11,7 @@
      members    the queries of a row of a segment, in any order: `head * count + number`, both counted in the segment
      words      32-bit words of a vector: a float, or a pair of bfloat16 where the processor multiplies pairs
      part       some panels of a row, whose sums are added to those of its other parts: threads share long rows
-   steps      words of the dims of a head
+     steps      words of the dims of a head
      m, l       per query, the maximum of the scores in base two and the sum of exp2(s - m)
 
    A region between `hole: NAME` and `end` is the code for products with a soft cap and biases, which the library of
@@ -1034,7 +1034,9 @@ static int finish(const walk *w, state *t) {
     const call *c = w->c;
     vec total = {};
     for (int first = 0; first < w->rows; first += LANES) {
+        /* hole: sums */
         const vec l = load(t->l + first), m = load(t->m + first);
+        /* end */
         const vec factors = choose(l == 0, (vec){}, 1 / l);
         const vec lse = choose(l == 0, splat(-INFINITY), m * (1 / base_of(c)) + logarithm(l));
         for (int i = 0; i < LANES && first + i < w->rows; i++) {

@@ -1,4 +1,4 @@
-/* The weights of one query and the keys of a panel, and their derivatives by terms, which are numbered as for scores. */
+/* The weights of one query and the keys of a panel, and their derivatives by terms, with the numbers of score_of. */
 INLINE vec weight_of(const walk *w, const chunk *at, int j, int i, vec *derivatives) {
     /* hole: weight */
     return splat(1);

@@ -17,7 +17,7 @@ from maskdsl.ir.rewrites.derive import derivative
 from maskdsl.ir.rewrites.score_terms import ScoreTerms, TermKind
 
 _Holes = dict[str, list[str] | None]
-_HOLES = ("terms", "scores", "online", "gradients")
+_HOLES = ("terms", "scores", "online", "sums", "gradients")
 """The holes of `codegen/native.c`, but for that of weights, which lies in one of them."""
 _PAIR = "w, at, j, i"
 """The arguments that name a query and the keys of a panel."""
@@ -60,6 +60,7 @@ def native_of_terms(terms: ScoreTerms) -> NativeText:
         "terms": _sizes(terms),
         "scores": "\n\n".join(each.strip("\n") for each in (*called, *texts)).splitlines(),
         "online": online,
+        "sums": None if terms.normalizes else ["const vec l = splat(1), m = {};"],
         "gradients": gradients.splitlines(),
     }
     return NativeText(_filled("native", holes, {"weight": weighs} if terms.normalizes else {}), tuple(numbers))

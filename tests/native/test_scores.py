@@ -122,3 +122,17 @@ def test_it_agrees_with_the_reference(
         # Gradients of inputs are sums over tokens and dims.
         tolerance = TOLERANCES[dtype] * (1 if number < first_of_inputs else 8)
         torch.testing.assert_close(one.double(), other.double(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("form", ["", "score s + k.x", "weight k.x", "score s * 0.01 weight k.x normalize none"])
+def test_parts_of_long_rows(form: str) -> None:
+    """Threads share the rows of few queries: their parts are put together as the form says."""
+    text = f"pattern p(m, n) {{ space a[m] space b[n] queries a keys b input x: float[b] attend all -> all {form} }}"
+    mask = maskdsl.parse(text)["p"].bind(m=3, n=5000)
+    torch.manual_seed(0)
+    tensors = [torch.randn(1, 2, length, 32).requires_grad_() for length in (3, 5000, 5000)]
+    inputs = {"x": torch.randn(5000).requires_grad_()} if form else {}
+    exact = [x.detach().double().requires_grad_() for x in tensors]
+    found, expected = results(mask, "native", tensors, inputs), results(mask, "reference", exact, inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other.double(), rtol=1e-4, atol=1e-4)
