@@ -189,7 +189,13 @@ class Apply(Compound):
 
     @property
     def type(self) -> Type:
-        return result_type(self.op) or self.arguments[-1].type
+        node: Expression = self  # no recursion: scores of many lines are deep
+        while isinstance(node, Apply):
+            given = result_type(node.op)
+            if given is not None:
+                return given
+            node = node.arguments[-1]
+        return node.type
 
 
 Leaf = Coordinate | InSpace | Head | Batch | Score

@@ -77,6 +77,14 @@ def test_other_forms(lines: str) -> None:
     assert score_bias(mask) is None and score_terms(mask) is None
 
 
+@pytest.mark.parametrize("lines", [20, 100])
+def test_scores_of_many_lines_are_left_to_others(lines: int) -> None:
+    """None is an answer, and compilers are given no text that takes them long."""
+    of_line = f"score {'tanh(' * 40}s{')' * 40}"
+    assert score_terms(mask_of(of_line)) is not None
+    assert score_terms(mask_of(" ".join([of_line] * lines))) is None
+
+
 @given(st.data())
 def test_terms_in_their_places_are_the_score(data: st.DataObject) -> None:
     mask = data.draw(patterns()).bind().ir

@@ -25,6 +25,10 @@ from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 
 
+_LARGEST = 160
+"""The most nodes between terms. Compilers take long for more, and passes over deep expressions call themselves."""
+
+
 class TermKind(StrEnum):
     """What a term is a number of."""
 
@@ -86,7 +90,7 @@ def reads_tables_of_tokens(expression: Expression) -> bool:
 
 
 class _OtherForm(Exception):
-    """The expression is no arithmetic of floats between terms."""
+    """The expression is no arithmetic of floats between terms, or it is too large."""
 
 
 class _Finder:
@@ -97,10 +101,14 @@ class _Finder:
         self.made = {each.name for each in (*mask.routed, *mask.products)}
         self.terms: dict[TermKind, dict[Expression, NamedTerm]] = {kind: {} for kind in TermKind}
         self.known: dict[Expression, Expression] = {}
+        self.nodes = 0
 
     def split(self, node: Expression) -> Expression:
         """The expression with its largest terms as leaves."""
         if node not in self.known:
+            self.nodes += 1
+            if self.nodes > _LARGEST:
+                raise _OtherForm
             self.known[node] = self._split(node)
         return self.known[node]
 
