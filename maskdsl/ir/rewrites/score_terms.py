@@ -24,7 +24,6 @@ from maskdsl.ir.facts.trace import token_trace
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.ops import COMPARISONS, OPERATORS, Op, Type
 
-
 _LARGEST = 160
 """The most nodes between terms. Compilers take long for more, and passes over deep expressions call themselves."""
 
