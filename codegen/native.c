@@ -976,9 +976,6 @@ static void begin(const walk *w, state *t, int sinks) {
 }
 
 /* hole: online */
-/* The sum of the probabilities of two parts of a row, of one maximum. */
-INLINE float joined(float l, float more) { return l + more; }
-
 /* The online softmax of a chunk, LANES rows at a time: its probabilities take the places of its scores. */
 static void online(const walk *w, const chunk *at, state *t) {
     const call *c = w->c;
@@ -1420,7 +1417,7 @@ static void add_part(const walk *w, state *t, const part *p) {
         const float now = power_of_two(splat((ms[i] - used) * base))[0];
         for (int64_t n = 0; n < dims; n += LANES)
             store(t->out + i * dims + n, load(t->out + i * dims + n) * before + load(more + n) * now);
-        t->m[i] = m, t->l[i] = joined(t->l[i] * before, ls[i] * now);
+        t->m[i] = m, t->l[i] = t->l[i] * before + ls[i] * now;
     }
 }
 

@@ -1,6 +1,3 @@
-/* The sum of two parts of a row, which is 1 where there are keys: outputs are not divided. */
-INLINE float joined(float l, float more) { return l > more ? l : more; }
-
 /* The probabilities of a chunk take the places of its products: they are the scores. */
 static void online(const walk *w, const chunk *at, state *t) {
     vec derivatives[DERIVATIVES];

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from maskdsl.ir.expressions import PAIR, Side
+from maskdsl.ir.expressions import PAIR, Read, Side, walk
+from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
 from maskdsl.runtime.backends.native.bias_panels import BiasPanels, bias_values
 from maskdsl.runtime.backends.native.call_pairs import CallPairs
 from maskdsl.runtime.backends.native.native_calls import set_biases
@@ -37,15 +39,32 @@ class CallTerms:
     pairs: CallPairs
     panels: BiasPanels | None
     """The panels of pairs; None if scores read nothing of them."""
+    wanted: tuple[str, ...]
+    """The values, by identifier, whose gradients are wanted."""
+
+    @cached_property
+    def values(self) -> Mapping[str, Tensor]:
+        """Those of the call, of which the wanted ones are leaves."""
+        leaves = {name: self.call.values[name].detach().requires_grad_() for name in self.wanted}
+        return {**self.call.values, **leaves}
+
+    @cached_property
+    def _records(self) -> bool:
+        """Whether biases are recorded when they are made: where no probability of 0 meets an infinite derivative."""
+        plan = self.call.plan
+        is_open = any(isinstance(node, Read) and node.open for each in plan.mask.scores for node in walk(each))
+        is_finite = not is_open and derivatives_are_finite(plan.mask, BOUNDED)
+        return bool(self.wanted) and plan.score_terms is None and is_finite
 
     def arrays(self) -> TermArrays:
         """The numbers of this call."""
-        values = self.call.values
-        queries, keys = (self._of_tokens(side, values) for side in PAIR)
+        queries, keys = (self._of_tokens(side, self.call.values) for side in PAIR)
+        with torch.set_grad_enabled(self._records):
+            pairs = None if self.panels is None else bias_values(self.pairs, self.panels.tokens, self.values)
         return TermArrays(
             torch.stack(queries, dim=-1).contiguous() if queries else None,
             torch.nn.functional.pad(torch.stack(keys, dim=2), (0, LANES)).contiguous() if keys else None,
-            None if self.panels is None else bias_values(self.pairs, self.panels.tokens, values),
+            pairs,
         )
 
     def _of_tokens(
@@ -81,10 +100,9 @@ class CallTerms:
             None if pairs is None else pairs.new_zeros(*shape, *pairs.shape[2:]),
         )
 
-    def gradients(self, wanted: Sequence[str], arrays: TermArrays, grads: TermArrays) -> dict[str, Tensor]:
-        """The gradients of these values, by identifier."""
-        leaves = {name: self.call.values[name].detach().requires_grad_() for name in wanted}
-        values = {**self.call.values, **leaves}
+    def gradients(self, arrays: TermArrays, grads: TermArrays) -> dict[str, Tensor]:
+        """The gradients of the wanted values, by identifier."""
+        values, leaves = self.values, [self.values[name] for name in self.wanted]
         ends, toward = list[Tensor](), list[Tensor]()
         with torch.enable_grad():
             if grads.queries is not None:
@@ -96,14 +114,14 @@ class CallTerms:
                 toward += of_keys
             if grads.pairs is not None and self.panels is not None and arrays.pairs is not None:
                 of_pairs = grads.pairs.sum_to_size(arrays.pairs.shape)
-                ends.append(bias_values(self.pairs, self.panels.tokens, values, of_pairs != 0))
+                again = None if self._records else bias_values(self.pairs, self.panels.tokens, values, of_pairs != 0)
+                ends.append(arrays.pairs if again is None else again)
                 toward.append(of_pairs)
         counted = [(end, grad) for end, grad in zip(ends, toward, strict=True) if end.requires_grad]
         if not counted:
             return {}
         ends, toward = map(list, zip(*counted, strict=True))
-        of_leaves = torch.autograd.grad(ends, [*leaves.values()], toward, materialize_grads=True)
-        return dict(zip(leaves, of_leaves, strict=True))
+        return dict(zip(self.wanted, torch.autograd.grad(ends, leaves, toward, materialize_grads=True), strict=True))
 
 
 def set_terms(made: CallStructure, arrays: TermArrays) -> None:

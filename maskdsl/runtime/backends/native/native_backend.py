@@ -110,7 +110,7 @@ class Native(Backend):
         return self.prepared_backward(call, saved, wanted)(saved)
 
     def prepared_backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Callable[[Saved], Gradients]:
-        native = _NativeCall.of(call, saved.q, saved.k, saved.v)
+        native = _NativeCall.of(call, saved.q, saved.k, saved.v, wanted)
         if native is None:
             return lambda saved: _gradients_by_tiles(call, saved, wanted)
         return partial(self._gradients, native, call, wanted)
@@ -132,7 +132,7 @@ class Native(Backend):
             return _gradients_by_tiles(call, saved, wanted)
         if not wanted:
             return Gradients(grad_q, grad_k, grad_v, {})
-        values = {} if terms is None or grads is None else terms.gradients(wanted, arrays, grads)
+        values = {} if terms is None or grads is None else terms.gradients(arrays, grads)
         of_queries = _of_query_values(native, call, saved, wanted)
         if of_queries is None:
             return _gradients_by_tiles(call, saved, wanted)
@@ -154,7 +154,7 @@ class _NativeCall:
     arrays: TermArrays = NOTHING
 
     @staticmethod
-    def of(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> "_NativeCall | None":
+    def of(call: KernelCall, q: Tensor, k: Tensor, v: Tensor, wanted: Sequence[str] = ()) -> "_NativeCall | None":
         """A call without its tensors; None where biases are too many, or queries gather few keys."""
         if chooses(call.plan):
             return _NativeCall._choosing(call, q, k, v)
@@ -177,7 +177,7 @@ class _NativeCall:
             if panels is None:
                 return None
         if panels is not None or text is not None:
-            terms = CallTerms(call, pairs, panels)
+            terms = CallTerms(call, pairs, panels, tuple(wanted))
             arrays = terms.arrays()
         made = structure_of(call, lists if panels is None else panels.lists, grid, q, k, v)
         set_terms(made, arrays)
