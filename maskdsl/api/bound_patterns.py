@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, cast
 
@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.counts.stats import Stats, stats
-from maskdsl.analysis.indices.given_reads import check_reads
 from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.api.engine_encodings import EngineEncodings
+from maskdsl.api.given_inputs import arrays_of, decided, selected
 from maskdsl.base.arguments import (
     BATCH,
     BLOCK,
@@ -40,12 +41,10 @@ from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.facts.route_candidates import unscored
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.evaluate import dense
-from maskdsl.ir.meaning.given_lists import holding
-from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
+from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.routed_inputs import find_in_mask
 from maskdsl.ir.routes import OfInputs
-from maskdsl.ir.stack import StackIR
 from maskdsl.syntax.compose import ComposedPattern, complement, composed, intersection, scaled, soft_capped, union
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Mask(Displayed):
+class Mask(EngineEncodings, Displayed):
     """A pattern at values of its parameters: which pairs attend, what that costs, and its compilation.
 
     Methods take the pattern's inputs by name as arrays (NumPy, nested lists, CPU tensors) of their declared shapes. For
@@ -124,18 +123,18 @@ class Mask(Displayed):
         """Which pairs attend, bool [queries, keys], in declared order. Takes n x n memory: for inspection and tests."""
         if head >= self.heads:
             raise AttnError(OutsideMap(what="head", number=head, last=self.heads - 1))
-        given = input_arrays(self.ir, self._arrays(inputs), relation_inputs(self.ir), batch + 1)
+        given = input_arrays(self.ir, selected(self.ir, inputs), relation_inputs(self.ir), batch + 1)
         return dense(self.ir, head=head, batch=batch, inputs=given)
 
     @takes(block=BLOCK)
     def tiles(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> BlockMap:
         """The exact class (empty, partial, full) of every tile of `block` (queries, keys) tokens, in laid-out order."""
-        return tiles(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
+        return tiles(self.ir, block=cast("tuple[int, int]", block), inputs=decided(self.ir, inputs))
 
     @takes(block=BLOCK)
     def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
         """Exact statistics at tiles of `block` tokens: density, block density, waste, FLOPs, bytes, speed-up bound."""
-        return stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
+        return stats(self.ir, block=cast("tuple[int, int]", block), inputs=decided(self.ir, inputs))
 
     @takes(query=integer(), key=integer(), head=INDEX, batch=INDEX)
     def explain(self, query: int, key: int, /, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> Explanation:
@@ -171,7 +170,7 @@ class Mask(Displayed):
         from maskdsl.analysis.counts.selected_pairs import selections  # start-up time
 
         wanted = [each.name for each in self.ir.routed if not isinstance(each, OfInputs)]
-        return selections(self.ir, input_arrays(self.ir, self._arrays(inputs), wanted))
+        return selections(self.ir, input_arrays(self.ir, selected(self.ir, inputs), wanted))
 
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
     def predict(self, gpu: str, *, head_dim: int = 64, batch: int = 1, **inputs: ArrayLike) -> Prediction:
@@ -182,7 +181,7 @@ class Mask(Displayed):
         """
         from maskdsl.analysis.cost.predict import predict_mask  # start-up time
 
-        return predict_mask(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
+        return predict_mask(self.ir, find_device(gpu), decided(self.ir, inputs), head_dim=head_dim, batch=batch)
 
     @takes(block=BLOCKS, gpu=TEXT, head_dim=HEAD_DIM)
     def best_order(
@@ -201,7 +200,7 @@ class Mask(Displayed):
         from maskdsl.analysis.orders.best import best_order  # start-up time
 
         blocks = cast("list[tuple[int, int]]", block)
-        return best_order(self.ir, self._decided(inputs), blocks, find_device(gpu), head_dim)
+        return best_order(self.ir, decided(self.ir, inputs), blocks, find_device(gpu), head_dim)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
@@ -211,7 +210,7 @@ class Mask(Displayed):
         """
         from maskdsl.analysis.reach.receptive_field import field  # start-up time
 
-        return field(self.ir, token=token, layers=layers, inputs=self._decided(inputs))
+        return field(self.ir, token=token, layers=layers, inputs=decided(self.ir, inputs))
 
     @takes(order=TEXT)
     def with_order(self, order: str) -> Mask:
@@ -297,17 +296,6 @@ class Mask(Displayed):
         """Raises `AttnError`: a mask has to be compiled before it can be called."""
         raise AttnError(NotCompiled(kind="mask", compiled="mask.compile()"))
 
-    def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-        """The inputs as arrays. Raises if an attending pair reads outside a table."""
-        arrays = self._arrays(given)
-        input_arrays(self.ir, arrays, ())
-        check_reads(self.ir, arrays, batch_entries(self.ir, arrays))
-        return arrays
-
-    def _arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-        """The inputs as arrays, with the selections of routes in place of `q` and `k`."""
-        return find_in_mask(self.ir, arrays_of(self.ir, given))
-
     def _shown_(self) -> tuple[object, ...]:
         return (self.ir,)
 
@@ -315,8 +303,3 @@ class Mask(Displayed):
         values = ", ".join(f"{name}={value!r}" for name, value in self.ir.parameters)
         branch = f", branch {self.branch!r}" if self.branch else ""
         return f"Mask({self.name}({values}){branch}, heads={self.heads}, {self.query_length} x {self.key_length})"
-
-
-def arrays_of(mask: MaskIR | StackIR, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
-    """The inputs as NumPy arrays; the tensors of sparse inputs for their lists."""
-    return {name: np.asarray(value) for name, value in holding(mask.inputs, inputs).items()}

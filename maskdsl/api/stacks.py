@@ -12,7 +12,8 @@ from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.counts.stack_stats import StackStats, stack_stats
 from maskdsl.analysis.indices.given_reads import check_layers
 from maskdsl.analysis.orders.binding import bind_layers
-from maskdsl.api.bound_patterns import Mask, arrays_of
+from maskdsl.api.bound_patterns import Mask
+from maskdsl.api.given_inputs import arrays_of
 from maskdsl.api.patterns import Pattern, parameter_texts
 from maskdsl.base.arguments import (
     BATCH,

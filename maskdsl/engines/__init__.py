@@ -1,1 +1,1 @@
-"""Masks in the encodings of other attention engines, from exact tiles. No torch. Empty so far."""
+"""Masks in the encodings of other attention engines, from exact tiles and runs. No torch."""

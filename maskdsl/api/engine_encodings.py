@@ -1,0 +1,117 @@
+"""What a `Mask` gives to other attention engines: exact tiles and runs in their encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maskdsl.analysis.runs.token_runs import TokenRuns, token_runs
+from maskdsl.analysis.tiles.mask_tiles import tiles
+from maskdsl.api.given_inputs import Arrays, decided
+from maskdsl.base.arguments import BLOCK, COUNT, INDEX, optional, takes
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.arguments import OutsideMap
+from maskdsl.base.errors.calls.engines import BranchedMask
+from maskdsl.engines.block_sparse import bits, block_sparse
+from maskdsl.engines.column_intervals import column_intervals
+from maskdsl.engines.live_keys import live_keys
+from maskdsl.engines.row_intervals import row_intervals
+from maskdsl.engines.slices import slices
+from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.inputs import batch_entries
+
+
+class EngineEncodings:
+    """The methods of `Mask` for other engines: which pairs attend, in declared order, as callers hold q, k and v.
+
+    `batch` is the batch entry. What a pattern does to scores is in none of them.
+    """
+
+    ir: MaskIR
+
+    @takes(most=COUNT, batch=INDEX)
+    def row_intervals(self, most: int = 3, *, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.int32]:
+        """Intervals of keys, int32 [1 or heads, functions, queries]: `mask_func` of cuDNN frontend's Flex Attention.
+
+        Functions F0 <= F1 <= ... of a query give the keys [0, F0), [F1, F2) and so on. There are as few as it takes,
+        an odd number. Raises `AttnError` if that are more than `most`.
+        """
+        return row_intervals(self._runs(inputs, batch, "cuDNN's Flex Attention"), most)
+
+    @takes(batch=INDEX)
+    def column_intervals(self, *, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.int32]:
+        """Masked queries, int32 [1 or heads, keys, 4]: `startend_row_indices` of FlashMask, for `causal=False`.
+
+        No query in [LTS, LTE) and [UTS, UTE) attends the key. Raises `AttnError` if a key needs more than these.
+        """
+        runs = self._runs(inputs, batch, "FlashMask", Side.KEY)
+        return column_intervals(runs, self.ir.queries.length)
+
+    @takes(head=optional(INDEX), batch=INDEX)
+    def slices(
+        self, head: int | None = None, *, batch: int = 0, **inputs: ArrayLike
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
+        """Disjoint slices: `q_ranges` and `k_ranges`, int32 [n, 2], and `attn_type_map`, int8 [n], of MagiAttention.
+
+        Kinds are 0 full, 1 causal (to the bottom right), 2 inverse causal (from the top left) and 3 both. Raises
+        `AttnError` if heads differ and `head` is not given.
+        """
+        self._check_head(head)
+        return slices(self._runs(inputs, batch, "MagiAttention"), head)
+
+    @takes(block=BLOCK, head=INDEX, batch=INDEX)
+    def block_sparse(
+        self, block: int | tuple[int, int], head: int = 0, *, batch: int = 0, **inputs: ArrayLike
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Block-sparse rows (BSR) of whole blocks: `indptr` and `indices` of FlashInfer, int32.
+
+        Raises `AttnError` if some block is attended in part, or the keys are no multiple of its width.
+        """
+        self._check_head(head)
+        size = cast("tuple[int, int]", block)
+        arrays = self._arrays(inputs, batch, "FlashInfer")
+        return block_sparse(tiles(self.ir.declared, block=size, inputs=arrays, entry=batch), head)
+
+    @takes(head=INDEX, batch=INDEX)
+    def bits(self, head: int = 0, *, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.uint8]:
+        """One bit for each pair, uint8: `packed_custom_mask` of FlashInfer. Takes n x n bits: for short sequences.
+
+        Pairs are query by query, without a gap between queries; the first pair is the lowest bit of the first byte.
+        """
+        self._check_head(head)
+        runs = self._runs(inputs, batch, "FlashInfer")
+        return bits(runs.head_classes[runs.class_of_head[head]], self.ir.keys.length)
+
+    @takes(position=INDEX, head=optional(INDEX))
+    def live_keys(self, position: int, *, head: int | None = None, **inputs: ArrayLike) -> NDArray[np.int64]:
+        """The keys that a query from this position on attends, as runs, int64 [runs, 2]: others can leave a cache.
+
+        In any batch entry, and for any head if `head` is None.
+        """
+        self._check_head(head)
+        if position > self.ir.queries.length:
+            raise AttnError(OutsideMap(what="query", number=position, last=self.ir.queries.length))
+        arrays = decided(self.ir, inputs)
+        entries = [token_runs(self.ir, arrays, batch) for batch in range(batch_entries(self.ir, arrays))]
+        return live_keys(entries, position, head, self.ir.keys.length)
+
+    def _check_head(self, head: int | None) -> None:
+        if head is not None and head >= self.ir.heads:
+            raise AttnError(OutsideMap(what="head", number=head, last=self.ir.heads - 1))
+
+    def _arrays(self, inputs: Mapping[str, ArrayLike], batch: int, engine: str) -> Arrays:
+        """The inputs. Raises `AttnError` for what no encoding is of: several branches, or no batch entry."""
+        if self.ir.branches:
+            raise AttnError(BranchedMask(pattern=self.ir.name, engine=engine, span=self.ir.span))
+        arrays = decided(self.ir, inputs)
+        entries = batch_entries(self.ir, arrays)
+        if batch >= entries > 1:
+            raise AttnError(OutsideMap(what="batch entry", number=batch, last=entries - 1))
+        return arrays
+
+    def _runs(self, inputs: Mapping[str, ArrayLike], batch: int, engine: str, side: Side = Side.QUERY) -> TokenRuns:
+        return token_runs(self.ir, self._arrays(inputs, batch, engine), batch, side)

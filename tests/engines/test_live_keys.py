@@ -1,0 +1,28 @@
+"""The keys that later queries attend, against all pairs."""
+
+import numpy as np
+import pytest
+
+import maskdsl
+from tests.support.engine_cases import Case, bound, cases
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_live_keys(case: Case) -> None:
+    attended = np.array(case.dense).any(axis=0)
+    for position in (0, 1, case.mask.query_length // 2, case.mask.query_length):
+        for head in (None, case.mask.heads - 1):
+            runs = case.mask.live_keys(position, head=head, **case.inputs)
+            assert runs.dtype == np.int64 and (runs[1:, 0] > runs[:-1, 1]).all()
+            live = np.zeros(case.mask.key_length, dtype=bool)
+            for start, end in runs:
+                live[start:end] = True
+            of_heads = attended.any(axis=0) if head is None else attended[head]
+            assert np.array_equal(live, of_heads[position:].any(axis=0))
+
+
+def test_what_a_cache_keeps_of_a_window() -> None:
+    mask = bound("pattern p(n, size) { space t[n] attend causal and (k < 4 or backward(size)) }", n=1000, size=100)
+    assert mask.live_keys(600).tolist() == [[0, 4], [501, 1000]]
+    with pytest.raises(maskdsl.AttnError, match="E462"):
+        mask.live_keys(1001)
