@@ -270,3 +270,36 @@ def test_long_rows_of_other_scores(lines: str, monkeypatch: pytest.MonkeyPatch) 
     given = {each.name: torch.rand(n) for each in mask.inputs}
     expected = mask.compile("reference")(q.double(), k.double(), v.double(), **given)
     torch.testing.assert_close(mask.compile("native")(q, k, v, **given).double(), expected, rtol=2e-5, atol=1e-3)
+
+
+TERMS = {
+    "of queries": "input x: float[batch, heads, t] attend causal score s * (1.5 + q.x)",
+    "of keys": "input x: float[heads, t] attend backward(60) score s * sigmoid(k.x) if k.x > 0.0 else 0.3 * s",
+    "of pairs": "input x: float[heads, 9] attend window(4) score s * x[head, k - q + 4] + (0.5 if q == k else 0.0)",
+    "of all": (
+        "input x: float[t] input doc: int[batch, t] attend same(doc) score s * k.x - abs(q.x) * float(q - k) * 0.1"
+    ),
+    "weights": (
+        "input x: float[t] input y: float[heads] attend causal weight exp(-abs(q.x - k.x)) score s * k.x sink y[head]"
+    ),
+    "without a softmax": "input x: float[heads] attend causal score max(s - x[head], 0.0) / 9.0 normalize none",
+}
+
+
+@pytest.mark.parametrize("pattern", TERMS)
+@pytest.mark.parametrize("count", [1, 70])
+@pytest.mark.usefixtures("alone")
+def test_scores_of_terms(pattern: str, count: int) -> None:
+    """What scores read of tokens is that of the queries of the call, and of the keys that some attend."""
+    mask = maskdsl.parse(f"pattern p(n) {{ space t[n] {TERMS[pattern]} }}")["p"].bind(n=N + 9, heads=4)
+    q, k, v = (torch.randn(BATCH, heads, size, 16) for heads, size in ((4, count), (2, N), (2, N)))
+    starts, lengths = torch.tensor([N - count, 57]), torch.tensor([N, 57 + count])
+    given: dict[str, Any] = {"query_start": starts, "key_lengths": lengths, **inputs_of(mask, N + 9)}
+    expected = mask.compile("reference")(q.double(), k.double(), v.double(), **given)
+    for x, length in zip((*k, *v), [*lengths, *lengths], strict=True):
+        x[:, length:] = torch.nan
+    for page in (None, 16):
+        pages = in_pages(k, v, page) if page else (k, v)
+        table = {"page_table": pages[2]} if page else {}
+        found = mask.compile("native")(q, *pages[:2], **given, **table)
+        torch.testing.assert_close(found.double(), expected, rtol=3e-5, atol=3e-5)

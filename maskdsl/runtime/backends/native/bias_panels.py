@@ -109,7 +109,7 @@ class GrowingBiases:
     @property
     def size(self) -> int:
         """The numbers that all biases take."""
-        return len(self.numbers) * self.height * LANES * self.pairs.heads
+        return len(self.numbers) * self.height * LANES * self.pairs.heads * len(self.pairs.module.PAIR_TERMS)
 
     def number(self, tokens: PanelTokens) -> Array:
         """The number of the bias of each panel."""

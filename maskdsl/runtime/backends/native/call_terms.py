@@ -74,21 +74,11 @@ class CallTerms:
 
         `counted` says for each term which of them have a gradient: others send none to what they read.
         """
-        module = self.call.module
-        functions = getattr(module, f"{side.upper()}_TERMS", ())
-        if not functions:
-            return []
         mask, batch, heads = self.call.plan.mask, self.pairs.batch, self.pairs.heads
         fresh = CallPairs(replace(self.call, values=values), batch, heads)
         tokens = fresh.queries if side is Side.QUERY else fresh.keys
-        known: dict[str, Any] = {**values, **{f"{side.letter}_{name}": x for name, x in tokens.items()}}
-        known |= {"head": torch.arange(heads)[:, None], "batch": torch.arange(batch)[:, None, None]}
         size = batch, heads, mask.sequences[side].length
-        made = []
-        for number, function in enumerate(functions):
-            read = known if counted is None else module.guarded(known, values, counted[number])
-            made.append(function(torch.zeros(()), **read).float().expand(size))
-        return made
+        return _numbers(self.call, side, tokens, values, size, counted)
 
     def blank_gradients(self, arrays: TermArrays) -> TermArrays:
         """Zeros, to which the kernel adds."""
@@ -122,6 +112,39 @@ class CallTerms:
             return {}
         ends, toward = map(list, zip(*counted, strict=True))
         return dict(zip(self.wanted, torch.autograd.grad(ends, leaves, toward, materialize_grads=True), strict=True))
+
+
+def some_terms(call: KernelCall, heads: int, positions: Tensor, keys: slice) -> TermArrays:
+    """The numbers of queries at positions [batch, queries], and of some keys; others have any. None of pairs."""
+    batch, count = positions.shape
+    tokens, at = CallPairs(call, batch, heads), positions[:, None]
+    of_queries = {name: torch.take_along_dim(x, at, dim=-1) for name, x in tokens.queries.items()}
+    of_keys = {name: x[..., keys] for name, x in tokens.keys.items()}
+    queries = _numbers(call, Side.QUERY, of_queries, call.values, (batch, heads, count))
+    some = _numbers(call, Side.KEY, of_keys, call.values, (batch, heads, keys.stop - keys.start))
+    made = torch.empty(batch, heads, len(some), call.plan.mask.keys.length + LANES) if some else None
+    for number, each in enumerate(some):
+        made[:, :, number, keys] = each  # type: ignore[index]
+    return TermArrays(torch.stack(queries, dim=-1).contiguous() if queries else None, made, None)
+
+
+def _numbers(
+    call: KernelCall,
+    side: Side,
+    tokens: Mapping[str, Tensor],
+    values: Mapping[str, Tensor],
+    size: tuple[int, int, int],
+    counted: Sequence[Tensor] | None = None,
+) -> list[Tensor]:
+    """The numbers of tokens of a side for each term: float32 of this size, [batch, heads, tokens]."""
+    batch, heads, _ = size
+    known: dict[str, Any] = {**values, **{f"{side.letter}_{name}": x for name, x in tokens.items()}}
+    known |= {"head": torch.arange(heads)[:, None], "batch": torch.arange(batch)[:, None, None]}
+    made = []
+    for number, function in enumerate(getattr(call.module, f"{side.upper()}_TERMS", ())):
+        read = known if counted is None else call.module.guarded(known, values, counted[number])
+        made.append(function(torch.zeros(()), **read).float().expand(size))
+    return made
 
 
 def set_terms(made: CallStructure, arrays: TermArrays) -> None:

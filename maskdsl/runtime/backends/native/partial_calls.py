@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskdsl.emit.native_scores import native_of_terms
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs
+from maskdsl.runtime.backends.native.call_terms import set_terms, some_terms
 from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
 from maskdsl.runtime.backends.native.native_calls import (
     blank_lse,
+    filled_functions,
     forward,
     native_functions,
     set_biases,
@@ -25,7 +28,7 @@ from maskdsl.runtime.backends.native.native_calls import (
 )
 from maskdsl.runtime.backends.native.query_choices import lists_of_queries
 from maskdsl.runtime.backends.native.row_blocks import QueryLists, RowBlocks
-from maskdsl.runtime.backends.native.structures import LARGEST_ROW, CallStructure
+from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, CallStructure
 from maskdsl.runtime.base.call import KernelCall, TokenPositions
 
 _BLOCKS = 64
@@ -47,7 +50,10 @@ def attend_some(
     call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
 ) -> tuple[Tensor, Tensor] | None:
     """The output and the log-sum-exp; None where the kernel does not compute them."""
-    if call.plan.score_terms is not None:
+    terms = call.plan.score_terms
+    text = None if terms is None else call.state.keep("native text", lambda: native_of_terms(terms))
+    functions = native_functions() if text is None else native_functions() and filled_functions(text.text)
+    if functions is None:
         return None
     (batch, heads, count, _), key_heads = q.shape, k.shape[1]
     starts, lengths, table = positions
@@ -72,6 +78,13 @@ def attend_some(
             bias = lists.form.biases.values(call.values)
             set_biases(made, bias)
             kept.append(bias)
+        if text is not None:
+            rows = torch.tensor(starts)[:, None] + torch.arange(count)
+            arrays = some_terms(call, heads, rows, _keys_of(lists, blocks.grid.keys))
+            numbers = array("f", text.numbers)
+            set_terms(made, arrays)
+            made.numbers, _ = numbers.buffer_info()
+            kept += arrays, numbers
     if call.plan.mask.query_values:
         rows = torch.tensor(starts)[:, None, None] + torch.arange(count)
         kept.append(set_query_values(made, call, q, rows))
@@ -80,8 +93,17 @@ def attend_some(
     if table is not None:
         made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
     lse = blank_lse(q)
-    out = forward(native_functions(), made, q, k, v, lse)
+    out = forward(functions, made, q, k, v, lse)
     return None if out is None else (out, lse)
+
+
+def _keys_of(lists: QueryLists, count: int) -> slice:
+    """The keys from the first to the last that some row takes, of `count` keys."""
+    runs = lists.form.lists.runs
+    if not len(runs):
+        return slice(0, 0)
+    last = int((runs["panel"] + runs["panels"]).max())
+    return slice(int(runs["panel"].min()) * LANES, min(last * LANES, count))
 
 
 def _structure(
