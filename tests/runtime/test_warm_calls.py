@@ -61,7 +61,7 @@ def test_a_decoded_token() -> None:
 @needs_compiler
 def test_a_token_decoded_by_the_kernel_in_c() -> None:
     attention = WINDOW.compile("native")
-    assert frames(lambda: attention(Q[:, :, :1], K, V, query_start=255, key_lengths=256)) <= 55
+    assert frames(lambda: attention(Q[:, :, :1], K, V, query_start=255, key_lengths=256)) <= 56
 
 
 @pytest.fixture

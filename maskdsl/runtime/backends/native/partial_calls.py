@@ -4,14 +4,15 @@ Rows are of the blocks that the queries are in; where they are few, with those o
 """
 
 from array import array
+from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskdsl.emit.native_scores import native_of_terms
+from maskdsl.emit.native_scores import NativeText, native_of_terms
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs
 from maskdsl.runtime.backends.native.call_terms import set_terms, some_terms
@@ -46,6 +47,13 @@ def choices(call: KernelCall, pairs: ChosenPairs) -> NDArray[Any]:
     return (table if table.dim() == 4 else table.unsqueeze(1)).numpy()
 
 
+class _Made(NamedTuple):
+    """The structure of a call, without its tensors, and what it points to."""
+
+    structure: CallStructure
+    kept: list[object]
+
+
 def attend_some(
     call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
 ) -> tuple[Tensor, Tensor] | None:
@@ -55,46 +63,61 @@ def attend_some(
     functions = native_functions() if text is None else native_functions() and filled_functions(text.text)
     if functions is None:
         return None
-    (batch, heads, count, _), key_heads = q.shape, k.shape[1]
-    starts, lengths, table = positions
-    kept: list[object] = []
     if chooses(call.plan):
-        pairs = call.plan.chosen_pairs
-        assert pairs is not None
-        block = call.state.keep("choices of blocks", lambda: lru_cache(_BLOCKS)(partial(choice_tiles, pairs)))
-        chosen = lists_of_queries(block, starts, choices(call, pairs), heads, key_heads)
-        if chosen is None:
-            return None
-        kept.append(chosen)
-        made = structure_of_choices(call, chosen, block(starts[0] // LARGEST_ROW).grid, q, k, v)
+        made = _by_choices(call, q, k, v, positions.starts)
     else:
-        blocks = call.state.keep(("row blocks", batch, heads), lambda: RowBlocks(call, batch, heads))
-        lists = blocks.lists(starts, count, heads // key_heads)
-        if lists is None:
-            return None
-        made = _structure(call, blocks, lists, q, k, v)
-        kept.append(lists)
-        if lists.form.biases is not None:
-            bias = lists.form.biases.values(call.values)
-            set_biases(made, bias)
-            kept.append(bias)
-        if text is not None:
-            rows = torch.tensor(starts)[:, None] + torch.arange(count)
-            arrays = some_terms(call, heads, rows, _keys_of(lists, blocks.grid.keys))
-            numbers = array("f", text.numbers)
-            set_terms(made, arrays)
-            made.numbers, _ = numbers.buffer_info()
-            kept += arrays, numbers
+        made = _by_blocks(call, q, k, v, positions.starts, text)
+    if made is None:
+        return None
+    structure, kept = made
     if call.plan.mask.query_values:
-        rows = torch.tensor(starts)[:, None, None] + torch.arange(count)
-        kept.append(set_query_values(made, call, q, rows))
-    of_entries = array("i", lengths)
-    made.lengths, _ = of_entries.buffer_info()
+        kept.append(set_query_values(structure, call, q, _rows(positions.starts, q)[:, None]))
+    lengths, table = array("i", positions.lengths), positions.table
+    structure.lengths, _ = lengths.buffer_info()
     if table is not None:
-        made.page, made.pages, made.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
+        structure.page, structure.pages, structure.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
     lse = blank_lse(q)
-    out = forward(functions, made, q, k, v, lse)
+    out = forward(functions, structure, q, k, v, lse)
     return None if out is None else (out, lse)
+
+
+def _rows(starts: Sequence[int], q: Tensor) -> Tensor:
+    """The positions of queries, [batch, queries]."""
+    return torch.tensor(starts)[:, None] + torch.arange(q.shape[2])
+
+
+def _by_choices(call: KernelCall, q: Tensor, k: Tensor, v: Tensor, starts: Sequence[int]) -> _Made | None:
+    """Of a table of choices: from the tiles of blocks of queries."""
+    pairs = call.plan.chosen_pairs
+    assert pairs is not None
+    block = call.state.keep("choices of blocks", lambda: lru_cache(_BLOCKS)(partial(choice_tiles, pairs)))
+    chosen = lists_of_queries(block, starts, choices(call, pairs), q.shape[1], k.shape[1])
+    if chosen is None:
+        return None
+    return _Made(structure_of_choices(call, chosen, block(starts[0] // LARGEST_ROW).grid, q, k, v), [chosen])
+
+
+def _by_blocks(
+    call: KernelCall, q: Tensor, k: Tensor, v: Tensor, starts: tuple[int, ...], text: NativeText | None
+) -> _Made | None:
+    """From the lists of blocks of queries; `text` is that of the kernel, where scores have terms."""
+    (batch, heads, count, _), key_heads = q.shape, k.shape[1]
+    blocks = call.state.keep(("row blocks", batch, heads), lambda: RowBlocks(call, batch, heads))
+    lists = blocks.lists(starts, count, heads // key_heads)
+    if lists is None:
+        return None
+    made = _Made(_structure(call, blocks, lists, q, k, v), [lists])
+    if lists.form.biases is not None:
+        bias = lists.form.biases.values(call.values)
+        set_biases(made.structure, bias)
+        made.kept.append(bias)
+    if text is not None:
+        arrays = some_terms(call, heads, _rows(starts, q), _keys_of(lists, blocks.grid.keys))
+        set_terms(made.structure, arrays)
+        numbers = array("f", text.numbers)
+        made.structure.numbers, _ = numbers.buffer_info()
+        made.kept.extend((arrays, numbers))
+    return made
 
 
 def _keys_of(lists: QueryLists, count: int) -> slice:
