@@ -9,6 +9,7 @@ KERNEL = "codegen/native.c"
 WHOLE = of("native/test_kernel", "test_it_agrees_with_the_reference")
 SOME = of("native/test_partial_calls", "test_some_queries_agree_with_the_reference")
 CHOSEN = of("native/test_chosen_rows", "test_against_the_reference")
+FORMS = of("native/test_scores", "test_it_agrees_with_the_reference")
 DRAWN = of("native/test_portability", "test_results_are_those_of_float64")
 
 NATIVE_MUTANTS = (
@@ -108,5 +109,27 @@ NATIVE_MUTANTS = (
         "return sum(total) == 0;",
         "return 1;",
         of("native/test_chosen_rows", "test_results_that_are_not_finite_are_those_of_tiles"),
+    ),
+    Mutant("derivatives where scores are -inf", "codegen/native_gradients.c", "x != -INFINITY;", "x == x;", FORMS),
+    Mutant(
+        "gradients of queries by one panel",
+        "codegen/native_functions.c",
+        "sums += query_term_at(w, i, n) * LANES, store(sums, load(sums) + grad);",
+        "sums += query_term_at(w, i, n) * LANES, store(sums, grad);",
+        FORMS,
+    ),
+    Mutant(
+        "weights of probabilities of 0",
+        "codegen/native_weights.c",
+        "choose(p == 0.0f, p, p * weight",
+        "(p * weight",
+        FORMS,
+    ),
+    Mutant(
+        "probabilities divided by the parts of a row",
+        "maskdsl/emit/native_scores.py",
+        '"sums": None if terms.normalizes else ["const vec l = splat(1), m = {};"],',
+        '"sums": None,',
+        of("native/test_scores", "test_parts_of_long_rows"),
     ),
 )

@@ -42,6 +42,7 @@ FORMS = {
     ),
     "gaps": "input x: float[t] attend causal and q % 5 != 2 and k % 3 != 1 score s + k.x",
     "sinks": "input x: float[t] input y: float[heads] attend causal score s * k.x sink y[head]",
+    "logarithms": "attend causal score log(max(s, 0.0)) * 2.0",
     "weights of keys": "input x: float[batch, heads, t] attend causal weight k.x",
     "weights of pairs": "input x: float[heads, 9] attend window(4) weight x[head, k - q + 4] score 2.0 * tanh(s / 2.0)",
     "weights of both": "input x: float[t] attend causal weight exp(-abs(q.x - k.x)) score s * k.x + s * q.x",
