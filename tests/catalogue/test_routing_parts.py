@@ -21,7 +21,7 @@ def test_all_of_a_pattern_as_a_part(file: Path, name: str) -> None:
     case = draw(pattern, np.random.default_rng(3), {})
     found = prepared(pattern, case)
     assert found is not None
-    mask, arrays, _, _ = found
+    mask, arrays, *_ = found
     given = {each.name: torch.as_tensor(arrays[each.name]) for each in mask.ir.given}
     batch = case.batch
     q = torch.randn(batch, mask.heads, mask.query_length, case.dim).double()
