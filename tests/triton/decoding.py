@@ -86,7 +86,7 @@ def main(files: list[str]) -> None:
             case = draw(module[name], np.random.default_rng(number), {})
             found = prepared(module[name], case)
             assert found is not None
-            mask, arrays, _, _ = found
+            mask, arrays, *_ = found
             if in_whole_sequences_only(mask):
                 continue
             inputs = {each: torch.as_tensor(values) for each, values in arrays.items()}

@@ -165,7 +165,7 @@ def random_routes(count: int, start: int) -> dict[str, list[str]]:
         case = Case({"n": n}, heads=heads[0], key_heads=heads[1], batch=1 + number % 2, dim=16, seed=number)
         found = prepared(maskdsl.parse(text)["p"], case)
         assert found is not None
-        mask, inputs, (q, k, _), _ = found
+        mask, inputs, (q, k, _), *_ = found
         own = {each.name: inputs[each.name] for each in mask.ir.given}
         results[f"{text} {case} {small}"] = wrong(
             mask, q.numpy(), k.numpy(), own, torch.float64, 16 if small else MOST_HELD
