@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,18 +11,24 @@ from numpy.typing import ArrayLike, NDArray
 from maskdsl.analysis.runs.token_runs import TokenRuns, token_runs
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api.given_inputs import Arrays, decided
-from maskdsl.base.arguments import BLOCK, COUNT, INDEX, optional, takes
+from maskdsl.base.arguments import BATCH, BLOCK, COUNT, INDEX, optional, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.arguments import OutsideMap
 from maskdsl.base.errors.calls.engines import BranchedMask
 from maskdsl.engines.block_sparse import bits, block_sparse
 from maskdsl.engines.column_intervals import column_intervals
+from maskdsl.engines.dense_masks import dense_masks
 from maskdsl.engines.live_keys import live_keys
 from maskdsl.engines.row_intervals import row_intervals
 from maskdsl.engines.slices import slices
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries
+from maskdsl.ir.rewrites.plain_scores import plain_scores
+
+if TYPE_CHECKING:
+    import torch
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 class EngineEncodings:
@@ -32,6 +38,39 @@ class EngineEncodings:
     """
 
     ir: MaskIR
+
+    @takes(block=BLOCK, batch=optional(BATCH))
+    def block_mask(
+        self,
+        block: int | tuple[int, int] = (128, 128),
+        *,
+        device: torch.device | str = "cpu",
+        batch: int | None = None,
+        **inputs: ArrayLike,
+    ) -> BlockMask:
+        """The `BlockMask` of torch's FlexAttention, of the exact tiles of `block` (queries, keys) tokens, on `device`.
+
+        It has one head where heads are alike. `BACKEND="FLASH"` takes blocks of (256, 128). `batch` is the number of
+        batch entries, by default that of the inputs. `Attention.to_flex` gives the `score_mod` too. Raises `AttnError`
+        for pooled keys and routes.
+        """
+        from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
+
+        compiled = compile_mask(plain_scores(self.ir), backend="reference")
+        made = compiled.to_flex(block=block, device=device, batch=batch, **inputs)  # type: ignore[arg-type]
+        return made.block_mask
+
+    def sdpa_mask(self, **inputs: ArrayLike) -> torch.Tensor:
+        """All pairs, bool [1 or batch, 1 or heads, queries, keys], on the CPU: `attn_mask` of torch's SDPA.
+
+        True where a pair attends. Dense: it takes n x n memory, so it is for short sequences.
+        """
+        import torch  # start-up time
+
+        arrays = self._arrays(inputs, 0, "SDPA")
+        entries = range(batch_entries(self.ir, arrays))
+        runs = [token_runs(self.ir, arrays, entry) for entry in entries]
+        return torch.as_tensor(dense_masks(runs, self.ir.keys.length))
 
     @takes(most=COUNT, batch=INDEX)
     def row_intervals(self, most: int = 3, *, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.int32]:

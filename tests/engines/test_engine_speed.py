@@ -29,3 +29,11 @@ def test_packed_documents_are_a_slice_each() -> None:
     q_ranges, k_ranges, kinds = PACKED.slices(document=DOCUMENT)
     assert len(kinds) == DOCUMENT[-1] + 1 and np.array_equal(q_ranges, k_ranges)
     assert set(kinds) <= {0, 1}
+
+
+def test_a_block_mask() -> None:
+    mask = bound("pattern p(n, size) { space t[n] attend causal and backward(size) }", n=1 << 17, size=4096)
+    mask.block_mask((256, 128))
+    begin = time.process_time()
+    mask.block_mask()
+    assert time.process_time() - begin < 1

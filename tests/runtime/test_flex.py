@@ -131,6 +131,13 @@ def test_the_text():
     assert "score_mod = None" in text and "token_value" not in text
 
 
+def test_inputs_that_nothing_reads():
+    """May be given, or left out."""
+    mask = maskdsl.parse("pattern p(n = 64) { space a[n] input w: float[heads] attend causal }")["p"].bind()
+    for given in ({}, {"w": torch.ones(1)}):
+        assert mask.compile().to_flex(**given).block_mask.shape == (1, 1, 64, 64)
+
+
 def test_positions_of_the_ordered_layout():
     mask = maskdsl.load("examples/vision/neighborhood.attn")["na2"].bind(h=8, w=8, kernel=(3, 3), order="by x, y")
     parts = mask.compile().to_flex(layout="ordered")

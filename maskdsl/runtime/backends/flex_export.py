@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from maskdsl.analysis.tiles.block_map import Array, BlockMap, TileMap
+from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoHeadDim, UnknownLayout
 from maskdsl.emit.plan import KernelPlan, declared_plan
 from maskdsl.emit.torch.flex_module import emit_flex
+from maskdsl.engines.block_lists import block_lists
 from maskdsl.ir.declared.inputs import HEAD_DIM, DimensionKind
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import holding
@@ -95,6 +95,7 @@ def _inputs_of(
     head_dim: int | None,
 ) -> tuple[dict[str, Tensor], int]:
     """The inputs as tensors on the device, and the number of batch entries: `batch`, that of the inputs, or 1."""
+    given = {name: x for name, x in given.items() if name not in signature.unread}
     tensors = {name: as_tensor(x, device) for name, x in holding(mask.inputs, given).items()}
     if wrong := list(misnamed(signature, given, tensors)):
         raise AttnError(*wrong)
@@ -116,37 +117,9 @@ def _inputs_of(
 
 
 def _block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torch.device) -> "BlockMask":
-    """The tiles as FlexAttention lists them: partial and full ones of every row, with room for every key block."""
-    classes = tiles.class_of_head
-    classes = classes if (classes != classes[:, :1]).any() else classes[:, :1]
-    lists = zip(*(_lists(tiles, each) for each in tiles.head_classes), strict=True)
-    partial_counts, partial, full_counts, full = (
-        torch.as_tensor(np.stack(each)[classes], device=device) for each in lists
-    )
+    """The tiles as FlexAttention lists them."""
+    lists = {name: torch.as_tensor(each, device=device) for name, each in block_lists(tiles).items()}
     from torch.nn.attention.flex_attention import BlockMask  # imports torch._dynamo: a second
 
-    return BlockMask.from_kv_blocks(
-        *(partial_counts, partial, full_counts, full, tiles.block, mask_mod),
-        seq_lengths=(tiles.query_length, tiles.key_length),
-    )
-
-
-def _lists(tiles: BlockMap, head_class: TileMap) -> tuple[Array, Array, Array, Array]:
-    """Counts int32 [rows] and indices int32 [rows, key blocks] of partial key blocks, then of full ones.
-
-    As in torch's `create_block_mask`, a tile that the end of a sequence cuts is partial.
-    """
-    (partial_row, partial_column), (row, column) = head_class.partial.expand(), head_class.full.expand()
-    cut = (row + 1) * tiles.block[0] > tiles.query_length
-    cut |= (column + 1) * tiles.block[1] > tiles.key_length
-    pairs = np.concatenate([partial_row, row[cut]]), np.concatenate([partial_column, column[cut]])
-    order = np.lexsort(pairs[::-1])
-    shape = tiles.query_blocks, tiles.key_blocks
-    return *_listed(pairs[0][order], pairs[1][order], shape), *_listed(row[~cut], column[~cut], shape)
-
-
-def _listed(row: Array, column: Array, shape: tuple[int, int]) -> tuple[Array, Array]:
-    counts = np.bincount(row, minlength=shape[0]).astype(np.int32)
-    indices = np.zeros(shape, dtype=np.int32)
-    indices[row, np.arange(len(row)) - (np.cumsum(counts) - counts)[row]] = column
-    return counts, indices
+    lengths = tiles.query_length, tiles.key_length
+    return BlockMask(**lists, seq_lengths=lengths, BLOCK_SIZE=tiles.block, mask_mod=mask_mod)  # type: ignore[arg-type]
