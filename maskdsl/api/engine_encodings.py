@@ -23,7 +23,7 @@ from maskdsl.engines.row_intervals import row_intervals
 from maskdsl.engines.slices import slices
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.meaning.inputs import batch_entries
+from maskdsl.ir.meaning.inputs import batch_entries, relation_inputs
 from maskdsl.ir.rewrites.plain_scores import plain_scores
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class EngineEncodings:
         """
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
-        compiled = compile_mask(plain_scores(self.ir), backend="reference")
+        compiled = compile_mask(plain_scores(self.ir, relation_inputs(self.ir)), backend="reference")
         made = compiled.to_flex(block=block, device=device, batch=batch, **inputs)  # type: ignore[arg-type]
         return made.block_mask
 

@@ -300,14 +300,31 @@ def field(
     help=f"What to print: {', '.join(completions.STAGES)}.",
     shell_complete=completions.stages,
 )
+@click.option(
+    "--engine",
+    metavar="ENGINE",
+    help=f"With --out: write what this engine takes: {', '.join(completions.ENGINES)}.",
+    shell_complete=completions.engines,
+)
+@click.option("--out", metavar="ARRAYS", help="With --engine: write this file, such as mask.npz.")
 @options.heads
 @options.order
 @options.given
 def emit(
-    file: str, words: tuple[str, ...], stage: str, heads: Heads, order: str | None, given: tuple[str, ...]
+    file: str,
+    words: tuple[str, ...],
+    stage: str,
+    engine: str | None,
+    out: str | None,
+    heads: Heads,
+    order: str | None,
+    given: tuple[str, ...],
 ) -> None:
-    """Print what a stage of the compiler makes of a pattern, as text."""
-    commands.emission.emit(file, words, stage, heads, order, given)
+    """Print what a stage of the compiler makes of a pattern, or write what another engine takes."""
+    if engine is not None or out is not None:
+        commands.emission.emit_arrays(file, words, engine, out, heads, given)
+    else:
+        commands.emission.emit(file, words, stage, heads, order, given)
 
 
 @app.command()

@@ -1,11 +1,17 @@
-"""`emit`: prints what a stage of the compiler makes of a pattern."""
+"""`emit`: prints what a stage of the compiler makes of a pattern, or writes what another engine takes."""
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.commands.command import NoArraysFile
 from maskdsl.cli.consoles import output
+from maskdsl.cli.engine_arrays import ENGINES
 from maskdsl.cli.request.masks import choose, read_request
 from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.stages import STAGES
+from maskdsl.cli.written_files import writing
 from maskdsl.ir.heads import Heads
 
 
@@ -26,3 +32,17 @@ def emit(file: str, words: Sequence[str], stage: str, heads: Heads, order: str |
         console.print(Syntax(text, chosen.language, theme="ansi_dark", background_color="default", word_wrap=True))
     else:
         print(text, end="")
+
+
+def emit_arrays(
+    file: str, words: Sequence[str], engine: str | None, out: str | None, heads: Heads, given: Sequence[str]
+) -> None:
+    """Writes the arrays that an engine takes to an .npz file."""
+    if engine is None or out is None or not out.endswith(".npz"):
+        raise AttnError(NoArraysFile(engine=engine or "flex"))
+    choose("engine", engine, [*ENGINES])
+    resolved = resolve_masks([read_request(file, words).bind(heads)], given, None)
+    arrays = ENGINES[engine](resolved.masks[0], resolved.inputs)
+    with writing(out):
+        np.savez(out, **arrays)  # type: ignore[arg-type]
+    print(f"wrote {out}: " + ", ".join(f"{name} {list(each.shape)}" for name, each in arrays.items()))

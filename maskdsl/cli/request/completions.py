@@ -16,6 +16,8 @@ from maskdsl.base.diagnostics import AttnError
 
 STAGES = tuple("tree ir tiles plan routing selection products reference tiled native triton flex decode".split())  # noqa: SIM905
 """The names of the stages in `cli/stages.py`, which is slow to import."""
+ENGINES = ("flex", "cudnn", "flashmask", "magi", "flashinfer", "sdpa")
+"""The names of `cli/engine_arrays.py`, likewise."""
 BACKENDS = ("auto", "triton", "native", "tiled", "reference")
 """The values of `BackendName` of `base/arguments.py`, which imports NumPy."""
 
@@ -76,6 +78,7 @@ def _one_of(known: Iterable[str]) -> Callable[[Context, Parameter, str], list[st
 
 
 stages = _one_of(STAGES)
+engines = _one_of(ENGINES)
 gpus = _one_of([*(device.name for device in DEVICES), "all"])
 orders = _one_of(["auto", "declared"])
 dtypes = _one_of(["float64", "float32", "bfloat16", "float16"])

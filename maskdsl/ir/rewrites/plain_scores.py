@@ -1,14 +1,13 @@
 """A mask to one of the same pairs, whose scores are those of plain attention."""
 
+from collections.abc import Container
 from dataclasses import replace
 
 from maskdsl.ir.mask import MaskIR, Normalize
-from maskdsl.ir.meaning.inputs import relation_inputs
 
 
-def plain_scores(mask: MaskIR) -> MaskIR:
-    """The pairs of a mask alone. Inputs that decide none of them may be given, or left out."""
-    read = relation_inputs(mask)
+def plain_scores(mask: MaskIR, read: Container[str]) -> MaskIR:
+    """The pairs of a mask alone, which read these inputs. The others may be given, or left out."""
     others = tuple(each.name for each in mask.given if each.name not in read)
     return replace(
         mask,

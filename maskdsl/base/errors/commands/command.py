@@ -234,3 +234,11 @@ class TooLongToVerify(Diagnostic):
     name: str
     count: int
     limit: int
+
+
+class NoArraysFile(Diagnostic):
+    code = "E523"
+    message = "`--engine` writes arrays, and needs the name of a file that ends in .npz"
+    help = "add --engine {engine} --out mask.npz"
+
+    engine: str
