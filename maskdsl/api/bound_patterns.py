@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.cost.devices import find_device
-from maskdsl.analysis.counts.stats import Stats, stats
 from maskdsl.analysis.orders.binding import bind_mask
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from maskdsl.analysis.cost.predict import Prediction
     from maskdsl.analysis.counts.guarantees import Guarantee
     from maskdsl.analysis.counts.selected_pairs import Selection
+    from maskdsl.analysis.counts.stats import Stats
     from maskdsl.analysis.orders.best import BestOrder
     from maskdsl.analysis.reach.receptive_field import Field
     from maskdsl.analysis.reasons.explanation import Explanation
@@ -134,6 +134,8 @@ class Mask(EngineEncodings, Displayed):
     @takes(block=BLOCK)
     def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> Stats:
         """Exact statistics at tiles of `block` tokens: density, block density, waste, FLOPs, bytes, speed-up bound."""
+        from maskdsl.analysis.counts.stats import stats  # start-up time
+
         return stats(self.ir, block=cast("tuple[int, int]", block), inputs=decided(self.ir, inputs))
 
     @takes(query=integer(), key=integer(), head=INDEX, batch=INDEX)

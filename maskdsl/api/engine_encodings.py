@@ -8,27 +8,20 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from maskdsl.analysis.runs.token_runs import TokenRuns, token_runs
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api.given_inputs import Arrays, decided
 from maskdsl.base.arguments import BATCH, BLOCK, COUNT, INDEX, optional, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.arguments import OutsideMap
-from maskdsl.base.errors.calls.engines import BranchedMask
-from maskdsl.engines.block_sparse import bits, block_sparse
-from maskdsl.engines.column_intervals import column_intervals
-from maskdsl.engines.dense_masks import dense_masks
-from maskdsl.engines.live_keys import live_keys
-from maskdsl.engines.row_intervals import row_intervals
-from maskdsl.engines.slices import slices
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, relation_inputs
-from maskdsl.ir.rewrites.plain_scores import plain_scores
 
 if TYPE_CHECKING:
     import torch
     from torch.nn.attention.flex_attention import BlockMask
+
+    from maskdsl.analysis.runs.token_runs import TokenRuns
 
 
 class EngineEncodings:
@@ -54,6 +47,7 @@ class EngineEncodings:
         batch entries, by default that of the inputs. `Attention.to_flex` gives the `score_mod` too. Raises `AttnError`
         for pooled keys and routes.
         """
+        from maskdsl.ir.rewrites.plain_scores import plain_scores
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
         compiled = compile_mask(plain_scores(self.ir, relation_inputs(self.ir)), backend="reference")
@@ -65,7 +59,10 @@ class EngineEncodings:
 
         True where a pair attends. Dense: it takes n x n memory, so it is for short sequences.
         """
-        import torch  # start-up time
+        import torch
+
+        from maskdsl.analysis.runs.token_runs import token_runs
+        from maskdsl.engines.dense_masks import dense_masks  # start-up time
 
         arrays = self._arrays(inputs, 0, "SDPA")
         entries = range(batch_entries(self.ir, arrays))
@@ -79,6 +76,8 @@ class EngineEncodings:
         Functions F0 <= F1 <= ... of a query give the keys [0, F0), [F1, F2) and so on. There are as few as it takes,
         an odd number. Raises `AttnError` if that are more than `most`.
         """
+        from maskdsl.engines.row_intervals import row_intervals  # start-up time
+
         return row_intervals(self._runs(inputs, batch, "cuDNN's Flex Attention"), most)
 
     @takes(batch=INDEX)
@@ -87,6 +86,8 @@ class EngineEncodings:
 
         No query in [LTS, LTE) and [UTS, UTE) attends the key. Raises `AttnError` if a key needs more than these.
         """
+        from maskdsl.engines.column_intervals import column_intervals  # start-up time
+
         runs = self._runs(inputs, batch, "FlashMask", Side.KEY)
         return column_intervals(runs, self.ir.queries.length)
 
@@ -99,6 +100,8 @@ class EngineEncodings:
         Kinds are 0 full, 1 causal (to the bottom right), 2 inverse causal (from the top left) and 3 both. Raises
         `AttnError` if heads differ and `head` is not given.
         """
+        from maskdsl.engines.slices import slices  # start-up time
+
         self._check_head(head)
         return slices(self._runs(inputs, batch, "MagiAttention"), head)
 
@@ -110,6 +113,8 @@ class EngineEncodings:
 
         Raises `AttnError` if some block is attended in part, or the keys are no multiple of its width.
         """
+        from maskdsl.engines.block_sparse import block_sparse  # start-up time
+
         self._check_head(head)
         size = cast("tuple[int, int]", block)
         arrays = self._arrays(inputs, batch, "FlashInfer")
@@ -121,6 +126,8 @@ class EngineEncodings:
 
         Pairs are query by query, without a gap between queries; the first pair is the lowest bit of the first byte.
         """
+        from maskdsl.engines.block_sparse import bits  # start-up time
+
         self._check_head(head)
         runs = self._runs(inputs, batch, "FlashInfer")
         return bits(runs.head_classes[runs.class_of_head[head]], self.ir.keys.length)
@@ -131,6 +138,9 @@ class EngineEncodings:
 
         In any batch entry, and for any head if `head` is None.
         """
+        from maskdsl.analysis.runs.token_runs import token_runs
+        from maskdsl.engines.live_keys import live_keys  # start-up time
+
         self._check_head(head)
         if position > self.ir.queries.length:
             raise AttnError(OutsideMap(what="query", number=position, last=self.ir.queries.length))
@@ -144,6 +154,8 @@ class EngineEncodings:
 
     def _arrays(self, inputs: Mapping[str, ArrayLike], batch: int, engine: str) -> Arrays:
         """The inputs. Raises `AttnError` for what no encoding is of: several branches, or no batch entry."""
+        from maskdsl.base.errors.calls.engines import BranchedMask  # start-up time
+
         if self.ir.branches:
             raise AttnError(BranchedMask(pattern=self.ir.name, engine=engine, span=self.ir.span))
         arrays = decided(self.ir, inputs)
@@ -153,4 +165,6 @@ class EngineEncodings:
         return arrays
 
     def _runs(self, inputs: Mapping[str, ArrayLike], batch: int, engine: str, side: Side = Side.QUERY) -> TokenRuns:
+        from maskdsl.analysis.runs.token_runs import token_runs  # start-up time
+
         return token_runs(self.ir, self._arrays(inputs, batch, engine), batch, side)

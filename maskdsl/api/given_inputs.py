@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from maskdsl.analysis.indices.given_reads import check_reads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import holding
 from maskdsl.ir.meaning.inputs import batch_entries, input_arrays
@@ -27,6 +26,8 @@ def selected(mask: MaskIR, inputs: Mapping[str, ArrayLike]) -> Arrays:
 
 def decided(mask: MaskIR, inputs: Mapping[str, ArrayLike]) -> Arrays:
     """The same. Raises `AttnError` if an attending pair reads outside a table."""
+    from maskdsl.analysis.indices.given_reads import check_reads  # start-up time
+
     arrays = selected(mask, inputs)
     input_arrays(mask, arrays, ())
     check_reads(mask, arrays, batch_entries(mask, arrays))

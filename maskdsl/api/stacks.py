@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.cost.devices import find_device
-from maskdsl.analysis.counts.stack_stats import StackStats, stack_stats
-from maskdsl.analysis.indices.given_reads import check_layers
 from maskdsl.analysis.orders.binding import bind_layers
 from maskdsl.api.bound_patterns import Mask
 from maskdsl.api.given_inputs import arrays_of
@@ -40,6 +38,7 @@ from maskdsl.syntax.tree import StackDeclaration
 
 if TYPE_CHECKING:
     from maskdsl.analysis.cost.predict import StackPrediction
+    from maskdsl.analysis.counts.stack_stats import StackStats
     from maskdsl.analysis.reach.receptive_field import Field
     from maskdsl.runtime.attention import Attention
 
@@ -137,6 +136,8 @@ class BoundStack(Displayed):
     @takes(block=BLOCK)
     def stats(self, block: int | tuple[int, int] = (128, 128), **inputs: ArrayLike) -> StackStats:
         """Exact statistics of each distinct layer and of all layers together: see `Mask.stats`."""
+        from maskdsl.analysis.counts.stack_stats import stack_stats  # start-up time
+
         return stack_stats(self.ir, block=cast("tuple[int, int]", block), inputs=self._decided(inputs))
 
     @takes(gpu=TEXT, head_dim=HEAD_DIM, batch=BATCH)
@@ -171,6 +172,8 @@ class BoundStack(Displayed):
 
     def _decided(self, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.generic]]:
         """The inputs as arrays. Raises if an attending pair reads outside a table."""
+        from maskdsl.analysis.indices.given_reads import check_layers  # start-up time
+
         arrays = arrays_of(self.ir, given)
         check_layers(self.ir.different, arrays)
         return arrays

@@ -6,7 +6,6 @@ from dataclasses import replace
 from math import isfinite
 
 from maskdsl.analysis.cost.devices import Device
-from maskdsl.analysis.cost.predict import predict_mask, predict_stack
 from maskdsl.analysis.counts.stack_stats import stack_stats
 from maskdsl.analysis.counts.stats import stats as measure
 from maskdsl.analysis.tiles.head_classes import region_lengths
@@ -142,6 +141,8 @@ def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: b
         named |= {f"at least, {order_text(mask.ir)}": mask.ir for mask in resolved.least}
     with working("counting pairs"):
         measured = {order: measure(mask, size, inputs, head_dim=head_dim) for order, mask in named.items()}
+    from maskdsl.analysis.cost.predict import predict_mask  # start-up time
+
     predicted = {
         order: [predict_mask(mask, device, inputs, head_dim=head_dim) for device in devices]
         for order, mask in named.items()
@@ -204,6 +205,8 @@ def _print_stack_stats(
 ) -> None:
     with working("counting pairs"):
         figures = stack_stats(resolved.stack, size, resolved.inputs, head_dim=head_dim)
+    from maskdsl.analysis.cost.predict import predict_stack  # start-up time
+
     predicted = [predict_stack(resolved.stack, device, resolved.inputs, head_dim=head_dim) for device in devices]
     if as_json:
         head = {"stack": stack.name, "parameters": dict(stack.ir.parameters), "heads": stack.heads}

@@ -1,18 +1,23 @@
 """The title of a stack, which layers are alike, and tables with a line for each different layer."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from maskdsl.analysis.cost.predict import Prediction, StackPrediction
 from maskdsl.analysis.counts.stack_stats import StackStats
 from maskdsl.analysis.counts.stats import Figures
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.stack import StackIR
 from maskdsl.view import units
 from maskdsl.view.terminal.show import called, head_count, written
+
+if TYPE_CHECKING:
+    from maskdsl.analysis.cost.predict import Prediction, StackPrediction
 
 _HEADINGS = ("layers", "density", "masked", "at most", "forward", "read, written")
 

@@ -1,15 +1,20 @@
 """Tables of figures and predictions: a line for each figure, a column for each order, head class or GPU."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from maskdsl.analysis.cost.predict import Prediction
 from maskdsl.analysis.counts.stats import Figures, Stats
 from maskdsl.view import units
 from maskdsl.view.head_figures import one_name
+
+if TYPE_CHECKING:
+    from maskdsl.analysis.cost.predict import Prediction
 
 _OF_BRANCHES = "attended by branches"
 """The line of what branches attend together, which patterns without branches do not have."""
