@@ -193,7 +193,8 @@ def test_the_site_describes_every_command_and_has_the_examples(site):
     assert (site / "examples/language/longformer.attn").is_file()
     assert 'src="pages/longformer.html"' in (site / "page.html").read_text()
     assert "connect-src 'none'" in (site / "pages/longformer.html").read_text()
-    assert 'id="maskdsl.api.bound_patterns.Mask.with_order"' in (site / "python.html").read_text()
+    for name in ("with_order", "row_intervals"):
+        assert f'id="maskdsl.api.bound_patterns.Mask.{name}"' in (site / "python.html").read_text()
 
 
 def test_the_site_has_all_public_names_and_all_errors(site):
