@@ -137,3 +137,20 @@ def test_parts_of_long_rows(form: str) -> None:
     found, expected = results(mask, "native", tensors, inputs), results(mask, "reference", exact, inputs)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other.double(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("score", ["s * table[head, min(q - k, 7)]", "s + table[head, min(q - k, 7)]"])
+def test_gradients_of_halves_are_summed_in_float32(score: str, kind: torch.dtype) -> None:
+    """An entry of a table gets those of thousands of pairs, of which a sum in halves would lose most."""
+    text = f"pattern p(n) {{ space t[n] input table: float[heads, 8] attend causal score {score} }}"
+    mask = maskdsl.parse(text)["p"].bind(n=600, heads=2)
+    torch.manual_seed(0)
+    q, k, v, toward = (torch.randn(1, 2, 600, 16) for _ in range(4))
+    given = torch.randn(2, 8).to(kind).requires_grad_()
+    (made,) = torch.autograd.grad(mask.compile("native")(q, k, v, table=given), given, toward)
+    exact = given.detach().double().requires_grad_()
+    out = mask.compile("reference")(q.double(), k.double(), v.double(), table=exact)
+    (expected,) = torch.autograd.grad(out, exact, toward.double())
+    assert made.dtype == kind
+    torch.testing.assert_close(made.double(), expected, rtol=torch.finfo(kind).eps, atol=1e-4)

@@ -45,8 +45,8 @@ class CallTerms:
     @cached_property
     def values(self) -> Mapping[str, Tensor]:
         """Those of the call, of which the wanted ones are leaves."""
-        leaves = {name: self.call.values[name].detach().requires_grad_() for name in self.wanted}
-        return {**self.call.values, **leaves}
+        values = wide(self.call.values)
+        return {**values, **{name: values[name].detach().requires_grad_() for name in self.wanted}}
 
     @cached_property
     def _records(self) -> bool:
@@ -58,7 +58,8 @@ class CallTerms:
 
     def arrays(self) -> TermArrays:
         """The numbers of this call."""
-        queries, keys = (self._of_tokens(side, self.call.values) for side in PAIR)
+        with torch.no_grad():
+            queries, keys = (self._of_tokens(side, self.values) for side in PAIR)
         with torch.set_grad_enabled(self._records):
             pairs = None if self.panels is None else bias_values(self.pairs, self.panels.tokens, self.values)
         return TermArrays(
@@ -111,17 +112,25 @@ class CallTerms:
         if not counted:
             return {}
         ends, toward = map(list, zip(*counted, strict=True))
-        return dict(zip(self.wanted, torch.autograd.grad(ends, leaves, toward, materialize_grads=True), strict=True))
+        made = torch.autograd.grad(ends, leaves, toward, materialize_grads=True)
+        return {name: x.to(self.call.values[name].dtype) for name, x in zip(self.wanted, made, strict=True)}
+
+
+def wide(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values in float32 instead of half of it: sums of gradients in halves would lose most of them."""
+    halves = torch.float16, torch.bfloat16
+    return {name: x.float() if x.dtype in halves else x for name, x in values.items()}
 
 
 def some_terms(call: KernelCall, heads: int, positions: Tensor, keys: slice) -> TermArrays:
     """The numbers of queries at positions [batch, queries], and of some keys; others have any. None of pairs."""
     batch, count = positions.shape
-    tokens, at = CallPairs(call, batch, heads), positions[:, None]
+    values, at = wide(call.values), positions[:, None]
+    tokens = CallPairs(replace(call, values=values), batch, heads)
     of_queries = {name: torch.take_along_dim(x, at, dim=-1) for name, x in tokens.queries.items()}
     of_keys = {name: x[..., keys] for name, x in tokens.keys.items()}
-    queries = _numbers(call, Side.QUERY, of_queries, call.values, (batch, heads, count))
-    some = _numbers(call, Side.KEY, of_keys, call.values, (batch, heads, keys.stop - keys.start))
+    queries = _numbers(call, Side.QUERY, of_queries, values, (batch, heads, count))
+    some = _numbers(call, Side.KEY, of_keys, values, (batch, heads, keys.stop - keys.start))
     made = torch.empty(batch, heads, len(some), call.plan.mask.keys.length + LANES) if some else None
     for number, each in enumerate(some):
         made[:, :, number, keys] = each  # type: ignore[index]

@@ -15,7 +15,7 @@ from torch import Tensor
 from maskdsl.emit.native_scores import NativeText, native_of_terms
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs
-from maskdsl.runtime.backends.native.call_terms import set_terms, some_terms
+from maskdsl.runtime.backends.native.call_terms import set_terms, some_terms, wide
 from maskdsl.runtime.backends.native.choice_tiles import choice_tiles
 from maskdsl.runtime.backends.native.native_calls import (
     blank_lse,
@@ -108,7 +108,7 @@ def _by_blocks(
         return None
     made = _Made(_structure(call, blocks, lists, q, k, v), [lists])
     if lists.form.biases is not None:
-        bias = lists.form.biases.values(call.values)
+        bias = lists.form.biases.values(wide(call.values))
         set_biases(made.structure, bias)
         made.kept.append(bias)
     if text is not None:
