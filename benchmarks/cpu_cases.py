@@ -170,10 +170,10 @@ ROUTES = [
         )
     ),
     Case(
-        "InfLLM v2, 8,192, 32/2",
+        "InfLLM v2, 16,384, 32/2",
         "infllm",
         routed,
-        {"file": "routing/infllm", "name": "infllm", "n": 8192, "heads": (32, 2), "top": 16, "block": 64},
+        {"file": "routing/infllm", "name": "infllm", "n": 16384, "heads": (32, 2), "top": 16, "block": 64},
         **ONCE,
     ),
     Case("MoBA, 1 query at 65,536 keys", "stateful", stateful, {"n": 65536, "block": 512, "top": 3}, **ONCE),

@@ -281,10 +281,10 @@ def main() -> None:
 
 
 def merged(before: Record, now: Record) -> Record:
-    """All results, those that were measured now in place of those of before; in the order of cases."""
-    measured = {(each["case"], each["threads"]) for each in now["records"]}
+    """All results of cases that there are, those measured now in place of those of before; in the order of cases."""
+    measured, names = {(each["case"], each["threads"]) for each in now["records"]}, [*CASES]
     kept = [each for each in before["records"] if (each["case"], each["threads"]) not in measured]
-    names = [*CASES]
+    kept = [each for each in kept if each["case"] in CASES]
     records = sorted([*kept, *now["records"]], key=lambda each: (each["threads"], names.index(each["case"])))
     return now | {"kernels": now["kernels"] or before["kernels"], "records": records}
 
