@@ -133,7 +133,7 @@ class EngineEncodings:
         return bits(runs.head_classes[runs.class_of_head[head]], self.ir.keys.length)
 
     @takes(position=INDEX, head=optional(INDEX))
-    def live_keys(self, position: int, *, head: int | None = None, **inputs: ArrayLike) -> NDArray[np.int64]:
+    def live_keys(self, position: int, /, *, head: int | None = None, **inputs: ArrayLike) -> NDArray[np.int64]:
         """The keys that a query from this position on attends, as runs, int64 [runs, 2]: others can leave a cache.
 
         In any batch entry, and for any head if `head` is None.

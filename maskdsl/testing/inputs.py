@@ -108,7 +108,7 @@ def _array(declared: Input, shape: tuple[int, ...], random: np.random.Generator,
         case Type.BOOL:
             return random.random(shape) < 0.6
         case Type.FLOAT:
-            return random.normal(size=shape).clip(-3, 3)
+            return np.asarray(random.normal(size=shape)).clip(-3, 3)[...]
         case Type.INT:
             values = random.integers(-3, 7, shape)
             return (

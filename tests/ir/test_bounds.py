@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
+from maskdsl.api.given_inputs import arrays_of
 from maskdsl.ir.expressions import Apply, Coordinate, Expression, Side
 from maskdsl.ir.facts.bounds import Bounder
 from maskdsl.ir.facts.ranges import mask_leaf
@@ -22,7 +23,7 @@ def test_bounds_are_never_wrong(data: st.DataObject) -> None:
     arrays = data.draw(inputs_for(mask.ir))
     block = data.draw(st.sampled_from([1, 3, 8]))
     head = data.draw(st.integers(0, mask.heads - 1))
-    known = input_arrays(mask.ir, mask._arrays(arrays), relation_inputs(mask.ir))
+    known = input_arrays(mask.ir, arrays_of(mask.ir, arrays), relation_inputs(mask.ir))
     certain, possible = classes(mask.ir, known, (block, block), head)
     dense = mask.dense(head=head, **arrays)
     for row, column in np.ndindex(certain.shape):
