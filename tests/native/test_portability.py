@@ -85,6 +85,16 @@ class Driver:
         ended = subprocess.run([*self.command, *paths], capture_output=True, text=True, timeout=600)
         assert (ended.returncode, ended.stderr) == (0, "")
 
+    def check_all(self, cases: Sequence[NativeCase], folder: Path) -> None:
+        """Computes cases by files in a folder, and checks their results."""
+        files = [folder / str(number) for number in range(len(cases))]
+        where = [case.write(path) for case, path in zip(cases, files, strict=True)]
+        self.run(files)
+        for case, path, at in zip(cases, files, where, strict=True):
+            fault, results = case.read(path, at)
+            assert fault == 0
+            self.check(case, results)
+
     def limit(self, case: NativeCase, name: str) -> float:
         if case.kind == "bfloat16" and self.multiplies_halves:
             return IN_HALVES * ERRORS[case.kind]
@@ -135,13 +145,7 @@ def compiled(target: str, folder: Path, text: str) -> Driver:
 @pytest.mark.parametrize("seed", range(3))
 def test_results_are_those_of_float64(seed: int, driver: Driver, tmp_path: Path) -> None:
     cases = drawn_cases(100 * seed, 24)
-    files = [tmp_path / str(number) for number in range(len(cases))]
-    where = [case.write(path) for case, path in zip(cases, files, strict=True)]
-    driver.run(files)
-    for case, path, at in zip(cases, files, where, strict=True):
-        fault, results = case.read(path, at)
-        assert fault == 0
-        driver.check(case, results)
+    driver.check_all(cases, tmp_path)
 
 
 @pytest.mark.parametrize("spoils", ["v", "q", "scale", "grad_out"])
@@ -161,10 +165,4 @@ def test_filled_texts(form: str, target: str, tmp_path: Path) -> None:
     """Scores and weights of other forms: their functions have errors of some units in the last place."""
     cases = drawn_forms(form, 300, 12)
     driver = replace(compiled(target, tmp_path, cases[0].text.text), times=OF_FORMS)
-    files = [tmp_path / str(number) for number in range(len(cases))]
-    where = [case.write(path) for case, path in zip(cases, files, strict=True)]
-    driver.run(files)
-    for case, path, at in zip(cases, files, where, strict=True):
-        fault, results = case.read(path, at)
-        assert fault == 0
-        driver.check(case, results)
+    driver.check_all(cases, tmp_path)

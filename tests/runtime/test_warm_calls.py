@@ -16,6 +16,7 @@ from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends import triton_backend
 from maskdsl.runtime.backends.native.library import library
 from maskdsl.runtime.compiled_mask import MOST_CACHED
+from maskdsl.runtime.kernels import dispatch
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C compiler works here")
 
@@ -157,3 +158,13 @@ def test_modes_and_views_of_torch_are_not_passed_by() -> None:
         assert torch.equal(attention(Q, K, V), plain)
     assert "maskdsl::attention" in seen.names
     assert torch.equal(attention(torch._neg_view(-Q), K, V), plain)  # type: ignore[attr-defined]
+
+
+def test_what_calls_share_is_no_tensor_of_inference_mode():
+    """The empty log-sum-exp of a first call in inference mode is that of later calls, which may record."""
+    attention = maskdsl.parse("pattern p(n) { space t[n] attend causal }")["p"].bind(n=7).compile("tiled")
+    q, call = torch.randn(1, 1, 7, 8), torch.ops.maskdsl.attention.default
+    dispatch._no_lse.cache_clear()
+    with torch.inference_mode():
+        call(q, q, q, [], attention._single.handle, "declared", False)
+    assert not call(q, q, q, [], attention._single.handle, "declared", False)[1].is_inference()

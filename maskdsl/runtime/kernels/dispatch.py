@@ -296,8 +296,9 @@ _UNMOVED = TokenMoves(None, None, 1)
 
 @lru_cache(64)
 def _no_lse(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An empty tensor, in place of a log-sum-exp that nobody wants: one for all calls."""
-    return torch.empty(0, dtype=dtype, device=device)
+    """An empty tensor in place of a log-sum-exp that nobody wants: one for all calls, in inference mode or not."""
+    with torch.inference_mode(False):
+        return torch.empty(0, dtype=dtype, device=device)
 
 
 def _lse_type(q: Tensor) -> torch.dtype:
