@@ -13,7 +13,9 @@ from threading import Thread
 from time import monotonic, sleep
 
 import pytest
+import torch
 
+import maskdsl
 from maskdsl.base import cache
 from maskdsl.base.cache import CACHE_VARIABLE, keep
 from maskdsl.base.text import FORBIDDEN
@@ -387,3 +389,22 @@ def test_a_child_has_what_its_parent_loaded() -> None:
     if child == 0:
         os._exit(version(made))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@NEEDS_COMPILER
+def test_a_compiler_that_refuses_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning says so, once, and the tiled backend computes them."""
+
+    def refuse(text: str, compiler: object) -> None:
+        raise c_compiler.NoLibrary("gcc ended with 1: error: impossible", "another compiler")
+
+    pattern = maskdsl.parse("pattern p(n = 20) { space t[n] attend causal score s * log(float(q + 7)) }")["p"]
+    attention = pattern.compile(backend="native")
+    q, k, v = torch.randn(3, 1, 1, 20, 16)
+    library.library()
+    monkeypatch.setattr(library, "_functions", refuse)
+    with pytest.warns(maskdsl.AttnWarning, match=r"W041[^$]*gcc ended with 1: error: impossible") as warned:
+        outs = [attention(q, k, v) for _ in range(2)]
+    assert len(warned) == 1
+    for out in outs:
+        torch.testing.assert_close(out, pattern.compile(backend="reference")(q, k, v))

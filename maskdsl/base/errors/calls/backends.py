@@ -1,6 +1,6 @@
 """E42x, E470, E472 and E473: errors of backends: unknown ones, and what they do not support. Raised by `runtime`."""
 
-from maskdsl.base.diagnostics import Diagnostic
+from maskdsl.base.diagnostics import Caution, Diagnostic
 
 
 class UnknownBackend(Diagnostic):
@@ -78,6 +78,14 @@ class NoNativeLibrary(Diagnostic):
 
     why: str
     advice: str
+
+
+class FilledTextRefused(Caution):
+    code = "W041"
+    message = "the C text of these scores was not compiled, so the slower backend `tiled` computes them: {why}"
+    help = "CC may name another compiler; please report this one: `maskdsl emit --stage native` prints the text"
+
+    why: str
 
 
 class BranchedFlex(Diagnostic):

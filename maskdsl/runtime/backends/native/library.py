@@ -56,16 +56,11 @@ def native_library() -> NativeLibrary:
     A process does so once; the other threads of a process that does so meanwhile compile them too, and no child waits
     for a thread that it does not have.
     """
-    return _library(plain_native().text)
+    return library_of(plain_native().text)
 
 
-@cache
-def library_of(text: str) -> CDLL | None:
-    """The functions of a text whose holes are filled; None where they cannot be compiled or loaded."""
-    return _library(text).functions
-
-
-def _library(text: str) -> NativeLibrary:
+def library_of(text: str) -> NativeLibrary:
+    """The library of a text whose holes are filled, if it can be compiled and loaded."""
     compiler = ""
     try:
         if os.environ.get(VARIABLE, "").strip() == "0":

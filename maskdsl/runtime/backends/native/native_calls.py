@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskdsl.base.diagnostics import AttnError
-from maskdsl.base.errors.calls.backends import NoNativeLibrary
+from maskdsl.base.diagnostics import AttnError, warn
+from maskdsl.base.errors.calls.backends import FilledTextRefused, NoNativeLibrary
 from maskdsl.ir.expressions import Constant
 from maskdsl.runtime.backends.native.chosen_rows import ChosenLists
 from maskdsl.runtime.backends.native.library import library, library_of, native_library
@@ -31,9 +31,12 @@ def native_functions() -> Any:
 
 @cache
 def filled_functions(text: str) -> Any:
-    """Those of a text whose holes are filled; None where it cannot be compiled."""
-    functions = library_of(text)
-    return None if functions is None else _on_pool(functions)
+    """Those of a text whose holes are filled. None where only the plain text can be compiled, with a warning (W041)."""
+    made = library_of(text)
+    if made.functions is None:
+        warn([FilledTextRefused(why=made.why_not)])
+        return None
+    return _on_pool(made.functions)
 
 
 def _on_pool(functions: CDLL) -> CDLL:
