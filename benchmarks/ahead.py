@@ -3,6 +3,7 @@
 Triton compiles, with the tools that it ships: `ptxas` for NVIDIA, LLVM for AMD. Tests and budgets use it.
 """
 
+import os
 import re
 import subprocess
 import tempfile
@@ -69,6 +70,8 @@ class Compiled:
     usage: Usage
     assembly: str
     """PTX or AMD GCN."""
+    binary: bytes
+    """The machine code."""
 
 
 class Started(NamedTuple):
@@ -213,7 +216,7 @@ def started_kernels(
     """The kernels of a plan's module by name, with the arguments that calls on `examples` would launch them with."""
     recording = Recording.of(emit_triton(plan), kernel_names(plan))
     module, (q, k, v), inputs = recording.module, examples(plan, dim, dtype), example_values(plan)
-    lists = torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, dtype=torch.int32)] * 6
+    lists = torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, 3, dtype=torch.int32)] * 4
     tiles = module.Tiles(*lists) if hasattr(module, "Tiles") else None
     block = choice.query_block, choice.key_block
     options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
@@ -316,19 +319,38 @@ def example(declared: Input, dim: int = 64) -> Tensor:
 
 
 def nvidia(compiled: CompiledKernel) -> Compiled:
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    text = told("cuobjdump", "-res-usage", content=compiled.asm["cubin"])
     registers, stack = (figure(rf"{name}:(\d+)", text) for name in ("REG", "STACK"))
-    return Compiled(Usage(registers, stack, compiled.metadata.shared), compiled.asm["ptx"])
+    usage = Usage(registers, stack, compiled.metadata.shared)
+    return Compiled(usage, compiled.asm["ptx"], compiled.asm["cubin"])
+
+
+def machine_code(compiled: Compiled) -> str:
+    """The assembly of what the GPU runs: SASS or AMD GCN."""
+    is_ptx = ".version" in compiled.assembly[:1000]
+    return told("nvdisasm", "-c", content=compiled.binary) if is_ptx else compiled.assembly
+
+
+def is_serialized(compiled: Compiled) -> bool:
+    """Whether `ptxas` lets each matrix product of a kernel for sm90 wait for the one before it."""
+    options = "--gpu-name", "sm_90a", "--verbose", "--output-file", os.devnull
+    return bool(re.search(r"C75\d\d", told("ptxas", *options, content=compiled.assembly.encode())))
+
+
+def told(tool: str, *options: str, content: bytes) -> str:
+    """What a tool that Triton ships prints of a file."""
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / tool
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        done = subprocess.run([path, *options, file.name], capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
 
 
 def amd(compiled: CompiledKernel) -> Compiled:
     text: str = compiled.asm["amdgcn"]
     registers, spills = figure(r"\.vgpr_count:\s+(\d+)", text), figure(r"\.vgpr_spill_count:\s+(\d+)", text)
-    return Compiled(Usage(registers, spills, compiled.metadata.shared), text)
+    return Compiled(Usage(registers, spills, compiled.metadata.shared), text, compiled.asm["hsaco"])
 
 
 def figure(pattern: str, text: str) -> int:

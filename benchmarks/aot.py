@@ -3,8 +3,9 @@
 With names of patterns behind it, `python benchmarks/aot.py t5 dense`, it records those anew and keeps all others.
 
 Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension and kernel, in bf16, the registers of a
-thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; and the
-compares and selects in the first loop, which is that over full tiles. Beside these are `selection`, the first three of
+thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; the
+compares and selects in the first loop, which is that over full tiles; the instructions of each loop in machine code;
+and for sm90, whether `ptxas` lets matrix products wait for each other. Beside these are `selection`, the first three of
 the kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the masks whose
 kernels their calls run; `decode_kernel` is one of these, where calls run it. Examples that run kernels of several
 masks, as those with branches do, are left out: `words.attn` has one of each kind.
@@ -19,7 +20,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ahead import KERNELS, TARGETS, compile_ahead, compile_selection, kernel_masks
+from ahead import (
+    KERNELS,
+    TARGETS,
+    compile_ahead,
+    compile_selection,
+    is_serialized,
+    kernel_masks,
+    machine_code,
+)
 from assembly import tile_loops
 from rich.progress import track
 
@@ -126,6 +135,8 @@ def figures(mask: MaskIR, target: str, dim: int, kernel: str, input_gradients: b
         "matrix_kinds": sorted({kind for loop in loops for kind in loop.kinds}),
         "full_compares": loops[0].compares,
         "full_selects": loops[0].selects,
+        "instructions": [loop.instructions for loop in tile_loops(machine_code(compiled))],
+        **({"serialized": is_serialized(compiled)} if target == "sm90" else {}),
     }
 
 

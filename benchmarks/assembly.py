@@ -1,4 +1,4 @@
-"""Assembly to counts of its innermost loops over tiles: matrix instructions, compares, selects."""
+"""Assembly to counts of its innermost loops over tiles: all instructions, those on matrices, compares, selects."""
 
 import re
 from collections.abc import Iterator
@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import networkx as nx
 
-LABEL = re.compile(r"^(\$L__BB\w+|\.LBB\w+):")
-BRANCH = re.compile(r"\b(?:bra(?:\.uni)?|s_c?branch\w*)\s+(\$L__BB\w+|\.LBB\w+)")
-MATRIX = re.compile(r"\b(wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma)")
+LABEL = re.compile(r"^(\$L__BB\w+|\.LBB\w+|\.L_x_\w+):")
+BRANCH = re.compile(r"\b(?:bra(?:\.uni)?|s_c?branch\w*|BRA)\s+(?:`\()?(\$L__BB\w+|\.LBB\w+|\.L_x_\w+)")
+INSTRUCTION = re.compile(r"^\s+(?:/\*[0-9a-f]+\*/\s+)?[@\w]", re.MULTILINE)
+MATRIX = re.compile(r"\b(wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma|HGMMA|UTCHMMA|HMMA)")
 COMPARE = re.compile(r"\b(?:setp\.|v_cmp)")
 SELECT = re.compile(r"\b(?:selp\.|v_cndmask)")
 
@@ -18,6 +19,7 @@ SELECT = re.compile(r"\b(?:selp\.|v_cndmask)")
 class Loop:
     """The instruction counts of an innermost loop over tiles."""
 
+    instructions: int
     matrix_instructions: int
     kinds: tuple[str, ...]
     """Names of the matrix instructions, sorted."""
@@ -26,15 +28,16 @@ class Loop:
 
 
 def tile_loops(assembly: str) -> tuple[Loop, ...]:
-    """The innermost loops with matrix instructions, of PTX or AMD GCN, in the order of the text."""
+    """The innermost loops with matrix instructions, of PTX, SASS or AMD GCN, in the order of the text."""
     graph = blocks(assembly.splitlines())
     loops = sorted(sorted(each) for each in innermost(graph))
     return tuple(loop("\n".join(graph.nodes[block]["text"] for block in each)) for each in loops)
 
 
 def loop(body: str) -> Loop:
-    matrix = MATRIX.findall(body)
-    return Loop(len(matrix), tuple(sorted(set(matrix))), len(COMPARE.findall(body)), len(SELECT.findall(body)))
+    every, matrix = INSTRUCTION.findall(body), MATRIX.findall(body)
+    kinds, compares, selects = tuple(sorted(set(matrix))), COMPARE.findall(body), SELECT.findall(body)
+    return Loop(len(every), len(matrix), kinds, len(compares), len(selects))
 
 
 def innermost(graph: nx.DiGraph) -> Iterator[frozenset[int]]:
@@ -73,4 +76,4 @@ def blocks(lines: list[str]) -> nx.DiGraph:
 
 def is_always(line: str) -> bool:
     """Whether a branch is unconditional."""
-    return not re.search(r"@!?%|s_cbranch", line)
+    return not re.search(r"@!?%|@!?U?P|s_cbranch", line)

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.forward import NUMBERS, load_tokens
+from maskdsl.codegen.forward import NUMBERS, first_tile, load_run, load_tokens, next_tile
 
 # end
 # The backward pass recomputes s and p tile by tile, from the log-sum-exp of the forward pass:
@@ -41,11 +41,9 @@ def query_gradient_kernel(
     # hole: query_tile_parameters
     class_of_head,
     full_rows,
-    full_starts,
-    full_ends,
+    full_runs,
     partial_rows,
-    partial_starts,
-    partial_ends,
+    partial_runs,
     class_batch_stride,
     class_head_stride,
     # end
@@ -97,63 +95,59 @@ def query_gradient_kernel(
     # hole: query_sum
     # end
 
-    # hole: query_full_runs
-    first_run, end_run = tl.load(full_rows + 2 * row_index), tl.load(full_rows + 2 * row_index + 1)
-    # end
-    for run in range(first_run, end_run):
-        # hole: query_full_run
-        start, end = tl.load(full_starts + run), tl.load(full_ends + run)
+    # hole: query_full_tiles
+    tiles, run, next_block, end, step = first_tile(full_rows, full_runs, row_index)
+    for _ in range(tiles):
+        block = next_block  # the next one is read while this one is computed
+        run, next_block, end, step = next_tile(run, block, end, step)
         # end
-        for block in range(start, end):
-            key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
-            value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
-            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
-            # hole: query_full_score
-            # end
-            # hole: query_full_probability
-            p = tl.exp2(s * UNIT - lse_i[:, None])
-            # end
-            ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
-            # hole: query_full_weight
-            # end
-            # hole: query_full_slope
-            ds = p * (ds - delta_i[:, None])
-            # end
-            # hole: query_full_ds
-            # end
-            result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+        key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+        key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+        value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+        s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+        # hole: query_full_score
+        # end
+        # hole: query_full_probability
+        p = tl.exp2(s * UNIT - lse_i[:, None])
+        # end
+        ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+        # hole: query_full_weight
+        # end
+        # hole: query_full_slope
+        ds = p * (ds - delta_i[:, None])
+        # end
+        # hole: query_full_ds
+        # end
+        result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    # hole: query_partial_runs
-    first_run, end_run = tl.load(partial_rows + 2 * row_index), tl.load(partial_rows + 2 * row_index + 1)
-    # end
-    for run in range(first_run, end_run):
-        # hole: query_partial_run
-        start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
+    # hole: query_partial_tiles
+    tiles, run, next_block, end, step = first_tile(partial_rows, partial_runs, row_index)
+    for _ in range(tiles):
+        block = next_block  # the next one is read while this one is computed
+        run, next_block, end, step = next_tile(run, block, end, step)
         # end
-        for block in range(start, end):
-            keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            key_positions = tl.minimum(keys, key_length - 1)
-            key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
-            value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
-            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
-            # hole: query_partial_score
-            # end
-            attends = (keys < key_length)[None, :]
-            # hole: query_predicate
-            # end
-            # hole: query_partial_probability
-            p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - lse_i[:, None])
-            # end
-            ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
-            # hole: query_partial_weight
-            # end
-            # hole: query_partial_slope
-            ds = p * (ds - delta_i[:, None])
-            # end
-            # hole: query_partial_ds
-            # end
-            result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+        keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+        key_positions = tl.minimum(keys, key_length - 1)
+        key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+        value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+        s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+        # hole: query_partial_score
+        # end
+        attends = (keys < key_length)[None, :]
+        # hole: query_predicate
+        # end
+        # hole: query_partial_probability
+        p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - lse_i[:, None])
+        # end
+        ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+        # hole: query_partial_weight
+        # end
+        # hole: query_partial_slope
+        ds = p * (ds - delta_i[:, None])
+        # end
+        # hole: query_partial_ds
+        # end
+        result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # hole: query_normalization
     # end
@@ -187,11 +181,9 @@ def key_gradient_kernel(
     # hole: key_tile_parameters
     class_of_head,
     full_rows,
-    full_starts,
-    full_ends,
+    full_runs,
     partial_rows,
-    partial_starts,
-    partial_ends,
+    partial_runs,
     class_batch_stride,
     class_head_stride,
     # end
@@ -249,13 +241,13 @@ def key_gradient_kernel(
         # end
 
         # hole: key_full_runs
-        first_run, end_run = tl.load(full_rows + 2 * column_index), tl.load(full_rows + 2 * column_index + 1)
+        first_run, end_run = tl.load(full_rows + 3 * column_index), tl.load(full_rows + 3 * column_index + 1)
         # end
         for run in range(first_run, end_run):
             # hole: key_full_run
-            start, end = tl.load(full_starts + run), tl.load(full_ends + run)
-            # end
-            for block in range(start, end):
+            start, end, step = load_run(full_runs, run)
+            for block in range(start, end, step):
+                # end
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_positions = tl.minimum(queries, query_length - 1)
                 query_tile = load_tokens(head_q, query_positions, q_token_stride, DIM, PADDED_DIM)
@@ -283,13 +275,13 @@ def key_gradient_kernel(
                 key_result = tl.dot(ds, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
 
         # hole: key_partial_runs
-        first_run, end_run = tl.load(partial_rows + 2 * column_index), tl.load(partial_rows + 2 * column_index + 1)
+        first_run, end_run = tl.load(partial_rows + 3 * column_index), tl.load(partial_rows + 3 * column_index + 1)
         # end
         for run in range(first_run, end_run):
             # hole: key_partial_run
-            start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
-            # end
-            for block in range(start, end):
+            start, end, step = load_run(partial_runs, run)
+            for block in range(start, end, step):
+                # end
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_positions = tl.minimum(queries, query_length - 1)
                 query_tile = load_tokens(head_q, query_positions, q_token_stride, DIM, PADDED_DIM)

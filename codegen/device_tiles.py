@@ -95,11 +95,9 @@ def count_kernel(
 @triton.jit(do_not_specialize=TILES_NUMBERS)
 def tiles_kernel(
     full_rows,
-    full_starts,
-    full_ends,
+    full_runs,
     partial_rows,
-    partial_starts,
-    partial_ends,
+    partial_runs,
     heads,
     rows,
     columns,
@@ -115,18 +113,24 @@ def tiles_kernel(
 ):
     """Writes the runs of one row of one head class into the row's range of the lists, CHUNK tiles at a time.
 
-    On entry `full_rows` and `partial_rows` hold the range of each row; on return its end is that of the last run. One
-    entry of the partial range is reserved for the run that replaces the rest of a row with too many.
+    On entry `full_rows` and `partial_rows` hold the range of each row; on return its end is that of the last run, and
+    the number of tiles is behind it. One entry of the partial range is reserved for the run that replaces the rest of a
+    row with too many.
     """
     row = tl.program_id(0) % rows
     head_class = tl.program_id(0) // rows
     head, batch = head_class % heads, head_class // heads
-    range_offset = 2 * tl.program_id(0).to(tl.int64)
-    first_full, first_partial = tl.load(full_rows + range_offset), tl.load(partial_rows + range_offset)
-    most_full = tl.load(full_rows + range_offset + 1) - first_full
-    most_partial = tl.load(partial_rows + range_offset + 1) - first_partial - 1
+    full_rows += 3 * tl.program_id(0).to(tl.int64)
+    partial_rows += 3 * tl.program_id(0).to(tl.int64)
+    first_full, first_partial = tl.load(full_rows), tl.load(partial_rows)
+    most_full = tl.load(full_rows + 1) - first_full
+    most_partial = tl.load(partial_rows + 1) - first_partial - 1
+    full_runs += 3 * first_full.to(tl.int64)
+    partial_runs += 3 * first_partial.to(tl.int64)
     full_count = tl.program_id(0) * 0
     partial_count = tl.program_id(0) * 0
+    full_tiles = tl.program_id(0) * 0
+    partial_tiles = tl.program_id(0) * 0
     limit = columns
     last = tl.program_id(0) * 0
     # hole: shared
@@ -142,30 +146,38 @@ def tiles_kernel(
         over = (begins_full & (full_number >= most_full)) | (begins_partial & (partial_number >= most_partial))
         limit = tl.minimum(limit, tl.min(tl.where(over, column, columns), 0))
         listed = column < limit
-        tl.store(full_starts + first_full + full_number, column, mask=begins_full & listed)
-        tl.store(partial_starts + first_partial + partial_number, column, mask=begins_partial & listed)
+        full_run, partial_run = full_runs + 3 * full_number, partial_runs + 3 * partial_number
+        tl.store(full_run, column, mask=begins_full & listed)
+        tl.store(partial_run, column, mask=begins_partial & listed)
+        tl.store(full_run + 2, 1, mask=begins_full & listed)
+        tl.store(partial_run + 2, 1, mask=begins_partial & listed)
         ended = column <= limit
-        full_run, partial_run = first_full + full_number, first_partial + partial_number
-        tl.store(full_ends + full_run, column, mask=full_before & ~full & ended)
-        tl.store(partial_ends + partial_run, column, mask=partial_before & ~partial & ended)
+        tl.store(full_run + 1, column, mask=full_before & ~full & ended)
+        tl.store(partial_run + 1, column, mask=partial_before & ~partial & ended)
         full_count += tl.sum((begins_full & listed).to(tl.int32), 0)
         partial_count += tl.sum((begins_partial & listed).to(tl.int32), 0)
+        full_tiles += tl.sum((full & listed).to(tl.int32), 0)
+        partial_tiles += tl.sum((partial & listed).to(tl.int32), 0)
         last = tl.maximum(last, tl.max(tl.where(full | partial, column + 1, 0), 0))
     if limit < columns:
-        tl.store(partial_starts + first_partial + partial_count, limit)
-        tl.store(partial_ends + first_partial + partial_count, last)
+        tl.store(partial_runs + 3 * partial_count, limit)
+        tl.store(partial_runs + 3 * partial_count + 1, last)
+        tl.store(partial_runs + 3 * partial_count + 2, 1)
         partial_count += 1
-    tl.store(full_rows + range_offset + 1, first_full + full_count)
-    tl.store(partial_rows + range_offset + 1, first_partial + partial_count)
+        partial_tiles += last - limit
+    tl.store(full_rows + 1, first_full + full_count)
+    tl.store(full_rows + 2, full_tiles)
+    tl.store(partial_rows + 1, first_partial + partial_count)
+    tl.store(partial_rows + 2, partial_tiles)
 
 
 def run_ranges(counts, most_runs):
-    """The range [first, end) of each row in both lists, int32 [2, 2 * rows], from the `counts` of runs, [2, rows]."""
+    """The range [first, end) of each row in both lists, and 0: int32 [2, rows, 3], from `counts` of runs, [2, rows]."""
     limited = counts.sum(1, keepdim=True) > counts.shape[1] * most_runs
     sizes = torch.where(limited, counts.clamp(max=most_runs), counts)
     sizes[1] += 1
     ends = sizes.cumsum(1, dtype=torch.int32)
-    return torch.stack([ends - sizes, ends], dim=-1).flatten(1)
+    return torch.stack([ends - sizes, ends, torch.zeros_like(ends)], dim=-1)
 
 
 def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
@@ -200,8 +212,8 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
     count_kernel[(count,)](counts, *arguments, **options)
     full_rows, partial_rows = run_ranges(counts, most_runs)
     partial_rows = partial_rows.clone()  # aligned to 16 bytes: an unaligned pointer would be another specialization
-    sizes = most_runs, most_runs, most_runs + 1, most_runs + 1
-    full_starts, full_ends, *partial = (torch.empty(count * size, dtype=torch.int32, device=device) for size in sizes)
-    lists = full_rows, full_starts, full_ends, partial_rows, *partial
+    sizes = count * most_runs + 1, count * (most_runs + 1) + 1
+    full_runs, partial_runs = (torch.empty(size, 3, dtype=torch.int32, device=device) for size in sizes)
+    lists = full_rows, full_runs, partial_rows, partial_runs
     tiles_kernel[(count,)](*lists, *arguments, **options)
     return Tiles(torch.arange(batch * heads, dtype=torch.int32, device=device).view(batch, heads), *lists)

@@ -17,7 +17,7 @@ from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax
 # q, k, v and out are [batch, heads, tokens, dim]; lse is [batch, heads, queries], natural.
 #   tile            QUERY_BLOCK queries against KEY_BLOCK keys, in laid-out order
 #   row             the tiles of one query block; one program computes one row
-#   run             adjacent tiles of a row: key blocks [start, end)
+#   run             tiles of a row: the key blocks start, start + step, ... below end
 #   head_class      index of a block map: heads and batch entries with equal tiles share one
 #   s, p            scores of one tile, and exp2(s * UNIT - m_i * UNIT)
 #   m_i, l_i        per query, the running maximum of s and the running sum of p
@@ -34,13 +34,12 @@ class Tiles(NamedTuple):
     class_of_head: torch.Tensor
     """[batch or 1, heads or 1]"""
     full_rows: torch.Tensor
-    """[head classes * rows, 2]: the runs [first, end) of full tiles of each row, as indices of the next two lists."""
-    full_starts: torch.Tensor
-    full_ends: torch.Tensor
+    """[head classes * rows, 3]: the runs [first, end) of full tiles of each row in `full_runs`, and how many tiles."""
+    full_runs: torch.Tensor
+    """[runs + 1, 3]: start, end and step of each run. Behind them is one that is read, and never used."""
     partial_rows: torch.Tensor
     """The same of partial tiles. A last key block that is shorter than KEY_BLOCK is always partial."""
-    partial_starts: torch.Tensor
-    partial_ends: torch.Tensor
+    partial_runs: torch.Tensor
 
 
 # end
@@ -54,6 +53,37 @@ def load_tokens(tensor, positions, stride, DIM: tl.constexpr, PADDED: tl.constex
     return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
 
 
+# hole: tile_functions
+@triton.jit
+def load_run(runs, run):
+    """Start, end and step of a run."""
+    runs += 3 * tl.cast(run, tl.int64)
+    return tl.load(runs), tl.load(runs + 1), tl.load(runs + 2)
+
+
+@triton.jit
+def first_tile(rows, runs, row_index):
+    """How many tiles a row has, its first run as a pointer, and the start, end and step of that run."""
+    row = rows + 3 * row_index
+    first_run = tl.load(row)
+    start, end, step = load_run(runs, first_run)
+    return tl.load(row + 2), runs + 3 * first_run.to(tl.int64), start, end, step
+
+
+@triton.jit
+def next_tile(run, block, end, step):
+    """The tile behind `block`, of its run or the first of the next one: the run, the block, and the run's end and step.
+
+    Behind the last tile of a row they are of no use.
+    """
+    behind = block + step
+    ends = behind >= end
+    run += tl.where(ends, 3, 0)
+    behind = tl.load(run, mask=ends, other=behind)
+    return run, behind, tl.load(run + 1, mask=ends, other=end), tl.load(run + 2, mask=ends, other=step)
+
+
+# end
 # Triton specializes integers on divisibility by 16 and on 1. That pays for strides of q, k and v only.
 NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
 # hole: tile_numbers
@@ -82,11 +112,9 @@ def forward_kernel(
     # hole: tile_parameters
     class_of_head,
     full_rows,
-    full_starts,
-    full_ends,
+    full_runs,
     partial_rows,
-    partial_starts,
-    partial_ends,
+    partial_runs,
     class_batch_stride,
     class_head_stride,
     # end
@@ -139,61 +167,57 @@ def forward_kernel(
     # end
 
     # Full tiles: every pair attends, no mask.
-    # hole: full_runs
-    first_run, end_run = tl.load(full_rows + 2 * row_index), tl.load(full_rows + 2 * row_index + 1)
-    # end
-    for run in range(first_run, end_run):
-        # hole: full_run
-        start, end = tl.load(full_starts + run), tl.load(full_ends + run)
+    # hole: full_tiles
+    tiles, run, next_block, end, step = first_tile(full_rows, full_runs, row_index)
+    for _ in range(tiles):
+        block = next_block  # the next one is read while this one is computed
+        run, next_block, end, step = next_tile(run, block, end, step)
         # end
-        for block in range(start, end):
-            key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
-            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
-            # hole: full_score
-            # end
-            # hole: full_softmax
-            p, rescale, m_i = online_softmax_step(s, m_i, UNIT)
-            l_i = l_i * rescale + tl.sum(p, 1)
-            # end
-            # hole: full_weight
-            # end
-            value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
-            # hole: full_rescale
-            result *= rescale[:, None]
-            # end
-            result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+        key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+        key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+        s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+        # hole: full_score
+        # end
+        # hole: full_softmax
+        p, rescale, m_i = online_softmax_step(s, m_i, UNIT)
+        l_i = l_i * rescale + tl.sum(p, 1)
+        # end
+        # hole: full_weight
+        # end
+        value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+        # hole: full_rescale
+        result *= rescale[:, None]
+        # end
+        result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # Partial tiles: the relation is evaluated for every pair. Keys past the end load the last key, and are masked.
-    # hole: partial_runs
-    first_run, end_run = tl.load(partial_rows + 2 * row_index), tl.load(partial_rows + 2 * row_index + 1)
-    # end
-    for run in range(first_run, end_run):
-        # hole: partial_run
-        start, end = tl.load(partial_starts + run), tl.load(partial_ends + run)
+    # hole: partial_tiles
+    tiles, run, next_block, end, step = first_tile(partial_rows, partial_runs, row_index)
+    for _ in range(tiles):
+        block = next_block  # the next one is read while this one is computed
+        run, next_block, end, step = next_tile(run, block, end, step)
         # end
-        for block in range(start, end):
-            keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-            key_positions = tl.minimum(keys, key_length - 1)
-            key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
-            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
-            # hole: partial_score
-            # end
-            attends = (keys < key_length)[None, :]
-            # hole: predicate
-            # end
-            # hole: partial_softmax
-            s = tl.where(attends, s, float("-inf"))
-            p, rescale, m_i = online_softmax_step_exactly(s, m_i, UNIT)
-            l_i = l_i * rescale + tl.sum(p, 1)
-            # end
-            # hole: partial_weight
-            # end
-            value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
-            # hole: partial_rescale
-            result *= rescale[:, None]
-            # end
-            result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+        keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+        key_positions = tl.minimum(keys, key_length - 1)
+        key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+        s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+        # hole: partial_score
+        # end
+        attends = (keys < key_length)[None, :]
+        # hole: predicate
+        # end
+        # hole: partial_softmax
+        s = tl.where(attends, s, float("-inf"))
+        p, rescale, m_i = online_softmax_step_exactly(s, m_i, UNIT)
+        l_i = l_i * rescale + tl.sum(p, 1)
+        # end
+        # hole: partial_weight
+        # end
+        value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+        # hole: partial_rescale
+        result *= rescale[:, None]
+        # end
+        result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
     # hole: query_values
     # end

@@ -8,8 +8,8 @@ A hole is a region of a real module, which holds the code for plain full attenti
 
 In C the markers are comments of C: `/* hole: predicate */` and `/* end */`.
 
-Filling replaces the region, markers included, with generated lines at the marker's indentation. Given None, a hole
-keeps its code and loses its markers.
+Filling replaces the region, markers included, with generated lines at the first marker's indentation. Given None, a
+hole keeps its code and loses its markers. A hole that ends inside of a loop holds the head of the loop.
 """
 
 import re
@@ -18,7 +18,7 @@ from functools import cache
 from importlib.resources import files
 
 _HOLE = re.compile(
-    r"^(?P<indent> *)(?:#|/\*) hole: (?P<name>\w+)(?: \*/)?\n(?P<code>(?:.*\n)*?)(?P=indent)(?:#|/\*) end(?: \*/)?\n",
+    r"^(?P<indent> *)(?:#|/\*) hole: (?P<name>\w+)(?: \*/)?\n(?P<code>(?:.*\n)*?) *(?:#|/\*) end(?: \*/)?\n",
     re.MULTILINE,
 )
 

@@ -16,6 +16,7 @@ from ahead import (
     Compiled,
     compile_ahead,
     decode_kernel_names,
+    is_serialized,
     kernel_masks,
     kernel_names,
 )
@@ -141,6 +142,7 @@ def test_decoding_of_a_window(dim: int, dtype: str, target: str) -> None:
 def test_budgets_of_a_window(target: str, kernel: KernelName, dim: int) -> None:
     compiled = compile_text(WINDOW, target, dim, "bf16", kernel)
     assert compiled.usage.shared <= SHARED[target]
+    assert target != "sm90" or not is_serialized(compiled)
     if dim == 64 or kernel is KernelName.FORWARD:
         assert compiled.usage.spills == 0
     kinds = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}

@@ -36,6 +36,17 @@ $L__BB0_5:
 $L__BB0_6:
 	ret;
 """
+# A loop that begins with a wait, and ends with a branch that is always taken.
+MACHINE = """
+        /*00f0*/                   MOV R1, c[0x0][0x28] ;
+.L_x_1:
+        /*0100*/                   WARPGROUP.DEPBAR.LE gsb0, 0x0 ;
+        /*0110*/              @!P0 BRA `(.L_x_2) ;
+        /*0120*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR12], R24, gsb0 ;
+        /*0130*/                   BRA `(.L_x_1) ;
+.L_x_2:
+        /*0140*/                   EXIT ;
+"""
 AMD = """
 .LBB0_1:
 	v_mfma_f32_16x16x16_bf16 a[0:3], v[0:1], v[2:3], a[0:3]
@@ -47,14 +58,15 @@ AMD = """
 
 
 def test_one_loop() -> None:
-    assert tile_loops(STRAIGHT) == (Loop(1, ("mma.sync",), 1, 1),)
-    assert tile_loops(AMD) == (Loop(1, ("v_mfma",), 1, 1),)
+    assert tile_loops(STRAIGHT) == (Loop(4, 1, ("mma.sync",), 1, 1),)
+    assert tile_loops(AMD) == (Loop(4, 1, ("v_mfma",), 1, 1),)
+    assert tile_loops(MACHINE) == (Loop(4, 1, ("HGMMA",), 0, 0),)
 
 
 def test_innermost_loops_with_matrix_instructions() -> None:
     first, second = tile_loops(NESTED)
-    assert first == Loop(1, ("wgmma.mma_async",), 1, 0)
-    assert second == Loop(2, ("wgmma.mma_async",), 1, 0)
+    assert first == Loop(3, 1, ("wgmma.mma_async",), 1, 0)
+    assert second == Loop(6, 2, ("wgmma.mma_async",), 1, 0)
 
 
 def test_no_loop() -> None:

@@ -35,13 +35,15 @@ pattern laid_out(h = 9, w = 7, size = 3) {
 """
 
 
-def visited(rows: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, number: int, columns: int) -> np.ndarray:
+def visited(rows: torch.Tensor, runs: torch.Tensor, number: int, columns: int) -> np.ndarray:
     """How often each tile of one row is in its runs."""
     count = np.zeros(columns, dtype=int)
-    for run in range(int(rows[2 * number]), int(rows[2 * number + 1])):
-        start, end = int(starts[run]), int(ends[run])
-        assert 0 <= start < end <= columns, (start, end)
-        count[start:end] += 1
+    first, behind, size = rows.view(-1, 3)[number].tolist()
+    for start, end, step in runs[first:behind].tolist():
+        assert 0 <= start < end <= columns and step > 0, (start, end, step)
+        count[start:end:step] += 1
+    assert count.sum() == size
+    assert behind < len(runs), "nothing to read ahead"
     return count
 
 
@@ -65,8 +67,8 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int,
             head_class = int(lists.class_of_head.expand(batch, mask.heads)[entry, head])
             for row, found in enumerate(classes):
                 number = head_class * len(classes) + row
-                full = visited(*lists[1:4], number, len(found))
-                partial = visited(*lists[4:7], number, len(found))
+                full = visited(*lists[1:3], number, len(found))
+                partial = visited(*lists[3:5], number, len(found))
                 assert ((full + partial) <= 1).all(), "visited twice"
                 assert ((full == 0) | (found == FULL)).all(), "wrongly full"
                 assert ((found == EMPTY) | (full + partial == 1)).all(), "missed"

@@ -1,15 +1,22 @@
-"""The loops of kernels over tiles: over lists of runs, or over ranges computed in the kernel (closed form)."""
+"""The loops of kernels over tiles: over lists of runs, or over ranges computed in the kernel (closed form).
+
+Loops over rows are flat: around a nested loop `ptxas` serializes the matrix products of Hopper, and the pipeline of
+loads drains at the end of each run. Loops over columns are nested, which takes fewer registers.
+"""
 
 from collections.abc import Iterable
 
 from maskdsl.analysis.tiles.closed_form import Limit, Limits
 from maskdsl.base.records import dataclass
+from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.torch.pattern_functions import helper
 from maskdsl.emit.triton.forward_body import MaybeHoles
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Side
 
-_LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
+_ROW_LOOPS = ("tile_parameters", "row", "full_tiles", "partial_tiles")
+_COLUMN_LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
 
 
 @dataclass(frozen=True)
@@ -21,16 +28,16 @@ class Loops:
     def holes(self) -> MaybeHoles:
         plan = self.names.plan
         closed = plan.row_limits is not None
-        holes = self.kernel(plan.row_limits, Side.QUERY)
+        holes = self.row_holes()
         holes |= dict.fromkeys(("tile_arguments", "head_classes"), [] if closed else None)
         without_lists = closed and plan.column_limits is not None
-        return holes | dict.fromkeys(("tiles_import", "tiles", "tile_numbers"), [] if without_lists else None)
+        holes |= dict.fromkeys(("tiles_import", "tiles", "tile_numbers"), [] if without_lists else None)
+        only_columns = ["@triton.jit", *helper(read_skeleton("forward"), "load_run"), "", ""]
+        return {**holes, "tile_functions": [] if without_lists else only_columns if closed else None}
 
     def gradient_holes(self) -> MaybeHoles:
-        plan = self.names.plan
-        rows, columns = self.kernel(plan.row_limits, Side.QUERY), self.kernel(plan.column_limits, Side.KEY)
-        holes = {f"query_{name}": lines for name, lines in rows.items()}
-        holes |= {f"key_{name}": lines for name, lines in columns.items()}
+        holes = {f"query_{name}": lines for name, lines in self.row_holes().items()}
+        holes |= {f"key_{name}": lines for name, lines in self.column_holes().items()}
         return {**holes, "tile_arguments": self.gradient_arguments()}
 
     def gradient_arguments(self) -> list[str] | None:
@@ -44,19 +51,38 @@ class Loops:
                 lines.append(f"{kind}_arguments = ({kind}_classes, *{kind}_tiles[1:], *{kind}_classes.stride())")
         return lines
 
-    def kernel(self, limits: Limits | None, side: Side) -> MaybeHoles:
-        """The loops over a row of tiles (`side` is the query) or a column (the key); without limits, over lists."""
+    def row_holes(self) -> MaybeHoles:
+        """The flat loops over a row of tiles; over lists, where the row has no limits."""
+        limits = self.names.plan.row_limits
         if limits is None:
-            return dict.fromkeys(_LOOPS)
+            return dict.fromkeys(_ROW_LOOPS)
+        # Where rows have no lower limits, full tiles begin at the first block.
+        around = [
+            "for tile in range(live_start, live_end - (full_end - full_start)):",
+            "    block = tl.where(tile < full_start, tile, tile + (full_end - full_start))",
+        ]
         return {
             "tile_parameters": [],
-            "row": self.limit_lines(limits, side),
+            "row": self.limit_lines(limits, Side.QUERY),
+            "full_tiles": ["for block in range(full_start, full_end):"],
+            "partial_tiles": around if limits.low else ["for block in range(full_end, live_end):"],
+        }
+
+    def column_holes(self) -> MaybeHoles:
+        """The loops over a column of tiles: over its runs, and over the tiles of a run."""
+        limits = self.names.plan.column_limits
+        if limits is None:
+            return dict.fromkeys(_COLUMN_LOOPS)
+        return {
+            "tile_parameters": [],
+            "row": self.limit_lines(limits, Side.KEY),
             "full_runs": ["first_run, end_run = 0, 1"],
-            "full_run": ["start, end = full_start, full_end"],
+            "full_run": ["for block in range(full_start, full_end):"],
             "partial_runs": ["first_run, end_run = 0, 2  # before the full tiles and after them"],
             "partial_run": [
                 "start = tl.where(run == 0, live_start, full_end)",
                 "end = tl.where(run == 0, full_start, live_end)",
+                "for block in range(start, end):",
             ],
         }
 

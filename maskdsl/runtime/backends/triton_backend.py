@@ -271,10 +271,12 @@ def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
     )
 
 
-def _joined(head_classes: list[Runs]) -> list[NDArray[np.int32]]:
-    """All runs concatenated: for each row its first run and the end of its last, then starts and ends of the runs."""
+def _joined(head_classes: list[Runs]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """For each row its runs [first, end) and the number of its tiles; start, end and step of all runs, and one more."""
     offsets = np.cumsum([0, *(len(each.start) for each in head_classes[:-1])])
-    firsts = [each.row_start + offset for each, offset in zip(head_classes, offsets, strict=True)]
-    rows = [np.stack([first[:-1], first[1:]], axis=1).ravel() for first in firsts]
-    fields = rows, [each.start for each in head_classes], [each.end for each in head_classes]
-    return [np.concatenate(field).astype(np.int32) for field in fields]
+    rows = [
+        np.stack([each.row_start[:-1] + offset, each.row_start[1:] + offset, each.counts], axis=1)
+        for each, offset in zip(head_classes, offsets, strict=True)
+    ]
+    runs = [np.stack([each.start, each.end, np.ones_like(each.start)], axis=1) for each in head_classes]
+    return np.concatenate(rows), np.concatenate([*runs, np.zeros((1, 3), dtype=np.int32)])
