@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api.given_inputs import Arrays, decided
-from maskdsl.base.arguments import BATCH, BLOCK, COUNT, INDEX, optional, takes
+from maskdsl.base.arguments import BATCH, BLOCK, COUNT, ENGINE, HEAD_DIM, INDEX, EngineName, optional, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.arguments import OutsideMap
 from maskdsl.ir.expressions import Side
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class EngineEncodings:
     """The methods of `Mask` for other engines: which pairs attend, in declared order, as callers hold q, k and v.
 
-    `batch` is the batch entry. What a pattern does to scores is in none of them.
+    `batch` is the batch entry. What a pattern does to scores is in none of them but `engine_scores`.
     """
 
     ir: MaskIR
@@ -131,6 +131,21 @@ class EngineEncodings:
         self._check_head(head)
         runs = self._runs(inputs, batch, "FlashInfer")
         return bits(runs.head_classes[runs.class_of_head[head]], self.ir.keys.length)
+
+    @takes(engine=ENGINE, batch=INDEX, head_dim=optional(HEAD_DIM))
+    def engine_scores(
+        self, engine: EngineName, *, batch: int = 0, head_dim: int | None = None, **inputs: ArrayLike
+    ) -> dict[str, Any]:
+        """What the pattern does to scores, as the arguments of an engine's call: none if it leaves them as they are.
+
+        A scale, a soft cap, ALiBi and sinks under the engine's names: floats, texts, and float32 arrays by head. Give
+        them beside the engine's encoding of the pairs. SDPA's `attn_mask`, float32 [1 or heads, queries, keys], holds
+        the pairs too, and takes n x n memory. `head_dim` is needed where scores are multiplied and the pattern has no
+        `scale`, or reads `dim`. Raises `AttnError` for what the engine has no argument for.
+        """
+        from maskdsl.engines.engine_scores import ENGINES, engine_scores  # start-up time
+
+        return engine_scores(engine, self.ir, self._arrays(inputs, batch, ENGINES[engine].name), batch, head_dim)
 
     @takes(position=INDEX, head=optional(INDEX))
     def live_keys(self, position: int, /, *, head: int | None = None, **inputs: ArrayLike) -> NDArray[np.int64]:

@@ -24,6 +24,8 @@ BackendName = Literal["auto", "triton", "native", "tiled", "reference"]
 LayoutName = Literal["declared", "ordered"]
 TensorLayout = Literal["bhnd", "bnhd"]
 """Whether heads or tokens come first in q, k and v: [batch, heads, tokens, dim] or [batch, tokens, heads, dim]."""
+EngineName = Literal["flex", "cudnn", "flashmask", "magi", "flashinfer", "sdpa"]
+"""FlexAttention, cuDNN frontend's Flex Attention, FlashMask, MagiAttention, FlashInfer, and torch's SDPA."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -169,6 +171,9 @@ CHANCE = Kind("a number from 0, below 1", _chance)
 POSITIVE = Kind("a finite number above 0", _positive)
 TEXT = Kind("a string", lambda value: _fitting(isinstance(value, str), value))
 TENSORS = Kind('"bhnd" or "bnhd"', lambda value: _fitting(value in get_args(TensorLayout), value))
+ENGINE = Kind(
+    "an engine: " + ", ".join(get_args(EngineName)), lambda value: _fitting(value in get_args(EngineName), value)
+)
 TEXTS = Kind("one string or several", _texts)
 FLAG = Kind("True or False", lambda value: bool(_fitting(isinstance(value, bool | np.bool_), value)))
 BLOCK = Kind("the size of a tile in tokens: one integer, or two (queries, keys)", _block)

@@ -1,13 +1,14 @@
 """The arrays that `emit --engine` writes: what each engine takes, under the names of its arguments."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api import Mask
+from maskdsl.base.arguments import EngineName
 from maskdsl.engines.block_lists import block_lists
 from maskdsl.ir.meaning.inputs import batch_entries
 
@@ -50,6 +51,17 @@ def _flashinfer(mask: Mask, inputs: _Inputs) -> _Arrays:
 
 def _sdpa(mask: Mask, inputs: _Inputs) -> _Arrays:
     return {"attn_mask": mask.sdpa_mask(**inputs).numpy()}
+
+
+def score_arrays(engine: str, mask: Mask, inputs: _Inputs) -> _Arrays:
+    """The arguments for scores; one for each batch entry, [batch, ...], if they differ. Raises as `engine_scores`."""
+    name = cast(EngineName, engine)
+    made = [mask.engine_scores(name, batch=batch, head_dim=None, **inputs) for batch in _entries(mask, inputs)]
+    arrays = {argument: [np.asarray(each[argument]) for each in made] for argument in made[0]}
+    return {
+        argument: some[0] if all(np.array_equal(each, some[0]) for each in some) else np.stack(some)
+        for argument, some in arrays.items()
+    }
 
 
 def _entries(mask: Mask, inputs: _Inputs) -> range:

@@ -60,3 +60,44 @@ def test_an_engine_and_a_file_go_together(maskdsl, local, tmp_path):
     assert "there is no engine `cuda`" in maskdsl("emit", local, "--engine", "cuda", "--out", tmp_path / "x.npz").err
     ended = maskdsl("emit", local, "--engine", "magi", "--out", tmp_path / "absent" / "x.npz")
     assert "E512" in ended.err
+
+
+SCORES = """pattern capped(n = 64) {
+    space tokens[n]
+    input logit: float[heads]
+    attend causal
+    scale 0.125
+    score 50 * tanh(s / 50)
+    sink logit[head]
+}
+"""
+
+
+def test_what_is_done_to_scores_is_written(maskdsl, tmp_path):
+    np.save(tmp_path / "logit.npy", np.array([0.5, -2.0], dtype=np.float32))
+    pattern, file = tmp_path / "capped.attn", tmp_path / "mask.npz"
+    pattern.write_text(SCORES)
+    words = ["emit", pattern, "--heads", "2", "--out", file, "--engine"]
+    given = ["--input", f"logit={tmp_path / 'logit.npy'}"]
+    assert maskdsl(*words, "magi", *given).err == ""
+    arrays = dict(np.load(file))
+    assert (arrays["softmax_scale"], arrays["softcap"]) == (0.125, 50)
+    assert arrays["sink"].tolist() == [[0.5, -2.0]]
+    for engine, extra, wanted in (("cudnn", given, "soft cap of `capped`"), ("magi", [], "`logit` is missing")):
+        ended = maskdsl(*words, engine, *extra)
+        assert ended.code == 0 and "note: pairs alone are written" in ended.err and wanted in ended.err
+        assert "softmax_scale" not in np.load(file)
+
+
+def test_biases_of_each_batch_entry(maskdsl, tmp_path):
+    table = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32)
+    np.save(tmp_path / "table.npy", table)
+    pattern, file = tmp_path / "bias.attn", tmp_path / "mask.npz"
+    pattern.write_text(
+        "pattern bias(n = 9) { space t[n] input b: float[batch, t] attend causal score s + b[batch, k] }"
+    )
+    ended = maskdsl("emit", pattern, "--engine", "sdpa", "--out", file, "--input", f"b={tmp_path / 'table.npy'}")
+    assert (ended.code, ended.err) == (0, "")
+    query, key = np.indices((9, 9))
+    expected = np.where(key <= query, table[:, None], -np.inf)
+    assert np.array_equal(np.load(file)["attn_mask"], expected[:, None])

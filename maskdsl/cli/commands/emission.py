@@ -6,8 +6,8 @@ import numpy as np
 
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import NoArraysFile
-from maskdsl.cli.consoles import output
-from maskdsl.cli.engine_arrays import ENGINES
+from maskdsl.cli.consoles import note, output
+from maskdsl.cli.engine_arrays import ENGINES, score_arrays
 from maskdsl.cli.request.masks import choose, read_request
 from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.stages import STAGES
@@ -42,7 +42,13 @@ def emit_arrays(
         raise AttnError(NoArraysFile(engine=engine or "flex"))
     choose("engine", engine, [*ENGINES])
     resolved = resolve_masks([read_request(file, words).bind(heads)], given, None)
-    arrays = ENGINES[engine](resolved.masks[0], resolved.inputs)
+    (mask,) = resolved.masks
+    arrays = ENGINES[engine](mask, resolved.inputs)
+    try:
+        arrays |= score_arrays(engine, mask, resolved.inputs)
+    except AttnError as error:
+        for each in error.diagnostics:
+            note(f"pairs alone are written: {each.fill(each.message)}; {each.fill(each.help)}")
     with writing(out):
         np.savez(out, **arrays)  # type: ignore[arg-type]
     print(f"wrote {out}: " + ", ".join(f"{name} {list(each.shape)}" for name, each in arrays.items()))

@@ -58,3 +58,24 @@ class UnevenBlocks(Diagnostic):
 
     keys: int
     block: int
+
+
+class UnsaidScores(Diagnostic):
+    code = "E656"
+    message = "no number or array that {engine} takes says {what} of `{pattern}`"
+    label = "this pattern"
+    help = "{instead}"
+
+    what: str
+    engine: str
+    pattern: str
+    instead: str
+
+
+class UnknownHeadDim(Diagnostic):
+    code = "E657"
+    message = "the scale of `{pattern}` takes the head dimension, which is not given"
+    label = "this pattern"
+    help = "give it: mask.engine_scores(engine, head_dim=64)"
+
+    pattern: str
