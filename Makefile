@@ -28,7 +28,8 @@ help:
 	@echo "make check      ruff, mypy and the contracts of imports"
 	@echo "make golden     write the golden files of the tests anew"
 	@echo "make bench      measure, and write the tables of docs/measured.md and the README"
-	@echo "make bench-gpu  measure on a GPU against FlexAttention and flash attention, in 9 minutes"
+	@echo "make bench-gpu  measure on a GPU against FlexAttention, flash attention and cuDNN's, in an hour, and write"
+	@echo "                docs/measured-gpu.md; benchmarks/first_contact.py does so in minutes, on a bare machine too"
 	@echo "make aot        compile all kernels for GPUs that need not be here, and record what they use"
 	@echo "make gallery    measure and draw every example, and write docs/gallery.md"
 	@echo "make pictures   draw the pictures of the README and of the gallery anew, and measure nothing"
@@ -81,7 +82,7 @@ sanitize: $(READY)
 	$(BIN)/python -m tests.native.sanitized
 
 test-gpu: $(READY)
-	$(BIN)/python -m pytest -rs tests/gpu
+	$(BIN)/python -m pytest -rs -n $(WORKERS) tests/gpu
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -100,7 +101,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/cpu_contest.py
 
 bench-gpu: $(READY)
-	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/first_contact.py measure --long --out benchmarks/results
+	$(BIN)/python benchmarks/first_contact.py page
 
 aot: $(READY)
 	$(BIN)/python benchmarks/aot.py

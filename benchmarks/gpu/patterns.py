@@ -1,4 +1,4 @@
-"""The patterns that `gpu.py` measures: the example of each, and the same pattern written for FlexAttention.
+"""The patterns that are measured on a GPU: the example of each, and the same pattern written for FlexAttention.
 
 Both read the same tensors, which are in the order that our pattern lays tokens out in: `mask_mod` and `score_mod` are
 given places in that order.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 import maskdsl
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SIDES = {256: (16, 16), 4096: (64, 64), 16384: (128, 128), 131072: (512, 256)}
 """Height and width of an image of as many tokens."""
 TILE = 16, 8

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from gpu_contest import Record, outcome, own_backend
-from gpu_patterns import Inputs, Size, named
-from gpu_timing import Step, Timer
+from contact.child import Keep
 from measures import DOCUMENT, documents
-from torch.nn.attention.flex_attention import create_block_mask
 
+from gpu.contest import Record
+from gpu.patterns import Inputs, Size, named
+from gpu.peers import block_mask_of, our_backend
+from gpu.timing import Step, Timer
 from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends.triton_backend import Launch
@@ -21,21 +22,20 @@ ROUNDS = 8
 """So often the documents change. The first two are not counted."""
 
 
+def step(keep: Keep, length: int, heads: int) -> Record:
+    """The step of block maps, on the GPU."""
+    device = torch.device("cuda")
+    return measure(Size(length, heads, device), Timer(device, 0))
+
+
 def measure(size: Size, timer: Timer) -> Record:
     """Seconds of each from new documents on the device to a map there, and how many times as fast ours is."""
-    return outcome(partial(compare, size, timer))
-
-
-def compare(size: Size, timer: Timer) -> Record:
     entry = named("packed documents")
     inputs = entry.inputs(size)
-    attention = entry.mask(size).compile(own_backend(size.device))
-    own = timer.wall(rounds(size, inputs, builder(attention, size, inputs)))
-    create = torch.compile(create_block_mask) if size.device.type == "cuda" else create_block_mask
-    mask_mod = entry.mask_mod(size, inputs)
-    flex = partial(create, mask_mod, None, None, size.length, size.length, device=size.device)
-    other = timer.wall(rounds(size, inputs, flex))
-    return {"length": size.length, "seconds": own, "flex_seconds": other, "ratio": other / own}
+    attention = entry.mask(size).compile(our_backend(size.device))
+    ours = timer.wall(rounds(size, inputs, builder(attention, size, inputs)))
+    flex = timer.wall(rounds(size, inputs, partial(block_mask_of, entry.mask_mod(size, inputs), size)))
+    return {"length": size.length, "our_seconds": ours, "flex_seconds": flex, "ratio": flex / ours}
 
 
 def rounds(size: Size, inputs: Inputs, step: Step) -> Iterator[Step]:

@@ -1,0 +1,6 @@
+"""Names in the lines of rows: who computes, and what is timed."""
+
+OURS, OURS_TUNED = "maskdsl", "maskdsl tuned"
+FLEX, FLEX_TUNED, FLASH, CUDNN = "FlexAttention", "FlexAttention tuned", "SDPA flash", "SDPA cuDNN"
+PEERS = (FLEX, FLEX_TUNED, FLASH, CUDNN)
+FORWARD, BACKWARD, WITH_MAPS = "forward", "backward", "forward with maps"

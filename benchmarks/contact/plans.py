@@ -1,0 +1,145 @@
+"""What the two calls do, the most important first: each ends when its time is spent."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from contact.runner import Step
+
+CHECK_SECONDS, MEASURE_SECONDS, LONG_SECONDS = 230.0, 350.0, 3600.0
+TESTS = "gpu.checks:tests"
+SANITIZER = "compute-sanitizer"
+UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+"""So that reads behind a tensor are reads behind an allocation."""
+
+Row = dict[str, Any]
+
+
+def check() -> list[Step]:
+    """Whether kernels are right on this GPU. Under sanitizers kernels run that the steps before have compiled."""
+    quick = "lengths or test_head_dims or test_grouped_heads or orders or test_decoding or test_pages or compile"
+    return [
+        *start(),
+        Step("smoke", "gpu.checks:smoke", {"length": 1741, "dim": 64}, limit=40),
+        Step("small calls", "gpu.checks:small_calls", limit=60),
+        sanitizer("memcheck", 60),
+        sanitizer("racecheck", 35),
+        Step("tests", TESTS, {"files": ["test_kernels", "test_launches"], "expression": quick}, limit=100),
+        Step("offsets past 2**31", TESTS, {"files": ["test_large"], "workers": 1}, limit=45),
+        Step("every launch configuration", TESTS, {"files": ["test_configurations"]}, limit=90),
+        Step("the same bits under load", TESTS, {"files": ["test_repeats"], "workers": 2}, limit=45),
+    ]
+
+
+def start() -> list[Step]:
+    return [
+        Step("versions", "gpu.machine:versions", limit=60, least=0),
+        Step("rates", "gpu.checks:rates", limit=30),
+    ]
+
+
+def sanitizer(tool: str, limit: float) -> Step:
+    command = (SANITIZER, "--tool", tool, "--error-exitcode", "9")
+    return Step(tool, "gpu.checks:sanitized", {"tool": tool}, limit, 20, command, UNCACHED)
+
+
+def measure(long: bool) -> list[Step]:
+    """Rows against peers. In the long form measurements take longer, tile choices of ours are measured as well, and
+    all patterns are measured at more lengths and head dims.
+    """
+    rows = [*ROWS, *(LONG_ROWS if long else ())]
+    seconds = 0.5 if long else 0.2
+    limit = 240.0 if long else 40.0
+    return [
+        *start(),
+        Step("compile", "gpu.checks:compile_rows", {"rows": rows}, 900 if long else 110, 60),
+        *in_order([row_step(row, seconds, long, limit) for row in rows], others(seconds, limit)),
+    ]
+
+
+def in_order(rows: list[Step], rest: list[Step]) -> Iterator[Step]:
+    """The first rows, and then what is no row, each behind two more of them."""
+    yield from rows[:FIRST]
+    for number, step in enumerate(rest):
+        yield step
+        yield from rows[FIRST + 2 * number : FIRST + 2 * number + 2]
+    yield from rows[FIRST + 2 * len(rest) :]
+
+
+def row_step(row: Row, seconds: float, tunes: bool, limit: float) -> Step:
+    return Step(title(row), "gpu.contest:step", {"seconds": seconds, "tunes": tunes, **row}, limit)
+
+
+def title(row: Row) -> str:
+    heads = f"{row['heads']}/{row['key_heads']} heads"
+    return f"{row['pattern']}, {row['length']:,} x {row['head_dim']}, {heads}, {row['dtype']}"
+
+
+def row(
+    pattern: str,
+    length: int = 16384,
+    dim: int = 128,
+    heads: int = 8,
+    key_heads: int = 8,
+    batch: int | None = None,
+    dtype: str = "bfloat16",
+) -> Row:
+    """A batch has 32,768 tokens, where sequences are shorter."""
+    sizes = {"length": length, "head_dim": dim, "heads": heads, "key_heads": key_heads}
+    return {"pattern": pattern, **sizes, "batch": batch or max(1, 32768 // length), "dtype": dtype}
+
+
+ROWS = (
+    row("causal"),
+    row("window 1,024"),
+    row("dense"),
+    row("Longformer"),
+    row("packed documents"),
+    row("causal", 4096, 64),
+    row("causal", heads=32, key_heads=4, batch=1),
+    row("neighbourhood 13 x 13"),
+    row("causal", 4096, 72),
+    row("causal", 4096, 256),
+    row("causal", 4096, 192),
+    row("causal", 4096, 96),
+    row("causal", 10007, batch=2),
+    row("causal", 4096, dtype="float16"),
+    row("window and sinks"),
+    row("soft cap"),
+    row("T5 table"),
+    row("ALiBi"),
+    row("window 1,024", 10007, 64, batch=2),
+    row("Swin"),
+    row("dilated window"),
+    row("Hilbert window"),
+)
+FIRST = 5
+"""Rows before anything else."""
+PATTERNS = (
+    *("dense", "causal", "window 1,024", "window and sinks", "packed documents", "Longformer", "dilated window"),
+    *("neighbourhood 13 x 13", "Swin", "Hilbert window", "ALiBi", "soft cap", "T5 table"),
+)
+LENGTHS = ((4096, 64), (131072, 128), (4096, 128), (16384, 64), (131072, 64))
+LONG_ROWS = tuple(
+    each for (length, dim), name in product(LENGTHS, PATTERNS) if (each := row(name, length, dim)) not in ROWS
+)
+
+
+def others(seconds: float, limit: float) -> list[Step]:
+    """What is no row: decoding, training steps, packed sequences, maps."""
+    decode = {"seconds": seconds, "length": 131072, "window": 4096, "batch": 4}
+    train = {"seconds": seconds, "length": 8192, "heads": 8, "dim": 128}
+    lengths = [4001, 1027, 3072, 517, 2048, 129, 4096, 1494]
+    return [
+        Step("decode", "gpu.decoding:step", decode, limit),
+        training({**train, "pattern": "packed documents", "layers": 16}, limit),
+        training({**train, "pattern": "packed documents", "layers": 1}, limit),
+        Step("varlen", "gpu.packed:step", {"seconds": seconds, "lengths": lengths, "heads": 8, "dim": 128}, limit),
+        training({**train, "pattern": "causal", "layers": 16}, limit),
+        training({**train, "pattern": "causal", "layers": 1}, limit),
+        Step("block maps", "gpu.maps:step", {"length": 131072, "heads": 8}, limit),
+    ]
+
+
+def training(given: Row, limit: float) -> Step:
+    return Step(f"training, {given['pattern']}, {given['layers']} layers", "gpu.training:step", given, limit)
