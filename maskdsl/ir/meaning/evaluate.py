@@ -191,11 +191,11 @@ def attention(
         pairs = _all_pairs(mask, head if mask.heads > 1 else 0, batch, inputs)
         vectors = HeadVectors(mask, inputs, q, k, batch, head, v)
         rows = {each.name: vectors.rows(each) for each in mask.values}
-        out[batch, head], lse[batch, head] = attend(pairs, vectors.pairs(), vectors.values(), q.shape[-1], rows)
+        out[batch, head], lse[batch, head] = _attend(pairs, vectors.pairs(), vectors.values(), q.shape[-1], rows)
     return out, lse
 
 
-def attend(
+def _attend(
     pairs: Pairs, products: Array, values: Array, dim: int, rows: Mapping[str, Array] | None = None
 ) -> tuple[Array, Array]:
     """The output [queries, value dim] and log-sum-exp [queries] of one head; `values` is [keys, value dim].
