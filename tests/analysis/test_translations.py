@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from maskdsl.analysis.tiles import tile_classes
 from maskdsl.analysis.tiles.descent import descend
 from maskdsl.analysis.tiles.tile_classes import classify
-from maskdsl.analysis.tiles.translations import find_periods, find_translation
+from maskdsl.analysis.tiles.translations import block_hashes, find_periods, find_translation
 from maskdsl.ir.expressions import Constant, Coordinate, Side, apply
 from maskdsl.ir.ops import Op
 from tests.analysis.relations import Setting, booleans, dense, dense_classes, problem
@@ -23,8 +23,12 @@ def always(monkeypatch):
     monkeypatch.setattr(tile_classes, "_LEAST", 1)
 
 
+def periods_of(asked):
+    return find_periods(block_hashes(asked.query), block_hashes(asked.key))
+
+
 def translation(asked):
-    periods = find_periods(asked.query, asked.key)
+    periods = periods_of(asked)
     return periods and find_translation(asked.program, asked.query, asked.key, periods)
 
 
@@ -137,7 +141,7 @@ def test_halves_that_repeat_each_for_itself(monkeypatch):
     i = np.arange(1024)
     tokens = Setting({"y": i // 16 // 32, "x": i % 16})
     asked = problem(apply(Op.AND, *(apply(Op.EQUAL, Q(name), K(name)) for name in "yx")), tokens, tokens, (8, 8))
-    assert find_periods(asked.query, asked.key) is None
+    assert periods_of(asked) is None
     expected = descend(asked, False)
     parts = []
     monkeypatch.setattr(

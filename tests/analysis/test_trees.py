@@ -37,6 +37,32 @@ def test_parts_hold_each_token_once(length, block):
         assert (bounds.low // tree.sizes[0] == np.arange(tree.nodes(level)) // per_block).all()
 
 
+@given(st.integers(1, 700), st.sampled_from(SIZES), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_different_tokens_of_each_block(length, block, most, random):
+    """Blocks keep their tokens, whatever these are, and no block has more than need be."""
+    values = [random.randrange(most) * 2**40 for _ in range(length)]
+    columns = np.array(values), np.array([value < 2**40 for value in values]), np.full(length, 7.5)
+    tree = Tree.of(columns, length, block)
+    blocks = [set(values[first : first + block]) for first in range(0, length, block)]
+    counts = list(map(len, blocks))
+    distinct = tree.distinct
+    assert distinct.count == len(blocks)
+    if distinct is not tree:
+        assert distinct.length == len(blocks) * max(counts) <= len(blocks) * block / 2
+        for number, held in enumerate(blocks):
+            here = slice(number * max(counts), (number + 1) * max(counts))
+            assert set(distinct.columns[0][here]) == held
+            assert (distinct.columns[1][here] == (distinct.columns[0][here] < 2**40)).all()
+            assert (distinct.columns[2][here] == 7.5).all()
+
+
+def test_many_different_tokens_are_kept_as_they_are():
+    tree = Tree.of((np.arange(1024) // 2,), 1024, 128)
+    assert tree.distinct.sizes[0] == 64
+    tree = Tree.of((np.arange(1024), np.zeros(1024)), 1024, 128)
+    assert tree.distinct is tree
+
+
 @pytest.mark.parametrize(("length", "block"), [(1, 128), (5, 1), (128, 128)])
 def test_one_token_is_a_point(length, block):
     tree = Tree.of((np.arange(length),), length, block)

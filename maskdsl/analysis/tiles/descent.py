@@ -64,6 +64,11 @@ class Problem:
         lengths = self.query.length, self.key.length
         return list_pairs(self.cover, self.program, self.query.columns, self.key.columns, lengths)
 
+    @cached_property
+    def distinct(self) -> "Problem":
+        """The problem of the different tokens of each block: a tile has the same class."""
+        return Problem(self.program, self.query.distinct, self.key.distinct)
+
     @property
     def steps(self) -> Iterator[tuple[int, int, int, int]]:
         """Steps of splitting tiles: (query level, key level, children of a query node, children of a key node).
@@ -238,6 +243,8 @@ def _settle(problem: Problem, rows: Array, columns: Array, area: Area) -> tuple[
     some, every = _sample(problem, rows, columns)
     doubtful = np.flatnonzero(some == every)
     area.add(len(rows) - len(doubtful))
+    if len(doubtful) > problem.query.count + problem.key.count:
+        problem = problem.distinct
     for chunk in chunks(len(doubtful), _TILES):
         tiles = doubtful[chunk]
         some[tiles], every[tiles] = _search(problem, rows[tiles], columns[tiles], some[tiles], every[tiles])

@@ -13,13 +13,19 @@ import numpy as np
 from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap
 from maskdsl.analysis.tiles.descent import Problem, descend, descend_shortly
 from maskdsl.analysis.tiles.listed_pairs import ListedPairs
-from maskdsl.analysis.tiles.translations import Translation, find_periods, find_translation
+from maskdsl.analysis.tiles.translations import (
+    Translation,
+    block_hashes,
+    find_periods,
+    find_translation,
+    pieces_have_periods,
+)
 from maskdsl.base.records import dataclass
 
 _SHORT = 1 << 17
 """Descents that judge more pairs of nodes look for a translation first."""
 _LARGE = 1 << 21
-"""With more tiles, both sides are cut in two where they have no period: their halves may each have one."""
+"""With more tiles, both sides are cut in two where they have no period and their halves or quarters have one."""
 _LEAST = 4
 """Periods of queries for which copying pays."""
 
@@ -37,13 +43,14 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
     if tiles is not None:
         return tiles
     rows, columns = problem.query.count, problem.key.count
-    periods = find_periods(problem.query, problem.key)
+    hashes = block_hashes(problem.query), block_hashes(problem.key)
+    periods = find_periods(*hashes)
     tiles = None if periods is None else _copied(problem, hasty, periods)
     if tiles is not None:
         return tiles
     if problem.equal is not None:
         return _of_pairs(problem, problem.equal)
-    if periods is not None or rows * columns <= _LARGE:
+    if periods is not None or not pieces_have_periods(*hashes, _LARGE):
         return descend(problem, hasty)
     quarters = [
         _Rectangle.of(problem, some_rows, some_columns, partial(classify, hasty=hasty))

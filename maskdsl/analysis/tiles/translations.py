@@ -5,6 +5,7 @@ does not see a rise that it reads as differences alone, as in `q.frame - k.frame
 blocks; then every token is compared, so that what is found is exact.
 """
 
+from collections.abc import Iterator
 from math import gcd, lcm
 
 import numpy as np
@@ -19,6 +20,8 @@ from maskdsl.ir.ops import COMPARISONS, Op
 
 _Rise = tuple[int, int]
 """By how much a value rises over one period of the queries, and over one of the keys."""
+Hashes = list[int]
+"""A number for each block of one side but its last. Blocks that differ in what repeats mostly have different ones."""
 _SEED = 1
 
 
@@ -39,10 +42,20 @@ class Translation:
     key: Repeated
 
 
-def find_periods(query: Tree, key: Tree) -> tuple[int, int] | None:
+def find_periods(query: Hashes, key: Hashes) -> tuple[int, int] | None:
     """The shortest period of the blocks of either side around its middle; None if one has none."""
     query_period, key_period = map(_period, (query, key))
     return None if query_period is None or key_period is None else (query_period, key_period)
+
+
+def pieces_have_periods(query: Hashes, key: Hashes, least: int) -> bool:
+    """Whether, of both sides cut into 2, 4, ... pieces, some have a period; only pieces of more than `least` tiles are cut."""
+    pieces = 2
+    while 4 * len(query) * len(key) > least * pieces**2:
+        if all(any(map(_period, _cut(side, pieces))) for side in (query, key)):
+            return True
+        pieces *= 2
+    return False
 
 
 def find_translation(program: IntervalProgram, query: Tree, key: Tree, periods: tuple[int, int]) -> Translation | None:
@@ -127,14 +140,11 @@ def _blocks(tree: Tree, column: Array) -> Array:
     return whole.reshape(-1, size)
 
 
-def _period(tree: Tree) -> int | None:
-    """The shortest period of the hashes of the blocks in the middle half, which holds it twice; None if there is none.
-
-    A hash is of what a block has beyond its first token, and of the rise to the next block.
-    """
+def block_hashes(tree: Tree) -> Hashes:
+    """Of each block but the last, of what it has beyond its first token, and of the rise to the next block."""
     random = np.random.default_rng(_SEED)
-    count = tree.length // tree.sizes[0] - 1
-    hashes = np.zeros(max(count, 0), dtype=np.int64)
+    count = max(tree.length // tree.sizes[0] - 1, 0)
+    hashes = np.zeros(count, dtype=np.int64)
     for column in tree.columns:
         blocks = _blocks(tree, column).astype(np.int64)
         factors = random.integers(1, 1 << 62, tree.sizes[0])
@@ -143,12 +153,22 @@ def _period(tree: Tree) -> int | None:
             blocks = blocks - blocks[:, :1]
             hashes += steps * random.integers(1, 1 << 62)
         hashes += (blocks[:count] * factors).sum(axis=1)
-    middle = hashes[count // 4 : count - count // 4].tolist()
+    return hashes.tolist()
+
+
+def _period(hashes: Hashes) -> int | None:
+    """The shortest period of the middle half, which holds it twice; None if there is none."""
+    middle = hashes[len(hashes) // 4 : len(hashes) - len(hashes) // 4]
     period = len(middle) - _longest_border(middle)
     return period if 0 < 2 * period <= len(middle) else None
 
 
-def _longest_border(numbers: list[int]) -> int:
+def _cut(hashes: Hashes, pieces: int) -> Iterator[Hashes]:
+    length = len(hashes) // pieces
+    return (hashes[first : first + length] for first in range(0, len(hashes), max(length, 1)))
+
+
+def _longest_border(numbers: Hashes) -> int:
     """The length of the longest proper beginning that is an ending too (Knuth, Morris and Pratt)."""
     borders, length = [0] * len(numbers), 0
     for at in range(1, len(numbers)):

@@ -13,6 +13,11 @@ _CHILDREN = 8
 _SMALLEST = 16
 """Blocks up to this size are not split but evaluated token by token."""
 
+_TRIED = 64
+"""Blocks whose tokens are compared first."""
+_MOST = 2.0**53
+"""Floats hold whole numbers up to this one."""
+
 Bounds = tuple[Interval, ...]
 """The bounds of every column over the nodes of one level."""
 Points = tuple[Array, ...]
@@ -63,6 +68,49 @@ class Tree:
         """The tree of some blocks, up to `end`."""
         tokens = slice(first * self.sizes[0], min(end * self.sizes[0], self.length))
         return Tree.of(tuple(each[tokens] for each in self.columns), max(tokens.stop - tokens.start, 0), self.sizes[0])
+
+    @cached_property
+    def distinct(self) -> "Tree":
+        """The tree of as many blocks of the different tokens of each; this one, if some block has mostly different ones.
+
+        Every block has as many tokens as the one with the most different ones: the others repeat their last.
+        """
+        codes = self._codes
+        if codes is None or 2 * _most_different(codes[:: len(codes) // _TRIED + 1]) > self.sizes[0]:
+            return self
+        most = _most_different(codes)
+        if 2 * most > self.sizes[0]:
+            return self
+        order = np.argsort(codes, axis=1)
+        codes = np.take_along_axis(codes, order, axis=1)
+        number = np.zeros_like(order)
+        np.cumsum(codes[:, 1:] != codes[:, :-1], axis=1, out=number[:, 1:])
+        block = np.arange(self.count)
+        positions = np.broadcast_to(order[:, -1:], (self.count, most)).copy()
+        positions[block[:, None], number] = order
+        tokens = block[:, None], positions
+        columns = tuple(self.column(each, 0)[tokens].reshape(-1) for each in range(len(self.columns)))
+        return Tree.of(columns, self.count * most, most)
+
+    @property
+    def _codes(self) -> Array | None:
+        """int64 [blocks, tokens]: numbers that are equal within a block for tokens of equal columns. None if too large.
+
+        [blocks, 1] if all tokens of each block are alike.
+        """
+        codes, size = np.zeros((self.count, 1), dtype=np.int64), 1.0
+        for number, interval in enumerate(self.bounds(0)):
+            if (interval.low == interval.high).all():
+                continue
+            if self.columns[number].dtype.kind == "f":
+                return None
+            low = interval.low.astype(np.int64)
+            most = (interval.high.astype(np.float64) - low).max()
+            size *= most + 1
+            if size > _MOST:
+                return None
+            codes = codes * (int(most) + 1) + (self.column(number, 0) - low[:, None])
+        return codes
 
     @property
     def bottom(self) -> int:
@@ -143,6 +191,12 @@ class Nodes(Interval):
         """The same column at another level, for all nodes."""
         nodes = np.arange(self.tree.nodes(level))
         return Nodes(nodes, nodes, tree=self.tree, column=self.column, level=level, nodes=nodes)
+
+
+def _most_different(codes: Array) -> int:
+    """The number of different values in the row that has the most."""
+    ordered = np.sort(codes, axis=1)
+    return int(np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1).max(initial=0)) + 1
 
 
 def _pair_up(interval: Interval) -> Interval:
