@@ -112,7 +112,7 @@ def problem(relation, query, key, block):
     separated = separate(relation, {})
     sides = (separated.query, query, block[0]), (separated.key, key, block[1])
     trees = [Tree.of(tuple(map(side.column, parts)), side.length, size) for parts, side, size in sides]
-    return Problem(separated.program, *trees, separated.cover)
+    return Problem.of(separated, *trees)
 
 
 def dense(relation, query, key):

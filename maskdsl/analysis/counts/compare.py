@@ -145,7 +145,7 @@ def _joint_problem(
             sides, (separated.query, separated.key), block, region, strict=True
         )
     )
-    return Problem(separated.program, query, key, separated.cover)
+    return Problem.of(separated, query, key)
 
 
 def _as_second(relation: Expression) -> Expression:

@@ -168,7 +168,7 @@ class OrderTrials:
         key = Tree.of(
             ordered.key.columns(separated.key, tables, ordered.key_order), len(ordered.key_order), self.block[1]
         )
-        return Problem(separated.program, query, key, separated.cover)
+        return Problem.of(separated, query, key)
 
     def picked_rows(self, queries: int) -> Array | None:
         """The sampled rows of tiles; None: all."""

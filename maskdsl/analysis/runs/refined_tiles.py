@@ -12,7 +12,7 @@ import numpy as np
 from maskdsl.analysis.tiles.block_map import Array, Runs, merge_segments, ranges
 from maskdsl.analysis.tiles.descent import Problem, chunks, cut
 from maskdsl.analysis.tiles.interval_program import Column
-from maskdsl.analysis.tiles.translations import find_periods, find_translation
+from maskdsl.analysis.tiles.translations import block_hashes, find_periods, find_translation
 from maskdsl.analysis.tiles.trees import Tree
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Side
@@ -77,7 +77,7 @@ def refined(problem: Problem, tiles: Runs) -> Pieces:
 def _distinct(problem: Problem, rows: Array, columns: Array) -> tuple[int, Array, Array, Array]:
     """How many tiles differ, which of them each tile is like, and the rows and columns of these."""
     query, key = problem.query, problem.key
-    periods = find_periods(query, key) if len(rows) >= _REPEATED else None
+    periods = find_periods(block_hashes(query), block_hashes(key)) if len(rows) >= _REPEATED else None
     moved = None if periods is None else find_translation(problem.program, query, key, periods)
     if moved is None:
         return len(rows), np.arange(len(rows)), rows, columns

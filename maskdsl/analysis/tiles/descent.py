@@ -15,6 +15,8 @@ import numpy as np
 from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap, merge_segments
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram
 from maskdsl.analysis.tiles.listed_pairs import Cover, ListedPairs, list_pairs
+from maskdsl.analysis.tiles.matches import MatchTerm
+from maskdsl.analysis.tiles.separation import Separation
 from maskdsl.analysis.tiles.trees import Nodes, Points, Tree
 from maskdsl.base.progress import Area
 from maskdsl.base.records import dataclass
@@ -47,6 +49,13 @@ class Problem:
     query: Tree
     key: Tree
     cover: Cover | None = None
+    terms: tuple[MatchTerm, ...] | None = None
+    """Terms of which one holds for exactly the pairs that attend."""
+
+    @staticmethod
+    def of(separated: Separation, query: Tree, key: Tree) -> "Problem":
+        """Of the trees of both sides' columns."""
+        return Problem(separated.program, query, key, separated.cover, separated.terms)
 
     @property
     def listed(self) -> ListedPairs | None:
@@ -203,8 +212,20 @@ def descend(problem: Problem, hasty: bool) -> TileMap:
 def descend_shortly(problem: Problem, hasty: bool, most: float) -> TileMap | None:
     """The same; None as soon as more than `most` pairs of nodes would be judged."""
     query, key = problem.query, problem.key
-    full, mixed, area = _Segments(), _Segments(), Area(query.count * key.count)
-    stack = [_Frontier.first(query, key)] if query.count * key.count else []
+    first = [_Frontier.first(query, key)] if query.count * key.count else []
+    return _descend(problem, hasty, most, first, query.count * key.count)
+
+
+def descend_among(problem: Problem, hasty: bool, rows: Array, columns: Array) -> TileMap:
+    """The exact class of some tiles, as of `descend`; all others are taken to be empty."""
+    tiles = _descend(problem, hasty, inf, [_Frontier(0, 0, rows, columns)], max(len(rows), 1))
+    assert tiles is not None
+    return tiles
+
+
+def _descend(problem: Problem, hasty: bool, most: float, stack: list[_Frontier], total: int) -> TileMap | None:
+    query, key = problem.query, problem.key
+    full, mixed, area = _Segments(), _Segments(), Area(total)
     judged = 0
     while stack:
         frontier = stack.pop()

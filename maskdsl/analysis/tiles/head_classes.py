@@ -145,7 +145,7 @@ def problems(
         separated = separate(relation, tables)
         query = tree(mask.queries, head_class, separated.query, block[0], region[0])
         key = tree(mask.keys, head_class, separated.key, block[1], region[1])
-        yield Problem(separated.program, query, key, separated.cover)
+        yield Problem.of(separated, query, key)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from dataclasses import field
 from maskdsl.analysis.tiles.interval_program import Column, IntervalProgram, compile_program
 from maskdsl.analysis.tiles.list_bounds import Bounded
 from maskdsl.analysis.tiles.listed_pairs import Cover, find_cover
+from maskdsl.analysis.tiles.matches import MatchTerm, find_terms
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Expression, InSpace, Side, apply, children, rebuild
 from maskdsl.ir.ops import Op
@@ -26,6 +27,8 @@ class Separation:
     key: tuple[Expression, ...]
     cover: Cover | None = None
     """Of a relation whose attending pairs can be listed."""
+    terms: tuple[MatchTerm, ...] | None = None
+    """Of a relation whose pairs are those that match."""
 
 
 def separate(relation: Expression, tables: Mapping[str, Bounded]) -> Separation:
@@ -43,8 +46,8 @@ def separate(relation: Expression, tables: Mapping[str, Bounded]) -> Separation:
                 return None
 
     program = compile_program(relation, tables, column)
-    cover = find_cover(relation, tables, column)
-    return Separation(program, tuple(columns[Side.QUERY]), tuple(columns[Side.KEY]), cover)
+    cover, terms = find_cover(relation, tables, column), find_terms(relation, column)
+    return Separation(program, tuple(columns[Side.QUERY]), tuple(columns[Side.KEY]), cover, terms)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from functools import partial
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs, TileMap
-from maskdsl.analysis.tiles.descent import Problem, descend, descend_shortly
+from maskdsl.analysis.tiles.descent import Problem, descend, descend_among, descend_shortly
 from maskdsl.analysis.tiles.listed_pairs import ListedPairs
+from maskdsl.analysis.tiles.matches import matched_tiles
 from maskdsl.analysis.tiles.translations import (
     Translation,
     block_hashes,
@@ -50,6 +51,9 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
         return tiles
     if problem.equal is not None:
         return _of_pairs(problem, problem.equal)
+    tiles = _matched(problem, hasty)
+    if tiles is not None:
+        return tiles
     if periods is not None or not pieces_have_periods(*hashes, _LARGE):
         return descend(problem, hasty)
     quarters = [
@@ -63,6 +67,20 @@ def classify(problem: Problem, hasty: bool = False) -> TileMap:
 def _of_pairs(problem: Problem, pairs: ListedPairs) -> TileMap:
     query, key = problem.query, problem.key
     return pairs.tiles(query.length, key.length, (query.sizes[0], key.sizes[0]))
+
+
+def _matched(problem: Problem, hasty: bool) -> TileMap | None:
+    """The classes by tokens that match; None if they are too many. Tiles of several terms may be left for a descent."""
+    tiles = None if problem.terms is None else matched_tiles(problem.terms, problem.query, problem.key)
+    if tiles is None:
+        return None
+    is_open = ~(tiles.is_full | tiles.is_partial)
+    rest = descend_among(problem, hasty, tiles.row[is_open], tiles.column[is_open])
+    known = [
+        (tiles.row[which], tiles.column[which], tiles.column[which] + 1) for which in (tiles.is_full, tiles.is_partial)
+    ]
+    others = _Rectangle(*((each.row, each.start, each.end) for each in (rest.full, rest.partial)))
+    return _joined(problem.query.count, [_Rectangle(*known), others])
 
 
 def _copied(problem: Problem, hasty: bool, periods: tuple[int, int]) -> TileMap | None:

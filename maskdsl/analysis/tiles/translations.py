@@ -49,7 +49,7 @@ def find_periods(query: Hashes, key: Hashes) -> tuple[int, int] | None:
 
 
 def pieces_have_periods(query: Hashes, key: Hashes, least: int) -> bool:
-    """Whether, of both sides cut into 2, 4, ... pieces, some have a period; only pieces of more than `least` tiles are cut."""
+    """Whether, of both sides cut into 2, 4, ... pieces, some have a period. Those of up to `least` tiles stay whole."""
     pieces = 2
     while 4 * len(query) * len(key) > least * pieces**2:
         if all(any(map(_period, _cut(side, pieces))) for side in (query, key)):
@@ -146,13 +146,12 @@ def block_hashes(tree: Tree) -> Hashes:
     count = max(tree.length // tree.sizes[0] - 1, 0)
     hashes = np.zeros(count, dtype=np.int64)
     for column in tree.columns:
-        blocks = _blocks(tree, column).astype(np.int64)
+        blocks = _blocks(tree, column).astype(np.int64, copy=False)
         factors = random.integers(1, 1 << 62, tree.sizes[0])
+        hashes += blocks[:count] @ factors
         if column.dtype.kind == "i":
-            steps = np.diff(blocks[:, 0])
-            blocks = blocks - blocks[:, :1]
-            hashes += steps * random.integers(1, 1 << 62)
-        hashes += (blocks[:count] * factors).sum(axis=1)
+            first = blocks[:, 0]
+            hashes += np.diff(first) * random.integers(1, 1 << 62) - first[:count] * factors.sum()
     return hashes.tolist()
 
 

@@ -71,7 +71,7 @@ class Tree:
 
     @cached_property
     def distinct(self) -> "Tree":
-        """The tree of as many blocks of the different tokens of each; this one, if some block has mostly different ones.
+        """The tree of the different tokens of each block; this one, if some block has mostly different ones.
 
         Every block has as many tokens as the one with the most different ones: the others repeat their last.
         """
@@ -98,7 +98,8 @@ class Tree:
 
         [blocks, 1] if all tokens of each block are alike.
         """
-        codes, size = np.zeros((self.count, 1), dtype=np.int64), 1.0
+        codes: Array = np.zeros((self.count, 1), dtype=np.int64)
+        size = 1.0
         for number, interval in enumerate(self.bounds(0)):
             if (interval.low == interval.high).all():
                 continue
