@@ -150,6 +150,11 @@ def test_tiles_found_by_kernels(count: int) -> None:
     assert found["drawn"][0] > 200 * count
 
 
+def test_runs_with_a_step() -> None:
+    patterns = maskdsl.load(HERE / "combs.attn")
+    assert interpret(3, 11, HERE / "combs.attn") == dict.fromkeys(patterns, "")
+
+
 def test_orders_that_inputs_decide() -> None:
     found = interpret(3, 3, HERE / "ordered.attn")
     assert found == {"two_keys": "", "by_head": "", "of_tables": ""}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice
 from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
+from maskdsl.analysis.tiles.stepped_runs import SteppedRuns
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.emit.plan import KernelPlan
@@ -273,10 +274,11 @@ def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
 
 def _joined(head_classes: list[Runs]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """For each row its runs [first, end) and the number of its tiles; start, end and step of all runs, and one more."""
-    offsets = np.cumsum([0, *(len(each.start) for each in head_classes[:-1])])
+    stepped = [SteppedRuns.of(each) for each in head_classes]
+    offsets = np.cumsum([0, *(len(each.start) for each in stepped[:-1])])
     rows = [
-        np.stack([each.row_start[:-1] + offset, each.row_start[1:] + offset, each.counts], axis=1)
-        for each, offset in zip(head_classes, offsets, strict=True)
+        np.stack([each.row_start[:-1] + offset, each.row_start[1:] + offset, counted.counts], axis=1)
+        for each, counted, offset in zip(stepped, head_classes, offsets, strict=True)
     ]
-    runs = [np.stack([each.start, each.end, np.ones_like(each.start)], axis=1) for each in head_classes]
+    runs = [np.stack([each.start, each.end, each.step], axis=1) for each in stepped]
     return np.concatenate(rows), np.concatenate([*runs, np.zeros((1, 3), dtype=np.int32)])
