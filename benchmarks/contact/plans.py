@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 def check() -> list[Step]:
     """Whether kernels are right on this GPU. Under sanitizers kernels run that the steps before have compiled."""
-    quick = "lengths or test_head_dims or test_grouped_heads or orders or test_decoding or test_pages or compile"
+    quick = "lengths or test_head_dims or heads or orders or test_decoding or test_pages or compile"
     return [
         *start(),
         Step("smoke", "gpu.checks:smoke", {"length": 1741, "dim": 64}, limit=40),

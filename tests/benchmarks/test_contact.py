@@ -131,6 +131,12 @@ def test_plans_begin_with_the_machine_and_name_each_step_once(steps: list[Step])
         json.dumps(step.arguments)
 
 
+def test_tests_of_the_plan_are_there() -> None:
+    files = [name for step in plans.check() if step.target == plans.TESTS for name in step.arguments["files"]]
+    assert len(files) >= 5
+    assert all((ROOT / "tests/gpu" / f"{name}.py").exists() for name in files)
+
+
 def test_the_long_plan_is_the_short_one_and_more() -> None:
     short, long = plans.measure(False), plans.measure(True)
     names = [step.name for step in long]

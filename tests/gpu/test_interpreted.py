@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+FILES = ("test_kernels", "test_numbers", "test_configurations", "test_repeats", "test_large")
 EXAMPLES = "test_every_example"
 """Which `tests/triton/test_interpreted.py` has its own of."""
 SHORT = "test_head_dims or test_values_of_another_dim"
 """Which `make test` runs. What the others ask for, `tests/triton/test_interpreted.py` asks for there too."""
 PARTS = {
     EXAMPLES: 18,
-    SHORT: 18,
-    "test_grouped_heads or test_lengths or test_orders or same_bits": 36,
+    SHORT: 20,
+    "test_grouped_heads or test_lengths or test_orders or every_run": 36,
+    "test_lists or test_large or test_repeats or test_configurations": 23,
     "test_decoding or test_pages": 20,
     "test_numbers": 67,
 }
@@ -36,7 +38,7 @@ def test_the_other_examples_in_the_interpreter() -> None:
 
 
 def run(names: str, marked: str, least: int) -> None:
-    tests = [str(HERE / f"{name}.py") for name in ("test_kernels", "test_numbers")]
+    tests = [str(HERE / f"{name}.py") for name in FILES]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests, "-k", names, "-m", marked]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     ended = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True, timeout=900)

@@ -53,7 +53,7 @@ def test_every_example(file: Path, name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
-@pytest.mark.parametrize("dim", [16, 40, 64, 96, 128, 192, 256])
+@pytest.mark.parametrize("dim", [16, 40, 64, 72, 96, 128, 192, 256])
 def test_head_dims(dim: int, dtype: torch.dtype) -> None:
     check(band(LENGTHS["n"]), dtype, dims=(dim, dim))
 
@@ -67,6 +67,20 @@ def test_values_of_another_dim(dims: tuple[int, int]) -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_grouped_heads(heads: tuple[int, int], batch: int) -> None:
     check(band(33, heads[0]), HALF, batch=batch, heads=heads)
+
+
+BY_ENTRY = "pattern packed(n) { space tokens[n]  input document: int[batch, tokens]  attend causal and same(document) }"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, HALF] if DEVICE.type == "cuda" else [HALF], ids=str)
+@pytest.mark.parametrize("name", ["bigbird", "longlora", "moba", "documents by entry"])
+def test_lists_of_batches_and_heads(name: str, dtype: torch.dtype) -> None:
+    """Lists of tiles that differ between heads, between batch entries, or both, in half precision."""
+    files = {"bigbird": "language/bigbird", "longlora": "language/longlora", "moba": "routing/moba"}
+    pattern = (
+        maskdsl.load(EXAMPLES / f"{files[name]}.attn")[name] if name in files else maskdsl.parse(BY_ENTRY)["packed"]
+    )
+    check(awkward(pattern, LENGTHS, heads=4), dtype, batch=3, heads=(4, 2), dims=(64, 64))
 
 
 @pytest.mark.parametrize("text", [BAND, GAPS], ids=["band", "gaps"])

@@ -18,11 +18,11 @@ SMALL |= {"frames": 5, "tokens_per_frame": 9, "places": 9}
 REACHES = ("size", "kernel", "stride", "prefix", "block", "radius", "chunk", "group", "span")
 
 
-def awkward(pattern: maskdsl.Pattern, lengths: Mapping[str, int]) -> maskdsl.Mask:
+def awkward(pattern: maskdsl.Pattern, lengths: Mapping[str, int], heads: int = 2) -> maskdsl.Mask:
     """Axes have these lengths, `LARGE` or `SMALL`; what reaches far at small ones reaches 9 tokens."""
     parameters = pattern.parameters
     values = {name: lengths[name] for name in parameters if name in lengths}
     if lengths is SMALL:
         numbers = {name: int(value or 0) for name, value in parameters.items() if (value or "").isdigit()}
         values |= {name: 9 for name in REACHES if numbers.get(name, 0) > 60}
-    return pattern.bind(heads=2, **values)
+    return pattern.bind(heads=heads, **values)
