@@ -11,14 +11,14 @@ from maskdsl.analysis.cost.tile_table import TileWork
 from maskdsl.analysis.orders.clique_tiles import clique_tiles
 from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
 from maskdsl.base.records import dataclass
-from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.declared.sequences import Given, Sequence, Space
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
 from maskdsl.ir.facts.reads import Reads, reads, reads_lists
 from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.meaning.inputs import relation_inputs
-from maskdsl.ir.ops import TORCH_HELPERS
+from maskdsl.ir.ops import TORCH_HELPERS, Type
 from maskdsl.ir.rewrites.chosen_pairs import ChosenPairs, chosen_pairs
 from maskdsl.ir.rewrites.route_rows import for_some_queries
 from maskdsl.ir.rewrites.score_bias import ScoreBias, score_bias
@@ -209,6 +209,17 @@ class KernelPlan:
     def coordinates_read_inputs(self) -> bool:
         """Whether the coordinates that pairs read depend on inputs; otherwise their tables serve all calls."""
         return bool(token_trace(self.mask, self.expressions).inputs)
+
+    @cached_property
+    def copied_inputs(self) -> tuple[Input, ...]:
+        """The inputs from which calls make tensors: tiles, the order, per-token tables, integers of 64 bits."""
+        made = {*self.tile_inputs, *token_trace(self.mask, self.expressions).inputs}
+        return tuple(each for each in self.mask.inputs if each.name in made or each.type is Type.INT)
+
+    @cached_property
+    def viewed_inputs(self) -> tuple[Input, ...]:
+        """The other inputs, of which kernels read the elements themselves."""
+        return tuple(each for each in self.mask.inputs if each not in self.copied_inputs)
 
     @cached_property
     def order_reads_inputs(self) -> bool:

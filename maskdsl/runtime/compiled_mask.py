@@ -42,6 +42,7 @@ from maskdsl.runtime.base.validate import (
 )
 from maskdsl.runtime.kernels.dispatch import Forward, Kernel, planned_kernel
 from maskdsl.runtime.kernels.key_softmax import KeySoftmaxKernel
+from maskdsl.runtime.kernels.known_inputs import KnownInputs, LastInputs
 from maskdsl.runtime.kernels.open_reads import OpenReads
 from maskdsl.runtime.kernels.partial_route_finder import PartialRouteFinder
 from maskdsl.runtime.kernels.product_finder import ProductFinder
@@ -138,6 +139,7 @@ class Bound:
         self.chosen_kernels: dict[object, Kernel] = {}
         self.declared_kernels: dict[str, Kernel] = {}
         self.declared_calls: dict[object, KernelCall] = {}
+        self.last_inputs = LastInputs()
         self.sums: dict[tuple[int, ...], Bound] = {}
         self.weighed_masks: dict[tuple[int, bool], Bound] = {}
         self.sliced_masks: dict[tuple[bool, int | None], Bound] = {}
@@ -160,14 +162,22 @@ class Bound:
         return Bound(self.plan, self.backend, self.routes, self.checks_reads)
 
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        inputs: Sequence[Tensor],
+        layout: str,
+        wants_lse: bool,
+        knows: "Knows | None" = None,
     ) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp of a call with all queries: see `Kernel.forward`. Raises `AttnError`.
 
-        For a pattern without inputs the function of a call is cached by the kinds of its tensors.
+        For a pattern without inputs the function of a call is cached by the kinds of its tensors, and for inputs all of
+        which are known with what is known of them.
         """
         if inputs:
-            return self.prepared(q, k, v, inputs, layout, wants_lse)(q, k, v)
+            return self.prepared(q, k, v, inputs, layout, wants_lse, knows)(q, k, v)
         key = kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and allows_tf32()
         forward = self.prepared_calls.get(key)
         if forward is None:
@@ -176,10 +186,19 @@ class Bound:
                 remember(self.prepared_calls, key, forward)
         return forward(q, k, v)
 
-    def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
+    def backward(
+        self,
+        saved: Saved,
+        inputs: Sequence[Tensor],
+        layout: str,
+        needs: Sequence[bool],
+        knows: "Knows | None" = None,
+    ) -> list[Tensor]:
         """The gradients of a call that was checked: see `Kernel.backward`. Cached as in `forward`."""
         if inputs:
-            return self.kernel(saved.q, saved.v).backward(saved, inputs, layout, needs)
+            kernel = self.kernel(saved.q, saved.v)
+            known = None if knows is None else knows(self, kernel, saved.q, inputs)
+            return kernel.backward(saved, inputs if known is None else known.passed(inputs), layout, needs, known)
         key = kinds(saved.q, saved.k, saved.v), layout, (*needs,)
         backward = self.prepared_gradients.get(key)
         if backward is None:
@@ -189,10 +208,17 @@ class Bound:
         return backward(saved)
 
     def prepared(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        inputs: Sequence[Tensor],
+        layout: str,
+        wants_lse: bool,
+        knows: "Knows | None" = None,
     ) -> Forward:
         """Checks a call and returns its function. Shapes, dtypes, devices and layout are checked once per kind."""
-        key = (kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
+        key: tuple[object, ...] = (kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
         kernel = self.checked_kernels.get(key)
         if kernel is None:
             check_tensors(q, k, v, layout)
@@ -200,12 +226,38 @@ class Bound:
             check_layout(self.plan, layout)
             kernel = self.kernel(q, v)
             remember(self.checked_kernels, key, kernel)
+        known = knows(self, kernel, q, inputs) if inputs and knows is not None else None
+        calls = known.calls if known is not None and known.are_all else None
+        if calls is not None:
+            key = key, wants_lse, q.dtype == torch.float32 and allows_tf32()
+            if key in calls:
+                return calls[key]
         if inputs:
             given = self.plan.mask.passed
             check_values(given, inputs[: len(given)])
         if self.checks_reads and self.open_reads.questions:
             self.open_reads.check(inputs, q.shape[0])
-        return kernel.prepared(q, k, inputs, layout, wants_lse)
+        inputs = inputs if known is None else known.passed(inputs)
+        forward = kernel.prepared(q, k, inputs, layout, wants_lse, known)
+        if calls is not None:
+            remember(calls, key, forward)
+        return forward
+
+    def by_version(self, kernel: Kernel, q: Tensor, inputs: Sequence[Tensor]) -> KnownInputs | None:
+        """What is known of inputs by their versions: see `LastInputs.find`. A `Knows`.
+
+        None on a CPU where the host reads the inputs: NumPy may have written into them, and comparing them is cheap.
+        And None where routes decide, whose results are other tensors in every call.
+        """
+        is_known = self.deciding and (q.device.type != "cpu" or kernel.finds_tiles)
+        return self.last_inputs.find(inputs, self.deciding) if is_known else None
+
+    @cached_property
+    def deciding(self) -> tuple[int, ...]:
+        """The numbers of the inputs from which calls make tensors; none where routes are among them."""
+        copied, mask = self.plan.copied_inputs, self.plan.mask
+        routed = any(each.name == route.name for each in copied for route in mask.routed)
+        return () if routed else tuple(number for number, each in enumerate(mask.inputs) if each in copied)
 
     @cached_property
     def summands(self) -> Summands:
@@ -406,6 +458,10 @@ class DerivedMask(NamedTuple):
     """That mask, compiled."""
     kept: Kept
     """A cache of per-token values that depend on no input."""
+
+
+Knows = Callable[[Bound, Kernel, Tensor, Sequence[Tensor]], KnownInputs | None]
+"""What is known of the inputs of a call, by the mask, its kernel, q and the inputs; None where that is nothing."""
 
 
 _COMPILED: Registry[CompiledMask] = Registry()

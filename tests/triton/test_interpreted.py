@@ -85,6 +85,10 @@ def test_padding_by_the_lowest_numbers(relation: str, dtype: str, length: int) -
     assert last_line("triton.empty_rows", relation, dtype, length) == "agreed"
 
 
+def test_tiles_that_calls_share() -> None:
+    assert last_line("triton.kept_tiles") == "agreed"
+
+
 def test_gradients_through_routes() -> None:
     assert last_line("triton.route_gradients") == "agreed"
 

@@ -26,6 +26,7 @@ from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.tile_choice import CHOOSER, Start, architecture, without_choice
 from maskdsl.runtime.backends.tuning import TuningKey
 from maskdsl.runtime.base.call import Attend, Gradients, KernelCall, Saved
+from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.precision import allows_tf32
 
 _LARGEST_DIM = 256
@@ -87,18 +88,19 @@ class Launch:
     call: KernelCall
 
     def tables(self, q: Tensor) -> tuple[Tensor, ...] | None:
-        """Per-token tables that depend on no input, cached; None where kernels make them."""
+        """The per-token tables of the kernels, cached; None if they read none."""
         call, (batch, heads) = self.call, q.shape[:2]
-        reads_inputs = call.plan.coordinates_read_inputs or call.plan.finds_device_order
-        if reads_inputs or not hasattr(call.module, "token_tables"):
+        if not hasattr(call.module, "token_tables"):
             return None
+        reads_inputs = call.plan.coordinates_read_inputs or call.plan.finds_device_order
+        cache: Kept = call.kept if reads_inputs else call.state
         key, arguments = ("tables", q.device, batch, heads), (q.device, batch, heads, call.values, call.layout)
 
         def make() -> tuple[Tensor, ...]:
             tables: tuple[Tensor, ...] = call.module.token_tables(*arguments)
             return tables
 
-        return call.state.keep(key, make)
+        return cache.keep(key, make)
 
     def prepared(self, q: Tensor, k: Tensor, v: Tensor) -> Attend:
         """The forward pass of this call, with its tile choice made and its tiles on the device."""
@@ -175,8 +177,12 @@ class Launch:
             return None
         if call.plan.finds_device_tiles:
             shape = *q.shape[:3], k.shape[2]
-            with without_choice("tiles_kernel", call.plan.mask.name, device):
-                return call.module.find_tiles(device, shape, call.values, choice.block, call.layout, by == "row")
+
+            def find() -> Any:
+                with without_choice("tiles_kernel", call.plan.mask.name, device):
+                    return call.module.find_tiles(device, shape, call.values, choice.block, call.layout, by == "row")
+
+            return call.kept.keep((by, choice.block, shape), find)
         state = call.state
 
         def make() -> list[Tensor]:

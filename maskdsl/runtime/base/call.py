@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.runtime.base.call_cache import CallState
+from maskdsl.runtime.base.kept import NOTHING_KEPT, Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class KernelCall:
     """The cache that calls with equal inputs share."""
     layout: tuple[Tensor | None, Tensor | None]
     """Declared positions of queries and keys in laid-out order, [batch or 1, heads or 1, tokens]; None: as declared."""
+    kept: Kept = NOTHING_KEPT
+    """What calls with the same inputs on the same device share, where these are known not to have changed."""
     permutes: bool = False
     """Whether q, k and v come in declared order and the backend permutes them: see `Backend.permutes`."""
 

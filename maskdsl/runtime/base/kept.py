@@ -52,3 +52,13 @@ class Kept:
                     self.kept[key] = make()
             value: T = self.kept[key]
             return value
+
+
+class _NothingKept(Kept):
+    """Keeps nothing, for calls of which nothing is known."""
+
+    def keep(self, key: object, make: Callable[[], T]) -> T:
+        return make()
+
+
+NOTHING_KEPT = _NothingKept()

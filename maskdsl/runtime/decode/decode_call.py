@@ -49,7 +49,8 @@ def attend(
         *tensors, page_size = positions
         out, lse = _CHUNK(q, k, v, inputs, tensors, page_size, handle)
         return out, lse
-    is_seen = torch.compiler.is_dynamo_compiling() or not is_ordinary(q, k, v)
+    casts = torch._C._is_any_autocast_enabled()
+    is_seen = torch.compiler.is_dynamo_compiling() or casts or not is_ordinary(q, k, v)
     out, lse = (_DECODE if is_seen else decode)(q, k, v, inputs, *positions, handle)
     return out, lse
 

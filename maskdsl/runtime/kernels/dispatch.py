@@ -1,6 +1,6 @@
 """A plan on a backend, as operators call it: permutes tokens to the backend's order and runs its generated module."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from types import ModuleType
@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan
+from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call import Attend, KernelCall, Saved
 from maskdsl.runtime.base.call_cache import CallState, CallStates, curves_of
 from maskdsl.runtime.base.input_tensors import as_given, as_value
+from maskdsl.runtime.base.kept import NOTHING_KEPT, Kept
 from maskdsl.runtime.base.module_cache import load_module
 from maskdsl.runtime.base.permute import Move, moved, moves
+from maskdsl.runtime.kernels.known_inputs import KnownInputs
 
 _SIDES = (Side.QUERY, Side.KEY, Side.KEY)
 """The sides of q, k and v."""
@@ -40,6 +43,11 @@ class Kernel:
         """The text of the generated module."""
         return self.backend.emit(self.plan)
 
+    @cached_property
+    def finds_tiles(self) -> bool:
+        """Whether tiles depend on inputs of which the host reads none."""
+        return self.plan.finds_device_tiles and not self.backend.host_inputs(self.plan)
+
     @property
     def module(self) -> ModuleType:
         """The generated module, loaded."""
@@ -51,28 +59,48 @@ class Kernel:
         """The output [batch, heads, queries, dim], and the log-sum-exp [batch, heads, queries], empty unless wanted."""
         return self.prepared(q, k, inputs, layout, wants_lse)(q, k, v)
 
-    def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> "Forward":
+    def prepared(
+        self,
+        q: Tensor,
+        k: Tensor,
+        inputs: Sequence[Tensor],
+        layout: str,
+        wants_lse: bool,
+        known: KnownInputs | None = None,
+    ) -> "Forward":
         """A function for this call, and for all calls that differ from it only in the values and strides of q, k, v."""
         if _is_empty(q, k):
             positions = self.positions(q, inputs, layout) if self.plan.mask.sinks else None
             return lambda q, k, v: self.without_keys(q, v, inputs, wants_lse, positions)
-        call, moves = self.moves(self.call(inputs, q, wants_lse), q, k, layout)
+        call, moves = self.moves(self.call(inputs, q, wants_lse, known), q, k, layout)
         return _PreparedCall(self, call, moves, None if wants_lse else _lse_type(q)).forward
 
     def rows(self, q: Tensor) -> int:
         """The number of rows of the output: its queries, where the pattern pools them."""
         return self.plan.mask.queries.length if self.pools(Side.QUERY) else q.shape[2]
 
-    def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
+    def backward(
+        self,
+        saved: Saved,
+        inputs: Sequence[Tensor],
+        layout: str,
+        needs: Sequence[bool],
+        known: KnownInputs | None = None,
+    ) -> list[Tensor]:
         """The gradients of q, k, v and the inputs, of those that `needs` marks, in this order."""
-        return self.prepared_backward(saved, inputs, layout, needs)(saved)
+        return self.prepared_backward(saved, inputs, layout, needs, known)(saved)
 
     def prepared_backward(
-        self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]
+        self,
+        saved: Saved,
+        inputs: Sequence[Tensor],
+        layout: str,
+        needs: Sequence[bool],
+        known: KnownInputs | None = None,
     ) -> "Callable[[Saved], list[Tensor]]":
         """A function for this call, and for all that differ from it only in the values and strides of saved tensors."""
         if inputs or _is_empty(saved.q, saved.k) or self.pools(Side.QUERY) or self.pools(Side.KEY):
-            return lambda saved: self.gradients(saved, inputs, layout, needs)
+            return lambda saved: self.gradients(saved, inputs, layout, needs, known)
         call, moves = self.moves(self.call(inputs, saved.q, wants_lse=True), saved.q, saved.k, layout)
         gradients = self.backend.prepared_backward(call, moves.saved(saved), ())
 
@@ -83,7 +111,14 @@ class Kernel:
 
         return backward
 
-    def gradients(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
+    def gradients(
+        self,
+        saved: Saved,
+        inputs: Sequence[Tensor],
+        layout: str,
+        needs: Sequence[bool],
+        known: KnownInputs | None = None,
+    ) -> list[Tensor]:
         """The results of `backward` of any call."""
         declared = [each for each, need in zip(self.plan.mask.inputs, needs[3:], strict=True) if need]
         wanted = [self.plan.input_identifiers[each.name] for each in declared]
@@ -94,7 +129,7 @@ class Kernel:
             first = len(zeros) - len(wanted)
             others = zip(declared, wanted, zeros[first:], strict=True)
             return [*zeros[:first], *(as_given(one, named[name]) if name in named else x for one, name, x in others)]
-        call = self.call(inputs, saved.q, wants_lse=True)
+        call = self.call(inputs, saved.q, wants_lse=True, known=known)
         leaves = [x.detach().requires_grad_(self.pools(side)) for side, x in zip(_SIDES, saved[:3], strict=True)]
         with torch.enable_grad():
             q, k, v = tokens = [self.all_tokens(side, x, call.values) for side, x in zip(_SIDES, leaves, strict=True)]
@@ -170,26 +205,46 @@ class Kernel:
         tokens, there = function(x, values, present)
         return tokens, there
 
-    def call(self, inputs: Sequence[Tensor], q: Tensor, wants_lse: bool) -> KernelCall:
+    def call(
+        self, inputs: Sequence[Tensor], q: Tensor, wants_lse: bool, known: KnownInputs | None = None
+    ) -> KernelCall:
         """The `KernelCall` of these inputs; cached for a pattern without inputs."""
         plan = self.plan
         if not plan.mask.inputs:
             state = self.states.find(plan, {}, q.shape[0])
             key = "call", self.backend.name, q.device, wants_lse
-            return state.keep(key, lambda: self._make_call(state, {}, q, wants_lse))
+            return state.keep(key, lambda: self._make_call(state, NOTHING_KEPT, {}, {}, q, wants_lse))
         given = {each.name: x for each, x in zip(plan.mask.inputs, inputs, strict=True)}
         on_host = {name: given[name] for name in self.backend.host_inputs(plan)}
-        return self._make_call(self.states.find(plan, on_host, q.shape[0]), given, q, wants_lse)
+        if known is None:
+            state = self.states.find(plan, on_host, q.shape[0])
+            values = self._values_of(plan.mask.inputs, given)
+            return self._make_call(state, NOTHING_KEPT, given, values, q, wants_lse)
+        kept = known.keep((self, q.device, q.shape[:2]), Kept)
+        state = kept.keep("state", lambda: self.states.find(plan, on_host, q.shape[0]))
+        values = kept.keep("values", lambda: self._values_of(plan.copied_inputs, given))
+        values = {**values, **self._values_of(plan.viewed_inputs, given)}
+        return self._make_call(state, kept, given, values, q, wants_lse)
 
-    def _make_call(self, state: CallState, given: Mapping[str, Tensor], q: Tensor, wants_lse: bool) -> KernelCall:
+    def _values_of(self, inputs: Iterable[Input], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names = self.plan.input_identifiers
-        values = {names[each.name]: as_value(each, given[each.name]) for each in self.plan.mask.inputs}
+        return {names[each.name]: as_value(each, given[each.name]) for each in inputs}
+
+    def _make_call(
+        self,
+        state: CallState,
+        kept: Kept,
+        given: Mapping[str, Tensor],
+        values: dict[str, Tensor],
+        q: Tensor,
+        wants_lse: bool,
+    ) -> KernelCall:
         values |= state.curves(q.device)
         if self.backend.finds_order(self.plan):
-            layout = self.module.layouts(q.device, *q.shape[:2], values)
+            layout = kept.keep("layout", lambda: self.module.layouts(q.device, *q.shape[:2], values))
         else:
             layout = state.layout(q.device)
-        return KernelCall(self.plan, self.module, given, values, wants_lse, state, layout)
+        return KernelCall(self.plan, self.module, given, values, wants_lse, state, layout, kept)
 
     def moves(self, call: KernelCall, q: Tensor, k: Tensor, layout: str) -> "tuple[KernelCall, TokenMoves]":
         """The permutations from the caller's layout to the backend's order; the call says if the backend does them."""
@@ -205,7 +260,10 @@ class Kernel:
     def _side_moves(self, call: KernelCall, device: torch.device) -> tuple[Move | None, Move | None]:
         """The permutations of queries and of keys, for a caller whose order is not the backend's."""
         on_device = self.backend.finds_order(self.plan)
-        queries, keys = moves(call.layout) if on_device else call.state.moves(device)
+        if on_device:
+            queries, keys = call.kept.keep("moves", lambda: moves(call.layout))
+        else:
+            queries, keys = call.state.moves(device)
         return (queries, keys) if self.backend.in_layout else (queries and queries.reverse, keys and keys.reverse)
 
 

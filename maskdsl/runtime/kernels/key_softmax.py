@@ -19,6 +19,7 @@ from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call import Saved
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.kernels.dispatch import Forward, Kernel, blank, nothing, planned_kernel
+from maskdsl.runtime.kernels.known_inputs import KnownInputs
 
 _LARGE = 1024
 """A log-sum-exp beyond it has an error of more than 2**-14 in float32."""
@@ -44,8 +45,16 @@ class KeySoftmaxKernel(Kernel):
         """As that of `Kernel`."""
         return self.plain.with_pooled(side, x, values, present)
 
-    def prepared(self, q: Tensor, k: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool) -> Forward:
-        """As that of `Kernel`."""
+    def prepared(
+        self,
+        q: Tensor,
+        k: Tensor,
+        inputs: Sequence[Tensor],
+        layout: str,
+        wants_lse: bool,
+        known: KnownInputs | None = None,
+    ) -> Forward:
+        """As that of `Kernel`. Nothing is kept of inputs that are known."""
         inputs = [x.detach() for x in inputs]
         positions = self.inner.positions(q, inputs, layout)
 
@@ -91,12 +100,24 @@ class KeySoftmaxKernel(Kernel):
         return sums, sums_of(self.remaining, sums) if is_coarse else torch.zeros_like(sums)
 
     def prepared_backward(
-        self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]
+        self,
+        saved: Saved,
+        inputs: Sequence[Tensor],
+        layout: str,
+        needs: Sequence[bool],
+        known: KnownInputs | None = None,
     ) -> Callable[[Saved], list[Tensor]]:
         """As that of `Kernel`."""
         return lambda saved: self.backward(saved, inputs, layout, needs)
 
-    def backward(self, saved: Saved, inputs: Sequence[Tensor], layout: str, needs: Sequence[bool]) -> list[Tensor]:
+    def backward(
+        self,
+        saved: Saved,
+        inputs: Sequence[Tensor],
+        layout: str,
+        needs: Sequence[bool],
+        known: KnownInputs | None = None,
+    ) -> list[Tensor]:
         """As that of `Kernel`."""
         given = saved[:3]
         if 0 in (given[0].shape[0], given[0].shape[2], given[1].shape[2]):

@@ -6,6 +6,7 @@ compiled masks as handles: see `runtime/compiled_mask.py`.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from maskdsl.runtime.base.call import Saved
 from maskdsl.runtime.base.processes import check_whole
 from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.base.validate import check_tensors
-from maskdsl.runtime.compiled_mask import Bound, find
+from maskdsl.runtime.compiled_mask import Bound, Knows, find
 from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.torch_ops.vmap import batched_attention, batched_backward
 
@@ -47,6 +48,9 @@ _PLAIN_KEYS = frozenset(
 """Dispatch keys of a call with ordinary tensors in no mode: below autograd only our own kernel is left to call."""
 
 _PLAIN = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU) | torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU)
+_AUTOCAST_KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU) | torch._C.DispatchKeySet(
+    torch._C.DispatchKey.AutocastCUDA
+)
 _ORDINARY = (Tensor, torch.nn.Parameter)
 
 
@@ -54,18 +58,26 @@ _ORDINARY = (Tensor, torch.nn.Parameter)
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, handle: str, layout: str, wants_lse: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor] | None,
+    handle: str,
+    layout: str,
+    wants_lse: bool,
+    knows: Knows | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The kernel of `maskdsl::attention`.
 
-    `inputs` is None instead of an empty list where a compiled program calls from C++; so it is for all operators.
+    `inputs` is None instead of an empty list where a compiled program calls from C++; so it is for all operators. There
+    nothing is known of inputs: such a program writes into memory that it reuses, and no version tells.
     """
     compiled, inputs = find(handle), inputs or ()
     if not isinstance(compiled, Bound):
         check_tensors(q, k, v, layout)
         compiled = compiled.bound(q.shape[2], k.shape[2])
     check_whole(compiled.signature.pattern, compiled.signature.span)
-    return compiled.forward(q, k, v, inputs, layout, wants_lse)
+    return compiled.forward(q, k, v, inputs, layout, wants_lse, knows)
 
 
 def attention_backward(*arguments: Any) -> list[Tensor]:
@@ -74,10 +86,10 @@ def attention_backward(*arguments: Any) -> list[Tensor]:
         return _gradients(*arguments)
 
 
-def _gradients(*arguments: Any) -> list[Tensor]:
+def _gradients(*arguments: Any, knows: Knows | None = None) -> list[Tensor]:
     *tensors, inputs, handle, layout, needs = arguments
     saved = Saved(*tensors)
-    return find(handle).bound(saved.q.shape[2], saved.k.shape[2]).backward(saved, inputs or (), layout, needs)
+    return find(handle).bound(saved.q.shape[2], saved.k.shape[2]).backward(saved, inputs or (), layout, needs, knows)
 
 
 # Fake kernels: shapes and dtypes only
@@ -114,6 +126,7 @@ class AttentionFunction(_SingleLevelFunction):
         handle: str,
         layout: str,
         results: tuple[Tensor, Tensor] | None,
+        knows: Knows | None,
         *inputs: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """`results` are the output and log-sum-exp of an earlier call, which are then not computed again."""
@@ -124,22 +137,24 @@ class AttentionFunction(_SingleLevelFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        q, k, v, ctx.handle, ctx.layout, _, *others = inputs
+        q, k, v, ctx.handle, ctx.layout, _, ctx.knows, *others = inputs
         ctx.save_for_backward(q, k, v, *output, *others)
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         (*tensors,) = ctx.saved_tensors
-        needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[6:]]
-        operator = BACKWARD if torch.is_grad_enabled() or not is_ordinary(tensors[0], grad_out) else _gradients
+        needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[7:]]
+        casts = torch._C._is_any_autocast_enabled()
+        is_seen = torch.is_grad_enabled() or casts or not is_ordinary(tensors[0], grad_out)
+        operator = BACKWARD if is_seen else partial(_gradients, knows=ctx.knows)
         computed = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
         grads = [next(computed) if need else None for need in needs]
-        return *grads[:3], None, None, None, *grads[3:]
+        return *grads[:3], None, None, None, None, *grads[3:]
 
 
 def is_ordinary(*tensors: Tensor) -> bool:
-    """Whether a call is of ordinary tensors in no mode, so that nothing else has to see its operator."""
-    if torch._C._len_torch_dispatch_stack() or torch._C._is_any_autocast_enabled():
+    """Whether a call is of ordinary tensors in no mode but autocast, so that nothing else has to see its operator."""
+    if torch._C._len_torch_dispatch_stack():
         return False
     for x in tensors:  # a loop: every call pays for the frame of a generator
         if type(x) not in _ORDINARY:
@@ -172,31 +187,45 @@ def recorded_attention(
     handle: str,
     layout: str,
     wants_lse: bool,
+    knows: Knows | None = None,
 ) -> Any:
     """The autograd kernel of `maskdsl::attention`. `keys` are the dispatch keys that the call still has."""
     inputs = inputs or ()
     is_plain, records, results = keys.raw_repr() in _PLAIN_KEYS, needs_recording(q, k, v, *inputs), None
     if is_plain or not records:
-        operator = attention if is_plain else ATTENTION
+        operator = partial(attention, knows=knows) if is_plain else ATTENTION
         with torch._C._AutoDispatchBelowAutograd():
             results = operator(q, k, v, inputs, handle, layout, wants_lse or records)
     if not records:
         return results
     with single_level():
-        return AttentionFunction.apply(q, k, v, handle, layout, results, *inputs)  # type: ignore[attr-defined]
+        return AttentionFunction.apply(q, k, v, handle, layout, results, knows, *inputs)  # type: ignore[attr-defined]
 
 
 def whole_attention(
-    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str, layout: str, wants_lse: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    handle: str,
+    layout: str,
+    wants_lse: bool,
+    knows: Knows = Bound.by_version,
 ) -> tuple[Tensor, Tensor]:
-    """The results of `maskdsl::attention`. Of ordinary tensors in no mode its kernel is called without the operator."""
+    """The results of `maskdsl::attention`. Of ordinary tensors its kernel is called without the operator."""
     if torch.compiler.is_dynamo_compiling() or not is_ordinary(q, k, v, *inputs):
         out, lse = ATTENTION(q, k, v, inputs, handle, layout, wants_lse)
-    elif needs_recording(q, k, v, *inputs):
-        out, lse = recorded_attention(_PLAIN, q, k, v, inputs, handle, layout, wants_lse)
+        return out, lse
+    device = q.device.type
+    if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(device):
+        q, k, v = (autocast(x, device) for x in (q, k, v))
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST_KEYS):  # which turns it off
+            return whole_attention(q, k, v, inputs, handle, layout, wants_lse, knows)
+    if needs_recording(q, k, v, *inputs):
+        out, lse = recorded_attention(_PLAIN, q, k, v, inputs, handle, layout, wants_lse, knows)
     else:
         with torch._C._AutoDispatchBelowAutograd():
-            out, lse = attention(q, k, v, inputs, handle, layout, wants_lse)
+            out, lse = attention(q, k, v, inputs, handle, layout, wants_lse, knows)
     return out, lse
 
 

@@ -47,7 +47,7 @@ def _resumed(out: Tensor, lse: Tensor) -> Attend:
     """The `Attend` that returns these results: autograd records it, and nothing is computed."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], handle: str) -> tuple[Tensor, Tensor]:
-        results: tuple[Tensor, Tensor] = AttentionFunction.apply(q, k, v, handle, "declared", (out, lse), *inputs)  # type: ignore[attr-defined]
+        results: tuple[Tensor, Tensor] = AttentionFunction.apply(q, k, v, handle, "declared", (out, lse), None, *inputs)  # type: ignore[attr-defined]
         return results
 
     return attend
