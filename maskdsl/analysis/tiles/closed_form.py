@@ -1,8 +1,12 @@
 """Closed forms: the keys of a query (or queries of a key) as one interval whose limits are functions of its index.
 
-If a relation is a conjunction of inequalities that can be solved for the other token, as for causal patterns, windows
-and blocks, a kernel computes the tiles of a row and needs no lists. The limits hold for every length. Each limit is
-monotone in the index, so its extremes over a block are at the block's first or last token.
+If a relation is a conjunction of conditions that can be solved for the other token, as for causal patterns, windows and
+blocks, a kernel computes the tiles of a row and needs no lists. Indices are positions in memory: on grids and in orders
+what tokens say is written in digits of their position. Equations come first. With `frame == frame'` known, that the rows
+are equal too says as much as that the numbers of the rows in the whole video are.
+
+Limits of tokens on a line hold for every length, others for the sizes of their grid and order. Each limit is monotone in
+the index, so its extremes over a block are at the block's first or last token.
 """
 
 from __future__ import annotations
@@ -11,9 +15,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from maskdsl.analysis.tiles.digits import DigitSum, TokenDigits
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.sequences import Computed, Sequence
-from maskdsl.ir.expressions import TRUE, Apply, Constant, Coordinate, Expression, Head, Side, apply, rebuild, size
+from maskdsl.ir.expressions import (
+    PAIR,
+    TRUE,
+    Apply,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    Side,
+    apply,
+    rebuild,
+    size,
+)
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import dependencies
 from maskdsl.ir.mask import MaskIR
@@ -28,7 +45,7 @@ _MOST_NODES = 200
 
 @dataclass(frozen=True)
 class Limit:
-    """An integer expression over the index of a token, `Coordinate(side, "i")`, and the head."""
+    """An integer expression over the index of a token in memory, `Coordinate(side, "i")`, and the head."""
 
     value: Expression
     rises: bool
@@ -52,35 +69,47 @@ def closed_limits(mask: MaskIR, side: Side) -> Limits | None:
     if mask.relation == TRUE:
         return Limits((), ())
     try:
-        relation = _over_indices(mask)
-        solver = _Solver(side)
+        solver = _Solver(mask, side)
         low, high = set[Any](), set[Any]()
-        for inequality in solver.inequalities(relation):
-            for is_high, value in solver.solved(inequality):
-                (high if is_high else low).add(value)
+        for is_high, value in solver.limits([*solver.conditions(_conjuncts(mask))]):
+            (high if is_high else low).add(value)
         return Limits(*(tuple(map(solver.limit, sorted(values, key=str))) for values in (low, high)))
     except _NoClosedForm:
         return None
 
 
-def _over_indices(mask: MaskIR) -> Expression:
-    """The relation with every coordinate written as an expression over the index. Raises `_NoClosedForm`."""
-    if size(mask.relation) > _MOST_NODES:
+# Relations to conjuncts
+
+
+def _conjuncts(mask: MaskIR) -> tuple[Expression, ...]:
+    """Conditions that hold together where the relation does: comparisons of integers, and what one token says.
+
+    Coordinates of tokens on a line are written over their index. Raises `_NoClosedForm`.
+    """
+    has_spaces = any(len(each.spaces) > 1 for each in mask.sequences.values())
+    if has_spaces or size(mask.relation) > _MOST_NODES:
         raise _NoClosedForm
     read = reads(mask.relation)
-    forms = {side: _over_index(each, side, read.of(side)) for side, each in mask.sequences.items()}
+    lines = {side: each for side, each in mask.sequences.items() if _is_line(each)}
+    forms = {side: _over_index(each, side, read.of(side)) for side, each in lines.items()}
 
     def index(node: Expression) -> Expression | None:
-        return forms[node.side][node.name] if isinstance(node, Coordinate) else None
+        return forms[node.side][node.name] if isinstance(node, Coordinate) and node.side in forms else None
 
     relation = rebuild(mask.relation, index)
-    if size(relation) > _MOST_NODES:
+    conjuncts = relation.arguments if isinstance(relation, Apply) and relation.op is Op.AND else (relation,)
+    if size(relation) > _MOST_NODES or read.inputs or not all(map(_is_simple, conjuncts)):
         raise _NoClosedForm
-    return relation
+    return conjuncts
+
+
+def _is_line(sequence: Sequence) -> bool:
+    """Whether its tokens are in one row, as declared."""
+    return len(sequence.spaces[0].axes) == 1 and not any(sequence.order)
 
 
 def _over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> dict[str, Expression]:
-    """These coordinates and their dependencies, as expressions over the index. Raises `_NoClosedForm`."""
+    """Coordinates on a line and their dependencies, as expressions over the index. Raises `_NoClosedForm`."""
     forms: dict[str, Expression] = {}
     for name in dependencies(sequence, [each.name for each in read]):
         forms[name] = _of_index(sequence, side, name, forms)
@@ -90,14 +119,9 @@ def _over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> d
 
 
 def _of_index(sequence: Sequence, side: Side, name: str, known: Mapping[str, Expression]) -> Expression:
-    """A coordinate over the index, given the forms of those it reads. Raises `_NoClosedForm` for orders and grids."""
-    if len(sequence.spaces) > 1 or any(sequence.order):
-        raise _NoClosedForm
-    (space,) = sequence.spaces
+    """A coordinate on a line over the index, given the forms of those it reads. Raises `_NoClosedForm`."""
     definition = sequence.definition(name)
     if definition is None:
-        if name != "i" and len(space.axes) > 1:
-            raise _NoClosedForm
         return Coordinate(side, "i")
     ((_, source),) = definition.sources
     if not isinstance(source, Computed) or definition.type is not Type.INT:
@@ -105,50 +129,86 @@ def _of_index(sequence: Sequence, side: Side, name: str, known: Mapping[str, Exp
     return rebuild(source.value, lambda node: known[node.name] if isinstance(node, Coordinate) else None)
 
 
-class _Solver:
-    """Solves inequalities `value <= 0` over two token indices, `this` and `other`, for `other`."""
+def _is_simple(conjunct: Expression) -> bool:
+    """Whether it is known to compare integers, or is about one token alone."""
+    if not reads(conjunct).is_of_pair:
+        return True
+    match conjunct:
+        case Apply(Op.LESS | Op.LESS_EQUAL | Op.EQUAL, (a, _)):
+            return a.type is not Type.FLOAT
+        case _:
+            return False
 
-    def __init__(self, side: Side) -> None:
+
+@dataclass(frozen=True)
+class _Condition:
+    """That a value is at most 0, or that it is 0."""
+
+    value: Any
+    is_equation: bool
+
+
+class _Solver:
+    """Solves conditions over two token indices, `this` and `other`, for `other`."""
+
+    def __init__(self, mask: MaskIR, side: Side) -> None:
         import sympy  # start-up time: it takes longer than most patterns
 
         self.sympy = sympy
         self.side = side
         self.this, self.other, self.head = sympy.symbols("this other head", integer=True)
+        self.digits = {
+            each: TokenDigits(mask, sequence) for each, sequence in mask.sequences.items() if not _is_line(sequence)
+        }
+        """For each side whose tokens are not on a line."""
 
-    # Relations to inequalities
+    # Conjuncts to conditions
 
-    def inequalities(self, relation: Expression) -> Iterator[sympy.Expr]:
-        """Yields expressions that are all <= 0 exactly where the relation holds."""
-        match relation:
-            case Constant(value=True):
-                return
-            case Apply(Op.AND, operands):
-                for operand in operands:
-                    yield from self.inequalities(operand)
-            case Apply(Op.LESS_EQUAL, (a, b)) if a.type is Type.INT:
-                yield self.integer(a) - self.integer(b)
-            case Apply(Op.LESS, (a, b)) if a.type is Type.INT:
-                yield self.integer(a) - self.integer(b) + 1
-            case Apply(Op.EQUAL, (a, b)) if a.type is Type.INT:
-                difference = self.integer(a) - self.integer(b)
-                yield difference
-                yield -difference
-            case _:
-                raise _NoClosedForm
+    def conditions(self, conjuncts: Iterable[Expression]) -> Iterator[_Condition]:
+        """Yields what holds exactly where all conjuncts do. Raises `_NoClosedForm`."""
+        for conjunct in conjuncts:
+            match conjunct:
+                case Apply(Op.LESS_EQUAL, (a, b)) if a.type is Type.INT:
+                    yield _Condition(self.integer(a) - self.integer(b), False)
+                case Apply(Op.LESS, (a, b)) if a.type is Type.INT:
+                    yield _Condition(self.integer(a) - self.integer(b) + 1, False)
+                case Apply(Op.EQUAL, (Apply(Op.FLOOR_MODULO, (Apply(Op.SUBTRACT, (a, b)), c)), Constant(value=0))):
+                    a, b = apply(Op.FLOOR_MODULO, a, c), apply(Op.FLOOR_MODULO, b, c)
+                    yield _Condition(self.integer(a) - self.integer(b), True)
+                case Apply(Op.EQUAL, (a, b)) if a.type is not Type.FLOAT:
+                    yield _Condition(self.integer(a) - self.integer(b), True)
+                case _:
+                    yield _Condition(1 - self.integer(conjunct), False)
 
     def integer(self, expression: Expression) -> sympy.Expr:
-        """An integer expression in sympy. Raises `_NoClosedForm`."""
+        """An integer or a truth value (0 or 1) in sympy. Raises `_NoClosedForm`."""
         match expression:
             case Constant(value=value):
-                return self.sympy.Integer(value)
-            case Coordinate(side=side):
-                return self.this if side is self.side else self.other
+                return self.sympy.Integer(int(value))
             case Head():
                 return self.head
+            case _ if (known := self.of_token(expression)) is not None:
+                return known
             case Apply(op, arguments) if expression.type is Type.INT and op is not Op.SELECT:
                 return self.operator(op, *map(self.integer, arguments))
             case _:
                 raise _NoClosedForm
+
+    def of_token(self, expression: Expression) -> sympy.Expr | None:
+        """What a token says of itself, by its index; None if it is said of both tokens, or not in digits."""
+        read = reads(expression)
+        sides = [side for side in PAIR if read.names(side)]
+        if len(sides) != 1:
+            return None
+        index = self.this if sides[0] is self.side else self.other
+        if sides[0] not in self.digits:
+            return index if isinstance(expression, Coordinate) else None
+        digits = self.digits[sides[0]].of(expression)
+        return None if digits is None else self.sum_of_digits(digits, index)
+
+    def sum_of_digits(self, digits: DigitSum, index: sympy.Symbol) -> sympy.Expr:
+        terms = (factor * self.sympy.floor(index / step) for factor, step in digits.terms)
+        return sum(terms, self.sympy.Integer(digits.start))
 
     def operator(self, op: Op, *operands: sympy.Expr) -> sympy.Expr:
         """An operator on integers in sympy. Raises `_NoClosedForm`."""
@@ -168,15 +228,81 @@ class _Solver:
             case Op.MAXIMUM, (a, b):
                 return self.sympy.Max(a, b)
             case Op.FLOOR_DIVIDE, (a, b) if b.is_Integer and b > 0:
-                return self.sympy.floor(a / b)
+                return self.quotient(a, b)
+            case Op.FLOOR_MODULO, (a, b) if b.is_Integer and b > 0:
+                return a - b * self.quotient(a, b)
             case _:
                 raise _NoClosedForm
 
-    # Inequalities to limits
+    def quotient(self, value: sympy.Expr, divisor: int) -> sympy.Expr:
+        """`value // divisor`. Of another quotient it is one quotient: `x // 8 // 4` is `x // 32`."""
+        floor, rest = self.sympy.floor, self.sympy.expand(value)
+        inner = [term for term in self.sympy.Add.make_args(rest) if isinstance(term, floor)]
+        if len(inner) == 1 and (rest - inner[0]).is_Integer:
+            rest += inner[0].args[0] - inner[0]
+        return floor(self.sympy.expand(rest / divisor))
+
+    # Conditions to limits
+
+    def limits(self, conditions: list[_Condition]) -> Iterator[tuple[bool, sympy.Expr]]:
+        """Yields limits (is upper, value) on the other index that are together equivalent to all conditions."""
+        inequalities = [each.value for each in conditions if not each.is_equation]
+        equations = [each.value for each in conditions if each.is_equation]
+        known = self.known_quotients(equations)
+        for step, value in known.items():
+            if not any(self.follows(step, value, finer, known[finer]) for finer in known):
+                yield False, self.sympy.expand(step * value)
+                yield True, self.sympy.expand(step * value + step - 1)
+        for value in (*inequalities, *equations, *(-each for each in equations)):
+            yield from self.solved(self.reduced(value, known))
+
+    def known_quotients(self, equations: list[sympy.Expr]) -> dict[int, sympy.Expr]:
+        """The values over this index that `other // step` has, by step. Removes the equations that say so."""
+        known: dict[int, sympy.Expr] = {}
+        while True:
+            solutions = ((each, self.solution(self.reduced(each, known))) for each in equations)
+            equation, solution = next((each for each in solutions if each[1] is not None), (None, None))
+            if solution is None:
+                return known
+            equations.remove(equation)
+            known[solution[0]] = solution[1]
+
+    def solution(self, equation: sympy.Expr) -> tuple[int, sympy.Expr] | None:
+        """(step, value) where the equation `equation == 0` says that `other // step` is a value."""
+        rest, varying = equation.as_independent(self.other, as_Add=True)
+        factor, term = varying.as_independent(self.other, as_Add=False)
+        step = self.step(term)
+        return None if step is None or factor not in (1, -1) else (step, self.sympy.expand(-rest * factor))
+
+    def step(self, term: sympy.Expr) -> int | None:
+        """The step of `other // step`, 1 of `other` itself; None of other terms."""
+        if term == self.other:
+            return 1
+        ratio = term.args[0] / self.other if isinstance(term, self.sympy.floor) else self.sympy.Integer(0)
+        return int(ratio.q) if ratio.is_Rational and ratio.p == 1 else None
+
+    def reduced(self, value: sympy.Expr, known: Mapping[int, sympy.Expr]) -> sympy.Expr:
+        """The value with what is known of the other index: of one quotient, all coarser ones."""
+        terms = {term: self.step(term) for term in (self.other, *value.atoms(self.sympy.floor))}
+        finer = {
+            term: max((each for each in known if step % each == 0), default=None)
+            for term, step in terms.items()
+            if step is not None
+        }
+        values = {
+            term: self.quotient(known[each], terms[term] // each) for term, each in finer.items() if each is not None
+        }
+        return self.sympy.expand(value.xreplace(values))
+
+    def follows(self, step: int, value: sympy.Expr, finer: int, known: sympy.Expr) -> bool:
+        """Whether `other // step` is the value where `other // finer` is known."""
+        return finer < step and step % finer == 0 and self.quotient(known, step // finer) == value
 
     def solved(self, value: sympy.Expr) -> Iterator[tuple[bool, sympy.Expr]]:
         """Yields limits (is upper, value) on the other index that are together equivalent to `value <= 0`."""
         value = self.sympy.expand(value)
+        if value.is_Integer and value <= 0:
+            return
         rest, varying = value.as_independent(self.other, as_Add=True)
         factor, term = varying.as_independent(self.other, as_Add=False)
         if not factor.is_Integer or term == 1:
