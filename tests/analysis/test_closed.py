@@ -92,9 +92,8 @@ def test_what_has_no_closed_form(relation: str) -> None:
     assert closed_limits(pattern(relation).bind().ir, Side.QUERY) is None
 
 
-def test_no_closed_form_where_order_grid_or_inputs_have_a_say() -> None:
+def test_no_closed_form_where_order_spaces_or_inputs_have_a_say() -> None:
     texts = [
-        "pattern p(h = 8, w = 8) { space t[y = h, x = w]  attend q.y == k.y }",
         "pattern p(n = 64) { space t[n]  attend causal  order by t % 4 }",
         "pattern p(n = 64) { space t[n]  input d: int[batch, tokens]  attend same(d) }",
         "pattern p(n = 64) { space a[n]  space b[n]  tokens a ++ b  attend q.i <= k.i }",

@@ -2,11 +2,11 @@
 
 If a relation is a conjunction of conditions that can be solved for the other token, as for causal patterns, windows and
 blocks, a kernel computes the tiles of a row and needs no lists. Indices are positions in memory: on grids and in orders
-what tokens say is written in digits of their position. Equations come first. With `frame == frame'` known, that the rows
-are equal too says as much as that the numbers of the rows in the whole video are.
+what tokens say is written in digits of their position. Equations are solved first, and what they say of the other index
+takes its place everywhere: of tokens in the same row, `abs(q.x - k.x) <= 3` is `abs(q - k) <= 3`.
 
-Limits of tokens on a line hold for every length, others for the sizes of their grid and order. Each limit is monotone in
-the index, so its extremes over a block are at the block's first or last token.
+Limits of tokens on a line hold for every length, others for the sizes of their grid and in their order. Each limit is
+monotone in the index, so its extremes over a block are at the block's first or last token.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from maskdsl.analysis.tiles.digits import DigitSum, TokenDigits
+import numpy as np
+
+from maskdsl.analysis.tiles.digits import DigitSum, TokenDigits, stretch_length
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.sequences import Computed, Sequence
 from maskdsl.ir.expressions import (
@@ -28,9 +30,11 @@ from maskdsl.ir.expressions import (
     Head,
     Side,
     apply,
+    of_side,
     rebuild,
     size,
 )
+from maskdsl.ir.facts.ranges import expression_range, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import dependencies
 from maskdsl.ir.mask import MaskIR
@@ -69,9 +73,10 @@ def closed_limits(mask: MaskIR, side: Side) -> Limits | None:
     if mask.relation == TRUE:
         return Limits((), ())
     try:
+        conjuncts = _conjuncts(mask)
         solver = _Solver(mask, side)
         low, high = set[Any](), set[Any]()
-        for is_high, value in solver.limits([*solver.conditions(_conjuncts(mask))]):
+        for is_high, value in solver.limits([*solver.conditions(conjuncts)]):
             (high if is_high else low).add(value)
         return Limits(*(tuple(map(solver.limit, sorted(values, key=str))) for values in (low, high)))
     except _NoClosedForm:
@@ -100,7 +105,7 @@ def _conjuncts(mask: MaskIR) -> tuple[Expression, ...]:
     conjuncts = relation.arguments if isinstance(relation, Apply) and relation.op is Op.AND else (relation,)
     if size(relation) > _MOST_NODES or read.inputs or not all(map(_is_simple, conjuncts)):
         raise _NoClosedForm
-    return conjuncts
+    return tuple(map(_without_difference, conjuncts))
 
 
 def _is_line(sequence: Sequence) -> bool:
@@ -140,6 +145,30 @@ def _is_simple(conjunct: Expression) -> bool:
             return False
 
 
+def _without_difference(conjunct: Expression) -> Expression:
+    """`(a - b) % c == 0` is `a % c == b % c`."""
+    match conjunct:
+        case Apply(Op.EQUAL, (Apply(Op.FLOOR_MODULO, (Apply(Op.SUBTRACT, (a, b)), c)), Constant(value=0))):
+            return apply(Op.EQUAL, apply(Op.FLOOR_MODULO, a, c), apply(Op.FLOOR_MODULO, b, c))
+        case _:
+            return conjunct
+
+
+def _same(conjunct: Expression) -> Expression | None:
+    """The expression over one token that is equal for both tokens where the conjunct holds; None of other conjuncts."""
+    match conjunct:
+        case Apply(Op.EQUAL, (a, b)) if _sides(a) != _sides(b) and len(_sides(a)) == len(_sides(b)) == 1:
+            alone = of_side(a, Side.TOKEN)
+            return alone if alone == of_side(b, Side.TOKEN) else None
+        case _:
+            return None
+
+
+def _sides(expression: Expression) -> tuple[Side, ...]:
+    """The sides of the tokens that it reads."""
+    return tuple(side for side in PAIR if reads(expression).names(side))
+
+
 @dataclass(frozen=True)
 class _Condition:
     """That a value is at most 0, or that it is 0."""
@@ -156,7 +185,9 @@ class _Solver:
 
         self.sympy = sympy
         self.side = side
+        self.leaf = mask_leaf(mask)
         self.this, self.other, self.head = sympy.symbols("this other head", integer=True)
+        self.mask = mask
         self.digits = {
             each: TokenDigits(mask, sequence) for each, sequence in mask.sequences.items() if not _is_line(sequence)
         }
@@ -164,21 +195,42 @@ class _Solver:
 
     # Conjuncts to conditions
 
-    def conditions(self, conjuncts: Iterable[Expression]) -> Iterator[_Condition]:
+    def conditions(self, conjuncts: tuple[Expression, ...]) -> Iterator[_Condition]:
         """Yields what holds exactly where all conjuncts do. Raises `_NoClosedForm`."""
+        stretch = self.stretch([each for each in map(_same, conjuncts) if each is not None])
+        if stretch is not None:
+            conjuncts = tuple(each for each in conjuncts if _same(each) is None)
+            if stretch < self.mask.queries.length:
+                yield _Condition(self.sympy.floor(self.other / stretch) - self.sympy.floor(self.this / stretch), True)
         for conjunct in conjuncts:
             match conjunct:
                 case Apply(Op.LESS_EQUAL, (a, b)) if a.type is Type.INT:
-                    yield _Condition(self.integer(a) - self.integer(b), False)
+                    if not self.always(a, b, 0):
+                        yield _Condition(self.integer(a) - self.integer(b), False)
                 case Apply(Op.LESS, (a, b)) if a.type is Type.INT:
-                    yield _Condition(self.integer(a) - self.integer(b) + 1, False)
-                case Apply(Op.EQUAL, (Apply(Op.FLOOR_MODULO, (Apply(Op.SUBTRACT, (a, b)), c)), Constant(value=0))):
-                    a, b = apply(Op.FLOOR_MODULO, a, c), apply(Op.FLOOR_MODULO, b, c)
-                    yield _Condition(self.integer(a) - self.integer(b), True)
+                    if not self.always(a, b, 1):
+                        yield _Condition(self.integer(a) - self.integer(b) + 1, False)
                 case Apply(Op.EQUAL, (a, b)) if a.type is not Type.FLOAT:
                     yield _Condition(self.integer(a) - self.integer(b), True)
                 case _:
                     yield _Condition(1 - self.integer(conjunct), False)
+
+    def stretch(self, same: list[Expression]) -> int | None:
+        """The length of the stretches of memory whose tokens are equal in all of these; None if there are none.
+
+        Stretches may be along a curve, and in any order: what is equal has no need of digits.
+        """
+        if not same or self.mask.queries != self.mask.keys or self.side not in self.digits:
+            return None
+        values = [self.digits[self.side].values(each) for each in same]
+        known = [each for each in values if each is not None]
+        return stretch_length(np.stack(known, axis=1)) if len(known) == len(values) else None
+
+    def always(self, a: Expression, b: Expression, least: int) -> bool:
+        """Whether `b - a` is at least this for all tokens, by the sizes of grids."""
+        difference = apply(Op.SUBTRACT, b, a)
+        is_bound = self.digits.keys() >= set(_sides(difference))
+        return is_bound and expression_range(difference, self.leaf).low >= least
 
     def integer(self, expression: Expression) -> sympy.Expr:
         """An integer or a truth value (0 or 1) in sympy. Raises `_NoClosedForm`."""
@@ -196,8 +248,7 @@ class _Solver:
 
     def of_token(self, expression: Expression) -> sympy.Expr | None:
         """What a token says of itself, by its index; None if it is said of both tokens, or not in digits."""
-        read = reads(expression)
-        sides = [side for side in PAIR if read.names(side)]
+        sides = _sides(expression)
         if len(sides) != 1:
             return None
         index = self.this if sides[0] is self.side else self.other
@@ -283,15 +334,12 @@ class _Solver:
 
     def reduced(self, value: sympy.Expr, known: Mapping[int, sympy.Expr]) -> sympy.Expr:
         """The value with what is known of the other index: of one quotient, all coarser ones."""
-        terms = {term: self.step(term) for term in (self.other, *value.atoms(self.sympy.floor))}
-        finer = {
-            term: max((each for each in known if step % each == 0), default=None)
-            for term, step in terms.items()
-            if step is not None
-        }
-        values = {
-            term: self.quotient(known[each], terms[term] // each) for term, each in finer.items() if each is not None
-        }
+        values = {}
+        for term in (self.other, *value.atoms(self.sympy.floor)):
+            step = self.step(term)
+            finer = [each for each in known if step is not None and step % each == 0]
+            if step is not None and finer:
+                values[term] = self.quotient(known[max(finer)], step // max(finer))
         return self.sympy.expand(value.xreplace(values))
 
     def follows(self, step: int, value: sympy.Expr, finer: int, known: sympy.Expr) -> bool:
@@ -305,7 +353,7 @@ class _Solver:
             return
         rest, varying = value.as_independent(self.other, as_Add=True)
         factor, term = varying.as_independent(self.other, as_Add=False)
-        if not factor.is_Integer or term == 1:
+        if not factor.is_Integer or not term.has(self.other):
             raise _NoClosedForm
         if factor > 0:
             yield from self.at_most(term, self.sympy.floor(-rest / factor))
@@ -352,8 +400,16 @@ class _Solver:
 
     def limit(self, value: sympy.Expr) -> Limit:
         """A limit in the IR. Raises `_NoClosedForm` if it is not monotone in the index."""
+        value = self.distributed(value)
         falls = self.direction(value) < 0
         return Limit(self.expression(value), not falls)
+
+    def distributed(self, value: sympy.Expr) -> sympy.Expr:
+        """`a + min(b, c)` as `min(a + b, a + c)` where this index is in `a`, and so of maxima."""
+        for term in self.sympy.Add.make_args(value):
+            if isinstance(term, self.sympy.Min | self.sympy.Max) and (value - term).has(self.this):
+                return term.func(*(self.distributed(self.sympy.expand(value - term + each)) for each in term.args))
+        return value
 
     def direction(self, value: sympy.Expr) -> int:
         """1 if the value is nondecreasing in this token's index, -1 if it is nonincreasing, 0 if it is constant."""

@@ -1,8 +1,8 @@
 """What tokens say, as digits of their position in memory: on grids, and in orders by axes, windows and curves.
 
-A position is a number whose digits may have different sizes. On a grid `y[h], x[w]` the last digit is `x`, in an order by
-`y // 8, x // 8` the first is `y // 8`; places along a curve inside of frames have no digits, but the frames do. Digits are
-read off the values of all tokens, so that whatever lays tokens out like this has them, and nothing else.
+A position is a number whose digits may have different sizes. On a grid `y[h], x[w]` its last digit is `x`; in an order
+by `y // 8, x // 8` its first one is `y // 8`; with a curve inside of frames the frame is one, and `x` is none. Digits
+are read off the values of all tokens, so that whatever lays tokens out like this has them, and nothing else.
 """
 
 from functools import cached_property
@@ -24,7 +24,7 @@ from maskdsl.ir.meaning.coordinates import Coordinates
 class DigitSum:
     """Of a token at a position: `start`, and `factor * (position // step)` for each (factor, step) of `terms`.
 
-    A digit of some size is two terms: `position // step % size` is `position // step - size * (position // (step * size))`.
+    A digit of some size is two terms, as `position // 8 % 4` is `position // 8 - 4 * (position // 32)`.
     """
 
     start: int
@@ -50,6 +50,19 @@ def digit_sum(values: Array) -> DigitSum | None:
     return DigitSum(start, tuple(terms))
 
 
+def stretch_length(values: Array) -> int | None:
+    """The length of stretches of [tokens, ...] in each of which tokens are equal, and to no others; None without them.
+
+    The last stretch may be shorter.
+    """
+    breaks = np.flatnonzero((values[1:] != values[:-1]).any(axis=1)) + 1
+    length = int(breaks[0]) if len(breaks) else len(values)
+    if not length or not np.array_equal(breaks, np.arange(length, len(values), length)):
+        return None
+    firsts = values[::length]
+    return length if len(np.unique(firsts, axis=0)) == len(firsts) else None
+
+
 @dataclass(frozen=True, eq=False)
 class TokenDigits:
     """Expressions over the tokens of one side of a mask, as digits of their position in memory."""
@@ -59,11 +72,16 @@ class TokenDigits:
 
     @cached_property
     def tokens(self) -> LaidOutTokens:
-        """The tokens in their order, which is the same for all heads and batch entries where `of` reads them."""
+        """The tokens in their order, which is the same for all heads and batch entries where `values` reads them."""
         return LaidOutTokens.of(Coordinates(self.mask, self.sequence, {}))
 
-    def of(self, expression: Expression) -> DigitSum | None:
-        """An integer or a truth value (0 or 1) of a token as digits; None if it is none, or calls or heads decide it."""
+    def values(self, expression: Expression) -> Array | None:
+        """Int64 [tokens]: an integer or truth value of each token, in memory; None if calls or heads decide them."""
         if not trace(self.sequence, [expression, *self.sequence.sort_keys]).is_fixed:
             return None
-        return digit_sum(self.tokens.values(expression, {}).astype(np.int64))
+        return self.tokens.values(expression, {}).astype(np.int64)
+
+    def of(self, expression: Expression) -> DigitSum | None:
+        """An integer or truth value (0 or 1) of a token in digits; None if it is none, or calls or heads decide it."""
+        values = self.values(expression)
+        return None if values is None else digit_sum(values)
