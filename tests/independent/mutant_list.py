@@ -9,6 +9,7 @@ def rule(name: str) -> tuple[str, ...]:
 
 
 CLOSED = "maskdsl/analysis/tiles/closed_form.py"
+DIGITS = "maskdsl/analysis/tiles/digits.py"
 DERIVE = "maskdsl/ir/rewrites/derive.py"
 INTERVALS = "maskdsl/ir/facts/intervals.py"
 RANGES = "maskdsl/ir/facts/ranges.py"
@@ -504,8 +505,8 @@ MUTANTS = (
     Mutant(
         "less as less or equal",
         CLOSED,
-        "yield self.integer(a) - self.integer(b) + 1",
-        "yield self.integer(a) - self.integer(b)",
+        "_Condition(self.integer(a) - self.integer(b) + 1, False)",
+        "_Condition(self.integer(a) - self.integer(b), False)",
         of("analysis/test_closed", "test_closed_forms_agree_with_exact_tiles"),
     ),
     Mutant(
@@ -521,6 +522,27 @@ MUTANTS = (
         "over - under * limit - under + 1",
         "over - under * limit",
         of("analysis/test_closed", "test_closed_forms_agree_with_exact_tiles"),
+    ),
+    Mutant(
+        "digits that rise with the one before them",
+        DIGITS,
+        "terms.append((rise - carried, step))",
+        "terms.append((rise, step))",
+        of("analysis/test_digits", "test_sums_of_digits_are_read_off_values"),
+    ),
+    Mutant(
+        "equal tokens in two stretches",
+        DIGITS,
+        "return length if len(np.unique(firsts, axis=0)) == len(firsts) else None",
+        "return length",
+        of("analysis/test_digits", "test_stretches_are_as_long_as_tokens_are_equal"),
+    ),
+    Mutant(
+        "an equation that follows from another takes it with it",
+        CLOSED,
+        "return finer < step and step % finer == 0 and self.quotient(known, step // finer) == value",
+        "return finer < step and step % finer == 0",
+        of("analysis/test_digits", "test_limits_of_both_sides", "test_limits_of_random_grids"),
     ),
     # Tiles and counts
     Mutant(

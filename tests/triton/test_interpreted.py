@@ -107,6 +107,12 @@ def test_everything() -> None:
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
+def test_closed_forms_on_grids_and_in_orders() -> None:
+    found = interpret(2, 3, HERE / "closed.attn")
+    assert len(found) == 10
+    assert not {name: wrong for name, wrong in found.items() if wrong}
+
+
 @pytest.mark.hypothesis
 def test_pooled_keys() -> None:
     found = interpret(examples(8), 3, HERE / "pooled.attn")
@@ -123,7 +129,7 @@ def test_pools_and_draws(cases: int) -> None:
 
 @in_turn(12, 12)
 def test_decoding(part: int) -> None:
-    files = [*FILES, *(HERE / f"{name}.attn" for name in ("everything", "inputs", "limits"))]
+    files = [*FILES, *(HERE / f"{name}.attn" for name in ("closed", "everything", "inputs", "limits"))]
     found: list[str] = json.loads(last_line("triton.decoding", *files[part::12]))
     assert len(found) > 6
 
