@@ -122,6 +122,7 @@ CLOSED = [
     (VIDEO, "same(t) and abs(q.y - k.y) <= 1", ""),
     (VIDEO, "same(t) and same(y) and abs(q.x - k.x) <= 2", ""),
     (VIDEO, "same(t) and causal", ""),
+    (VIDEO, "same(t) and q.y + 1 == k.y", ""),
     (VIDEO, "same(t) and q.y // 2 == k.y // 2", ""),
     (VIDEO, "q.t * 4 + q.y == k.t * 4 + k.y", ""),
     ("y = 5, x = 6", "q.y // 2 == k.y // 2", ""),
