@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 
+from maskdsl.analysis.closed.closed_form import Limits, closed_limits
 from maskdsl.analysis.cost.tile_table import TileWork
 from maskdsl.analysis.orders.clique_tiles import clique_tiles
-from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.declared.sequences import Given, Sequence, Space

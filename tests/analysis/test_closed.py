@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.analysis.tiles.closed_form import Limit, closed_limits
+from maskdsl.analysis.closed.closed_form import Limit, closed_limits
 from maskdsl.ir.expressions import Constant, Coordinate, Expression, Head, Side, substitute
 from maskdsl.ir.facts.ranges import Range, expression_range
 from tests.support.drawn import examples

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskdsl
-from maskdsl.analysis.tiles.closed_form import Limits, closed_limits
-from maskdsl.analysis.tiles.digits import DigitSum, digit_sum, stretch_length
+from maskdsl.analysis.closed.closed_form import Limits, closed_limits
+from maskdsl.analysis.closed.digits import DigitSum, digit_sum, stretch_length
 from maskdsl.api.verify import draw
 from maskdsl.ir.expressions import PAIR, Constant, Coordinate, Expression, Head, Side
 from maskdsl.ir.mask import MaskIR

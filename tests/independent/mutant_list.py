@@ -8,8 +8,8 @@ def rule(name: str) -> tuple[str, ...]:
     return of("analysis/test_intervals", f"test_a_rule_holds_every_value[{name}]")
 
 
-CLOSED = "maskdsl/analysis/tiles/closed_form.py"
-DIGITS = "maskdsl/analysis/tiles/digits.py"
+CLOSED = "maskdsl/analysis/closed/closed_form.py"
+DIGITS = "maskdsl/analysis/closed/digits.py"
 DERIVE = "maskdsl/ir/rewrites/derive.py"
 INTERVALS = "maskdsl/ir/facts/intervals.py"
 RANGES = "maskdsl/ir/facts/ranges.py"

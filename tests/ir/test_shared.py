@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import maskdsl
-from maskdsl.analysis.tiles.closed_form import closed_limits
+from maskdsl.analysis.closed.closed_form import closed_limits
 from maskdsl.emit.plan import make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.ir.expressions import Apply, Constant, Coordinate, Read, Score, Side, apply, rebuild, size, walk

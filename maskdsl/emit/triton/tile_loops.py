@@ -6,7 +6,7 @@ loads drains at the end of each run. Loops over columns are nested, which takes 
 
 from collections.abc import Iterable
 
-from maskdsl.analysis.tiles.closed_form import Limit, Limits
+from maskdsl.analysis.closed.closed_form import Limit, Limits
 from maskdsl.base.records import dataclass
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch.pattern_functions import helper

@@ -11,17 +11,16 @@ monotone in the index, so its extremes over a block are at the block's first or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskdsl.analysis.tiles.digits import DigitSum, TokenDigits, stretch_length
+from maskdsl.analysis.closed.conjuncts import NoClosedForm, conjuncts_of, equal_expression, is_line, sides_of
+from maskdsl.analysis.closed.digits import DigitSum, TokenDigits, stretch_length
 from maskdsl.base.records import dataclass
-from maskdsl.ir.declared.sequences import Computed, Sequence
 from maskdsl.ir.expressions import (
-    PAIR,
     TRUE,
     Apply,
     Constant,
@@ -30,21 +29,13 @@ from maskdsl.ir.expressions import (
     Head,
     Side,
     apply,
-    of_side,
-    rebuild,
-    size,
 )
 from maskdsl.ir.facts.ranges import expression_range, mask_leaf
-from maskdsl.ir.facts.reads import reads
-from maskdsl.ir.facts.trace import dependencies
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 
 if TYPE_CHECKING:
     import sympy
-
-_MOST_NODES = 200
-"""Larger relations use lists: sympy's time for them has no bound."""
 
 
 @dataclass(frozen=True)
@@ -64,109 +55,19 @@ class Limits:
     high: tuple[Limit, ...]
 
 
-class _NoClosedForm(Exception):
-    """The relation has no closed form."""
-
-
 def closed_limits(mask: MaskIR, side: Side) -> Limits | None:
     """The limits for tokens of `side`: keys for queries, queries for keys. None if the relation has no closed form."""
     if mask.relation == TRUE:
         return Limits((), ())
     try:
-        conjuncts = _conjuncts(mask)
+        conjuncts = conjuncts_of(mask)  # before sympy is imported
         solver = _Solver(mask, side)
         low, high = set[Any](), set[Any]()
         for is_high, value in solver.limits([*solver.conditions(conjuncts)]):
             (high if is_high else low).add(value)
         return Limits(*(tuple(map(solver.limit, sorted(values, key=str))) for values in (low, high)))
-    except _NoClosedForm:
+    except NoClosedForm:
         return None
-
-
-# Relations to conjuncts
-
-
-def _conjuncts(mask: MaskIR) -> tuple[Expression, ...]:
-    """Conditions that hold together where the relation does: comparisons of integers, and what one token says.
-
-    Coordinates of tokens on a line are written over their index. Raises `_NoClosedForm`.
-    """
-    has_spaces = any(len(each.spaces) > 1 for each in mask.sequences.values())
-    if has_spaces or size(mask.relation) > _MOST_NODES:
-        raise _NoClosedForm
-    read = reads(mask.relation)
-    lines = {side: each for side, each in mask.sequences.items() if _is_line(each)}
-    forms = {side: _over_index(each, side, read.of(side)) for side, each in lines.items()}
-
-    def index(node: Expression) -> Expression | None:
-        return forms[node.side][node.name] if isinstance(node, Coordinate) and node.side in forms else None
-
-    relation = rebuild(mask.relation, index)
-    conjuncts = relation.arguments if isinstance(relation, Apply) and relation.op is Op.AND else (relation,)
-    if size(relation) > _MOST_NODES or read.inputs or not all(map(_is_simple, conjuncts)):
-        raise _NoClosedForm
-    return tuple(map(_without_difference, conjuncts))
-
-
-def _is_line(sequence: Sequence) -> bool:
-    """Whether its tokens are in one row, as declared."""
-    return len(sequence.spaces[0].axes) == 1 and not any(sequence.order)
-
-
-def _over_index(sequence: Sequence, side: Side, read: Iterable[Coordinate]) -> dict[str, Expression]:
-    """Coordinates on a line and their dependencies, as expressions over the index. Raises `_NoClosedForm`."""
-    forms: dict[str, Expression] = {}
-    for name in dependencies(sequence, [each.name for each in read]):
-        forms[name] = _of_index(sequence, side, name, forms)
-        if size(forms[name]) > _MOST_NODES:
-            raise _NoClosedForm
-    return forms
-
-
-def _of_index(sequence: Sequence, side: Side, name: str, known: Mapping[str, Expression]) -> Expression:
-    """A coordinate on a line over the index, given the forms of those it reads. Raises `_NoClosedForm`."""
-    definition = sequence.definition(name)
-    if definition is None:
-        return Coordinate(side, "i")
-    ((_, source),) = definition.sources
-    if not isinstance(source, Computed) or definition.type is not Type.INT:
-        raise _NoClosedForm
-    return rebuild(source.value, lambda node: known[node.name] if isinstance(node, Coordinate) else None)
-
-
-def _is_simple(conjunct: Expression) -> bool:
-    """Whether it is known to compare integers, or is about one token alone."""
-    if not reads(conjunct).is_of_pair:
-        return True
-    match conjunct:
-        case Apply(Op.LESS | Op.LESS_EQUAL | Op.EQUAL, (a, _)):
-            return a.type is not Type.FLOAT
-        case _:
-            return False
-
-
-def _without_difference(conjunct: Expression) -> Expression:
-    """`(a - b) % c == 0` is `a % c == b % c`."""
-    match conjunct:
-        case Apply(Op.EQUAL, (Apply(Op.FLOOR_MODULO, (Apply(Op.SUBTRACT, (a, b)), c)), Constant(value=0))):
-            return apply(Op.EQUAL, apply(Op.FLOOR_MODULO, a, c), apply(Op.FLOOR_MODULO, b, c))
-        case _:
-            return conjunct
-
-
-def _same(conjunct: Expression) -> Expression | None:
-    """The expression over one token that is equal for both tokens where the conjunct holds; None of other conjuncts."""
-    match conjunct:
-        case Apply(Op.EQUAL, (a, b)) if _sides(a) != _sides(b) and len(_sides(a)) == len(_sides(b)) == 1:
-            alone = of_side(a, Side.TOKEN)
-            return alone if alone == of_side(b, Side.TOKEN) else None
-        case _:
-            return None
-
-
-def _sides(expression: Expression) -> tuple[Side, ...]:
-    """The sides of the tokens that it reads."""
-    return tuple(side for side in PAIR if reads(expression).names(side))
 
 
 @dataclass(frozen=True)
@@ -189,17 +90,17 @@ class _Solver:
         self.this, self.other, self.head = sympy.symbols("this other head", integer=True)
         self.mask = mask
         self.digits = {
-            each: TokenDigits(mask, sequence) for each, sequence in mask.sequences.items() if not _is_line(sequence)
+            each: TokenDigits(mask, sequence) for each, sequence in mask.sequences.items() if not is_line(sequence)
         }
         """For each side whose tokens are not on a line."""
 
     # Conjuncts to conditions
 
     def conditions(self, conjuncts: tuple[Expression, ...]) -> Iterator[_Condition]:
-        """Yields what holds exactly where all conjuncts do. Raises `_NoClosedForm`."""
-        stretch = self.stretch([each for each in map(_same, conjuncts) if each is not None])
+        """Yields what holds exactly where all conjuncts do. Raises `NoClosedForm`."""
+        stretch = self.stretch([each for each in map(equal_expression, conjuncts) if each is not None])
         if stretch is not None:
-            conjuncts = tuple(each for each in conjuncts if _same(each) is None)
+            conjuncts = tuple(each for each in conjuncts if equal_expression(each) is None)
             if stretch < self.mask.queries.length:
                 yield _Condition(self.sympy.floor(self.other / stretch) - self.sympy.floor(self.this / stretch), True)
         for conjunct in conjuncts:
@@ -229,11 +130,11 @@ class _Solver:
     def always(self, a: Expression, b: Expression, least: int) -> bool:
         """Whether `b - a` is at least this for all tokens, by the sizes of grids."""
         difference = apply(Op.SUBTRACT, b, a)
-        is_bound = self.digits.keys() >= set(_sides(difference))
+        is_bound = self.digits.keys() >= set(sides_of(difference))
         return is_bound and expression_range(difference, self.leaf).low >= least
 
     def integer(self, expression: Expression) -> sympy.Expr:
-        """An integer or a truth value (0 or 1) in sympy. Raises `_NoClosedForm`."""
+        """An integer or a truth value (0 or 1) in sympy. Raises `NoClosedForm`."""
         match expression:
             case Constant(value=value):
                 return self.sympy.Integer(int(value))
@@ -244,11 +145,11 @@ class _Solver:
             case Apply(op, arguments) if expression.type is Type.INT and op is not Op.SELECT:
                 return self.operator(op, *map(self.integer, arguments))
             case _:
-                raise _NoClosedForm
+                raise NoClosedForm
 
     def of_token(self, expression: Expression) -> sympy.Expr | None:
         """What a token says of itself, by its index; None if it is said of both tokens, or not in digits."""
-        sides = _sides(expression)
+        sides = sides_of(expression)
         if len(sides) != 1:
             return None
         index = self.this if sides[0] is self.side else self.other
@@ -262,7 +163,7 @@ class _Solver:
         return sum(terms, self.sympy.Integer(digits.start))
 
     def operator(self, op: Op, *operands: sympy.Expr) -> sympy.Expr:
-        """An operator on integers in sympy. Raises `_NoClosedForm`."""
+        """An operator on integers in sympy. Raises `NoClosedForm`."""
         match op, operands:
             case Op.ADD, (a, b):
                 return a + b
@@ -283,7 +184,7 @@ class _Solver:
             case Op.FLOOR_MODULO, (a, b) if b.is_Integer and b > 0:
                 return a - b * self.quotient(a, b)
             case _:
-                raise _NoClosedForm
+                raise NoClosedForm
 
     def quotient(self, value: sympy.Expr, divisor: int) -> sympy.Expr:
         """`value // divisor`. Of another quotient it is one quotient: `x // 8 // 4` is `x // 32`."""
@@ -354,7 +255,7 @@ class _Solver:
         rest, varying = value.as_independent(self.other, as_Add=True)
         factor, term = varying.as_independent(self.other, as_Add=False)
         if not factor.is_Integer or not term.has(self.other):
-            raise _NoClosedForm
+            raise NoClosedForm
         if factor > 0:
             yield from self.at_most(term, self.sympy.floor(-rest / factor))
         else:
@@ -375,7 +276,7 @@ class _Solver:
                 yield from self.solved(term.args[0] - limit)
                 yield from self.solved(-term.args[0] - limit)
             case _:
-                raise _NoClosedForm
+                raise NoClosedForm
 
     def at_least(self, term: sympy.Expr, limit: sympy.Expr) -> Iterator[tuple[bool, sympy.Expr]]:
         """Yields the limits of `limit <= term`."""
@@ -389,7 +290,7 @@ class _Solver:
                 for argument in term.args:
                     yield from self.solved(limit - argument)
             case _:
-                raise _NoClosedForm
+                raise NoClosedForm
 
     def fraction(self, floor: sympy.Expr) -> tuple[sympy.Expr, sympy.Integer]:
         """Numerator and integer denominator of the argument of a floor."""
@@ -399,7 +300,7 @@ class _Solver:
     # Limits
 
     def limit(self, value: sympy.Expr) -> Limit:
-        """A limit in the IR. Raises `_NoClosedForm` if it is not monotone in the index."""
+        """A limit in the IR. Raises `NoClosedForm` if it is not monotone in the index."""
         value = self.distributed(value)
         falls = self.direction(value) < 0
         return Limit(self.expression(value), not falls)
@@ -421,18 +322,18 @@ class _Solver:
             case self.sympy.Mul():
                 factor, term = value.as_independent(self.this, as_Add=False)
                 if not factor.is_Rational:
-                    raise _NoClosedForm
+                    raise NoClosedForm
                 return self.direction(term) * (1 if factor > 0 else -1)
             case self.sympy.Add() | self.sympy.floor() | self.sympy.Min() | self.sympy.Max():
                 directions = {self.direction(argument) for argument in value.args} - {0}
                 if len(directions) > 1:
-                    raise _NoClosedForm
+                    raise NoClosedForm
                 return directions.pop() if directions else 0
             case _:
-                raise _NoClosedForm
+                raise NoClosedForm
 
     def expression(self, value: sympy.Expr) -> Expression:
-        """A sympy expression in the IR. Raises `_NoClosedForm`."""
+        """A sympy expression in the IR. Raises `NoClosedForm`."""
         match value:
             case self.sympy.Integer():
                 return Constant(int(value))
@@ -452,7 +353,7 @@ class _Solver:
             case self.sympy.Max():
                 return self.joined(Op.MAXIMUM, value.args)
             case _:
-                raise _NoClosedForm
+                raise NoClosedForm
 
     def sum_of(self, value: sympy.Expr) -> Expression:
         """A sum as a person writes it: constants last, negative terms subtracted."""
