@@ -18,20 +18,19 @@ import maskdsl
 from gpu.contest import compile_ahead
 from gpu.exact import exact
 from gpu.patterns import EXAMPLES, Size, named
-from gpu.peers import Case, ours
-from gpu.timing import Timer
-from maskdsl.ir.meaning.inputs import relation_inputs
+from gpu.peers import Case, our_backend, ours
+from gpu.timing import Timer, device, synchronize
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 
 ROOT = Path(__file__).parents[2]
 COPIED, SIDE = 2**30, 8192
 """Bytes that are copied, and rows and columns of the matrices that are multiplied, for rates."""
-MOST_WORKERS = 12
+MOST_WORKERS = 16
 
 
 def rates(keep: Keep) -> Record:
     """Bytes a second of a copy, read and written, and TFLOP/s of a large product in bfloat16."""
-    timer = Timer(torch.device("cuda"), 0.3)
+    timer = Timer(device(), 0.3)
     source = torch.empty(COPIED, dtype=torch.int8, device=timer.device)
     target = torch.empty_like(source)
     keep({"copy_bytes": 2 * COPIED / timer.median(lambda: target.copy_(source))})
@@ -41,7 +40,7 @@ def rates(keep: Keep) -> Record:
 
 def smoke(keep: Keep, length: int, dim: int) -> Record:
     """Causal attention in bfloat16, forward and then backward, against float64. Raises `Wrong`."""
-    case = Case(named("causal"), Size(length, 2, torch.device("cuda")), 1, dim, torch.bfloat16)
+    case = Case(named("causal"), Size(length, 2, device()), 1, dim, torch.bfloat16)
     tensors, toward = case.tensors()
     right = exact(case.entry, case.size, tensors, toward, {})
     out = ours(case, {})(*tensors)
@@ -83,34 +82,32 @@ def sanitized(keep: Keep, tool: str) -> Record:
         both_passes_of(call)
         keep({"calls": number + 1})
     decode_from_pages()
-    torch.cuda.synchronize()
     return {"pages": True}
 
 
 def both_passes_of(call: dict[str, Any]) -> None:
     both_passes(**call)
-    torch.cuda.synchronize()
+    synchronize(device())
 
 
 def both_passes(file: str, name: str, dim: int, heads: int = 2, key_heads: int = 1, **lengths: int) -> None:
     mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=heads, **lengths)
-    inputs = {key: torch.as_tensor(x).cuda() for key, x in synthetic_inputs(mask.ir, batch=1, dim=dim).items()}
-    decides = relation_inputs(mask.ir)
-    inputs = {key: x.float() if x.is_floating_point() and key not in decides else x for key, x in inputs.items()}
+    arrays = synthetic_inputs(mask.ir, batch=1, dim=dim)
+    inputs = {key: torch.as_tensor(array, device=device()) for key, array in arrays.items()}
     shapes = (heads, mask.query_length), (key_heads, mask.key_length), (key_heads, mask.key_length)
-    tensors = [torch.randn(1, *each, dim, dtype=torch.bfloat16, device="cuda").requires_grad_() for each in shapes]
-    out = mask.compile("triton")(*tensors, **inputs)
+    tensors = [torch.randn(1, *each, dim, dtype=torch.bfloat16, device=device()).requires_grad_() for each in shapes]
+    out = mask.compile(our_backend(device()))(*tensors, **inputs)
     torch.autograd.grad(out, tensors, torch.randn_like(out))
 
 
 def decode_from_pages(length: int = 129, page: int = 16) -> None:
     pattern = maskdsl.load(EXAMPLES / "language/streaming.attn")["streaming"]
-    attention = pattern.bind(n=length, size=19, sinks=4, heads=4).compile("triton")
+    attention = pattern.bind(n=length, size=19, sinks=4, heads=4).compile(our_backend(device()))
     pages = -(-length // page)
-    keys, values = torch.randn(2, 2 * pages, 2, page, 64, dtype=torch.bfloat16, device="cuda")
-    q = torch.randn(2, 4, 1, 64, dtype=torch.bfloat16, device="cuda")
-    lengths = torch.tensor([length, length // 2], device="cuda")
-    table = torch.randperm(2 * pages, device="cuda").view(2, pages)
+    keys, values = torch.randn(2, 2 * pages, 2, page, 64, dtype=torch.bfloat16, device=device())
+    q = torch.randn(2, 4, 1, 64, dtype=torch.bfloat16, device=device())
+    lengths = torch.tensor([length, length // 2], device=device())
+    table = torch.randperm(2 * pages, device=device()).view(2, pages)
     with torch.no_grad():
         attention(q, keys, values, query_start=lengths - 1, key_lengths=lengths, page_table=table, page_size=page)
 

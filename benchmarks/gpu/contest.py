@@ -13,7 +13,7 @@ from torch import Tensor
 from gpu.exact import Exact, Wrong, exact
 from gpu.patterns import Inputs
 from gpu.peers import Case, Compute, Prepare, block_mask_of, contenders, flex_with
-from gpu.timing import Step, Timer
+from gpu.timing import Step, Timer, device
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.runtime.backends.tile_choice import CHOOSER
 
@@ -44,8 +44,7 @@ class Entrant:
 def step(keep: Keep, seconds: float, tunes: bool, **row: Any) -> Record:
     """The step of one row of a plan, on the GPU. `seconds` is how long each measurement takes, about."""
     keep({"row": row})
-    device = torch.device("cuda")
-    return measure(Case.of(row, device), Timer(device, seconds), tunes, keep)
+    return measure(Case.of(row, device()), Timer(device(), seconds), tunes, keep)
 
 
 def measure(case: Case, timer: Timer, tunes: bool = False, keep: Keep = lambda record: None) -> Record:
@@ -67,7 +66,10 @@ def measure(case: Case, timer: Timer, tunes: bool = False, keep: Keep = lambda r
     keep(record)
     if inputs and relation_inputs(mask.ir):
         record[WITH_MAPS] = outcome(partial(with_maps, case, inputs, tensors, ready, timer))
-    record["tiles"] = {str(question.kernel): [*choice] for (_, _, question), choice in CHOOSER.answers.items()}
+    record["tiles"] = {
+        f"{question.kernel}{' tuned' if tune else ''}": [*choice]
+        for (_, tune, question), choice in CHOOSER.answers.items()
+    }
     return record
 
 
@@ -163,7 +165,7 @@ def with_maps(
         return flex_with(block_mask, score_mod, case.entry.scale, case.size.device)(*tensors)
 
     steps = {OURS: by_us} if OURS in ready else {}
-    return timer.in_turn({**steps, FLEX: by_flex}, by_clock=True)
+    return timer.in_turn(steps | {FLEX: by_flex}, by_clock=True)
 
 
 def outcome(step: Callable[[], Record]) -> Record:
@@ -182,8 +184,7 @@ def reason(error: Exception) -> Record:
 
 def compile_ahead(row: dict[str, Any]) -> None:
     """Runs everything of a row once, so that its kernels are on disk. What fails here fails again when it is timed."""
-    case = Case.of(row, torch.device("cuda"))
-    outcome(partial(run_once, case))
+    outcome(partial(run_once, Case.of(row, device())))
 
 
 def run_once(case: Case) -> Record:

@@ -14,7 +14,7 @@ from gpu.contest import Record, outcome
 from gpu.exact import checked
 from gpu.patterns import EXAMPLES, Size
 from gpu.peers import SDPA, Compute, block_mask_of, flex_with, our_backend, sdpa
-from gpu.timing import Step, Timer
+from gpu.timing import Step, Timer, device
 
 KINDS = ("window", "dense")
 
@@ -54,8 +54,8 @@ class Cache:
 
 def step(keep: Keep, seconds: float, length: int, window: int, batch: int) -> Record:
     """The step of decoding on the GPU: 32 query heads share 8 key heads of 128 dims, in bfloat16."""
-    device = torch.device("cuda")
-    return measure(Cache(length, window, batch, 32, 8, 128, torch.bfloat16, device), Timer(device, seconds))
+    cache = Cache(length, window, batch, 32, 8, 128, torch.bfloat16, device())
+    return measure(cache, Timer(device(), seconds))
 
 
 @torch.no_grad()

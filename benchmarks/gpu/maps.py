@@ -10,7 +10,7 @@ from measures import DOCUMENT, documents
 from gpu.contest import Record
 from gpu.patterns import Inputs, Size, named
 from gpu.peers import block_mask_of, our_backend
-from gpu.timing import Step, Timer
+from gpu.timing import Step, Timer, device
 from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends.triton_backend import Launch
@@ -24,8 +24,7 @@ ROUNDS = 8
 
 def step(keep: Keep, length: int, heads: int) -> Record:
     """The step of block maps, on the GPU."""
-    device = torch.device("cuda")
-    return measure(Size(length, heads, device), Timer(device, 0))
+    return measure(Size(length, heads, device()), Timer(device(), 0))
 
 
 def measure(size: Size, timer: Timer) -> Record:

@@ -14,7 +14,7 @@ from gpu.contest import Record, outcome
 from gpu.exact import checked
 from gpu.patterns import EXAMPLES, Size
 from gpu.peers import block_mask_of, flex_with, our_backend
-from gpu.timing import Step, Timer
+from gpu.timing import Step, Timer, device
 
 TORCH = "torch varlen_attn"
 
@@ -24,8 +24,7 @@ Packed = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def step(keep: Keep, seconds: float, lengths: list[int], heads: int, dim: int) -> Record:
     """The step on the GPU, in bfloat16."""
-    device = torch.device("cuda")
-    return measure(lengths, heads, dim, torch.bfloat16, Timer(device, seconds))
+    return measure(lengths, heads, dim, torch.bfloat16, Timer(device(), seconds))
 
 
 def measure(lengths: list[int], heads: int, dim: int, dtype: torch.dtype, timer: Timer) -> Record:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ OPTIONS = tuple(
     )
 )
 """What FlexAttention is tuned by: of these the fastest is taken, of forward and of backward passes for themselves."""
+FEW = 2
+"""As many of the options are tried where there is little time: each is compiled."""
 
 Compute = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -79,10 +81,10 @@ Prepare = Callable[[], list[Compute]]
 
 
 def contenders(case: Case, inputs: Inputs, tunes: bool) -> Iterator[tuple[str, Prepare]]:
-    """Everybody who can compute a case. `tunes` says whether our kernels' tile choices are measured too."""
+    """Everybody who can compute a case. `tunes` says whether there is time to measure all options of all."""
     yield OURS, lambda: [ours(case, inputs)]
     yield FLEX, lambda: [flex(case, inputs)]
-    yield FLEX_TUNED, lambda: [flex(case, inputs, options) for options in OPTIONS]
+    yield FLEX_TUNED, lambda: [flex(case, inputs, options) for options in (OPTIONS if tunes else OPTIONS[:FEW])]
     if tunes:
         yield OURS_TUNED, lambda: [ours(case, inputs, tune=True)]
     if case.entry.is_causal is not None:
@@ -133,8 +135,9 @@ def flex_with(
     return attend
 
 
+@cache
 def compiled(function: Any) -> Any:
-    """By Inductor, whose backward pass can be run again, and which never falls back to what is not compiled."""
+    """Once for all its callers: a backward pass can be run again, and nothing falls back to what is not compiled."""
     functorch.donated_buffer = False
     dynamo.recompile_limit, dynamo.fail_on_recompile_limit_hit = 64, True
     return torch.compile(function, dynamic=False)

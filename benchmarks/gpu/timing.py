@@ -13,6 +13,11 @@ FLUSHED, FLUSHES = 256 * 2**20, 4
 Step = Callable[[], object]
 
 
+def device() -> torch.device:
+    """The GPU. A CPU where there is none: steps are tried there, and no plan gets so far."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class Timer:
     """Medians of many runs, each with cold caches. `seconds` is how long the runs of one step take, about."""
 
@@ -54,16 +59,17 @@ class Timer:
 
     def by_clock(self, step: Step) -> float:
         """Seconds of one run, from the call to the end of its work."""
-        self.synchronize()
+        synchronize(self.device)
         began = time.perf_counter()
         step()
-        self.synchronize()
+        synchronize(self.device)
         return time.perf_counter() - began
 
     def wall(self, steps: Iterator[Step]) -> float:
         """The median by the clock of steps that are each run once."""
         return median(map(self.by_clock, steps))
 
-    def synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -15,7 +15,7 @@ from gpu.contest import Record, outcome
 from gpu.exact import Wrong
 from gpu.patterns import Entry, Inputs, Size, named
 from gpu.peers import SDPA, Compute, block_mask_of, flex_with, our_backend, sdpa
-from gpu.timing import Step, Timer
+from gpu.timing import Step, Timer, device
 
 FARTHEST = 0.05
 """How far from the first contender's the gradients of another may be, by their size: both round in every layer."""
@@ -42,9 +42,8 @@ class Layer(nn.Module):
 
 def step(keep: Keep, seconds: float, pattern: str, layers: int, length: int, heads: int, dim: int) -> Record:
     """The step of a plan, on the GPU, in bfloat16."""
-    device = torch.device("cuda")
-    size = Size(length, heads, device)
-    return measure(named(pattern), size, layers, dim, torch.bfloat16, Timer(device, seconds))
+    size = Size(length, heads, device())
+    return measure(named(pattern), size, layers, dim, torch.bfloat16, Timer(size.device, seconds))
 
 
 def measure(entry: Entry, size: Size, layers: int, dim: int, dtype: torch.dtype, timer: Timer) -> Record:

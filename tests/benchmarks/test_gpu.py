@@ -259,6 +259,42 @@ def test_training_steps(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert trained()[FLASH].keys() == {"wrong"}
 
 
+def never(record: object) -> None:
+    """Keeps nothing."""
+
+
+SIZES = {"length": 256, "heads": 2, "head_dim": 16, "key_heads": 1, "batch": 1, "dtype": "bfloat16"}
+STEPS = {
+    "row": lambda: contest.step(never, 0.0, False, pattern="causal", **SIZES),
+    "decode": lambda: decoding.step(never, 0.0, 256, 8, 1),
+    "varlen": lambda: packed.step(never, 0.0, [5, 17], 2, 16),
+    "training": lambda: training.step(never, 0.0, "packed documents", 1, 256, 2, 16),
+    "maps": lambda: maps.step(never, 256, 2),
+    "smoke": lambda: checks.smoke(never, 100, 16),
+    "racecheck": lambda: checks.sanitized(never, "racecheck"),
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is for the steps themselves")
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_of_plans(name: str) -> None:
+    """As a plan calls them, in bfloat16, on the CPU."""
+    record = json.loads(json.dumps(STEPS[name]()))
+    ours = [record, *(record.get(key, {}).get(OURS, {}) for key in ("contenders", "window", "dense"))]
+    assert not any({"failed", "wrong"} & each.keys() for each in ours), record
+
+
+@pytest.mark.long
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is for the steps themselves")
+def test_calls_and_rows_side_by_side() -> None:
+    kept: list[dict[str, int]] = []
+    checks.small_calls(kept.append)
+    assert kept[-1] == {"ended": sum(map(len, checks.CALLS.values()))}
+    rows = [{"pattern": name, **SIZES} for name in ("causal", "dense")]
+    checks.compile_rows(kept.append, rows)
+    assert kept[-1] == {"ended": 2}
+
+
 def test_small_calls_for_sanitizers_are_of_many_kinds() -> None:
     calls = [call for calls in checks.CALLS.values() for call in calls]
     assert {call["name"] for call in calls} >= {"causal_dense", "longformer", "packed", "moba", "na2"}
