@@ -3,4 +3,4 @@
 OURS, OURS_TUNED = "maskdsl", "maskdsl tuned"
 FLEX, FLEX_TUNED, FLASH, CUDNN = "FlexAttention", "FlexAttention tuned", "SDPA flash", "SDPA cuDNN"
 PEERS = (FLEX, FLEX_TUNED, FLASH, CUDNN)
-FORWARD, BACKWARD, WITH_MAPS = "forward", "backward", "forward with maps"
+FORWARD, BACKWARD, WITH_MAPS, MAP = "forward", "backward", "forward with maps", "map"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from contact.child import Keep, is_lost, said
-from contact.names import BACKWARD, FLEX, FORWARD, OURS, WITH_MAPS
+from contact.names import BACKWARD, FLEX, FORWARD, MAP, OURS, WITH_MAPS
 from torch import Tensor
 
 from gpu.exact import Exact, Wrong, exact
@@ -64,8 +64,11 @@ def measure(case: Case, timer: Timer, tunes: bool = False, keep: Keep = lambda r
     back = {name: each.backward for name, each in ready.items() if each.backward is not None}
     compete(record, BACKWARD, back, timer, work)
     keep(record)
-    if inputs and relation_inputs(mask.ir):
+    if relation_inputs(mask.ir):
         record[WITH_MAPS] = outcome(partial(with_maps, case, inputs, tensors, ready, timer))
+    elif case.entry.mask_mod(case.size, inputs) is not None:
+        record[MAP] = outcome(partial(map_alone, case, inputs, timer))
+    keep(record)
     record["tiles"] = {
         f"{question.kernel}{' tuned' if tune else ''}": [*choice]
         for (_, tune, question), choice in CHOOSER.answers.items()
@@ -166,6 +169,19 @@ def with_maps(
 
     steps = {OURS: by_us} if OURS in ready else {}
     return timer.in_turn(steps | {FLEX: by_flex}, by_clock=True)
+
+
+def map_alone(case: Case, inputs: Inputs, timer: Timer) -> dict[str, float]:
+    """Seconds by the clock of a map that no input decides: ours from the text of the pattern on, on the host.
+
+    FlexAttention's is made by `create_block_mask`, which was compiled before. A process needs either once.
+    """
+    mask_mod = case.entry.mask_mod(case.size, inputs)
+    steps: dict[str, Step] = {
+        OURS: lambda: case.entry.mask(case.size).tiles(),
+        FLEX: lambda: block_mask_of(mask_mod, case.size),
+    }
+    return timer.in_turn(steps, by_clock=True)
 
 
 def outcome(step: Callable[[], Record]) -> Record:

@@ -1,6 +1,5 @@
 """Packed sequences of unequal lengths, causal in each: `varlen` against FlexAttention's documents and torch's own."""
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -104,9 +103,7 @@ def flex(lengths: list[int], q: Tensor) -> Packed:
 
 
 def varlen(lengths: list[int], q: Tensor) -> Packed:
-    from torch.nn.attention.varlen import varlen_attn  # late: newer than the oldest torch that is served
+    from torch.nn.attention.varlen import varlen_attn  # late: older versions of torch do not have it
 
-    known = inspect.signature(varlen_attn).parameters
-    causal = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
     positions = {"cu_seq_q": ends(lengths, q.device), "cu_seq_k": ends(lengths, q.device)}
-    return partial(varlen_attn, **positions, max_q=max(lengths), max_k=max(lengths), **causal)
+    return partial(varlen_attn, **positions, max_q=max(lengths), max_k=max(lengths), window_size=(-1, 0))

@@ -233,6 +233,7 @@ def test_the_page_has_what_was_measured_and_nothing_else() -> None:
     causal = row("causal", {OURS: 1e-3, FLEX: 1.5e-3, FLASH: 0.5e-3})
     causal["contenders"][OURS]["forward"]["drift"] = 0.012
     causal["contenders"][FLEX_TUNED] = {"failed": "OutOfResources: shared memory"}
+    causal["map"] = {OURS: 0.5, FLEX: 0.25}
     causal["contenders"][CUDNN] = {"wrong": "the output is off by 1"}
     packed = row("packed documents", {FLEX: 1e-3}) | {"forward with maps": {OURS: 2e-3, FLEX: 5e-3}}
     packed["contenders"][OURS] = {"errors": {}, "backward": {"failed": "RuntimeError: no memory"}}
@@ -251,6 +252,7 @@ def test_the_page_has_what_was_measured_and_nothing_else() -> None:
     page = report.page(lines)
     assert "On GPU 1 (driver 1.2), torch 2, Triton 3, Python 3.12." in page
     assert "| causal, row | forward | 1 ms | 100 | 25% | 1.50 | failed | 0.50 | wrong | +1.2% |" in page
+    assert "| causal, row | map | 500 ms |  |  | 0.50 |" in page
     assert "| packed documents, row | backward | failed |" in page
     assert "| packed documents, row | forward with maps | 2 ms |  |  | 2.50 |" in page
     assert "| dense, row | forward | stopped |" in page
