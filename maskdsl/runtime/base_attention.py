@@ -18,9 +18,10 @@ from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
-from maskdsl.runtime.calls.summand import CallOptions, Summand
+from maskdsl.runtime.calls.summand import CallOptions, Summand, sum_of
 from maskdsl.runtime.compiled_mask import CompiledMask, register
 from maskdsl.runtime.decode.paging import call_positions, room
+from maskdsl.runtime.prepared import PlainCall, PreparedAttention
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables
@@ -36,16 +37,6 @@ _NO_DROPOUT = 0
 
 _HELD = ("_handle", "_signature", "_single", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
 """The attributes that are made anew from the compiled mask."""
-
-
-def _sum(outs: list[Tensor]) -> Tensor:
-    """The sum of outputs, rounded once."""
-    wide = torch.promote_types(outs[0].dtype, torch.float32)
-    first, *others = outs
-    whole = first.to(wide)
-    for number, each in enumerate(others):
-        whole = whole.add_(each) if number else whole + each
-    return whole.to(first.dtype)
 
 
 _Function = TypeVar("_Function")
@@ -359,7 +350,7 @@ class BaseAttention(nn.Module):
             summand.attended(q, k, v, [inputs[each] for each in wanted], options._replace(state=state))
             for (summand, wanted), state in zip(self._summands, states, strict=True)
         ]
-        return _sum([out for out, _ in results]), [lse for _, lse in results]
+        return sum_of([out for out, _ in results]), [lse for _, lse in results]
 
     def _states(self, state: RoutingState | None) -> Sequence[RoutingState | None]:
         """The routing state of each summand, if it has routes."""
@@ -376,12 +367,26 @@ class BaseAttention(nn.Module):
 
     def _sum_of(self, results: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
         """The output and the log-sum-exp of the results of all summands."""
-        return _sum([out for out, _ in results]), self._of_branches([lse for _, lse in results], dim)
+        return sum_of([out for out, _ in results]), self._of_branches([lse for _, lse in results], dim)
 
     def _pooled_axes(self, axes: tuple[int, ...], k: Tensor, out: Tensor) -> tuple[int, ...]:
         """The axes of the results where queries with these axes are pooled: those of a single pooled space."""
         spaces = self._compiled.bound(prod(axes), k.shape[2]).plan.mask.queries.spaces if len(axes) > 1 else ()
         return spaces[0].lengths if len(spaces) == 1 else (out.shape[2],)
+
+    def prepare(self, **inputs: Any) -> PreparedAttention:
+        """This attention with its inputs: `attend(q, k, v)` for `attention(q, k, v, **inputs)`, in less time.
+
+        For a step of many layers, forward and backward. The inputs are checked once, and tiles, orders and per-token
+        tables are computed from them by the first call of each kind (of batch, dtype, device and stream); while a CUDA
+        graph is captured, by every call. Lists and arrays are copied; tensors are not, so that gradients reach those
+        that have them. Prepare again where an input changes, as a learned one does in each step: an input that torch
+        has written to is an error of the next call. Writes that torch does not see, through `.data`, NumPy or kernels
+        of another library, and those to tensors made in inference mode are not noticed; compiled by torch.compile, all
+        are. Raises `AttnError` for inputs that are missing, unknown or of a wrong shape or type.
+        """
+        plain = None if self._summands else PlainCall(self._signature, self._single, self._tokens_first)
+        return PreparedAttention(self, self._signature, inputs, plain)
 
     @overload
     def varlen(

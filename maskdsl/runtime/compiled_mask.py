@@ -176,14 +176,18 @@ class Bound:
         For a pattern without inputs the function of a call is cached by the kinds of its tensors, and for inputs all of
         which are known with what is known of them.
         """
-        if inputs:
-            return self.prepared(q, k, v, inputs, layout, wants_lse, knows)(q, k, v)
+        known = knows(self, q, inputs) if inputs and knows is not None else None
+        calls = None if inputs else self.prepared_calls
+        if known is not None and known.are_all:
+            calls = known.calls
+        if calls is None:
+            return self.prepared(q, k, v, inputs, layout, wants_lse, known)(q, k, v)
         key = kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and allows_tf32()
-        forward = self.prepared_calls.get(key)
+        forward = calls.get(key)
         if forward is None:
-            forward = self.prepared(q, k, v, inputs, layout, wants_lse)
-            if not self.plan.varies_by_batch:  # otherwise a cached call would keep its `CallState` alive
-                remember(self.prepared_calls, key, forward)
+            forward = self.prepared(q, k, v, inputs, layout, wants_lse, known)
+            if inputs or not self.plan.varies_by_batch:  # otherwise a cached call would keep its `CallState` alive
+                remember(calls, key, forward)
         return forward(q, k, v)
 
     def backward(
@@ -197,7 +201,7 @@ class Bound:
         """The gradients of a call that was checked: see `Kernel.backward`. Cached as in `forward`."""
         if inputs:
             kernel = self.kernel(saved.q, saved.v)
-            known = None if knows is None else knows(self, kernel, saved.q, inputs)
+            known = None if knows is None else knows(self, saved.q, inputs)
             return kernel.backward(saved, inputs if known is None else known.passed(inputs), layout, needs, known)
         key = kinds(saved.q, saved.k, saved.v), layout, (*needs,)
         backward = self.prepared_gradients.get(key)
@@ -215,10 +219,10 @@ class Bound:
         inputs: Sequence[Tensor],
         layout: str,
         wants_lse: bool,
-        knows: "Knows | None" = None,
+        known: KnownInputs | None = None,
     ) -> Forward:
         """Checks a call and returns its function. Shapes, dtypes, devices and layout are checked once per kind."""
-        key: tuple[object, ...] = (kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
+        key = (kinds(q, k, v), layout, *[(x.shape, x.dtype, x.device) for x in inputs])
         kernel = self.checked_kernels.get(key)
         if kernel is None:
             check_tensors(q, k, v, layout)
@@ -226,31 +230,27 @@ class Bound:
             check_layout(self.plan, layout)
             kernel = self.kernel(q, v)
             remember(self.checked_kernels, key, kernel)
-        known = knows(self, kernel, q, inputs) if inputs and knows is not None else None
-        calls = known.calls if known is not None and known.are_all else None
-        if calls is not None:
-            key = key, wants_lse, q.dtype == torch.float32 and allows_tf32()
-            if key in calls:
-                return calls[key]
         if inputs:
             given = self.plan.mask.passed
             check_values(given, inputs[: len(given)])
         if self.checks_reads and self.open_reads.questions:
             self.open_reads.check(inputs, q.shape[0])
         inputs = inputs if known is None else known.passed(inputs)
-        forward = kernel.prepared(q, k, inputs, layout, wants_lse, known)
-        if calls is not None:
-            remember(calls, key, forward)
-        return forward
+        return kernel.prepared(q, k, inputs, layout, wants_lse, known)
 
-    def by_version(self, kernel: Kernel, q: Tensor, inputs: Sequence[Tensor]) -> KnownInputs | None:
+    def by_version(self, q: Tensor, inputs: Sequence[Tensor]) -> KnownInputs | None:
         """What is known of inputs by their versions: see `LastInputs.find`. A `Knows`.
 
         None on a CPU where the host reads the inputs: NumPy may have written into them, and comparing them is cheap.
         And None where routes decide, whose results are other tensors in every call.
         """
-        is_known = self.deciding and (q.device.type != "cpu" or kernel.finds_tiles)
-        return self.last_inputs.find(inputs, self.deciding) if is_known else None
+        numbers = self.deciding if q.device.type != "cpu" or self.finds_tiles else ()
+        return self.last_inputs.find(inputs, numbers) if numbers else None
+
+    @cached_property
+    def finds_tiles(self) -> bool:
+        """Whether tiles depend on inputs of which the host reads none on any device."""
+        return self.plan.finds_device_tiles and not everywhere(self.backend).host_inputs(self.plan)
 
     @cached_property
     def deciding(self) -> tuple[int, ...]:
@@ -460,8 +460,8 @@ class DerivedMask(NamedTuple):
     """A cache of per-token values that depend on no input."""
 
 
-Knows = Callable[[Bound, Kernel, Tensor, Sequence[Tensor]], KnownInputs | None]
-"""What is known of the inputs of a call, by the mask, its kernel, q and the inputs; None where that is nothing."""
+Knows = Callable[[Bound, Tensor, Sequence[Tensor]], KnownInputs | None]
+"""What is known of the inputs of a call, by the mask, q and the inputs; None where that is nothing."""
 
 
 _COMPILED: Registry[CompiledMask] = Registry()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import maskdsl
+import maskdsl.runtime.prepared
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.kernels import known_inputs
 
@@ -271,6 +272,40 @@ def other_patterns() -> None:
         learned.data.add_(1)  # as some optimizers write, and no version tells
 
 
+def prepared() -> None:
+    """Tiles of what is prepared stay, whatever is called meanwhile; on each stream, and in graphs, they are others."""
+    case, document = Case(PACKED), documents()
+    attend = case.attention.prepare(document=document)
+    expected = case.reference(Q, K, V, document=document)
+    outs = []
+    for size in range(1, 2 + case.attention._compiled.last_inputs.LIMIT):
+        outs.append(attend(Q, K, V))
+        torch.testing.assert_close(outs[-1], expected, atol=1e-4, rtol=1e-4)
+        assert case.started() == (FORWARD if size > 1 else FOUND | FORWARD)
+        case.forward(document=documents(size))
+        case.started()
+    case.backward(outs[0], document=document)
+    assert case.started() == {"count_kernel": 2, "tiles_kernel": 2} | BACKWARD
+    case.backward(outs[1], document=document)
+    assert case.started() == BACKWARD
+    for stream, started in (
+        ("one", FOUND | FORWARD),
+        ("one", FORWARD),
+        (None, FOUND | FORWARD),
+        (None, FOUND | FORWARD),
+    ):
+        with patch.object(maskdsl.runtime.prepared, "stream_of", lambda device, stream=stream: stream):
+            attend(Q, K, V)
+        assert case.started() == started
+    attend(Q, K, V, return_lse=True)
+    assert case.started() == FORWARD
+    with torch.inference_mode():
+        inside = case.attention.prepare(document=documents())
+        for started in (FOUND | FORWARD, FORWARD):
+            inside(Q, K, V)
+            assert case.started() == started
+
+
 def check() -> None:
     layers_share()
     changes_show()
@@ -280,6 +315,7 @@ def check() -> None:
     streams_do_not_share()
     memory_is_freed()
     other_patterns()
+    prepared()
 
 
 if __name__ == "__main__":

@@ -261,6 +261,14 @@ def _unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnos
     yield from unfit(declared, tuple(tensor.shape), _type_of(tensor), type_name(tensor), sizes)
 
 
+def check_given(signature: Signature, tensors: Iterable[Any]) -> None:
+    """As `check_inputs`, before there is a q: raises for what is known to be wrong without its batch and head dim."""
+    pairs = [pair for pair in zip(signature.declared, tensors, strict=True) if pair[0].name not in signature.sparse]
+    errors = [each for declared, x in pairs for each in unfit(declared, tuple(x.shape), _type_of(x), type_name(x), {})]
+    if errors:
+        raise AttnError(*errors)
+
+
 def check_values(inputs: Iterable[Input], tensors: Iterable[Tensor]) -> None:
     """Raises if an integer does not fit into 32 bits.
 

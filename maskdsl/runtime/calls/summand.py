@@ -19,7 +19,7 @@ from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
 from maskdsl.runtime.calls.debugging import check_reads, check_scores
 from maskdsl.runtime.calls.varlen import attend_packed
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask, register
+from maskdsl.runtime.compiled_mask import Bound, CompiledMask, Knows, register
 from maskdsl.runtime.decode.decode_call import attend
 from maskdsl.runtime.decode.key_slices import attend_slices
 from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
@@ -35,6 +35,16 @@ from maskdsl.runtime.torch_ops.product_op import attend_multiplied, check_multip
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 
 
+def sum_of(outs: list[Tensor]) -> Tensor:
+    """The sum of the outputs of summands, rounded once."""
+    wide = torch.promote_types(outs[0].dtype, torch.float32)
+    first, *others = outs
+    whole = first.to(wide)
+    for number, each in enumerate(others):
+        whole = whole.add_(each) if number else whole + each
+    return whole.to(first.dtype)
+
+
 class CallOptions(NamedTuple):
     """The options of a call, the same for all summands of a pattern with branches."""
 
@@ -48,6 +58,8 @@ class CallOptions(NamedTuple):
     """None for a pattern without branches, which finds its routes itself."""
     selected: SelectedTables | None
     """None where the caller does not ask what was selected."""
+    knows: Knows = Bound.by_version
+    """What is known of the inputs in a call with all queries."""
 
 
 class Summand:
@@ -172,7 +184,7 @@ class Summand:
             results = None if passes is None else passes.attend(q, k, v, inputs)
             if results is not None:
                 return results
-        return whole_attention(q, k, v, inputs, self.handle, layout, options.wants_lse)
+        return whole_attention(q, k, v, inputs, self.handle, layout, options.wants_lse, options.knows)
 
     def _checked_layout(self, q: Tensor, k: Tensor) -> str:
         """The layout of a call in laid-out order: the declared one without an order. Draws read no tokens."""

@@ -43,11 +43,6 @@ class Kernel:
         """The text of the generated module."""
         return self.backend.emit(self.plan)
 
-    @cached_property
-    def finds_tiles(self) -> bool:
-        """Whether tiles depend on inputs of which the host reads none."""
-        return self.plan.finds_device_tiles and not self.backend.host_inputs(self.plan)
-
     @property
     def module(self) -> ModuleType:
         """The generated module, loaded."""

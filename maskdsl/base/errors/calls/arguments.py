@@ -67,3 +67,19 @@ class PatternAsAttribute(Diagnostic):
     name: str
     found: str
     names: str
+
+
+class ChangedInput(Diagnostic):
+    code = "E465"
+    message = "the input `{name}` has changed since it was prepared"
+    help = "prepare again after a change: attend = attention.prepare(...); or call attention(q, k, v, ...) itself"
+
+    name: str
+
+
+class PreparedInput(Diagnostic):
+    code = "E466"
+    message = "the input `{name}` is given, but it was prepared"
+    help = "leave it out, or prepare another: attend = attention.prepare({name}=...)"
+
+    name: str
