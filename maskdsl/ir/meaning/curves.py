@@ -1,5 +1,6 @@
 """Space-filling curves: the position of every cell of a grid along a curve. Any lengths, any rank."""
 
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -28,6 +29,7 @@ def curve_positions(kind: CurveKind, lengths: tuple[int, ...]) -> Array:
     return positions
 
 
+@lru_cache(maxsize=2)
 def _rectangle_hilbert(height: int, width: int) -> Array:
     """The generalised Hilbert curve of a rectangle (Cerveny 2018, `gilbert`), all pieces of a level at once.
 
@@ -48,6 +50,7 @@ def _rectangle_hilbert(height: int, width: int) -> Array:
         pieces = [_halves(start[long], corner[long], a[long], b[long])]
         pieces.append(_thirds(start[square], corner[square], a[square], b[square]))
         start, corner, a, b = (np.concatenate(columns) for columns in zip(*pieces, strict=True))
+    positions.setflags(write=False)
     return positions.reshape(-1)
 
 
