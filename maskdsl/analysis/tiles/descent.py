@@ -123,15 +123,16 @@ class Problem:
     def evaluate(self, query: Points, key: Points, rows: Array, columns: Array) -> Array:
         """bool [node pairs, tokens of a row, tokens of a column]: which token pairs attend.
 
-        An axis of tokens has length 1 if the program reads no column of that side.
+        An axis of tokens has length 1 if the program reads no column of that side. Node pairs, which are many, are the
+        last axis in memory.
         """
 
         def load(column: Column) -> Interval:
             if column.side is Side.QUERY:
-                return point(query[column.index][rows][:, :, None])
-            return point(key[column.index][columns][:, None, :])
+                return point(query[column.index][rows].T[:, None, :].copy())
+            return point(key[column.index][columns].T[None, :, :].copy())
 
-        return self.program.run(load).low
+        return np.moveaxis(self.program.run(load).low, -1, 0)
 
 
 def chunks(length: int, size: int) -> Iterator[slice]:
@@ -274,13 +275,21 @@ def _settle(problem: Problem, rows: Array, columns: Array, area: Area) -> tuple[
 
 
 def _sample(problem: Problem, rows: Array, columns: Array) -> tuple[Array, Array]:
-    """Whether any and all of nine token pairs attend: the first, middle and last token of either block."""
+    """Whether any and all of some token pairs attend: those of both blocks' ends, and where these agree, of nine."""
+    some, every = _attended(problem, rows, columns, [0.0, 1.0])
+    doubtful = np.flatnonzero(some == every)
+    some[doubtful], every[doubtful] = _attended(problem, rows[doubtful], columns[doubtful], [0.0, 0.5, 1.0])
+    return some, every
+
+
+def _attended(problem: Problem, rows: Array, columns: Array, places: list[float]) -> tuple[Array, Array]:
+    """Whether any and all pairs attend of the tokens at these places of either block, from 0 to 1."""
     sides = []
     for tree in (problem.query, problem.key):
         blocks = [column.reshape(tree.count, -1) for column in tree.points]
-        sides.append(tuple(block[:, [0, block.shape[1] // 2, -1]] for block in blocks))
+        sides.append(tuple(block[:, [round(each * (block.shape[1] - 1)) for each in places]] for block in blocks))
     some, every = np.empty(len(rows), dtype=bool), np.empty(len(rows), dtype=bool)
-    for chunk in chunks(len(rows), problem.chunk(9)):
+    for chunk in chunks(len(rows), problem.chunk(len(places) ** 2)):
         attended = problem.evaluate(sides[0], sides[1], rows[chunk], columns[chunk])
         some[chunk], every[chunk] = attended.any(axis=(1, 2)), attended.all(axis=(1, 2))
     return some, every

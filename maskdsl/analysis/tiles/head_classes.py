@@ -22,12 +22,14 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.declared.sequences import Sequence
 from maskdsl.ir.expressions import (
+    PAIR,
     Batch,
     Constant,
     Coordinate,
     Expression,
     InSpace,
     Read,
+    Side,
     apply,
     rebuild,
     substitute,
@@ -128,23 +130,28 @@ def problems(
     region: Region = ALL,
 ) -> Iterator[Problem]:
     """Yields the problem of each head class: its program, and the trees of both sides in memory order."""
-    sides: dict[tuple[Sequence, int, int], LaidOutTokens] = {}
+    laid_out: dict[tuple[Sequence, int, int], LaidOutTokens] = {}
+    last: dict[Side, tuple[object, Tree]] = {}
 
-    def tree(
-        sequence: Sequence, head_class: HeadClass, expressions: tuple[Expression, ...], size: int, positions: slice
-    ) -> Tree:
-        key = sequence, head_class.head, head_class.batch
-        if key not in sides:
-            sides[key] = LaidOutTokens.of(Coordinates(mask, sequence, inputs, head_class.batch, head_class.head))
-        columns = tuple(sides[key].values(expression, tables)[positions] for expression in expressions)
-        return Tree.of(columns, len(range(sequence.length)[positions]), size)
+    def tree(side: Side, head_class: HeadClass, expressions: tuple[Expression, ...]) -> Tree:
+        """Of these columns of one side; that of the head class before if they are the same."""
+        key = mask.sequences[side], head_class.head, head_class.batch
+        if side not in last or last[side][0] != (key, expressions):
+            if key not in laid_out:
+                coordinates = Coordinates(mask, mask.sequences[side], inputs, head_class.batch, head_class.head)
+                laid_out[key] = LaidOutTokens.of(coordinates)
+            positions = region[PAIR.index(side)]
+            columns = tuple(laid_out[key].values(expression, tables)[positions] for expression in expressions)
+            made = Tree.of(columns, lengths[PAIR.index(side)], block[PAIR.index(side)])
+            last[side] = (key, expressions), made
+        return last[side][1]
 
+    lengths = region_lengths(mask, region)
     for number, head_class in enumerate(head_classes):
         begin(number, len(head_classes))
         relation, tables = fix_tables(head_class.relation, inputs)
         separated = separate(relation, tables)
-        query = tree(mask.queries, head_class, separated.query, block[0], region[0])
-        key = tree(mask.keys, head_class, separated.key, block[1], region[1])
+        query, key = tree(Side.QUERY, head_class, separated.query), tree(Side.KEY, head_class, separated.key)
         yield Problem.of(separated, query, key)
 
 
