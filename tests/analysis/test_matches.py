@@ -83,7 +83,10 @@ def test_many_terms_and_many_pairs_of_blocks_are_left_to_the_descent(monkeypatch
     assert terms(either[0]) is not None and terms(apply(Op.AND, *either)) is None
     asked = problem(apply(Op.EQUAL, Q("y"), K("y")), TOKENS, TOKENS, (8, 8))
     assert matched_tiles(asked.terms, asked.query, asked.key) is not None
-    monkeypatch.setattr(matches, "_MOST", 20)
+    monkeypatch.setattr(matches, "_MOST", 0)
+    monkeypatch.setattr(matches, "_MOST_EACH", 1)
+    assert matched_tiles(asked.terms, asked.query, asked.key) is not None
+    asked = problem(apply(Op.EQUAL, Q("y"), apply(Op.FLOOR_DIVIDE, K("y"), Constant(3))), TOKENS, TOKENS, (8, 1))
     assert matched_tiles(asked.terms, asked.query, asked.key) is None
     asked = problem(apply(Op.AND, *(apply(Op.EQUAL, Q(name), K(name)) for name in "fy")), TOKENS, TOKENS, (8, 8))
     assert matched_tiles(asked.terms, asked.query, asked.key) is None

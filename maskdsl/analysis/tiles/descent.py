@@ -282,14 +282,14 @@ def _sample(problem: Problem, rows: Array, columns: Array) -> tuple[Array, Array
     return some, every
 
 
-def _attended(problem: Problem, rows: Array, columns: Array, places: list[float]) -> tuple[Array, Array]:
-    """Whether any and all pairs attend of the tokens at these places of either block, from 0 to 1."""
+def _attended(problem: Problem, rows: Array, columns: Array, at: list[float]) -> tuple[Array, Array]:
+    """Whether any and all pairs attend of the tokens of either block at these shares of its length."""
     sides = []
     for tree in (problem.query, problem.key):
         blocks = [column.reshape(tree.count, -1) for column in tree.points]
-        sides.append(tuple(block[:, [round(each * (block.shape[1] - 1)) for each in places]] for block in blocks))
+        sides.append(tuple(block[:, [round(each * (block.shape[1] - 1)) for each in at]] for block in blocks))
     some, every = np.empty(len(rows), dtype=bool), np.empty(len(rows), dtype=bool)
-    for chunk in chunks(len(rows), problem.chunk(len(places) ** 2)):
+    for chunk in chunks(len(rows), problem.chunk(len(at) ** 2)):
         attended = problem.evaluate(sides[0], sides[1], rows[chunk], columns[chunk])
         some[chunk], every[chunk] = attended.any(axis=(1, 2)), attended.all(axis=(1, 2))
     return some, every

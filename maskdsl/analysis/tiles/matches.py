@@ -23,8 +23,9 @@ from maskdsl.ir.ops import Op, Type
 
 _TERMS = 64
 """Relations of more terms have none."""
-_MOST = 1 << 22
-"""With more pairs of blocks that share a value, tiles are not counted."""
+_MOST = 1 << 17
+_MOST_EACH = 4
+"""With more pairs of blocks, or of those that share a value for each value of a block, the descent is faster."""
 _WIDEST = 2.0**53
 """Floats hold whole numbers up to this one."""
 
@@ -85,8 +86,7 @@ def _each_with_each(factors: Sequence[tuple[MatchTerm, ...]]) -> list[MatchTerm]
 
 def matched_tiles(terms: tuple[MatchTerm, ...], query: Tree, key: Tree) -> MatchedTiles | None:
     """The tiles in which pairs match; None if blocks that share values are too many, or columns are not of integers."""
-    left, counted = _MOST, []
-    held = cache(_BlockValues.of_column)
+    shared, held = [], cache(_BlockValues.of_column)
     for term in terms:
         match term.equal:
             case ((a, b),):
@@ -95,11 +95,10 @@ def matched_tiles(terms: tuple[MatchTerm, ...], query: Tree, key: Tree) -> Match
                 queries, keys = _of_columns(term, query, key)
         if queries is None or keys is None:
             return None
-        pairs = _SharedValues.of(queries, keys)
-        if pairs.size > left:
-            return None
-        left -= pairs.size
-        counted.append(pairs.counted(key.count))
+        shared.append(_SharedValues.of(queries, keys))
+    if sum(each.size for each in shared) > _MOST + _MOST_EACH * sum(each.values for each in shared):
+        return None
+    counted = [each.counted(key.count) for each in shared]
     tile, counts, most = _summed(counted)
     row, column = np.divmod(tile, key.count)
     sizes = _tokens(query, row) * _tokens(key, column)
@@ -175,6 +174,11 @@ class _SharedValues:
     def size(self) -> int:
         """The number of pairs of blocks."""
         return int((self.end - self.first).sum())
+
+    @property
+    def values(self) -> int:
+        """The number of values of all blocks."""
+        return len(self.query.value) + len(self.key.value)
 
     def counted(self, columns: int) -> tuple[Array, Array]:
         """Tiles, row by row in one number, and the pairs of tokens in each; sorted, once each."""

@@ -75,11 +75,13 @@ class Tree:
 
         Every block has as many tokens as the one with the most different ones: the others repeat their last.
         """
-        for some in (slice(None, None, self.count // _TRIED + 1), slice(None)):
-            codes = self._codes(some)
-            most = self.sizes[0] if codes is None else _most_different(codes)
-            if codes is None or 2 * most > self.sizes[0]:
-                return self
+        few = self._codes(slice(None, None, self.count // _TRIED + 1))
+        if few is None or 2 * _most_different(few) > self.sizes[0]:
+            return self
+        codes = self._codes(slice(None))
+        most = self.sizes[0] if codes is None else _most_different(codes)
+        if codes is None or 2 * most > self.sizes[0]:
+            return self
         order = np.argsort(codes, axis=1)
         codes = np.take_along_axis(codes, order, axis=1)
         number = np.zeros_like(order)
