@@ -75,8 +75,8 @@ class Tree:
 
         Every block has as many tokens as the one with the most different ones: the others repeat their last.
         """
-        few = self._codes(slice(None, None, self.count // _TRIED + 1))
-        if few is None or 2 * _most_different(few) > self.sizes[0]:
+        some = self._codes(slice(None, None, self.count // _TRIED + 1))
+        if some is None or 2 * _most_different(some) > self.sizes[0]:
             return self
         codes = self._codes(slice(None))
         most = self.sizes[0] if codes is None else _most_different(codes)
