@@ -40,7 +40,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
     fresh.replace(path)
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """The type and first line of an error."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 

@@ -11,6 +11,8 @@ TESTS = "gpu.checks:tests"
 SANITIZER = "compute-sanitizer"
 API_ERRORS = ("--report-api-errors", "no")
 """torch asks the driver what it may not do, and goes on."""
+ALONE = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+"""So that Inductor compiles in the process of the step: its workers would run beside what is measured."""
 UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 """So that reads behind a tensor are reads behind an allocation."""
 
@@ -54,7 +56,7 @@ def measure(long: bool) -> list[Step]:
     limit = 240.0 if long else 50.0
     return [
         *start(),
-        Step("compile", "gpu.checks:compile_rows", {"rows": rows}, 900 if long else 100, 60),
+        Step("compile", "gpu.checks:compile_rows", {"rows": rows}, 900 if long else 100, 60, environment=ALONE),
         *in_order([row_step(row, seconds, long, limit) for row in rows], others(seconds, limit)),
     ]
 
@@ -69,7 +71,12 @@ def in_order(rows: list[Step], rest: list[Step]) -> Iterator[Step]:
 
 
 def row_step(row: Row, seconds: float, tunes: bool, limit: float) -> Step:
-    return Step(title(row), "gpu.contest:step", {"seconds": seconds, "tunes": tunes, **row}, limit)
+    return peers(title(row), "gpu.contest", {"seconds": seconds, "tunes": tunes, **row}, limit)
+
+
+def peers(name: str, module: str, arguments: Row, limit: float) -> Step:
+    """The step of a module that measures ours against others."""
+    return Step(name, f"{module}:step", arguments, limit, environment=ALONE)
 
 
 def title(row: Row) -> str:
@@ -133,15 +140,15 @@ def others(seconds: float, limit: float) -> list[Step]:
     train = {"seconds": seconds, "length": 8192, "heads": 8, "dim": 128}
     lengths = [4001, 1027, 3072, 517, 2048, 129, 4096, 1494]
     return [
-        Step("decode", "gpu.decoding:step", decode, limit),
+        peers("decode", "gpu.decoding", decode, limit),
         training({**train, "pattern": "packed documents", "layers": 16}, limit),
         training({**train, "pattern": "packed documents", "layers": 1}, limit),
-        Step("varlen", "gpu.packed:step", {"seconds": seconds, "lengths": lengths, "heads": 8, "dim": 128}, limit),
+        peers("varlen", "gpu.packed", {"seconds": seconds, "lengths": lengths, "heads": 8, "dim": 128}, limit),
         training({**train, "pattern": "causal", "layers": 16}, limit),
         training({**train, "pattern": "causal", "layers": 1}, limit),
-        Step("block maps", "gpu.maps:step", {"length": 131072, "heads": 8}, limit),
+        peers("block maps", "gpu.maps", {"length": 131072, "heads": 8}, limit),
     ]
 
 
 def training(given: Row, limit: float) -> Step:
-    return Step(f"training, {given['pattern']}, {given['layers']} layers", "gpu.training:step", given, limit)
+    return peers(f"training, {given['pattern']}, {given['layers']} layers", "gpu.training", given, limit)

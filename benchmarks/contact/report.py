@@ -153,7 +153,8 @@ def against(line: Record, peer: str, part: str) -> str:
 def outcome(line: Record, part: str) -> str:
     """What became of a pass of ours that has no time."""
     ours = line.get("contenders", {}).get(OURS, {})
-    said = [what for what in REASONS if what in ours or what in ours.get(part, {})]
+    passes = ours, ours.get(part, {}), line.get(part, {})
+    said = [what for what in REASONS if any(what in each for each in passes)]
     return said[0] if said else str(line["outcome"])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contact.child import Keep
+from contact.child import Keep, said
 from contact.runner import FAILED, Record
 
 import maskdsl
@@ -149,11 +149,12 @@ def compile_rows(keep: Keep, rows: list[dict[str, Any]]) -> Record:
 
 
 def side_by_side(keep: Keep, function: Callable[[dict[str, Any]], None], given: list[dict[str, Any]]) -> Record:
-    """Calls a function in processes of their own. Raises what the first one that fails does."""
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    """Calls a function in processes of their own, all of them whatever becomes of one."""
     keep({"of": len(given), "ended": 0})
+    errors: list[str] = []
     with ProcessPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1), get_context("spawn")) as pool:
         for number, future in enumerate(as_completed([pool.submit(function, each) for each in given])):
-            future.result()
-            keep({"ended": number + 1})
-    return {}
+            error = future.exception()
+            errors += [] if error is None else [said(error)]
+            keep({"ended": number + 1, "errors": errors})
+    return {"outcome": FAILED, "why": errors[0]} if errors else {}

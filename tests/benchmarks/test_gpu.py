@@ -22,6 +22,7 @@ from gpu.timing import Timer
 
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.runtime.backends.triton_backend import interpreted
+from tests.support.contact_steps import divides
 
 CPU = torch.device("cpu")
 SMALL = Size(256, 2, CPU)
@@ -289,10 +290,17 @@ def test_steps_of_plans(name: str) -> None:
 def test_calls_and_rows_side_by_side() -> None:
     kept: list[dict[str, int]] = []
     checks.small_calls(kept.append)
-    assert kept[-1] == {"ended": sum(map(len, checks.CALLS.values()))}
+    assert kept[-1] == {"ended": sum(map(len, checks.CALLS.values())), "errors": []}
     rows = [{"pattern": name, **SIZES} for name in ("causal", "dense")]
     checks.compile_rows(kept.append, rows)
-    assert kept[-1] == {"ended": 2}
+    assert kept[-1] == {"ended": 2, "errors": []}
+
+
+def test_of_calls_side_by_side_one_may_fail() -> None:
+    kept: list[dict[str, object]] = []
+    result = checks.side_by_side(kept.append, divides, [{"number": 1}, {"number": 0}, {"number": 2}])
+    assert result == {"outcome": "failed", "why": "ZeroDivisionError: division by zero"}
+    assert kept[-1] == {"ended": 3, "errors": ["ZeroDivisionError: division by zero"]}
 
 
 def test_small_calls_for_sanitizers_are_of_many_kinds() -> None:

@@ -63,3 +63,8 @@ def sleeps(keep: Keep, seconds: float) -> dict[str, Any]:
 def says(keep: Keep, text: str, name: str) -> dict[str, Any]:
     print(text)
     return {"variable": os.environ.get(name)}
+
+
+def divides(call: dict[str, int]) -> None:
+    """Fails for 0. What is called side by side has to be importable."""
+    1 / call["number"]
