@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import exp, log
 
-from contact.names import BACKWARD, FLASH, FLEX, FORWARD, MAP, OURS, PEERS, WITH_MAPS
+from contact.names import BACKWARD, FLASH, FLEX, FORWARD, MAP, OURS, OURS_TUNED, PEERS, WITH_MAPS
 from contact.runner import DONE, FAULTED, NO_GPU, SKIPPED, Record
 
+COLUMNS = (*PEERS, OURS_TUNED)
 PASSES, MAPS = (FORWARD, BACKWARD), (WITH_MAPS, MAP)
 REASONS = ("failed", "wrong")
 """Why a contender may have no times."""
@@ -65,7 +66,7 @@ def sections(lines: list[Record]) -> Iterator[str]:
         "*map* is one that no input decides: ours on the host, from the text of the pattern on, FlexAttention's by "
         "compiled `create_block_mask`."
     )
-    head = ("row", "pass", "ours", "TFLOP/s", "of a product", *(f"to {peer}" for peer in PEERS), "drift")
+    head = ("row", "pass", "ours", "TFLOP/s", "of a product", *(f"to {peer}" for peer in COLUMNS), "drift")
     yield table(head, (cells for line in rows for cells in row_cells(line, product_rate(lines))))
     yield from others(lines)
     yield "## Steps"
@@ -118,13 +119,13 @@ def row_cells(line: Record, product: float | None) -> Iterator[tuple[str, ...]]:
     for part in (*PASSES, *(each for each in MAPS if each in line)):
         seconds = time_of(line, OURS, part)
         if seconds is None:
-            yield line["step"], part, outcome(line, part), *[""] * (3 + len(PEERS))
+            yield line["step"], part, outcome(line, part), *[""] * (3 + len(COLUMNS))
             continue
         ours = line["contenders"][OURS].get(part, {})
         rate = ours.get("tflops")
         share = f"{rate / product:.0%}" if rate and product else ""
         drift = f"{ours['drift']:+.1%}" if "drift" in ours else ""
-        ratios = [against(line, peer, part) for peer in PEERS]
+        ratios = [against(line, peer, part) for peer in COLUMNS]
         yield line["step"], part, duration(seconds), f"{rate:.3g}" if rate else "", share, *ratios, drift
 
 
@@ -167,10 +168,15 @@ def excuses(line: Record) -> Iterator[str]:
 
 
 def told(line: Record) -> str:
-    """What else a step says: why it ended early, the end of a sanitizer's report, how many tests."""
+    """What else a step says: why it ended early, rates, errors, how many tests, the end of a sanitizer's report."""
+    said = [line["why"]] if "why" in line else []
+    if "product_tflops" in line:
+        said.append(f"copies {line['copy_bytes'] / 1e12:.2f} TB/s, products {line['product_tflops']:.0f} TFLOP/s")
+    if "errors" in line and isinstance(line["errors"], dict):
+        said.append(f"largest error {max(line['errors'].values()):.2g}")
     counts = [f"{line[what]} {what}" for what in ("passed", "failed", "skipped") if isinstance(line.get(what), int)]
     reports = [text for text in line.get("tool", ()) if "SUMMARY" in text]
-    return "; ".join([*([line["why"]] if "why" in line else []), *counts, *reports]).replace("|", "/")
+    return "; ".join([*said, *counts, *reports]).replace("|", "/")
 
 
 def product_rate(lines: list[Record]) -> float | None:

@@ -239,7 +239,8 @@ def test_the_page_has_what_was_measured_and_nothing_else() -> None:
     packed["contenders"][OURS] = {"errors": {}, "backward": {"failed": "RuntimeError: no memory"}}
     lines = [
         MACHINE,
-        line("rates", product_tflops=400.0),
+        line("rates", product_tflops=400.0, copy_bytes=4.25e12),
+        line("smoke", "check", errors={"output": 0.001, "q": 0.004}),
         causal,
         packed,
         line("dense, row", outcome=STOPPED, why="killed after 40 s", row={"pattern": "dense"}),
@@ -251,11 +252,13 @@ def test_the_page_has_what_was_measured_and_nothing_else() -> None:
     ]
     page = report.page(lines)
     assert "On GPU 1 (driver 1.2), torch 2, Triton 3, Python 3.12." in page
-    assert "| causal, row | forward | 1 ms | 100 | 25% | 1.50 | failed | 0.50 | wrong | +1.2% |" in page
+    assert "| causal, row | forward | 1 ms | 100 | 25% | 1.50 | failed | 0.50 | wrong |  | +1.2% |" in page
     assert "| causal, row | map | 500 ms |  |  | 0.50 |" in page
     assert "| packed documents, row | backward | failed |" in page
     assert "| packed documents, row | forward with maps | 2 ms |  |  | 2.50 |" in page
     assert "| dense, row | forward | stopped |" in page
+    assert "| measure | rates | done | 1 s | copies 4.25 TB/s, products 400 TFLOP/s |" in page
+    assert "| check | smoke | done | 1 s | largest error 0.004 |" in page
     assert "| check | memcheck | done | 1 s | ERROR SUMMARY: 0 errors |" in page
     assert "| check | tests | failed | 1 s | pytest ended with 1; 3 passed; 1 failed; 0 skipped |" in page
     assert "| window | maskdsl | 20 us | 0.001 |" in page
