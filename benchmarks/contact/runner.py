@@ -21,7 +21,7 @@ from typing import Any
 BENCHMARKS = Path(__file__).parents[1]
 LINES, LOG = "contact.jsonl", "contact.log"
 DONE, FAILED, FAULTED, STOPPED, SKIPPED, NO_GPU = "done", "failed", "faulted", "stopped", "skipped", "no GPU"
-"""What may become of a step: a result; an exception; an error of the GPU that lasts; too slow, or it hung; no time."""
+"""What may become of a step: a result; an exception; an error of the GPU that lasts; it hung; no time is left."""
 TOOLS = "/usr/local/cuda/bin"
 """Where commands of the CUDA toolkit are that are not on the path."""
 LOGGED = 4000
@@ -88,7 +88,9 @@ def answer(step: Step, left: float, folder: Path, paths: Sequence[Path]) -> Reco
     if step.tool:
         line["tool"] = [text.strip("= ") for text in ended.printed.splitlines() if text.startswith("=========")][-12:]
     if ended.status is None:
-        return {**line, "outcome": STOPPED, "why": f"killed after {limit:.0f} s"}
+        enough = limit == step.limit
+        why = f"killed after {limit:.0f} s" if enough else f"the {limit:.0f} s that were left were not enough"
+        return {**line, "outcome": STOPPED if enough else SKIPPED, "why": why}
     if ended.status and line["outcome"] == DONE:
         return {**line, "outcome": FAILED, "why": died(ended)}
     return line

@@ -17,7 +17,7 @@ from gpu.patterns import Entry, Inputs, Size, named
 from gpu.peers import SDPA, Compute, block_mask_of, flex_with, our_backend, sdpa
 from gpu.timing import Step, Timer, device
 
-FARTHEST = 0.05
+FARTHEST = 0.1
 """How far from the first contender's the gradients of another may be, by their size: both round in every layer."""
 
 Attend = Callable[[], Compute]

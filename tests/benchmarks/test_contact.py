@@ -63,14 +63,17 @@ def is_alive(pid: int) -> bool:
 
 def test_steps_end_when_the_time_is_spent(tmp_path: Path) -> None:
     steps = [
-        Step("is stopped", STEPS + "sleeps", {"seconds": 60}, limit=30, least=1),
+        Step("is stopped", STEPS + "sleeps", {"seconds": 60}, limit=1, least=1),
+        Step("is cut short", STEPS + "sleeps", {"seconds": 60}, limit=30, least=1),
         Step("is skipped", STEPS + "sleeps", {"seconds": 0}, least=1),
         Step("needs nothing", STEPS + "adds", {"one": 1, "other": 1}, least=-100),
     ]
     began = time.monotonic()
-    stopped, skipped, _ = ran(steps, tmp_path, seconds=2)
-    assert time.monotonic() - began < 12
-    assert (stopped["outcome"], stopped["why"]) == (STOPPED, "killed after 2 s")
+    stopped, cut, skipped, _ = ran(steps, tmp_path, seconds=4)
+    assert time.monotonic() - began < 14
+    assert (stopped["outcome"], stopped["why"]) == (STOPPED, "killed after 1 s")
+    assert cut["outcome"] == SKIPPED
+    assert cut["why"].endswith("s that were left were not enough")
     assert (skipped["outcome"], skipped["why"]) == (SKIPPED, "0 s are left, and it needs 1")
 
 
