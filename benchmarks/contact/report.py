@@ -21,6 +21,12 @@ against FlexAttention, as it comes and tuned, and SDPA's flash and cuDNN backend
 rows for longer, and more lengths and head dims. Each result is compared with float64 before it is timed; contenders
 are timed in turn, and ours once more at the end: *drift* is by how much that differs.
 """
+READING = """
+Times of ours, useful TFLOP/s (of attending pairs), their share of a matrix product's, and how many times as fast as
+each peer ours is. Where inputs decide who attends, FlexAttention's map is made before its passes, and ours in them;
+*forward with maps* is by the clock, of inputs that have just changed, with both maps. *map* is one that no input
+decides: ours on the host, from the text of the pattern on, FlexAttention's by compiled `create_block_mask`.
+"""
 HEAD = "# Measured on a GPU\n"
 
 
@@ -59,13 +65,7 @@ def sections(lines: list[Record]) -> Iterator[str]:
     yield "## Goals"
     yield table(("goal", "measured", ""), ((goal.text, goal.measured, goal.verdict) for goal in goals(lines)))
     yield "## Rows"
-    yield (
-        "Times of ours, useful TFLOP/s (of attending pairs), their share of a matrix product's, and how many times as "
-        "fast as each peer ours is. Where inputs decide who attends, FlexAttention's map is made before its passes, "
-        "and ours in them; *forward with maps* is by the clock, of inputs that have just changed, with both maps. "
-        "*map* is one that no input decides: ours on the host, from the text of the pattern on, FlexAttention's by "
-        "compiled `create_block_mask`."
-    )
+    yield READING
     head = ("row", "pass", "ours", "TFLOP/s", "of a product", *(f"to {peer}" for peer in COLUMNS), "drift")
     yield table(head, (cells for line in rows for cells in row_cells(line, product_rate(lines))))
     yield from others(lines)
@@ -147,7 +147,7 @@ def against(line: Record, peer: str, part: str) -> str:
     found = ratio(line, peer, part)
     if found is not None:
         return f"{found:.2f}"
-    record = line.get("contenders", {}).get(peer, {})
+    record = {} if part in MAPS else line.get("contenders", {}).get(peer, {})
     return next((what for what in REASONS if what in record or what in record.get(part, {})), "")
 
 

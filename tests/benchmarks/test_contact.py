@@ -256,7 +256,7 @@ def test_the_page_has_what_was_measured_and_nothing_else() -> None:
     page = report.page(lines)
     assert "On GPU 1 (driver 1.2), torch 2, Triton 3, Python 3.12." in page
     assert "| causal, row | forward | 1 ms | 100 | 25% | 1.50 | failed | 0.50 | wrong |  | +1.2% |" in page
-    assert "| causal, row | map | 500 ms |  |  | 0.50 |" in page
+    assert "| causal, row | map | 500 ms |  |  | 0.50 |  |  |  |  |  |" in page
     assert "| packed documents, row | backward | failed |" in page
     assert "| packed documents, row | forward with maps | 2 ms |  |  | 2.50 |" in page
     assert "| dense, row | forward | stopped |" in page
