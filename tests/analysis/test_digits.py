@@ -127,6 +127,7 @@ CLOSED = [
     (VIDEO, "q.t * 4 + q.y == k.t * 4 + k.y", ""),
     ("y = 5, x = 6", "q.y // 2 == k.y // 2", ""),
     ("t = 3, y = 1, x = 5", "same(x) and same(t)", ""),
+    (VIDEO, "k.t <= q.t and abs(q.y - k.y) < 4 and q.x < 8 and 0 <= k.y", ""),
     # In an order
     (VIDEO, "same(y) and same(x)", "order by y, x"),
     (VIDEO, "same(y) and same(x) and abs(q.t - k.t) <= 1", "order by y, x"),
@@ -147,10 +148,10 @@ CLOSED = [
 ]
 BY_QUERY = [
     (VIDEO, "same(t) and same(y) and neighborhood(5, axis = x)", ""),
-    (VIDEO, "k.t < 2 and abs(q.y - k.y) < 4", ""),
-    ("y = 6, x = 6", "(k.y + k.x) % 2 == 0", "order by (y + x) % 2"),
 ]
 LISTED = [
+    (VIDEO, "k.t < 2", ""),
+    ("y = 6, x = 6", "(k.y + k.x) % 2 == 0", "order by (y + x) % 2"),
     (VIDEO, "same(x)", ""),
     (VIDEO, "k.y <= q.y", ""),
     (VIDEO, "same(t) and same(x)", ""),

@@ -104,17 +104,17 @@ class _Solver:
             if stretch < self.mask.queries.length:
                 yield _Condition(self.sympy.floor(self.other / stretch) - self.sympy.floor(self.this / stretch), True)
         for conjunct in conjuncts:
+            if self.always(conjunct):
+                continue
             match conjunct:
                 case Apply(Op.LESS_EQUAL, (a, b)) if a.type is Type.INT:
-                    if not self.always(a, b, 0):
-                        yield _Condition(self.integer(a) - self.integer(b), False)
+                    yield _Condition(self.integer(a) - self.integer(b), False)
                 case Apply(Op.LESS, (a, b)) if a.type is Type.INT:
-                    if not self.always(a, b, 1):
-                        yield _Condition(self.integer(a) - self.integer(b) + 1, False)
+                    yield _Condition(self.integer(a) - self.integer(b) + 1, False)
                 case Apply(Op.EQUAL, (a, b)) if a.type is not Type.FLOAT:
                     yield _Condition(self.integer(a) - self.integer(b), True)
                 case _:
-                    yield _Condition(1 - self.integer(conjunct), False)
+                    raise NoClosedForm
 
     def stretch(self, same: list[Expression]) -> int | None:
         """The length of the stretches of memory whose tokens are equal in all of these; None if there are none.
@@ -127,14 +127,24 @@ class _Solver:
         known = [each for each in values if each is not None]
         return stretch_length(np.stack(known, axis=1)) if len(known) == len(values) else None
 
-    def always(self, a: Expression, b: Expression, least: int) -> bool:
-        """Whether `b - a` is at least this for all tokens, by the sizes of grids."""
-        difference = apply(Op.SUBTRACT, b, a)
-        is_bound = self.digits.keys() >= set(sides_of(difference))
-        return is_bound and expression_range(difference, self.leaf).low >= least
+    def always(self, conjunct: Expression) -> bool:
+        """Whether it is known to hold for all tokens on grids and in orders. Raises `NoClosedForm` for some tokens."""
+        sides = sides_of(conjunct)
+        if not sides or not self.digits.keys() >= set(sides):
+            return False
+        match conjunct, sides:
+            case _, (side,):
+                values = self.digits[side].values(conjunct)
+                if values is None or not values.all():
+                    raise NoClosedForm
+                return True
+            case Apply(Op.LESS | Op.LESS_EQUAL as op, (a, b)), _ if a.type is Type.INT:
+                return expression_range(apply(Op.SUBTRACT, b, a), self.leaf).low >= (op is Op.LESS)
+            case _:
+                return False
 
     def integer(self, expression: Expression) -> sympy.Expr:
-        """An integer or a truth value (0 or 1) in sympy. Raises `NoClosedForm`."""
+        """An integer or a truth value (0 or 1) of a token in sympy. Raises `NoClosedForm`."""
         match expression:
             case Constant(value=value):
                 return self.sympy.Integer(int(value))
