@@ -33,6 +33,10 @@ _TILES = 1 << 12
 """Open tiles split at once."""
 _OPEN = 32
 """Pairs of nodes that cost about what an open tile does."""
+_SAMPLED = 9
+"""Pairs of tokens of a tile that are evaluated first."""
+_GOLDEN = 0x9E3779B1
+"""Multiples of it are spread evenly (Knuth)."""
 _CROWDED = 0.5
 """If more than this share of a frontier stays open, only query nodes are split, until they are blocks.
 
@@ -276,21 +280,34 @@ def _settle(problem: Problem, rows: Array, columns: Array, area: Area) -> tuple[
 
 def _sample(problem: Problem, rows: Array, columns: Array) -> tuple[Array, Array]:
     """Whether any and all of some token pairs attend: those of both blocks' ends, and where these agree, of nine."""
-    some, every = _attended(problem, rows, columns, [0.0, 1.0])
+    some, every = _attended(problem, _tokens_at(problem, [0.0, 1.0]), rows, columns)
     doubtful = np.flatnonzero(some == every)
-    some[doubtful], every[doubtful] = _attended(problem, rows[doubtful], columns[doubtful], [0.0, 0.5, 1.0])
+    rows, columns = rows[doubtful], columns[doubtful]
+    some[doubtful], every[doubtful] = _attended(problem, _tokens_at(problem, [0.0, 0.5, 1.0]), rows, columns)
     return some, every
 
 
-def _attended(problem: Problem, rows: Array, columns: Array, at: list[float]) -> tuple[Array, Array]:
-    """Whether any and all pairs attend of the tokens of either block at these shares of its length."""
+def _tokens_at(problem: Problem, shares: list[float]) -> tuple[Points, Points]:
+    """The tokens of either side's blocks at these shares of their length."""
     sides = []
     for tree in (problem.query, problem.key):
-        blocks = [column.reshape(tree.count, -1) for column in tree.points]
-        sides.append(tuple(block[:, [round(each * (block.shape[1] - 1)) for each in at]] for block in blocks))
+        blocks = [tree.column(number, 0) for number in range(len(tree.columns))]
+        sides.append(tuple(block[:, [round(each * (block.shape[1] - 1)) for each in shares]] for block in blocks))
+    return sides[0], sides[1]
+
+
+def _one_token(tree: Tree, level: int) -> Points:
+    """A token of each node of a level, here and there: patterns may have any period."""
+    nodes = np.arange(tree.nodes(level))
+    blocks = [tree.column(number, level) for number in range(len(tree.columns))]
+    return tuple(block[nodes, (nodes * _GOLDEN >> 16) % block.shape[1]][:, None] for block in blocks)
+
+
+def _attended(problem: Problem, tokens: tuple[Points, Points], rows: Array, columns: Array) -> tuple[Array, Array]:
+    """Whether any and all pairs attend of these tokens of either node."""
     some, every = np.empty(len(rows), dtype=bool), np.empty(len(rows), dtype=bool)
-    for chunk in chunks(len(rows), problem.chunk(len(at) ** 2)):
-        attended = problem.evaluate(sides[0], sides[1], rows[chunk], columns[chunk])
+    for chunk in chunks(len(rows), problem.chunk(_SAMPLED)):
+        attended = problem.evaluate(*tokens, rows[chunk], columns[chunk])
         some[chunk], every[chunk] = attended.any(axis=(1, 2)), attended.all(axis=(1, 2))
     return some, every
 
@@ -298,7 +315,8 @@ def _attended(problem: Problem, rows: Array, columns: Array, at: list[float]) ->
 def _search(problem: Problem, rows: Array, columns: Array, some: Array, every: Array) -> tuple[Array, Array]:
     """Splits tiles further until some pair attends and some does not, or every pair is evaluated.
 
-    Of the smallest nodes of a tile one pair is evaluated first, which mostly decides; then 1, 2, 4, ... more.
+    Of large nodes one pair of tokens is evaluated before they are split, which mostly decides a tile. Of the smallest
+    nodes of a tile one is evaluated first; then 1, 2, 4, ... more.
     """
     query, key = problem.query, problem.key
     owner = np.arange(len(rows))
@@ -310,6 +328,13 @@ def _search(problem: Problem, rows: Array, columns: Array, some: Array, every: A
         every[owner[~possible]] = False
         still = possible & ~always & (some == every)[owner]
         rows, columns, owner = rows[still], columns[still], owner[still]
+        if query_level > query.bottom and key_level > key.bottom:
+            tokens = _one_token(query, query_level), _one_token(key, key_level)
+            attends, _ = _attended(problem, tokens, rows, columns)
+            some[owner[attends]] = True
+            every[owner[~attends]] = False
+            still = (some == every)[owner]
+            rows, columns, owner = rows[still], columns[still], owner[still]
     turn = np.arange(len(owner)) - np.searchsorted(owner, owner)
     turns = 1
     while len(owner):
