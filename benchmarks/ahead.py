@@ -118,8 +118,8 @@ def decode_kernel_names(plan: KernelPlan) -> tuple[str, ...]:
 
 
 def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
-    """The kernels of a plan's module: `KERNELS`, and those that find tiles if inputs decide them."""
-    return (*KERNELS, "count_kernel", "tiles_kernel") if plan.finds_device_tiles else KERNELS
+    """The kernels of a plan's module: `KERNELS`, that of delta, and those that find tiles if inputs decide them."""
+    return (*KERNELS, "delta_kernel", *(("count_kernel", "tiles_kernel") if plan.finds_device_tiles else ()))
 
 
 def compile_ahead(

@@ -1,7 +1,6 @@
 # hole: forward
 """The backward pass over tiles in Triton: the skeleton that follows the forward pass in a generated module."""
 
-import torch
 import triton
 import triton.language as tl
 
@@ -18,6 +17,65 @@ from maskdsl.codegen.forward import NUMBERS, first_tile, load_run, load_tokens, 
 # Where a pattern changes scores these may be of any size. Then `lse` is natural, as s - lse has no rounding error for
 # large s. But lse has itself lost low bits of the sum, so p sums to l_i != 1: the kernel of dQ divides by l_i and
 # stores log2(l_i) as `correction`, which the kernel of dK and dV subtracts as `correction_i`.
+
+
+DELTA_QUERIES = 16
+"""Queries of a program of `delta_kernel`."""
+
+
+@triton.jit(do_not_specialize=["lse_batch_stride", "lse_head_stride", "lse_token_stride", "heads", "query_length"])
+def delta_kernel(
+    out,
+    lse,
+    grad_out,
+    grad_lse,
+    kernel_grad,
+    kernel_lse,
+    delta,
+    grad_batch_stride,
+    grad_head_stride,
+    grad_token_stride,
+    grad_dim_stride,
+    lse_batch_stride,
+    lse_head_stride,
+    lse_token_stride,
+    heads,
+    query_length,
+    VALUE_DIM: tl.constexpr,
+    PADDED_VALUE_DIM: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr,
+):
+    """Delta of some queries, their lse and grad_out as the other kernels take them, from `out` and the gradients."""
+    WIDE: tl.constexpr = lse.dtype.element_ty
+    blocks = tl.cdiv(query_length, 128) * 128 // QUERY_BLOCK
+    queries = tl.program_id(0) % blocks * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
+    batch_head = (tl.program_id(0) // blocks).to(tl.int64)
+    batch, head = batch_head // heads, batch_head % heads
+    real = queries < query_length
+    first = batch_head * query_length
+    lse_i = tl.load(lse + first + queries, mask=real, other=float("inf"))
+    # hole: kernel_lse
+    LARGE: tl.constexpr = 2.0**28 if lse_i.dtype == tl.float32 else 2.0**57
+    lse_i *= 1.4426950408889634
+    dropped = tl.abs(lse_i) >= LARGE
+    # end
+    dropped = dropped | ~real
+    tl.store(kernel_lse + batch_head * blocks * QUERY_BLOCK + queries, tl.where(dropped, float("inf"), lse_i))
+
+    dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
+    exists = real[:, None] & (dims < VALUE_DIM)
+    elements = (first + queries)[:, None] * VALUE_DIM + dims
+    out_tile = tl.load(out + elements, mask=exists, other=0.0)
+    grad_out += batch * grad_batch_stride + head * grad_head_stride
+    wide_queries = queries.to(tl.int64)[:, None]
+    grads = grad_out + wide_queries * grad_token_stride + dims * grad_dim_stride
+    grad_tile = tl.load(grads, mask=exists & ~dropped[:, None], other=0.0)  # may be NaN in rows that are dropped
+    grad_tile = grad_tile.to(kernel_grad.dtype.element_ty)
+    tl.store(kernel_grad + elements, grad_tile, mask=exists)
+    grad_lse += batch * lse_batch_stride + head * lse_head_stride
+    grad_lse_i = tl.load(grad_lse + queries.to(tl.int64) * lse_token_stride, mask=real, other=0.0)
+    delta_i = tl.sum(grad_tile.to(WIDE) * out_tile.to(WIDE), 1) - grad_lse_i
+    tl.store(delta + first + queries, tl.where(dropped, 0.0, delta_i), mask=real)
 
 
 @triton.jit(do_not_specialize=NUMBERS)
@@ -351,14 +409,16 @@ def gradients(
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
-    # hole: kernel_lse
-    kernel_lse = lse * 1.4426950408889634
-    dropped = kernel_lse.abs() >= (2.0**28 if lse.dtype == torch.float32 else 2.0**57)
-    # end
-    kernel_lse = kernel_lse.masked_fill(dropped, torch.inf)
-    grad_out = grad_out.to(q.dtype).masked_fill(dropped.unsqueeze(-1), 0).contiguous()  # may be NaN in these rows
-    delta = ((grad_out.to(lse.dtype) * out).sum(dim=-1) - grad_lse).masked_fill(dropped, 0).contiguous()
-    kernel_lse = torch.nn.functional.pad(kernel_lse, (0, -query_length % 128), value=torch.inf).contiguous()
+    padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
+    kernel_lse = lse.new_empty(batch, heads, -(-query_length // 128) * 128)
+    kernel_grad, delta = grad_out.new_empty(grad_out.shape, dtype=q.dtype), lse.new_empty(lse.shape)
+    delta_kernel[(kernel_lse.numel() // DELTA_QUERIES,)](
+        *(out.contiguous(), lse.contiguous(), grad_out, grad_lse, kernel_grad, kernel_lse, delta),
+        *(*grad_out.stride(), *grad_lse.stride(), heads, query_length),
+        VALUE_DIM=value_dim,
+        PADDED_VALUE_DIM=padded_value_dim,
+        QUERY_BLOCK=DELTA_QUERIES,
+    )
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
     row_classes = row_tiles.class_of_head.expand(batch, heads)
@@ -368,7 +428,7 @@ def gradients(
     # end
     # hole: prepare
     # end
-    shared = (q, k, v, grad_out, kernel_lse, delta)
+    shared = (q, k, v, kernel_grad, kernel_lse, delta)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
     numbers = (heads, heads // key_heads, query_length, key_length)
     # hole: arguments
@@ -378,7 +438,7 @@ def gradients(
         "DIM": dim,
         "PADDED_DIM": max(16, 1 << (dim - 1).bit_length()),
         "VALUE_DIM": value_dim,
-        "PADDED_VALUE_DIM": max(16, 1 << (value_dim - 1).bit_length()),
+        "PADDED_VALUE_DIM": padded_value_dim,
         # hole: unit
         "UNIT": dim**-0.5 * 1.4426950408889634,
         # end

@@ -46,7 +46,7 @@ pattern routed(n = 64) {
 """
 FOUND = {"count_kernel": 1, "tiles_kernel": 1}
 FORWARD = {"forward_kernel": 1}
-BACKWARD = {"query_gradient_kernel": 1, "key_gradient_kernel": 1}
+BACKWARD = {"delta_kernel": 1, "query_gradient_kernel": 1, "key_gradient_kernel": 1}
 NAMES = ("count_kernel", "tiles_kernel", "forward_kernel", *BACKWARD)
 torch.manual_seed(0)
 Q, K, V = (torch.randn(2, 2, 90, 16, requires_grad=True) for _ in range(3))

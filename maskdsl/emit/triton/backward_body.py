@@ -20,7 +20,7 @@ from maskdsl.ir.rewrites.branches import BOUNDED, derivatives_are_finite
 from maskdsl.ir.rewrites.derive import ONE, derivative
 
 _EXACTLY = {
-    "kernel_lse": ["kernel_lse, dropped = lse, lse == -torch.inf"],
+    "kernel_lse": ['dropped = lse_i == float("-inf")'],
     "query_full_probability": ["p = tl.exp2((s - lse_i[:, None]) * UNIT)", "l_i += tl.sum(p, 1)"],
     "query_partial_probability": [
         'p = tl.exp2((tl.where(attends, s, float("-inf")) - lse_i[:, None]) * UNIT)',

@@ -26,7 +26,7 @@ _DECODE = {
     "merge": ["if splits > 1:", "    out = partial_out.sum(dim=0).to(q.dtype)", "lse.zero_()"],
 }
 _BACKWARD = {
-    "kernel_lse": ["kernel_lse, dropped = lse, lse == -torch.inf"],
+    "kernel_lse": ['dropped = lse_i == float("-inf")'],
     "query_full_probability": ["p = s"],
     "query_full_slope": [],
     "query_partial_probability": ["p = tl.where(attends, s, 0.0)"],
