@@ -544,6 +544,42 @@ MUTANTS = (
         "return finer < step and step % finer == 0",
         of("analysis/test_digits", "test_limits_of_both_sides", "test_limits_of_random_grids"),
     ),
+    Mutant(
+        "kernels of closed forms: full tiles are partial too",
+        "maskdsl/emit/triton/tile_loops.py",
+        "tile, tile + (full_end - full_start))",
+        "tile, tile)",
+        of("triton/test_interpreted", "test_tiles_found_by_arithmetic"),
+    ),
+    # Runs with a step
+    Mutant(
+        "combs without their last run",
+        "maskdsl/analysis/tiles/stepped_runs.py",
+        "end[first] = runs.start[last] + 1",
+        "end[first] = runs.start[last]",
+        of("analysis/test_stepped_runs", "test_every_tile_is_in_one_run"),
+    ),
+    Mutant(
+        "a run of two combs",
+        "maskdsl/analysis/tiles/stepped_runs.py",
+        "first = first + (meets & _behind(is_comb[:-1], len(first)))",
+        "first = first + (tight & meets & _behind(is_comb[:-1], len(first)))",
+        of("analysis/test_stepped_runs", "test_combs_are_few_runs"),
+    ),
+    Mutant(
+        "kernels step by one tile",
+        "codegen/forward.py",
+        "    behind = block + step\n",
+        "    behind = block + 1\n",
+        of("triton/test_interpreted", "test_runs_with_a_step"),
+    ),
+    Mutant(
+        "kernels stay with the end of the first run",
+        "codegen/forward.py",
+        "tl.load(run + 1, mask=ends, other=end)",
+        "end",
+        of("triton/test_interpreted", "test_runs_with_a_step"),
+    ),
     # Tiles and counts
     Mutant(
         "batch entries with the tokens of the first",
