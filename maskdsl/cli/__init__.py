@@ -15,7 +15,8 @@ def main(arguments: list[str] | None = None) -> None:
         from maskdsl.cli.app import invoke  # start-up time; imported here so that Ctrl-C works during the import
 
         invoke(arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        print(*interrupt.args or ["ended by Ctrl-C"], file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

@@ -28,8 +28,8 @@ def invoke(arguments: list[str] | None) -> None:
     """Runs a command and exits; `main` of the package calls it."""
     try:
         code = app.main(arguments, prog_name="maskdsl", standalone_mode=False)
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    except click.Abort as abort:
+        raise KeyboardInterrupt(*(abort.__cause__.args if abort.__cause__ else ())) from None
     except click.ClickException as error:
         from maskdsl.cli.help_page import print_refusal  # start-up time
 

@@ -12,6 +12,8 @@ from maskdsl.cli.consoles import messages
 
 _PATIENCE = 0.7
 """Seconds before a terminal shows progress of work that may be quick."""
+_LONG_WORK = 3.0
+"""Seconds of work that people may not want to wait for."""
 LONG = 10.0
 """Seconds between two lines about long work, if standard error is not a terminal."""
 
@@ -34,11 +36,16 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def working(what: str) -> Iterator[None]:
     """Shows how far the work inside is, and how long it may still take. Nothing may be printed meanwhile.
 
-    A terminal shows a line that changes; otherwise long work prints a line now and then.
+    A terminal shows a line that changes; otherwise long work prints a line now and then. Ctrl-C raises a
+    `KeyboardInterrupt` that says how far the work was.
     """
-    console = messages()
-    with watched() as watch, (_clock if console.is_terminal else _lines)(console, what, watch):
-        yield
+    console, start = messages(), monotonic()
+    try:
+        with watched() as watch, (_clock if console.is_terminal else _lines)(console, what, watch):
+            yield
+    except KeyboardInterrupt:
+        done = f", {watch.share:.0%} done" if watch.share else ""
+        raise KeyboardInterrupt(f"{what}: ended by Ctrl-C after {_time(monotonic() - start)}{done}") from None
 
 
 @contextmanager
@@ -48,7 +55,7 @@ def _clock(console: Console, what: str, watch: Watch) -> Iterator[None]:
 
     class Far(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(far(watch.share, task.elapsed or 0.0))
+            return Text(_outlook(watch.share, task.elapsed or 0.0))
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), Far())
     clock = Progress(*columns, console=console, transient=True)
@@ -80,6 +87,12 @@ def _lines(console: Console, what: str, watch: Watch) -> Iterator[None]:
     finally:
         ended.set()
         teller.join()
+
+
+def _outlook(share: float, seconds: float) -> str:
+    """`far`, and how to end work that takes long."""
+    is_long = share > 0 and seconds / share > _LONG_WORK
+    return far(share, seconds) + "; Ctrl-C ends it" * is_long
 
 
 def far(share: float, seconds: float) -> str:

@@ -51,6 +51,20 @@ def test_an_estimate_at_the_pace_so_far():
     assert waiting.far(0.001, 60).endswith("about 17 h to go")
 
 
+def test_long_work_says_how_to_end_it():
+    """From the estimate of what it takes in all."""
+    assert "Ctrl-C" not in waiting._outlook(0.5, 1.4) and "Ctrl-C" not in waiting._outlook(0.0, 9)
+    assert waiting._outlook(0.5, 2) == "50%, about 2 s to go; Ctrl-C ends it"
+
+
+def test_an_interrupt_says_how_far_it_was():
+    with (
+        pytest.raises(KeyboardInterrupt, match=r"finding tiles: ended by Ctrl-C after 0 s$"),
+        waiting.working("finding tiles"),
+    ):
+        raise KeyboardInterrupt
+
+
 def test_lines_where_there_is_no_terminal(monkeypatch, capsys):
     monkeypatch.setattr(waiting, "LONG", 0.02)
     monkeypatch.setattr(waiting, "messages", lambda: Console(stderr=True))
@@ -71,12 +85,15 @@ def test_a_terminal_is_told_soon_and_control_c_ends_it(tmp_path):
     os.close(theirs)
     try:
         said = b""
-        while b"to go" not in said and b"%" not in said:
+        while b"to go; Ctrl-C ends it" not in said:
             said += os.read(ours, 4096)
         process.send_signal(signal.SIGINT)
         start = monotonic()
         assert process.wait(30) == 130
         assert monotonic() - start < 20  # on a slow machine; otherwise below one second
+        lines = os.read(ours, 1 << 16).decode().splitlines()
+        assert re.search(r"finding tiles: ended by Ctrl-C after \d+ s, \d+% done$", lines[-1])
+        assert not any("Traceback" in line for line in lines)
     finally:
         process.kill()
         os.close(ours)
