@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -30,6 +31,7 @@ PATTERNS = {
     "window": "pattern window_layer(n) { space tokens[n] attend window(33) }",
     "longformer": "pattern longformer_layer(n) { space tokens[n] attend window(33) or q < 4 or k < 4 }",
 }
+PACKED = "pattern packed_layer(n) { space tokens[n] input document: int[tokens] attend causal and same(document) }"
 LENGTH, HEADS, DIM = 128, 2, 64
 ROUNDS, CALLS = 500, 5
 
@@ -94,6 +96,14 @@ def attentions() -> dict[str, Callable[..., Any]]:
     return {name: mask.compile("triton") for name, mask in masks.items()}
 
 
+def packed_calls(q: Tensor, k: Tensor, v: Tensor) -> dict[str, Callable[[], object]]:
+    """Calls with the same documents: as given to each, and prepared once."""
+    attention = maskdsl.parse(PACKED)["packed_layer"].bind(n=LENGTH, heads=HEADS).compile("triton")
+    document = torch.arange(LENGTH) // 50
+    attend = attention.prepare(document=document)
+    return {"packed": partial(attention, q, k, v, document=document), "packed, prepared": partial(attend, q, k, v)}
+
+
 def in_turn(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Microseconds of a call of each."""
     for call in calls.values():
@@ -114,7 +124,7 @@ def measured(rounds: int) -> dict[str, dict[str, float]]:
     q, k, v = (torch.randn(1, HEADS, LENGTH, DIM, dtype=torch.float16) for _ in range(3))
     with launched_into_nothing(), torch.no_grad():
         operators = {"bare": bare_operator(), **attentions()}
-        calls = {name: (lambda call=call: call(q, k, v)) for name, call in operators.items()}
+        calls = {name: partial(call, q, k, v) for name, call in operators.items()} | packed_calls(q, k, v)
         times = in_turn(calls, rounds)
     return {name: {"us": round(us, 1), "ratio": round(us / times["bare"], 2)} for name, us in times.items()}
 

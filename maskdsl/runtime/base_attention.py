@@ -381,9 +381,9 @@ class BaseAttention(nn.Module):
         tables are computed from them by the first call of each kind (of batch, dtype, device and stream); while a CUDA
         graph is captured, by every call. Lists and arrays are copied; tensors are not, so that gradients reach those
         that have them. Prepare again where an input changes, as a learned one does in each step: an input that torch
-        has written to is an error of the next call. Writes that torch does not see, through `.data`, NumPy or kernels
-        of another library, and those to tensors made in inference mode are not noticed; compiled by torch.compile, all
-        are. Raises `AttnError` for inputs that are missing, unknown or of a wrong shape or type.
+        has written to is an error of the next call. Writes that torch does not count, through `.data`, by NumPy, by
+        collectives or kernels of another library, and those to tensors made in inference mode go unnoticed, but in
+        graphs of torch.compile. Raises `AttnError` for inputs that are missing, unknown or of a wrong shape or type.
         """
         plain = None if self._summands else PlainCall(self._signature, self._single, self._tokens_first)
         return PreparedAttention(self, self._signature, inputs, plain)

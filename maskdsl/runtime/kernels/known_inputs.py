@@ -1,7 +1,7 @@
 """What calls share whose inputs are the same tensors, unchanged: tiles found on a device, orders, tables of tokens.
 
-Tensors are known by identity and version, for which nothing has to wait for a device. Writes that torch does not see do
-not change a version: those through `.data`, by other kernels, and by the replay of a CUDA graph.
+Tensors are known by identity and version, for which nothing has to wait for a device. Some writes do not change a
+version: those through `.data`, by collectives and other kernels, and by the replay of a CUDA graph.
 """
 
 from collections.abc import Callable, Sequence
