@@ -23,9 +23,9 @@ are timed in turn, and ours once more at the end: *drift* is by how much that di
 """
 READING = """
 Times of ours, useful TFLOP/s (of attending pairs), their share of a matrix product's, and how many times as fast as
-each peer ours is. Where inputs decide who attends, FlexAttention's map is made before its passes, and ours in them;
-*forward with maps* is by the clock, of inputs that have just changed, with both maps. *map* is one that no input
-decides: ours on the host, from the text of the pattern on, FlexAttention's by compiled `create_block_mask`.
+each peer ours is. Where inputs decide who attends, both have their maps from earlier calls; *forward with maps* is by
+the clock, of inputs that have just changed, with both maps. *map* is one that no input decides: ours on the host, from
+the text of the pattern on, FlexAttention's by compiled `create_block_mask`.
 """
 HEAD = "# Measured on a GPU\n"
 

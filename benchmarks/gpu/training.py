@@ -1,6 +1,7 @@
 """Training steps of some layers: projections, attention and their gradients, by the clock, the host's time included.
 
-Each step has new documents. FlexAttention's block mask is made once a step, and handed to all layers.
+Each step has new documents. What is made of them, our tiles and FlexAttention's block mask, is made once a step, and
+handed to all layers.
 """
 
 from collections.abc import Callable
@@ -102,7 +103,7 @@ def contenders(entry: Entry, size: Size, inputs: Inputs) -> dict[str, Callable[[
 
 def ours(entry: Entry, size: Size, inputs: Inputs) -> Attend:
     attention = entry.mask(size).compile(our_backend(size.device))
-    return lambda: partial(attention, layout="ordered", **inputs)  # type: ignore[return-value]
+    return lambda: partial(attention.prepare(**inputs), layout="ordered")  # type: ignore[return-value]
 
 
 def by_sdpa(name: str, is_causal: bool) -> Attend:
