@@ -32,21 +32,25 @@ def _functions(runs: Runs) -> Array:
 
 def _from_first(runs: Runs) -> Array:
     """bool [queries]: whether the first run of each begins with key 0."""
-    begins = np.zeros(runs.rows, dtype=bool)
-    some = runs.row_start[:-1] < runs.row_start[1:]
-    begins[some] = runs.start[runs.row_start[:-1][some]] == 0
-    return begins
+    if runs.has_one_each:
+        return np.asarray(runs.start == 0)
+    before, until = runs.row_start[:-1], runs.row_start[1:]
+    return np.asarray((np.append(runs.start, np.int32(1))[before] == 0) & (before < until))
 
 
 def _endpoints(runs: Runs, functions: int) -> Array:
     """int32 [functions, queries]. What a query does not need are empty intervals at the end of its last run."""
+    if runs.has_one_each:
+        start, end = runs.start, runs.end
+        begins = start == 0
+        first = [np.where(begins, end, 0), np.where(begins, end, start)]
+        return np.stack([*first, *[end] * functions][:functions])
     before, until = runs.row_start[:-1], runs.row_start[1:]
-    endpoints = np.zeros((functions, runs.rows), dtype=np.int32)
-    some = before < until
-    endpoints[:, some] = runs.end[until[some] - 1]
+    end = np.append(runs.end, np.int32(0))
     begins = _from_first(runs)
-    endpoints[0] = 0
-    endpoints[0, begins] = runs.end[before[begins]]
+    endpoints = np.empty((functions, runs.rows), dtype=np.int32)
+    endpoints[:] = np.where(before < until, end[until - 1], 0)
+    endpoints[0] = np.where(begins, end[before], 0)
     number = np.arange(len(runs.row), dtype=np.int32) - (before + begins)[runs.row]
     others = number >= 0
     row, number = runs.row[others], number[others]

@@ -43,8 +43,10 @@ def _slices(runs: Runs) -> tuple[Array, Array, Array]:
     return queries, keys, kinds[by_query].astype(np.int8)
 
 
-def _chained(runs: Runs) -> tuple[Array, Array]:
+def _chained(runs: Runs) -> tuple[Array | slice, Array]:
     """An order of the runs, chain by chain, and for each run the kind by which it continues another, or `_NONE`."""
+    if np.diff(runs.row_start).max(initial=0) <= 1:
+        return slice(None), _continued(runs)
     count = len(runs.row)
     before = np.full(count, -1)
     kind = np.full(count, _NONE)
@@ -53,19 +55,21 @@ def _chained(runs: Runs) -> tuple[Array, Array]:
         fits = (start >= 0) & (start <= 1) & (end >= 0) & (end <= 1)
         before[run[fits]] = candidate[fits]
         kind[run[fits]] = (2 * start + end)[fits]
-    alone = before == np.arange(-1, count - 1)
-    if (alone | (kind == _NONE)).all():
-        return np.arange(count), kind
     return np.argsort(_firsts(before), kind="stable"), kind
+
+
+def _continued(runs: Runs) -> Array:
+    """int8 [runs]: of at most one run a query, the kind by which each continues the run before, or `_NONE`."""
+    start, end = np.diff(runs.start), np.diff(runs.end)
+    fits = (start >> 1 | end >> 1) == 0
+    if not runs.has_one_each:
+        fits &= np.diff(runs.row) == 1
+    return np.append(_NONE, np.where(fits, (2 * start + end).astype(np.int8), _NONE))[: len(runs.row)]
 
 
 def _candidates(runs: Runs) -> Iterator[tuple[Array, Array]]:
     """Runs, and the runs of the query before that begin with the same key, or with the key before."""
     count = len(runs.row)
-    if np.diff(runs.row_start).max(initial=0) <= 1:
-        run = 1 + np.flatnonzero(runs.row[1:] == runs.row[:-1] + 1)
-        yield run, run - 1
-        return
     order = runs.row.astype(np.int64) << 32 | runs.start
     for step in (0, 1):
         wanted = order - (1 << 32) - step
@@ -90,7 +94,8 @@ def _begins(kind: Array) -> Array:
     A run does if it continues none, or else if it continues its slice in another way, unless the run before begins one:
     what follows gives a slice its kind. So of several changes behind each other every second one begins a slice.
     """
-    number = np.arange(len(kind))
-    certain = (kind == _NONE) | np.append(False, kind[1:] == kind[:-1])[: len(kind)]
-    latest = np.maximum.accumulate(np.where(certain, number, 0))
-    return np.asarray((kind[latest] == _NONE) ^ ((number - latest) % 2 == 1))
+    number = np.arange(len(kind), dtype=np.int32)
+    certain = kind == _NONE
+    certain[1:] |= kind[1:] == kind[:-1]
+    latest = np.maximum.accumulate(np.where(certain, number, np.int32(0)))
+    return np.asarray((kind[latest] == _NONE) ^ ((number - latest) & 1 == 1))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from maskdsl.analysis.runs.assembled_strips import assembled
 from maskdsl.analysis.runs.refined_tiles import Pieces, refined
 from maskdsl.analysis.tiles.block_map import Array, Runs, merge_segments
 from maskdsl.analysis.tiles.descent import Problem
@@ -23,12 +24,6 @@ _BLOCK = 1 << 10
 _CROWDED = 1 << 4
 """With more partial tiles a row, pairs of equal columns are listed instead, if they are few."""
 
-_BITS = np.arange(1 << 16, dtype=np.uint16)
-_COUNTS = np.unpackbits(_BITS.view(np.uint8).reshape(-1, 2), axis=1).sum(axis=1, dtype=np.uint8)
-"""uint8: the bits that are set in each word."""
-_LOWEST = np.frexp((_BITS & -_BITS).astype(np.float32))[1].astype(np.int32) - 1
-"""int32: the number of the lowest of them."""
-
 
 @dataclass(frozen=True, eq=False)
 class TokenRuns:
@@ -40,8 +35,9 @@ class TokenRuns:
 
     def of_heads(self, values: Sequence[Array]) -> Array:
         """[1 or heads, ...]: what is given for each head class, once if all heads are of one."""
-        alike = (self.class_of_head == self.class_of_head[0]).all()
-        return np.stack([values[number] for number in (self.class_of_head[:1] if alike else self.class_of_head)])
+        if (self.class_of_head == self.class_of_head[0]).all():
+            return np.asarray(values[self.class_of_head[0]])[None]
+        return np.stack([values[number] for number in self.class_of_head])
 
 
 def token_runs(mask: MaskIR, inputs: Mapping[str, object], batch: int = 0, side: Side = Side.QUERY) -> TokenRuns:
@@ -88,7 +84,7 @@ def _runs(problem: Problem) -> Runs:
     tiles = classify(problem, hasty=True)
     if tiles.partial.count > _CROWDED * query.count and problem.equal is not None:
         return _of_pairs(problem.equal)
-    return _assembled(query, _merged(query, key, tiles.full, refined(problem, tiles.partial)))
+    return assembled(query, _merged(query, key, tiles.full, refined(problem, tiles.partial)))
 
 
 def _of_pairs(pairs: ListedPairs) -> Runs:
@@ -108,43 +104,5 @@ def _merged(query: Tree, key: Tree, full: Runs, pieces: Pieces) -> Pieces:
     pairs = zip(segments, inside, strict=True)
     strip, start, end = (np.concatenate([some, each[is_leaf]]) for some, each in pairs)
     word = np.concatenate([np.zeros(len(segments[0]), dtype=np.int64), pieces.word[is_leaf]])
-    order = np.argsort(strip << 32 | start)
+    order = np.argsort(strip << 32 | start, kind="stable")  # of two sorted ones
     return Pieces(strip[order], start[order], end[order], word[order], pieces.words)
-
-
-def _assembled(query: Tree, pieces: Pieces) -> Runs:
-    """The runs of queries, of sorted pieces. They begin where the key before is not attended, and end likewise."""
-    words = pieces.words[pieces.word]
-    if query.real is not None:
-        words *= query.real[pieces.strip]
-    last = np.where(pieces.word > 0, pieces.end - pieces.start - 1, 0).astype(np.uint16)[:, None]
-    touch = (pieces.strip[1:] == pieces.strip[:-1]) & (pieces.end[:-1] == pieces.start[1:])
-    before, after = np.zeros_like(words), np.zeros_like(words)
-    before[1:] = (words[:-1] >> last[:-1]) & touch[:, None]
-    after[:-1] = (words[1:] & touch[:, None]) << last[:-1]
-    first = np.where(pieces.word > 0, pieces.start, pieces.end - 1)
-    row_start, start = _positions(query, pieces.strip, words & ~(words << np.uint16(1) | before), pieces.start)
-    _, end = _positions(query, pieces.strip, words & ~(words >> np.uint16(1) | after), first)
-    return Runs(row_start, start, end + 1)
-
-
-def _positions(query: Tree, strip: Array, words: Array, first: Array) -> tuple[Array, Array]:
-    """Where the keys of each query begin, and the keys of all, of words of bits; `first` is the key of bit 0."""
-    more = words & (words - np.uint16(1))
-    counts = _COUNTS[words] if more.any() else (words != 0).view(np.uint8)
-    until = np.zeros((len(words) + 1, words.shape[1]), dtype=np.int32)
-    np.cumsum(counts, axis=0, out=until[1:])
-    strips = np.searchsorted(strip, np.arange(query.nodes(query.bottom) + 1))
-    totals = np.diff(until[strips], axis=0)
-    ends = np.cumsum(totals, dtype=np.int32).reshape(totals.shape)
-    keys = np.empty(ends[-1, -1], dtype=np.int32)
-    some = words != 0
-    bits, offset = words[some], ((ends - totals - until[strips[:-1]])[strip] + until[:-1])[some]
-    first = np.broadcast_to(first.astype(np.int32)[:, None], words.shape)[some]
-    while len(bits):
-        keys[offset] = first + _LOWEST[bits]
-        bits = bits & (bits - np.uint16(1))
-        left = bits != 0
-        bits, offset, first = bits[left], offset[left] + 1, first[left]
-    real = ends.reshape(-1) if query.real is None else ends[query.real]
-    return np.concatenate([np.zeros(1, dtype=np.int32), real]), keys

@@ -61,9 +61,15 @@ class Runs:
         return len(self.row_start) - 1
 
     @cached_property
+    def has_one_each(self) -> bool:
+        """Whether every row has one run."""
+        return len(self.start) == self.rows and bool((np.diff(self.row_start) == 1).all())
+
+    @cached_property
     def row(self) -> Array:
         """int32 [runs]: the row of each run."""
-        return np.repeat(np.arange(self.rows, dtype=np.int32), np.diff(self.row_start))
+        every = np.arange(self.rows, dtype=np.int32)
+        return every if self.has_one_each else np.repeat(every, np.diff(self.row_start))
 
     @cached_property
     def counts(self) -> Array:

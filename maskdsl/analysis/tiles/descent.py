@@ -88,12 +88,16 @@ class Problem:
 
         Queries are split first: a single query often attends one interval of keys, a group of queries many.
         """
-        query, key = self.query, self.key
-        for level in range(-1, min(query.bottom, key.bottom) - 1, -1):
-            if level >= query.bottom:
-                yield level, max(level + 1, key.bottom), query.children(level + 1), 1
-            if level >= key.bottom:
-                yield max(level, query.bottom), level, 1, key.children(level + 1)
+        for level in range(0, min(self.query.bottom, self.key.bottom), -1):
+            yield from self.steps_below(level)
+
+    def steps_below(self, level: int) -> Iterator[tuple[int, int, int, int]]:
+        """The steps from one level to the next."""
+        query, key, below = self.query, self.key, level - 1
+        if below >= query.bottom:
+            yield below, max(level, key.bottom), query.children(level), 1
+        if below >= key.bottom:
+            yield max(below, query.bottom), below, 1, key.children(level)
 
     def chunk(self, pairs: int = 1) -> int:
         """How many nodes of `pairs` token pairs are evaluated at once: fewer if the program has many live slots."""

@@ -4,7 +4,7 @@ Subexpressions that read one side only are computed per token beforehand, not pe
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import assert_never
 
 import numpy as np
@@ -49,14 +49,20 @@ class IntervalProgram:
 
     def run(self, load: Load) -> Interval:
         """The interval of the result; `load` gives the interval of each column."""
+        last = len(self.steps) - 1
+        return self.values(load, {last})[last]
+
+    def values(self, load: Load, kept: Container[int]) -> dict[int, Interval]:
+        """The intervals of some steps, by number."""
         slots: dict[int, Interval] = {}
         with np.errstate(all="ignore"):
             for number, step in enumerate(self.steps):
                 arguments = [slots[slot] for slot in step.slots]
                 for slot in step.frees:
-                    del slots[slot]
+                    if slot not in kept:
+                        del slots[slot]
                 slots[number] = _perform(step.action, arguments, load)
-        return slots[len(self.steps) - 1]
+        return slots
 
 
 def _perform(action: Action, arguments: list[Interval], load: Load) -> Interval:

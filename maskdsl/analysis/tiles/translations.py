@@ -22,6 +22,8 @@ _Rise = tuple[int, int]
 """By how much a value rises over one period of the queries, and over one of the keys."""
 Hashes = list[int]
 """A number for each block of one side but its last. Blocks that differ in what repeats mostly have different ones."""
+Form = tuple[tuple[Column, int], ...]
+"""A sum of columns, each with a factor that is not 0."""
 _SEED = 1
 
 
@@ -66,8 +68,11 @@ def find_translation(program: IntervalProgram, query: Tree, key: Tree, periods: 
         rises[Column(Side.QUERY, number)] = (rise, 0)
     for number, rise in enumerate(_rises(key, key_period)):
         rises[Column(Side.KEY, number)] = (0, rise)
-    seen = _seen(program, rises)
-    factors = None if seen is None else _unseen_factors(seen, query_period * query.sizes[0], key_period * key.sizes[0])
+    seen = seen_forms(program)
+    if seen is None:
+        return None
+    must_be_none = {_rise(form, rises) for form in seen.forms}
+    factors = _unseen_factors(must_be_none, query_period * query.sizes[0], key_period * key.sizes[0])
     if factors is None:
         return None
     queries, keys = _repeated(query, query_period * factors[0]), _repeated(key, key_period * factors[1])
@@ -77,43 +82,74 @@ def find_translation(program: IntervalProgram, query: Tree, key: Tree, periods: 
 # What a relation sees
 
 
-def _seen(program: IntervalProgram, rises: dict[Column, _Rise]) -> set[_Rise] | None:
-    """Rises that must be 0 in sum, or else the result may change; None if lists of entries decide it."""
-    seen: set[_Rise] = set()
-    slots: list[_Rise] = []
-    for step in program.steps:
+@dataclass(frozen=True)
+class Seen:
+    """Sums that decide the result of a program, beside constants and tables."""
+
+    compared: dict[int, Form]
+    """Those that comparisons see, by step: they decide nothing where the comparison is decided."""
+    others: frozenset[Form]
+
+    @property
+    def forms(self) -> frozenset[Form]:
+        """All of them."""
+        return self.others | {*self.compared.values()}
+
+
+def seen_forms(program: IntervalProgram) -> Seen | None:
+    """What the result of a program is decided by; None if lists of entries decide it."""
+    seen: set[Form] = set()
+    compared: dict[int, Form] = {}
+    slots: list[Form] = []
+    for number, step in enumerate(program.steps):
         arguments = [slots[slot] for slot in step.slots]
         match step.action:
             case BoundedList():
                 return None
             case Column() as column:
-                slots.append(rises[column])
+                slots.append(((column, 1),))
                 continue
             case Op.ADD:
-                slots.append((sum(each[0] for each in arguments), sum(each[1] for each in arguments)))
+                slots.append(_sum(*((each, 1) for each in arguments)))
                 continue
             case Op.SUBTRACT:
-                (a, b), (c, d) = arguments
-                slots.append((a - c, b - d))
+                slots.append(_sum((arguments[0], 1), (arguments[1], -1)))
                 continue
             case Op.NEGATE:
-                ((a, b),) = arguments
-                slots.append((-a, -b))
+                slots.append(_sum((arguments[0], -1)))
                 continue
             case Op.MINIMUM | Op.MAXIMUM:
                 first, *others = arguments
-                seen |= {(a - first[0], b - first[1]) for a, b in others}
+                seen |= {_sum((each, 1), (first, -1)) for each in others}
                 slots.append(first)
                 continue
             case op if op in COMPARISONS:
-                (a, b), (c, d) = arguments
-                seen.add((a - c, b - d))
+                compared[number] = _sum((arguments[0], 1), (arguments[1], -1))
             case Constant():
                 pass
             case _:
                 seen |= {*arguments}
-        slots.append((0, 0))
-    return seen | {slots[-1]}
+        slots.append(())
+    return Seen(compared, frozenset((seen | {slots[-1]}) - {()}))
+
+
+def _sum(*forms: tuple[Form, int]) -> Form:
+    total: dict[Column, int] = {}
+    for form, factor in forms:
+        for column, times in form:
+            total[column] = total.get(column, 0) + factor * times
+    return tuple(sorted(((column, times) for column, times in total.items() if times), key=_by_column))
+
+
+def _by_column(term: tuple[Column, int]) -> tuple[str, int]:
+    column, _ = term
+    return column.side.value, column.index
+
+
+def _rise(form: Form, rises: dict[Column, _Rise]) -> _Rise:
+    """By how much a sum rises: a rise that must be 0, or else the result may change."""
+    queries, keys = (sum(times * rises[column][side] for column, times in form) for side in range(2))
+    return queries, keys
 
 
 def _unseen_factors(seen: set[_Rise], query_tokens: int, key_tokens: int) -> tuple[int, int] | None:

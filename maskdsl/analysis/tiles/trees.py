@@ -169,7 +169,10 @@ class Tree:
     @cached_property
     def lower(self) -> tuple[Bounds, ...]:
         """Bounds at levels ..., -2, -1; needed only for tiles that stay open."""
-        return tuple(self.split(self.nodes(level)) for level in range(self.bottom, 0))
+        levels = [self.split(self.nodes(self.bottom))] if self.bottom else []
+        for level in range(self.bottom + 1, 0):
+            levels.append(tuple(_together(interval, self.nodes(level)) for interval in levels[-1]))
+        return tuple(levels)
 
     def split(self, nodes: int) -> Bounds:
         """Bounds over `nodes` equal nodes."""
@@ -197,6 +200,11 @@ def _bounds(values: Array) -> Interval:
         return point(values[:, 0])
     flat, first = values.reshape(-1), np.arange(0, values.size, values.shape[1])
     return Interval(np.minimum.reduceat(flat, first), np.maximum.reduceat(flat, first))  # faster than by axis
+
+
+def _together(interval: Interval, nodes: int) -> Interval:
+    """Bounds over so many equal groups of adjacent nodes."""
+    return Interval(interval.low.reshape(nodes, -1).min(axis=1), interval.high.reshape(nodes, -1).max(axis=1))
 
 
 def _most_different(codes: Array) -> int:
