@@ -7,23 +7,19 @@ is `factor * (k - q)`, of positions. Nothing is approximated: expressions of any
 from maskdsl.base.records import dataclass
 from maskdsl.ir.expressions import (
     Apply,
-    Batch,
     Constant,
     Coordinate,
     Expression,
     Head,
-    InSpace,
     Score,
     Side,
     apply,
     substitute,
-    walk,
 )
+from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Op
 
 _ONE = Constant(1.0)
-_OF_TOKENS = Coordinate | InSpace | Batch
-_OF_PAIRS = _OF_TOKENS | Score | Head
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ def score_form(lines: tuple[Expression, ...]) -> ScoreForm | None:
 
 def is_number(expression: Expression) -> bool:
     """Whether the expression has one value for all pairs, heads and batch entries."""
-    return not any(isinstance(each, _OF_PAIRS) for each in walk(expression))
+    return not reads(expression).leaves
 
 
 def alibi_factor(bias: Expression, looks_back: bool) -> Expression | None:
@@ -131,8 +127,8 @@ def _times(factor: Expression | None, by: Expression) -> Expression | None:
 
 
 def _is_of_head(expression: Expression) -> bool:
-    return not any(isinstance(each, _OF_TOKENS) for each in walk(expression))
+    return all(leaf == Head() for leaf in reads(expression).leaves)
 
 
 def _reads_score(expression: Expression) -> bool:
-    return any(isinstance(each, Score) for each in walk(expression))
+    return reads(expression).score
