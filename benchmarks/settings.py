@@ -197,20 +197,90 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "vision/vsa: vsa": IMAGE,
 }
 
+_LONG = {"n": 1 << 20}
 _SQUARE = {"h": 1024, "w": 1024}
-MILLION: Mapping[str, Mapping[str, object]] = {
+_LONG_VIDEO = {"t": 64, "h": 128, "w": 128}
+LARGE: Mapping[str, Mapping[str, object]] = {
     "video/radial: radial": {"frames": 291, "tokens_per_frame": 3600},
     "video/freeswim: inward": {"t": 16, "h": 256, "w": 256},
-    "vision/neighborhood: na3": {"t": 64, "h": 128, "w": 128},
-    "vision/neighborhood: na3_causal": {"t": 64, "h": 128, "w": 128},
+    "vision/neighborhood: na3": _LONG_VIDEO,
+    "vision/neighborhood: na3_causal": _LONG_VIDEO,
     "vision/hidiffusion: msw": _SQUARE,
     "vision/cswin: cswin": _SQUARE,
     "vision/axial: criss_cross": _SQUARE,
     "vision/crossformer: long": _SQUARE,
     "vision/swin: swin": _SQUARE,
-    "language/bigbird: bigbird": {"n": 1 << 20},
+    "language/bigbird: bigbird": _LONG,
     "language/s2: s2": {"n": 1 << 20, "stride": 16},
     "language/sparse_transformer: strided": {"n": 1 << 20, "stride": 1024},
     "language/sparse_transformer: fixed": {"n": 1 << 20, "stride": 1024, "summary": 32},
 }
 """About a million tokens of the patterns whose maps are large, or whose blocks intervals say little of."""
+
+_GROUPS = {"groups": 1024, "size": 1024, "latents": 16}
+_OTHERS: Mapping[str, Mapping[str, object]] = {
+    **{
+        f"language/{name}": _LONG
+        for name in (
+            "conformer: conformer",
+            "deberta: deberta",
+            "modernbert: local",
+            "modernbert: global",
+            "transformer_xl: transformer_xl",
+        )
+    },
+    **{f"routing/{name}": _LONG for name in ("knn: knn", "knn: kca", "sparge: sparge", "sparsifiner: sparsifiner")},
+    "language/block_transformer: block_decoder": {"n": 1 << 22},
+    "language/block_diffusion: block_diffusion": {"n": 1 << 19},
+    "language/block_rank: block_rank": {"documents": 4096, "length": 256},
+    "language/cross_attention: cross_attention": {"targets": 1 << 18, "sources": 1 << 20},
+    "language/cross_attention: aligned": {"targets": 1 << 18, "sources": 1 << 20},
+    "language/longlora: longlora": {"n": 1 << 20, "group": 1 << 18},
+    "language/longlora: longlora_rolled": {"n": 1 << 20, "group": 1 << 18},
+    "language/prefix_lm: prefix_lm": {"n": 1 << 20, "prefix": 1 << 17},
+    "language/shared_question: shared_question": {"question": 1 << 19, "answers": 16, "length": 1 << 15},
+    "language/sink_lora: sink_lora": {"n": 1 << 20, "group": 1 << 18},
+    "language/tree: tree": {"prefix": 1 << 20},
+    "video/animate_zero: animate": {"t": 1 << 20},
+    "video/freelong: freelong": {"t": 1 << 20},
+    "video/sliding_tile: sliding_tile": {"t": 66, "h": 96, "w": 168, "tile": (6, 8, 8), "window": (3, 3, 5)},
+    "video/spatial_temporal: svg": {"frames": 291, "places": 3600, "text": 256, "width": 5376, "temporal_heads": 4},
+    "video/video_gna: hunyuan": {"t": 60, "h": 144, "w": 120},
+    "video/video_infinity: video_infinity": {"t": 1 << 20},
+    "vision/duoformer: scales": {"h": 112, "w": 112},
+    "vision/favit: favit": {"tokens": 1 << 20},
+    "vision/fit: local": _GROUPS,
+    "vision/fit: read": _GROUPS,
+    "vision/fit: write": _GROUPS,
+    "vision/flashvggt: frame": {"frames": 1012, "h": 28, "w": 37},
+    "vision/flashvggt: descriptors": {"frames": 1012, "h": 28, "w": 37},
+    "vision/timesformer: time": {"t": 1344, "h": 28, "w": 28},
+    "vision/timesformer: space": {"t": 1344, "h": 28, "w": 28},
+    "vision/tnt: words": {"h": 256, "w": 256},
+    "vision/transnext: transnext": _SQUARE,
+    "vision/uplift: star": {"h": 512, "w": 512},
+    "vision/volo: outlook": _SQUARE,
+    "vision/wau: upsample_window": {"h": 512, "w": 512},
+}
+_NO_MILLION = {"video/paro: paro", "routing/pyramid: pyramid"}
+"""Masks of 64 tokens in an input, and candidates of every pair of groups: of a million tokens they take gigabytes."""
+
+
+def _of_a_million(setting: Mapping[str, object]) -> Mapping[str, object]:
+    """The setting with about a million tokens."""
+    for larger in (_LONG, _LONG_VIDEO, _SQUARE):
+        if larger.keys() <= setting.keys():
+            return {**setting, **larger}
+    raise AssertionError(f"which parameters of {dict(setting)} give a million tokens?")
+
+
+MILLION: Mapping[str, Mapping[str, object]] = {
+    **{
+        name: _of_a_million(setting)
+        for name, setting in SETTINGS.items()
+        if not {name} & (_OTHERS.keys() | LARGE.keys() | _NO_MILLION)
+    },
+    **_OTHERS,
+    **LARGE,
+}
+"""About a million tokens of every example whose parameters allow it."""
