@@ -59,7 +59,6 @@ def delta_kernel(
     lse_i *= 1.4426950408889634
     dropped = tl.abs(lse_i) >= LARGE
     # end
-    dropped = dropped | ~real
     tl.store(kernel_lse + batch_head * blocks * QUERY_BLOCK + queries, tl.where(dropped, float("inf"), lse_i))
 
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]

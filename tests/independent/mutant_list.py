@@ -279,6 +279,27 @@ MUTANTS = (
         of("runtime/test_kept", "test_handles_name_all_that_results_depend_on"),
     ),
     Mutant(
+        "tiles of documents that have changed",
+        "maskdsl/runtime/kernels/known_inputs.py",
+        "return id(base), x._version, x.data_ptr()",
+        "return id(base), x.data_ptr()",
+        of("triton/test_interpreted", "test_tiles_that_calls_share"),
+    ),
+    Mutant(
+        "tiles that another stream computes",
+        "maskdsl/runtime/kernels/known_inputs.py",
+        "key = stream, identities",
+        "key = identities",
+        of("triton/test_interpreted", "test_tiles_that_calls_share"),
+    ),
+    Mutant(
+        "a change after inputs were prepared",
+        "maskdsl/runtime/prepared.py",
+        "if x._version != version or",
+        "if",
+        of("runtime/test_prepared", "test_a_change_is_an_error"),
+    ),
+    Mutant(
         "one coordinate for another",
         "maskdsl/runtime/base/token_values.py",
         "kept.keep((name, device), ",
@@ -352,8 +373,8 @@ MUTANTS = (
     Mutant(
         "backward kernel: rows behind the last send gradients",
         "codegen/backward.py",
-        "(0, -query_length % 128), value=torch.inf)",
-        "(0, -query_length % 128), value=0)",
+        'mask=real, other=float("inf"))',
+        "mask=real, other=0.0)",
         of("triton/test_interpreted", "test_shapes_and_strides"),
     ),
     Mutant(
