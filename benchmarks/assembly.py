@@ -8,7 +8,9 @@ from itertools import pairwise
 import networkx as nx
 
 LABEL = re.compile(r"^(\$L__BB\w+|\.LBB\w+|\.L_x_\w+):")
-BRANCH = re.compile(r"\b(?:bra(?:\.uni)?|s_c?branch\w*|BRA)\s+(?:`\()?(\$L__BB\w+|\.LBB\w+|\.L_x_\w+)")
+BRANCH = re.compile(
+    r"\b(?:bra(?:\.uni)?|s_c?branch\w*|BRA[.\w]*)\s+(?:!?U?P\w+, *)?(?:`\()?(\$L__BB\w+|\.LBB\w+|\.L_x_\w+)"
+)
 INSTRUCTION = re.compile(r"^\s+(?:/\*[0-9a-f]+\*/\s+)?[@\w]", re.MULTILINE)
 MATRIX = re.compile(r"\b(wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma|HGMMA|UTCHMMA|HMMA)")
 COMPARE = re.compile(r"\b(?:setp\.|v_cmp)")
@@ -76,4 +78,4 @@ def blocks(lines: list[str]) -> nx.DiGraph:
 
 def is_always(line: str) -> bool:
     """Whether a branch is unconditional."""
-    return not re.search(r"@!?%|@!?U?P|s_cbranch", line)
+    return not re.search(r"@!?%|@!?U?P|BRA[.\w]* +!?U?P|s_cbranch", line)

@@ -43,9 +43,11 @@ MACHINE = """
         /*0100*/                   WARPGROUP.DEPBAR.LE gsb0, 0x0 ;
         /*0110*/              @!P0 BRA `(.L_x_2) ;
         /*0120*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR12], R24, gsb0 ;
-        /*0130*/                   BRA `(.L_x_1) ;
+        /*0130*/                   BRA.U UP0, `(.L_x_1) ;
+        /*0140*/                   MOV R1, R2 ;
+        /*0150*/                   BRA `(.L_x_1) ;
 .L_x_2:
-        /*0140*/                   EXIT ;
+        /*0160*/                   EXIT ;
 """
 AMD = """
 .LBB0_1:
@@ -60,7 +62,7 @@ AMD = """
 def test_one_loop() -> None:
     assert tile_loops(STRAIGHT) == (Loop(4, 1, ("mma.sync",), 1, 1),)
     assert tile_loops(AMD) == (Loop(4, 1, ("v_mfma",), 1, 1),)
-    assert tile_loops(MACHINE) == (Loop(4, 1, ("HGMMA",), 0, 0),)
+    assert tile_loops(MACHINE) == (Loop(6, 1, ("HGMMA",), 0, 0),)
 
 
 def test_innermost_loops_with_matrix_instructions() -> None:
