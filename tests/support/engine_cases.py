@@ -72,12 +72,14 @@ class Case:
 
 @cache
 def cases() -> list[Case]:
-    """All of one softmax that select no keys by content."""
+    """All that select no keys by content; those with branches branch by branch."""
     some = []
-    for name, mask in (*_own(), *_examples()):
-        if not mask.ir.routed and not mask.branches:
-            inputs = synthetic_inputs(mask.ir, batch=2)
-            some.append(Case(name, mask, inputs, batch_entries(mask.ir, inputs)))
+    for pattern, whole in (*_own(), *_examples()):
+        for mask in whole.branches or (whole,):
+            if not mask.ir.routed:
+                inputs = synthetic_inputs(mask.ir, batch=2)
+                name = f"{pattern}.{mask.branch}" if mask.branch else pattern
+                some.append(Case(name, mask, inputs, batch_entries(mask.ir, inputs)))
     return some
 
 
@@ -97,7 +99,9 @@ def _examples() -> Iterator[tuple[str, maskdsl.Mask]]:
 
 def _short(pattern: maskdsl.Pattern) -> maskdsl.Mask | None:
     """The pattern at the first parameters at which it is short."""
-    for parameters in ({}, *SMALLER):
+    whole = {name: value for name, value in pattern.bind().ir.parameters if type(value) is int and value >= 16}
+    divided = ({name: value // divisor for name, value in whole.items()} for divisor in (2, 4, 8, 16))
+    for parameters in ({}, *SMALLER, *divided):
         with suppress(maskdsl.AttnError):
             mask = pattern.bind(heads=2, **parameters)
             if max(mask.query_length, mask.key_length) <= MOST:
