@@ -9,18 +9,16 @@ A hole is a region of a real module, which holds the code for plain full attenti
 In C the markers are comments of C: `/* hole: predicate */` and `/* end */`.
 
 Filling replaces the region, markers included, with generated lines at the first marker's indentation. Given None, a
-hole keeps its code and loses its markers. A hole that ends inside of a loop holds the head of the loop.
+hole keeps its code, with the holes in it, and loses its markers. A hole that ends inside of a loop holds the head of
+the loop.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
-_HOLE = re.compile(
-    r"^(?P<indent> *)(?:#|/\*) hole: (?P<name>\w+)(?: \*/)?\n(?P<code>(?:.*\n)*?) *(?:#|/\*) end(?: \*/)?\n",
-    re.MULTILINE,
-)
+_MARKER = re.compile(r"^(?P<indent> *)(?:#|/\*) (?:hole: (?P<name>\w+)|end)(?: \*/)?\n", re.MULTILINE)
 
 
 @cache
@@ -51,13 +49,29 @@ def skeleton_words(*names: str) -> frozenset[str]:
 
 def fill(skeleton: str, holes: Mapping[str, Sequence[str] | None]) -> str:
     """The text of the module with every hole filled. `holes` must name exactly the holes of the skeleton."""
-    names = {match["name"] for match in _HOLE.finditer(skeleton)}
+    outermost = list(_outermost(skeleton))
+    names = {first["name"] for first, _ in outermost}
     assert names == set(holes), f"holes {sorted(names)} of the skeleton, {sorted(holes)} given"
-
-    def replacement(match: re.Match[str]) -> str:
-        lines = holes[match["name"]]
+    pieces, done = list[str](), 0
+    for first, last in outermost:
+        lines = holes[first["name"]]
+        pieces.append(skeleton[done : first.start()])
         if lines is None:
-            return match["code"]
-        return "".join(f"{match['indent']}{line}".rstrip() + "\n" for line in lines)
+            pieces.append(skeleton[first.end() : last.start()])
+        else:
+            pieces += [f"{first['indent']}{line}".rstrip() + "\n" for line in lines]
+        done = last.end()
+    return "".join(pieces) + skeleton[done:]
 
-    return _HOLE.sub(replacement, skeleton)
+
+def _outermost(skeleton: str) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
+    """The markers of the holes that are in no other hole: the first and the last of each."""
+    opened: list[re.Match[str]] = []
+    for marker in _MARKER.finditer(skeleton):
+        if marker["name"]:
+            opened.append(marker)
+            continue
+        first = opened.pop()
+        if not opened:
+            yield first, marker
+    assert not opened, f"the hole {opened[0]['name']} does not end"

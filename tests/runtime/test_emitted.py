@@ -11,7 +11,7 @@ import torch
 
 import maskdsl
 from maskdsl.emit.plan import SKELETON_NAMES
-from maskdsl.emit.skeleton import read_skeleton
+from maskdsl.emit.skeleton import fill, read_skeleton
 
 PATTERNS = {
     "plain": "pattern p(n = 40) { space tokens[n] attend window(9) }",
@@ -98,3 +98,25 @@ def test_the_tiled_skeleton_is_full_attention() -> None:
 def test_no_input_has_the_name_of_a_function_that_is_called(name: str) -> None:
     defined = re.findall(r"^(?:def|class) (\w+)", read_skeleton(name), re.MULTILINE)
     assert set(SKELETON_NAMES[name].split()) == set(defined)
+
+
+NESTED = """int f(void) {
+    /* hole: all */
+    int x = 1;
+        /* hole: more */
+        x++;
+        /* end */
+    for (;;) {
+        /* end */
+        return x;
+    }
+}
+"""
+
+
+def test_holes_in_holes():
+    """An outer hole ends with its own marker, wherever that stands, and keeps what is in it or loses it."""
+    kept = fill(NESTED, {"all": None})
+    assert "hole: all" not in kept and kept.count("end") == 1
+    assert fill(kept, {"more": ["x = 2;"]}).splitlines()[2:4] == ["        x = 2;", "    for (;;) {"]
+    assert fill(NESTED, {"all": ["{"]}).splitlines() == ["int f(void) {", "    {", "        return x;", "    }", "}"]
