@@ -123,6 +123,14 @@ def test_a_rise_that_is_seen_is_no_translation(read):
     assert translation(asked) is None
 
 
+def test_many_periods_rise_by_what_each_of_them_does():
+    """Queries take 40 blocks of keys a block, and keys rise once more beyond those that repeat: nothing is a copy."""
+    i = np.arange(512)
+    query, key = Setting({"i": 40 * i}), Setting({"i": i + 5 * (i >= 400)})
+    assert translation(problem(below(distance("i"), 4), query, Setting({"i": i}), (8, 8))) is not None
+    assert translation(problem(below(distance("i"), 4), query, key, (8, 8))) is None
+
+
 def test_coarse_keys_rise_by_less():
     """Of pooled keys there are fewer in the same time."""
     queries, keys = np.arange(960), np.arange(240)

@@ -63,20 +63,20 @@ def pieces_have_periods(query: Hashes, key: Hashes, least: int) -> bool:
 def find_translation(program: IntervalProgram, query: Tree, key: Tree, periods: tuple[int, int]) -> Translation | None:
     """The translation of a problem by multiples of these periods; None if the relation sees them."""
     query_period, key_period = periods
-    rises: dict[Column, _Rise] = {}
-    for number, rise in enumerate(_rises(query, query_period)):
-        rises[Column(Side.QUERY, number)] = (rise, 0)
-    for number, rise in enumerate(_rises(key, key_period)):
-        rises[Column(Side.KEY, number)] = (0, rise)
     seen = seen_forms(program)
     if seen is None:
         return None
+    rises = _column_rises(query, key, periods)
     must_be_none = {_rise(form, rises) for form in seen.forms}
     factors = _unseen_factors(must_be_none, query_period * query.sizes[0], key_period * key.sizes[0])
     if factors is None:
         return None
-    queries, keys = _repeated(query, query_period * factors[0]), _repeated(key, key_period * factors[1])
-    return None if queries is None or keys is None else Translation(queries, keys)
+    query_period, key_period = query_period * factors[0], key_period * factors[1]
+    queries, keys = _repeated(query, query_period), _repeated(key, key_period)
+    if queries is None or keys is None:
+        return None
+    rises = _column_rises(query, key, (query_period, key_period))  # not always those of one period, so many times
+    return None if any(sum(_rise(form, rises)) for form in seen.forms) else Translation(queries, keys)
 
 
 # What a relation sees
@@ -219,6 +219,12 @@ def _rises(tree: Tree, period: int) -> list[int]:
     first = tree.length // tree.sizes[0] // 4 * tree.sizes[0]
     last = first + period * tree.sizes[0]
     return [int(each[last]) - int(each[first]) if each.dtype.kind == "i" else 0 for each in tree.columns]
+
+
+def _column_rises(query: Tree, key: Tree, periods: tuple[int, int]) -> dict[Column, _Rise]:
+    """By how much every column rises over the period of its side."""
+    rises = {Column(Side.QUERY, number): (rise, 0) for number, rise in enumerate(_rises(query, periods[0]))}
+    return rises | {Column(Side.KEY, number): (0, rise) for number, rise in enumerate(_rises(key, periods[1]))}
 
 
 def _repeated(tree: Tree, period: int) -> Repeated | None:
