@@ -174,8 +174,14 @@ def _prepared_again(attention: Preparing, inputs: Mapping[str, Any]) -> Prepared
 
 
 def _copied(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs, with copies of arrays: no version tells that NumPy has written into them."""
-    return {name: x.copy() if hasattr(x, "__array_interface__") else x for name, x in inputs.items()}
+    """The inputs, with copies of arrays and lists: no version tells that someone has written into them."""
+    return {name: _copy(x) for name, x in inputs.items()}
+
+
+def _copy(x: Any) -> Any:
+    if isinstance(x, list | tuple):
+        return type(x)(map(_copy, x))
+    return x.copy() if hasattr(x, "__array_interface__") else x
 
 
 def _states(inputs: Mapping[str, Any]) -> tuple[tuple[str, Tensor, int, int], ...]:

@@ -127,9 +127,11 @@ def test_a_change_is_an_error(change: Any) -> None:
 def test_arrays_and_lists_are_copied() -> None:
     attention, qkv = MODULE["packed"].bind(heads=2).compile("tiled"), tensors()
     document: Any = INPUTS["packed"]["document"].numpy().copy()
+    numbers = document.tolist()
     expected = attention(*qkv, document=document)
-    attends = attention.prepare(document=document), attention.prepare(document=document.tolist())
+    attends = [attention.prepare(document=each) for each in (document, numbers)]
     document += np.arange(64)
+    numbers[0][:] = range(64)
     for attend in attends:
         assert torch.equal(attend(*qkv), expected)
         assert torch.equal(attend(*qkv, dropout_p=0.0), expected)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.inputs import MissingInput
 from maskdsl.base.errors.commands.command import NoArraysFile
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.engine_arrays import ENGINES, score_arrays
@@ -48,7 +49,8 @@ def emit_arrays(
         arrays |= score_arrays(engine, mask, resolved.inputs)
     except AttnError as error:
         for each in error.diagnostics:
-            note(f"pairs alone are written: {each.fill(each.message)}; {each.fill(each.help)}")
+            instead = f"give it: --input {each.name}=FILE.npy" if isinstance(each, MissingInput) else each.fill(each.help)
+            note(f"pairs alone are written: {each.fill(each.message)}; {instead}")
     with writing(out):
         np.savez(out, **arrays)  # type: ignore[arg-type]
     print(f"wrote {out}: " + ", ".join(f"{name} {list(each.shape)}" for name, each in arrays.items()))

@@ -37,7 +37,7 @@ class TooManyGaps(Diagnostic):
 class UnlikeHeads(Diagnostic):
     code = "E653"
     message = "head {head} attends other keys than head 0, and slices are of all heads of a call"
-    help = "give `head`, and call the kernel once for each set of heads that are alike"
+    help = "name one, `mask.slices(head={head})`, and call the kernel once for each set of heads that are alike"
 
     head: int
 
