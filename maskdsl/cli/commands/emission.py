@@ -49,8 +49,9 @@ def emit_arrays(
         arrays |= score_arrays(engine, mask, resolved.inputs)
     except AttnError as error:
         for each in error.diagnostics:
-            instead = f"give it: --input {each.name}=FILE.npy" if isinstance(each, MissingInput) else each.fill(each.help)
-            note(f"pairs alone are written: {each.fill(each.message)}; {instead}")
+            is_missing = isinstance(each, MissingInput)
+            instead = "give it: --input {name}=FILE.npy" if is_missing else each.help
+            note(f"pairs alone are written: {each.fill(each.message)}; {each.fill(instead)}")
     with writing(out):
         np.savez(out, **arrays)  # type: ignore[arg-type]
     print(f"wrote {out}: " + ", ".join(f"{name} {list(each.shape)}" for name, each in arrays.items()))
