@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 
 from maskdsl.codegen.forward import NUMBERS, first_tile, load_run, load_tokens, next_tile
+from maskdsl.codegen.triton_functions import strides_in_units
 
 # end
 # The backward pass recomputes s and p tile by tile, from the log-sum-exp of the forward pass:
@@ -21,9 +22,11 @@ from maskdsl.codegen.forward import NUMBERS, first_tile, load_run, load_tokens, 
 
 DELTA_QUERIES = 16
 """Queries of a program of `delta_kernel`."""
+DELTA_NUMBERS = [f"{tensor}_{axis}_stride" for tensor in ("grad", "lse") for axis in ("batch", "head", "token")]
+DELTA_NUMBERS += ["heads", "query_length"]
 
 
-@triton.jit(do_not_specialize=["lse_batch_stride", "lse_head_stride", "lse_token_stride", "heads", "query_length"])
+@triton.jit(do_not_specialize=DELTA_NUMBERS)
 def delta_kernel(
     out,
     lse,
@@ -44,6 +47,7 @@ def delta_kernel(
     VALUE_DIM: tl.constexpr,
     PADDED_VALUE_DIM: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
+    STRIDE_UNIT: tl.constexpr,
 ):
     """Delta of some queries, their lse and grad_out as the other kernels take them, from `out` and the gradients."""
     WIDE: tl.constexpr = lse.dtype.element_ty
@@ -65,9 +69,9 @@ def delta_kernel(
     exists = real[:, None] & (dims < VALUE_DIM)
     elements = (first + queries)[:, None] * VALUE_DIM + dims
     out_tile = tl.load(out + elements, mask=exists, other=0.0)
-    grad_out += batch * grad_batch_stride + head * grad_head_stride
+    grad_out += (batch * grad_batch_stride + head * grad_head_stride) * STRIDE_UNIT
     wide_queries = queries.to(tl.int64)[:, None]
-    grads = grad_out + wide_queries * grad_token_stride + dims * grad_dim_stride
+    grads = grad_out + wide_queries * grad_token_stride * STRIDE_UNIT + dims * grad_dim_stride
     grad_tile = tl.load(grads, mask=exists & ~dropped[:, None], other=0.0)  # may be NaN in rows that are dropped
     grad_tile = grad_tile.to(kernel_grad.dtype.element_ty)
     tl.store(kernel_grad + elements, grad_tile, mask=exists)
@@ -116,6 +120,7 @@ def query_gradient_kernel(
     PADDED_VALUE_DIM: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
+    STRIDE_UNIT: tl.constexpr,
     UNIT: tl.constexpr,
     SCALE: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -135,15 +140,15 @@ def query_gradient_kernel(
     key_head = (head // heads_per_key_head).to(tl.int64)
     query_offset = (wide_batch * heads + head) * query_length
     lse_offset = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
-    q += wide_batch * q_batch_stride + wide_head * q_head_stride
-    k += wide_batch * k_batch_stride + key_head * k_head_stride
-    v += wide_batch * v_batch_stride + key_head * v_head_stride
+    q += (wide_batch * q_batch_stride + wide_head * q_head_stride) * STRIDE_UNIT
+    k += (wide_batch * k_batch_stride + key_head * k_head_stride) * STRIDE_UNIT
+    v += (wide_batch * v_batch_stride + key_head * v_head_stride) * STRIDE_UNIT
 
     queries = row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
     query_positions = tl.minimum(queries, query_length - 1)
-    query_tile = load_tokens(q, query_positions, q_token_stride, DIM, PADDED_DIM)
+    query_tile = load_tokens(q, query_positions, q_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
     head_grad = grad_out + query_offset * VALUE_DIM
-    grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+    grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, 1, VALUE_DIM, PADDED_VALUE_DIM)
     lse_i = tl.load(lse + lse_offset + queries)
     delta_i = tl.load(delta + query_offset + query_positions)
     # hole: query_coordinates
@@ -159,8 +164,8 @@ def query_gradient_kernel(
         run, next_block, end, step = next_tile(run, block, end, step)
         # end
         key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-        key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
-        value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+        key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+        value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
         s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
         # hole: query_full_score
         # end
@@ -185,8 +190,8 @@ def query_gradient_kernel(
         # end
         keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
         key_positions = tl.minimum(keys, key_length - 1)
-        key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
-        value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+        key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+        value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
         s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
         # hole: query_partial_score
         # end
@@ -256,6 +261,7 @@ def key_gradient_kernel(
     PADDED_VALUE_DIM: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
+    STRIDE_UNIT: tl.constexpr,
     UNIT: tl.constexpr,
     SCALE: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -273,13 +279,13 @@ def key_gradient_kernel(
     key_head = tl.program_id(0) // columns % key_heads
     batch = tl.program_id(0) // columns // key_heads
     wide_batch, wide_key_head = batch.to(tl.int64), key_head.to(tl.int64)
-    k += wide_batch * k_batch_stride + wide_key_head * k_head_stride
-    v += wide_batch * v_batch_stride + wide_key_head * v_head_stride
+    k += (wide_batch * k_batch_stride + wide_key_head * k_head_stride) * STRIDE_UNIT
+    v += (wide_batch * v_batch_stride + wide_key_head * v_head_stride) * STRIDE_UNIT
 
     keys = column * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
     key_positions = tl.minimum(keys, key_length - 1)
-    key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
-    value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+    key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+    value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
     key_result = tl.zeros([KEY_BLOCK, PADDED_DIM], dtype=WIDE)
     value_result = tl.zeros([KEY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
 
@@ -288,7 +294,7 @@ def key_gradient_kernel(
         wide_head = head.to(tl.int64)
         query_offset = (wide_batch * heads + wide_head) * query_length
         lse_offset = (wide_batch * heads + wide_head) * tl.cdiv(query_length, 128) * 128
-        head_q = q + wide_batch * q_batch_stride + wide_head * q_head_stride
+        head_q = q + (wide_batch * q_batch_stride + wide_head * q_head_stride) * STRIDE_UNIT
         head_grad = grad_out + query_offset * VALUE_DIM
         # hole: key_row
         head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
@@ -307,8 +313,8 @@ def key_gradient_kernel(
                 # end
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_positions = tl.minimum(queries, query_length - 1)
-                query_tile = load_tokens(head_q, query_positions, q_token_stride, DIM, PADDED_DIM)
-                grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+                query_tile = load_tokens(head_q, query_positions, q_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+                grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, 1, VALUE_DIM, PADDED_VALUE_DIM)
                 lse_i = tl.load(lse + lse_offset + queries)
                 delta_i = tl.load(delta + query_offset + query_positions)
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
@@ -341,8 +347,8 @@ def key_gradient_kernel(
                 # end
                 queries = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
                 query_positions = tl.minimum(queries, query_length - 1)
-                query_tile = load_tokens(head_q, query_positions, q_token_stride, DIM, PADDED_DIM)
-                grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, VALUE_DIM, PADDED_VALUE_DIM)
+                query_tile = load_tokens(head_q, query_positions, q_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+                grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, 1, VALUE_DIM, PADDED_VALUE_DIM)
                 lse_i = tl.load(lse + lse_offset + queries)
                 delta_i = tl.load(delta + query_offset + query_positions)
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
@@ -411,12 +417,14 @@ def gradients(
     padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
     kernel_lse = lse.new_empty(batch, heads, -(-query_length // 128) * 128)
     kernel_grad, delta = grad_out.new_empty(grad_out.shape, dtype=q.dtype), lse.new_empty(lse.shape)
+    grad_unit, grad_strides = strides_in_units(grad_out)
     delta_kernel[(kernel_lse.numel() // DELTA_QUERIES,)](
         *(out.contiguous(), lse.contiguous(), grad_out, grad_lse, kernel_grad, kernel_lse, delta),
-        *(*grad_out.stride(), *grad_lse.stride(), heads, query_length),
+        *(*grad_strides, grad_out.stride(3), *grad_lse.stride(), heads, query_length),
         VALUE_DIM=value_dim,
         PADDED_VALUE_DIM=padded_value_dim,
         QUERY_BLOCK=DELTA_QUERIES,
+        STRIDE_UNIT=grad_unit,
     )
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
@@ -428,7 +436,7 @@ def gradients(
     # hole: prepare
     # end
     shared = (q, k, v, kernel_grad, kernel_lse, delta)
-    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+    stride_unit, strides = strides_in_units(q, k, v)
     numbers = (heads, heads // key_heads, query_length, key_length)
     # hole: arguments
     arguments = ()
@@ -438,6 +446,7 @@ def gradients(
         "PADDED_DIM": max(16, 1 << (dim - 1).bit_length()),
         "VALUE_DIM": value_dim,
         "PADDED_VALUE_DIM": padded_value_dim,
+        "STRIDE_UNIT": stride_unit,
         # hole: unit
         "UNIT": dim**-0.5 * 1.4426950408889634,
         # end

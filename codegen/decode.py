@@ -6,8 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-# hole: softmax
-from maskdsl.codegen.triton_functions import online_softmax_step_exactly
+# hole: functions
+from maskdsl.codegen.triton_functions import online_softmax_step_exactly, strides_in_units
 
 # end
 # q and out are [batch, heads, queries, dim]; k and v are [batch or pages, key heads, tokens, dim].
@@ -19,11 +19,13 @@ from maskdsl.codegen.triton_functions import online_softmax_step_exactly
 #   s, p            scores of one tile, and exp2((s - m_i) * UNIT)
 #   m_i, l_i        per row, the running maximum of s and the running sum of p
 #   rescale         what l_i and the accumulated output are multiplied by when m_i grows
+#   strides         of batch entries or pages, heads and tokens, in STRIDE_UNIT elements: it tells how wide loads may be
 #   UNIT            the factor from s to logarithms of base 2: scale * log2(e)
 
 # hole: pattern
 # end
 NUMBERS = ["heads", "heads_per_key_head", "queries", "query_length", "key_length", "splits", "page_table_stride"]
+NUMBERS += [f"{tensor}_{axis}_stride" for tensor in "qkv" for axis in ("batch", "head", "token")]
 # hole: numbers
 # end
 
@@ -71,6 +73,7 @@ def decode_kernel(
     ROW_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
     PAGE_SIZE: tl.constexpr,
+    STRIDE_UNIT: tl.constexpr,
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -95,7 +98,7 @@ def decode_kernel(
     real = (row < rows) & (start + query >= 0) & (start + query < query_length)
     wide_head = row_head.to(tl.int64)
     query_offsets = wide_batch * q_batch_stride + wide_head * q_head_stride + query.to(tl.int64) * q_token_stride
-    query_tile = load_rows(q, query_offsets, real, DIM, PADDED_DIM)
+    query_tile = load_rows(q, query_offsets * STRIDE_UNIT, real, DIM, PADDED_DIM)
     # hole: query_coordinates
     # end
 
@@ -130,7 +133,7 @@ def decode_kernel(
             # end
             present = tl.max(attends.to(tl.int32), 0) > 0
             key_offsets = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + token * k_token_stride
-            key_tile = load_rows(k, key_offsets, present, DIM, PADDED_DIM)
+            key_tile = load_rows(k, key_offsets * STRIDE_UNIT, present, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
             # hole: score
             # end
@@ -142,7 +145,7 @@ def decode_kernel(
             # hole: weight
             # end
             value_offsets = page * v_batch_stride + key_head.to(tl.int64) * v_head_stride + token * v_token_stride
-            value_tile = load_rows(v, value_offsets, present, VALUE_DIM, PADDED_VALUE_DIM)
+            value_tile = load_rows(v, value_offsets * STRIDE_UNIT, present, VALUE_DIM, PADDED_VALUE_DIM)
             # hole: partial_rescale
             result *= rescale[:, None]
             # end
@@ -248,6 +251,7 @@ def decode(
     # hole: prepare
     # end
     padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
+    stride_unit, strides = strides_in_units(q, k, v)
     tiles = -(-queries * (heads // key_heads) // block[0])
     decode_kernel[(splits * tiles * key_heads * batch,)](
         q,
@@ -259,9 +263,7 @@ def decode(
         query_starts,
         key_lengths,
         key_lengths if page_table is None else page_table,
-        *q.stride()[:3],
-        *k.stride()[:3],
-        *v.stride()[:3],
+        *strides,
         0 if page_table is None else page_table.stride(0),
         heads,
         heads // key_heads,
@@ -278,6 +280,7 @@ def decode(
         ROW_BLOCK=block[0],
         KEY_BLOCK=block[1],
         PAGE_SIZE=0 if page_table is None else k.shape[2],
+        STRIDE_UNIT=stride_unit,
         # hole: unit
         UNIT=dim**-0.5 * 1.4426950408889634,
         # end

@@ -10,8 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
-# hole: softmax
-from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax_step_exactly
+# hole: functions
+from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax_step_exactly, strides_in_units
 
 # end
 # q, k, v and out are [batch, heads, tokens, dim]; lse is [batch, heads, queries], natural.
@@ -24,6 +24,7 @@ from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax
 #   rescale         what l_i and the accumulated output are multiplied by when m_i grows
 #   UNIT            the factor from s to logarithms of base 2: scale * log2(e)
 #   positions       token indices, clamped to the last token
+#   strides         of batch entries, heads and tokens, in STRIDE_UNIT elements: the unit tells how wide loads may be
 #   PADDED_DIM      DIM rounded up to a power of two, at least 16; the dims beyond DIM are masked
 
 
@@ -46,10 +47,10 @@ class Tiles(NamedTuple):
 # hole: pattern
 # end
 @triton.jit
-def load_tokens(tensor, positions, stride, DIM: tl.constexpr, PADDED: tl.constexpr):
+def load_tokens(tensor, positions, stride, STRIDE_UNIT: tl.constexpr, DIM: tl.constexpr, PADDED: tl.constexpr):
     """Loads [positions, PADDED] from [tokens, DIM]; padded dims are zero."""
     dims = tl.arange(0, PADDED)[None, :]
-    elements = tensor + positions[:, None].to(tl.int64) * stride + dims
+    elements = tensor + positions[:, None].to(tl.int64) * (tl.cast(stride, tl.int64) * STRIDE_UNIT) + dims
     return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
 
 
@@ -84,8 +85,9 @@ def next_tile(run, block, end, step):
 
 
 # end
-# Triton specializes integers on divisibility by 16 and on 1. That pays for strides of q, k and v only.
+# Triton specializes integers on divisibility by 16 and on 1. What kernels know of strides is their unit.
 NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
+NUMBERS += [f"{tensor}_{axis}_stride" for tensor in "qkv" for axis in ("batch", "head", "token")]
 # hole: tile_numbers
 NUMBERS += ["class_batch_stride", "class_head_stride"]
 # end
@@ -130,6 +132,7 @@ def forward_kernel(
     PADDED_VALUE_DIM: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
+    STRIDE_UNIT: tl.constexpr,
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -150,13 +153,13 @@ def forward_kernel(
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
     key_head = wide_head // heads_per_key_head
-    q += wide_batch * q_batch_stride + wide_head * q_head_stride
-    k += wide_batch * k_batch_stride + key_head * k_head_stride
-    v += wide_batch * v_batch_stride + key_head * v_head_stride
+    q += (wide_batch * q_batch_stride + wide_head * q_head_stride) * STRIDE_UNIT
+    k += (wide_batch * k_batch_stride + key_head * k_head_stride) * STRIDE_UNIT
+    v += (wide_batch * v_batch_stride + key_head * v_head_stride) * STRIDE_UNIT
 
     queries = row * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
     query_positions = tl.minimum(queries, query_length - 1)
-    query_tile = load_tokens(q, query_positions, q_token_stride, DIM, PADDED_DIM)
+    query_tile = load_tokens(q, query_positions, q_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
     # hole: query_coordinates
     # end
 
@@ -174,7 +177,7 @@ def forward_kernel(
         run, next_block, end, step = next_tile(run, block, end, step)
         # end
         key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-        key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+        key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
         s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
         # hole: full_score
         # end
@@ -184,7 +187,7 @@ def forward_kernel(
         # end
         # hole: full_weight
         # end
-        value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+        value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
         # hole: full_rescale
         result *= rescale[:, None]
         # end
@@ -199,7 +202,7 @@ def forward_kernel(
         # end
         keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
         key_positions = tl.minimum(keys, key_length - 1)
-        key_tile = load_tokens(k, key_positions, k_token_stride, DIM, PADDED_DIM)
+        key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
         s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
         # hole: partial_score
         # end
@@ -213,7 +216,7 @@ def forward_kernel(
         # end
         # hole: partial_weight
         # end
-        value_tile = load_tokens(v, key_positions, v_token_stride, VALUE_DIM, PADDED_VALUE_DIM)
+        value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
         # hole: partial_rescale
         result *= rescale[:, None]
         # end
@@ -256,15 +259,14 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     # end
     # hole: prepare
     # end
+    stride_unit, strides = strides_in_units(q, k, v)
     forward_kernel[(-(-query_length // block[0]) * heads * batch,)](
         q,
         k,
         v,
         out,
         lse,
-        *q.stride()[:3],
-        *k.stride()[:3],
-        *v.stride()[:3],
+        *strides,
         # hole: tile_arguments
         class_of_head,
         *tiles[1:],
@@ -282,6 +284,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         PADDED_VALUE_DIM=max(16, 1 << (value_dim - 1).bit_length()),
         QUERY_BLOCK=block[0],
         KEY_BLOCK=block[1],
+        STRIDE_UNIT=stride_unit,
         # hole: unit
         UNIT=dim**-0.5 * 1.4426950408889634,
         # end

@@ -16,6 +16,21 @@ def token_table(values, positions, batch, heads, dtype):
     return values.to(dtype).contiguous().expand(batch, heads, -1)
 
 
+def strides_in_units(*tensors):
+    """The largest power of two up to 8 that divides all strides but those of dims, and these strides in that unit.
+
+    Eight elements of 16 bits are the widest load. The tensors are [batch, heads, tokens, dim]. Strides of axes of size 1
+    lead nowhere, and are taken for 0.
+    """
+    axes = (axis for x in tensors for axis in zip(x.shape[:3], x.stride()[:3], strict=True))
+    strides = [stride if size > 1 else 0 for size, stride in axes]
+    bits = 8
+    for stride in strides:
+        bits |= stride
+    unit = bits & -bits  # the lowest bit of any
+    return unit, [stride // unit for stride in strides]
+
+
 def width_of(table):
     """An integer whose argument type in a kernel, int32 or int64, holds every element offset of a (strided) table."""
     last = sum((size - 1) * stride for size, stride in zip(table.shape, table.stride(), strict=True))

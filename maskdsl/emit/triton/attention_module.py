@@ -43,21 +43,23 @@ def emit_triton(plan: KernelPlan) -> str:
     around = Surroundings(plan, body.names, lines)
     top = header(plan, "triton", "Attention over tiles in Triton.")
     pieces = [
-        fill(read_skeleton("forward"), {**forward, **around.holes(), "softmax": softmax_lines(plan), "header": top}),
+        fill(read_skeleton("forward"), {**forward, **around.holes(), "functions": shared_functions(plan), "header": top}),
         fill(read_skeleton("backward"), {**backward, **around.gradient_holes(GradientSums(body.leaves))}),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
     return "\n\n".join(pieces)
 
 
-def softmax_lines(plan: KernelPlan, exactly: bool = False) -> list[str]:
-    """The lines of the online-softmax functions that kernels call, for the hole `softmax`."""
-    if plan.mask.normalize is Normalize.NONE:
-        return []
+def shared_functions(plan: KernelPlan, exactly: bool = False) -> list[str]:
+    """The lines of the functions that skeletons call, the online softmax and strides, for the hole `functions`."""
     names = ["online_softmax_step", "online_softmax_step_exactly"]
-    names = names[1:] if exactly or scores_may_be_large(plan) else names
+    if plan.mask.normalize is Normalize.NONE:
+        names = []
+    elif exactly or scores_may_be_large(plan):
+        names = names[1:]
     text = read_skeleton("triton_functions")
-    return ["", *separated(["@triton.jit", *helper(text, name)] for name in names), "", ""]
+    functions = [helper(text, "strides_in_units"), *(["@triton.jit", *helper(text, name)] for name in names)]
+    return ["", *separated(functions), "", ""]
 
 
 @dataclass(frozen=True)

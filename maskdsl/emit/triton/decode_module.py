@@ -6,7 +6,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan, decode_plan
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
-from maskdsl.emit.triton.attention_module import Surroundings, softmax_lines
+from maskdsl.emit.triton.attention_module import Surroundings, shared_functions
 from maskdsl.emit.triton.block_bounds import HEAD, BoundNames, ends
 from maskdsl.emit.triton.forward_body import Body
 from maskdsl.emit.triton.tile_loops import Ends
@@ -29,7 +29,7 @@ def emit_decode(plan: KernelPlan) -> str:
     lines = [line for lines in kernel.values() for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
     top = header(plan, "triton", "Decoding and chunked prefill in Triton.")
-    holes = {**kernel, **around.holes(), "softmax": softmax_lines(plan, exactly=True), "header": top}
+    holes = {**kernel, **around.holes(), "functions": shared_functions(plan, exactly=True), "header": top}
     return fill(read_skeleton("decode"), holes)
 
 
