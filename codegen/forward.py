@@ -50,7 +50,7 @@ class Tiles(NamedTuple):
 def load_tokens(tensor, positions, stride, STRIDE_UNIT: tl.constexpr, DIM: tl.constexpr, PADDED: tl.constexpr):
     """Loads [positions, PADDED] from [tokens, DIM]; padded dims are zero."""
     dims = tl.arange(0, PADDED)[None, :]
-    elements = tensor + positions[:, None].to(tl.int64) * (tl.cast(stride, tl.int64) * STRIDE_UNIT) + dims
+    elements = tensor + positions[:, None] * (tl.cast(stride, tl.int64) * STRIDE_UNIT) + dims
     return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
 
 

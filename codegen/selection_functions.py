@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 
 from maskdsl.codegen.routing import on_device, whole_heads
-from maskdsl.codegen.triton_functions import token_table
+from maskdsl.codegen.triton_functions import strides_in_units, token_table
 
 PRECISION = "tf32x3" if torch.version.hip is None else "ieee"  # of float32 products: AMD's matrix units have them
 MOST_STORED = 2**24  # scores in memory at once
@@ -70,7 +70,7 @@ def products(s, queries, keys, DIM: tl.constexpr, STEP: tl.constexpr, PRECISION:
     return s
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["x_batch_stride", "x_head_stride", "x_token_stride"])
 def pool_kernel(
     x,
     among,
@@ -88,13 +88,14 @@ def pool_kernel(
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     BLOCK: tl.constexpr,
+    STRIDE_UNIT: tl.constexpr,
 ):
     """Pools one group of `size` consecutive tokens: see `pooled` of `routing.py`."""
     WIDE: tl.constexpr = result.dtype.element_ty
     group = tl.program_id(0) % groups
     head = (tl.program_id(0) // groups % heads).to(tl.int64)
     batch = (tl.program_id(0) // groups // heads).to(tl.int64)
-    x += batch * x_batch_stride + head * x_head_stride
+    x += (batch * x_batch_stride + head * x_head_stride) * STRIDE_UNIT
     dims = tl.arange(0, PADDED_DIM)
     vector = tl.full([PADDED_DIM], float("-inf") if KIND == "max" else 0.0, dtype=WIDE)
     count = tl.zeros([BLOCK], dtype=tl.int32)
@@ -107,7 +108,7 @@ def pool_kernel(
             present &= tl.load(flags, mask=present, other=0) != 0
         count += present.to(tl.int32)
         real = present[:, None] & (dims < DIM)[None, :]
-        values = x + positions[:, None].to(tl.int64) * x_token_stride + dims[None, :]
+        values = x + positions[:, None].to(tl.int64) * x_token_stride * STRIDE_UNIT + dims[None, :]
         values = tl.load(values, mask=real, other=0.0).to(WIDE)
         if KIND == "max":
             vector = tl.maximum(vector, tl.max(tl.where(real, values, float("-inf")), 0))
@@ -131,11 +132,12 @@ def pooled_runs(x, groups, kind, among=None):
     result = x.new_empty(batch, heads, groups.count, dim, dtype=torch.promote_types(x.dtype, torch.float32))
     if among is not None:
         among = token_table(on_device(among, x.device), None, batch, heads, torch.int8)
+    stride_unit, strides = strides_in_units(x)
     pool_kernel[(batch * heads * groups.count,)](
         x,
         among,
         result,
-        *x.stride()[:3],
+        *strides,
         *((0, 0) if among is None else among.stride()[:2]),
         heads,
         tokens,
@@ -145,6 +147,7 @@ def pooled_runs(x, groups, kind, among=None):
         DIM=dim,
         PADDED_DIM=1 << (dim - 1).bit_length(),
         BLOCK=min(64, 1 << (groups.size - 1).bit_length()),
+        STRIDE_UNIT=stride_unit,
     )
     return result
 

@@ -35,7 +35,7 @@ def emit_selection(plan: KernelPlan) -> str:
     text = read_skeleton("triton_functions")
     lines = [line for each in selections for function in each.functions() for line in function]
     widths = [helper(text, "width_of")] if any("width_of(" in line for line in lines) else []
-    shared = [helper(text, "token_table"), *widths, *kernel_helpers(lines)]
+    shared = [helper(text, "token_table"), helper(text, "strides_in_units"), *widths, *kernel_helpers(lines)]
     imports = ["import triton", "import triton.language as tl"]
     in_torch = (each.is_torch if isinstance(each, _KernelFunctions) else _reads_vectors(each) for each in selections)
     types = None if any(in_torch) else list[str]()  # kernels take q and k as they are
