@@ -182,14 +182,19 @@ def compile_started(started: Started, target: str) -> Compiled:
     aligned = {}
     for number, name in enumerate(kernel.arg_names):
         value = values.pop(name)
-        if kernel.params[number].is_constexpr or value is None:
+        specialized = not kernel.params[number].do_not_specialize
+        if (
+            kernel.params[number].is_constexpr
+            or value is None
+            or (specialized and isinstance(value, int) and value == 1)
+        ):
             types[name], constants[name] = "constexpr", value
         elif isinstance(value, Tensor):
             types[name] = POINTERS[value.dtype]
             aligned[(number,)] = [["tt.divisibility", 16]]
         else:
             types[name] = "i32"
-            if value % 16 == 0 and not kernel.params[number].do_not_specialize:
+            if specialized and value % 16 == 0:
                 aligned[(number,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, types, constants, aligned)
     compiled = triton.compile(source, target=TARGETS[target], options=values)

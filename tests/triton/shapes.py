@@ -51,6 +51,31 @@ def awkward(heads: int, length: int, dim: int) -> list[torch.Tensor]:
     ]
 
 
+def views(heads: int, length: int, dim: int) -> list[torch.Tensor]:
+    """Tensors of one shape whose strides 8 divides if it divides `dim`, and the same with strides that are odd."""
+    return [
+        torch.randn(2, length, 3, heads, dim)[:, :, 1].transpose(1, 2),
+        torch.randn(2, 3 * heads, length, dim)[:, heads : 2 * heads],
+        torch.randn(2, length, heads, dim + 1)[..., 1:].transpose(1, 2),
+        torch.randn(1, 3, heads, length, dim)[:, 1].expand(2, -1, -1, -1),
+    ]
+
+
+def compare_views(mask: maskdsl.Mask, length: int, dim: int) -> None:
+    """Each view as q, k, v and the gradient of the output, in full and partial calls, forward and backward."""
+    queries, keys, grads = (views(heads, length, dim) for heads in (mask.heads, 2, mask.heads))
+    for query, key, toward in zip(queries, reversed(keys), grads[2:] + grads[:2], strict=True):
+        results = []
+        for backend in ("triton", "reference"):
+            attention = mask.compile(backend)
+            tensors = [each.detach().requires_grad_() for each in (query, key, key.roll(1, 2))]
+            out = attention(*tensors)
+            last = attention(query[:, :, -3:], key, key, query_start=length - 3)
+            results.append((out, last, *torch.autograd.grad(out, tensors, toward)))
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def compare_gradients(mask: maskdsl.Mask, length: int, **inputs: torch.Tensor) -> None:
     """A full tile of a last query block that is cut: queries past the end contribute nothing."""
     tensors = [torch.randn(1, mask.heads, length, 16, dtype=torch.float64, requires_grad=True) for _ in "qkv"]
@@ -97,6 +122,8 @@ def main() -> None:
     for dim, value_dim in ((1, 1), (16, 40), (72, 24), (256, 128)):
         q, k, v = (torch.randn(1, 2, 40, size) for size in (dim, dim, value_dim))
         compare(MODULE["band"].bind(n=40), q, k, v)
+    for dim in (40, 72, 88, 104, 20, 17):
+        compare_views(MODULE["band"].bind(n=33, heads=4), 33, dim)
     compare(MODULE["laid_out"].bind(heads=2), *(torch.randn(2, heads, 35, 16) for heads in (2, 1, 1)))
     cluster = torch.randint(0, 3, (2, 4, 37))
     compare(MODULE["by_cluster"].bind(heads=4), *(torch.randn(2, n, 37, 16) for n in (4, 2, 2)), cluster=cluster)

@@ -43,7 +43,9 @@ def emit_triton(plan: KernelPlan) -> str:
     around = Surroundings(plan, body.names, lines)
     top = header(plan, "triton", "Attention over tiles in Triton.")
     pieces = [
-        fill(read_skeleton("forward"), {**forward, **around.holes(), "functions": shared_functions(plan), "header": top}),
+        fill(
+            read_skeleton("forward"), {**forward, **around.holes(), "functions": shared_functions(plan), "header": top}
+        ),
         fill(read_skeleton("backward"), {**backward, **around.gradient_holes(GradientSums(body.leaves))}),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
