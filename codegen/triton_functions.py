@@ -19,8 +19,8 @@ def token_table(values, positions, batch, heads, dtype):
 def strides_in_units(*tensors):
     """The largest power of two up to 8 that divides all strides but those of dims, and these strides in that unit.
 
-    Eight elements of 16 bits are the widest load. The tensors are [batch, heads, tokens, dim]. Strides of axes of size 1
-    lead nowhere, and are taken for 0.
+    Eight elements of 16 bits are the widest load. The tensors are [batch, heads, tokens, dim]. Strides of axes of size
+    1 lead nowhere, and are taken for 0.
     """
     axes = (axis for x in tensors for axis in zip(x.shape[:3], x.stride()[:3], strict=True))
     strides = [stride if size > 1 else 0 for size, stride in axes]

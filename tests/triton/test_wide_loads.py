@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from ahead import DECODE_KERNELS, KERNELS, Started, compile_ahead, compile_selection, machine_code, started_kernels
+from ahead import DECODE_KERNELS, KERNELS, Started, compile_ahead, machine_code, started_kernels
 from assembly import tile_loops
 
 import maskdsl
@@ -31,7 +31,7 @@ def mask_of(name: str) -> MaskIR:
 
 @pytest.mark.parametrize(("name", "kernel", "dim"), PARAMS)
 def test_loads_are_as_wide_as_can_be(name: str, kernel: str, dim: int) -> None:
-    """None is of 2 bytes; those of tiles are asynchronous where no condition stands around them, as in lists of decode."""
+    """None is of 2 bytes. Those of tiles are asynchronous but where a condition is around them, as when decoding lists."""
     code = machine_code(compile_ahead(mask_of(name), "sm90", dim, kernel_name=kernel))
     assert not NARROW.search(code)
     wide = "LDG" if kernel == DECODE_KERNELS[0] and name != "causal" else "LDGSTS"
