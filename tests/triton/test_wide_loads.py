@@ -31,7 +31,7 @@ def mask_of(name: str) -> MaskIR:
 
 @pytest.mark.parametrize(("name", "kernel", "dim"), PARAMS)
 def test_loads_are_as_wide_as_can_be(name: str, kernel: str, dim: int) -> None:
-    """None is of 2 bytes. Those of tiles are asynchronous but where a condition is around them, as when decoding lists."""
+    """None is of 2 bytes; those of tiles are asynchronous, but where a condition is around them: decoding by lists."""
     code = machine_code(compile_ahead(mask_of(name), "sm90", dim, kernel_name=kernel))
     assert not NARROW.search(code)
     wide = "LDG" if kernel == DECODE_KERNELS[0] and name != "causal" else "LDGSTS"
