@@ -2,6 +2,7 @@
 
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.codegen.triton_functions import strides_in_units
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.mask import MaskIR
-from tests.triton.test_ahead import EXAMPLES
 
-DENSE = "pattern dense_layer(n = 4096) { space tokens[n] attend causal }"
+LANGUAGE = Path(__file__).parents[2] / "examples" / "language"
+CAUSAL = "pattern causal_layer(n = 4096) { space tokens[n] attend causal }"
 NARROW = re.compile(r"\bLDG\.E(\.\w+)*\.[US]16\b")
 BLOCK = TileChoice(128, 64, 8, 3)
 WHOLE = [("causal", kernel, dim) for kernel, dim in product((*KERNELS, DECODE_KERNELS[0]), (72, 40, 88))]
@@ -25,8 +26,8 @@ PARAMS = [pytest.param(*each, marks=() if each[2] == 72 else pytest.mark.long) f
 
 def mask_of(name: str) -> MaskIR:
     if name == "causal":
-        return maskdsl.parse(DENSE)["dense_layer"].bind(heads=4).ir
-    return maskdsl.load(EXAMPLES / "language" / f"{name}.attn")[name].bind(heads=4).ir
+        return maskdsl.parse(CAUSAL)["causal_layer"].bind(heads=4).ir
+    return maskdsl.load(LANGUAGE / f"{name}.attn")[name].bind(heads=4).ir
 
 
 @pytest.mark.parametrize(("name", "kernel", "dim"), PARAMS)
