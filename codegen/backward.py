@@ -153,6 +153,8 @@ def query_gradient_kernel(
     delta_i = tl.load(delta + query_offset + query_positions)
     # hole: query_coordinates
     # end
+    # hole: query_limits
+    # end
     result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
     # hole: query_sum
     # end
@@ -195,7 +197,9 @@ def query_gradient_kernel(
         s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
         # hole: query_partial_score
         # end
+        # hole: query_bounds
         attends = (keys < key_length)[None, :]
+        # end
         # hole: query_predicate
         # end
         # hole: query_partial_probability
@@ -302,6 +306,8 @@ def key_gradient_kernel(
         # end
         # hole: key_coordinates
         # end
+        # hole: key_limits
+        # end
 
         # hole: key_full_runs
         first_run, end_run = tl.load(full_rows + 3 * column_index), tl.load(full_rows + 3 * column_index + 1)
@@ -354,7 +360,9 @@ def key_gradient_kernel(
                 s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
                 # hole: key_partial_score
                 # end
+                # hole: key_bounds
                 attends = (queries < query_length)[None, :]
+                # end
                 # hole: key_predicate
                 # end
                 # hole: key_partial_probability

@@ -162,6 +162,8 @@ def forward_kernel(
     query_tile = load_tokens(q, query_positions, q_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
     # hole: query_coordinates
     # end
+    # hole: limits
+    # end
 
     result = tl.zeros([QUERY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
     # hole: softmax_start
@@ -193,7 +195,7 @@ def forward_kernel(
         # end
         result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
 
-    # Partial tiles: the relation is evaluated for every pair. Keys past the end load the last key, and are masked.
+    # Partial tiles: each pair is asked whether it attends. Keys past the end load the last key, and are masked.
     # hole: partial_tiles
     tiles, run, next_block, end, step = first_tile(partial_rows, partial_runs, row_index)
     for _ in range(tiles):
@@ -206,7 +208,9 @@ def forward_kernel(
         s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
         # hole: partial_score
         # end
+        # hole: bounds
         attends = (keys < key_length)[None, :]
+        # end
         # hole: predicate
         # end
         # hole: partial_softmax

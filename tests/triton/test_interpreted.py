@@ -140,7 +140,7 @@ def test_decoding_of_routes() -> None:
 
 def test_tiles_found_by_arithmetic() -> None:
     found = interpret(6, 11, HERE / "limits.attn")
-    assert len(found) == 8
+    assert len(found) == 12
     assert not {name: wrong for name, wrong in found.items() if wrong}
     sources = {
         name: pattern.bind(heads=2).compile("triton").source

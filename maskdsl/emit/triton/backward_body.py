@@ -116,11 +116,11 @@ class GradientBody(Body):
 
     def query_holes(self) -> Holes:
         """The holes of the dQ kernel."""
-        everything, key = self.plan.pair_expressions, Side.KEY
+        partial, key = self.of_partial_tiles(), Side.KEY
         derivatives, weight = self.derivatives(), self.weights()
         contributions, factors = Contributions(self.leaves, derivatives), derivatives.factors
         chained = f"ds * {' * '.join(factors)}"
-        coordinates = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
+        coordinates = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, partial)]
         return {
             "query_coordinates": [*coordinates, *contributions.query_starts()],
             "query_full_score": [*self.coordinate_lines(key, self.changes()), *derivatives.lines],
@@ -135,7 +135,7 @@ class GradientBody(Body):
                 *contributions.query_contributions(self.full_mask),
                 *([f"ds = {attending(chained, self.full_mask)}"] if factors else []),
             ],
-            "query_partial_score": [*self.coordinate_lines(key, everything), *derivatives.lines],
+            "query_partial_score": [*self.coordinate_lines(key, partial), *derivatives.lines],
             "query_predicate": self.relation_lines(),
             "query_partial_weight": [
                 *self.masked_pairs("&="),
@@ -153,11 +153,11 @@ class GradientBody(Body):
 
     def key_holes(self) -> Holes:
         """The holes of the dK, dV kernel, whose scores are [keys, queries]."""
-        everything, query = self.plan.pair_expressions, Side.QUERY
+        partial, query = self.of_partial_tiles(), Side.QUERY
         derivatives, weight = self.derivatives(), self.weights()
         contributions, factors = Contributions(self.leaves, derivatives), derivatives.factors
         chained = f"ds * {' * '.join(factors)}"
-        coordinates = [*self.head_table_lines(), *self.coordinate_lines(Side.KEY, everything, HEAD_TABLE)]
+        coordinates = [*self.head_table_lines(), *self.coordinate_lines(Side.KEY, partial, HEAD_TABLE)]
         return {
             "key_coordinates": [*coordinates, *contributions.key_starts(), *self.column_offsets()],
             "key_full_score": [*self.coordinate_lines(query, self.changes(), HEAD_TABLE), *derivatives.lines],
@@ -172,7 +172,7 @@ class GradientBody(Body):
                 *contributions.key_contributions(self.full_mask),
                 *([f"ds = {attending(chained, self.full_mask)}"] if factors else []),
             ],
-            "key_partial_score": [*self.coordinate_lines(query, everything, HEAD_TABLE), *derivatives.lines],
+            "key_partial_score": [*self.coordinate_lines(query, partial, HEAD_TABLE), *derivatives.lines],
             "key_predicate": self.relation_lines(),
             "key_partial_weight": [
                 *self.masked_pairs("&="),

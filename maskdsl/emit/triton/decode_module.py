@@ -107,7 +107,7 @@ class _DecodeBody(Body):
         printed = Ends(self.names, "first_query", "last_query")
         low, _ = printed.extremes("maximum", limits.low)
         _, high = printed.extremes("minimum", limits.high)
-        end = f"tl.minimum({high} + 1, cached)" if high else "cached"
+        end = f"tl.minimum({high}, cached - 1) + 1" if high else "cached"
         return [
             *printed.lines,
             f"live_start = tl.maximum({low}, 0) // KEY_BLOCK" if low else "live_start = 0",

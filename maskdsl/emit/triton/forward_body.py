@@ -48,10 +48,13 @@ class Body:
         return {
             **forward_holes(self.plan),
             **(_EXACTLY if scores_may_be_large(self.plan) else {}),
-            "query_coordinates": [*self.table_lines(), *self.coordinate_lines(Side.QUERY, self.plan.expressions)],
+            "query_coordinates": [
+                *self.table_lines(),
+                *self.coordinate_lines(Side.QUERY, [*self.of_partial_tiles(), *self.plan.mask.query_values]),
+            ],
             "full_score": [*self.coordinate_lines(Side.KEY, self.changes()), *score],
             "full_weight": weight,
-            "partial_score": [*self.coordinate_lines(Side.KEY, self.plan.pair_expressions), *score],
+            "partial_score": [*self.coordinate_lines(Side.KEY, self.of_partial_tiles()), *score],
             "predicate": self.relation_lines(),
             "partial_weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
             "query_values": self.query_value_lines("QUERY_BLOCK"),
@@ -60,6 +63,11 @@ class Body:
     def changes(self) -> list[Expression]:
         """The expressions that full tiles evaluate too: all but the relation."""
         return [each for each in self.plan.pair_expressions if each is not self.plan.mask.relation]
+
+    def of_partial_tiles(self) -> list[Expression]:
+        """The expressions that partial tiles evaluate. Limits in closed form take the place of the relation."""
+        limits = self.plan.column_limits if self.transposed else self.plan.row_limits
+        return list(self.plan.pair_expressions) if limits is None else self.changes()
 
     @property
     def axes(self) -> Mapping[Side, str]:

@@ -15,8 +15,9 @@ from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Side
 
-_ROW_LOOPS = ("tile_parameters", "row", "full_tiles", "partial_tiles")
-_COLUMN_LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run")
+_ROW_LOOPS = ("tile_parameters", "row", "full_tiles", "partial_tiles", "bounds")
+_COLUMN_LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run", "bounds")
+_NO_LIMITS: MaybeHoles = {"limits": []}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Loops:
         """The flat loops over a row of tiles; over lists, where the row has no limits."""
         limits = self.names.plan.row_limits
         if limits is None:
-            return dict.fromkeys(_ROW_LOOPS)
+            return {**dict.fromkeys(_ROW_LOOPS), **_NO_LIMITS}
         # Where rows have no lower limits, full tiles begin at the first block.
         around = [
             "for tile in range(live_start, live_end - (full_end - full_start)):",
@@ -66,13 +67,14 @@ class Loops:
             "row": self.limit_lines(limits, Side.QUERY),
             "full_tiles": ["for block in range(full_start, full_end):"],
             "partial_tiles": around if limits.low else ["for block in range(full_end, live_end):"],
+            **self.pair_holes(limits, Side.QUERY),
         }
 
     def column_holes(self) -> MaybeHoles:
         """The loops over a column of tiles: over its runs, and over the tiles of a run."""
         limits = self.names.plan.column_limits
         if limits is None:
-            return dict.fromkeys(_COLUMN_LOOPS)
+            return {**dict.fromkeys(_COLUMN_LOOPS), **_NO_LIMITS}
         return {
             "tile_parameters": [],
             "row": self.limit_lines(limits, Side.KEY),
@@ -84,6 +86,28 @@ class Loops:
                 "end = tl.where(run == 0, full_start, live_end)",
                 "for block in range(start, end):",
             ],
+            **self.pair_holes(limits, Side.KEY),
+        }
+
+    def pair_holes(self, limits: Limits, side: Side) -> MaybeHoles:
+        """The limits of each token of `side`, and which pairs of a partial tile lie within them.
+
+        They are compared with places in the block, which are constants: that takes the fewest instructions. They are
+        cut to what there is, so that the subtraction cannot overflow.
+        """
+        other = "key" if side is Side.QUERY else "query"
+        positions, block = f"{side}_positions[:, None]", f"{other.upper()}_BLOCK"
+        printed = Ends(self.names, positions, positions, prefix=f"{side.letter}_")
+        low, _ = printed.extremes("maximum", limits.low)
+        high, _ = printed.extremes("minimum", limits.high)
+        end = f"{other}_length - 1"
+        before = [f"low = tl.maximum({low}, 0)"] if low else []
+        before.append(f"high = tl.maximum(tl.minimum({high}, {end}), -1)" if high else f"high = {end}")
+        bounds = [f"places = tl.arange(0, {block})[None, :]", f"attends = places <= high - block * {block}"]
+        return {
+            "limits": [*printed.lines, *before],
+            "bounds": [*bounds, *([f"attends &= low - block * {block} <= places"] if low else [])],
+            "predicate": [],
         }
 
     def limit_lines(self, limits: Limits, side: Side) -> list[str]:
@@ -99,12 +123,14 @@ class Loops:
             lines.append(f"{last} = tl.minimum({first} + {size}, {side}_length) - 1")
         lines += printed.lines
         lines.append(f"# The {other} blocks of the {row}: live ones are partial or full, full ones need no mask.")
-        live_end = f"tl.minimum({some_high} + 1, {length})" if some_high else length
-        full_end = f"tl.minimum({all_high} + 1, {length})" if all_high else length
+        # Limits are cut to what there is before anything is added to them, which could overflow.
+        live_end = f"tl.minimum({some_high}, {length} - 1) + 1" if some_high else length
+        full_end = f"(tl.minimum({all_high}, {length} - 1) + 1)" if all_high else length
         if some_low and all_low:
+            first_full = f"tl.cdiv(tl.minimum(tl.maximum({all_low}, 0), {length}), {block})"
             lines.append(f"live_start = tl.maximum({some_low}, 0) // {block}")
             lines.append(f"live_end = tl.maximum(tl.cdiv({live_end}, {block}), live_start)")
-            lines.append(f"full_start = tl.minimum(tl.cdiv(tl.maximum({all_low}, 0), {block}), live_end)")
+            lines.append(f"full_start = tl.minimum({first_full}, live_end)")
         else:
             lines += ["live_start, full_start = 0, 0", f"live_end = tl.maximum(tl.cdiv({live_end}, {block}), 0)"]
         lines.append(f"full_end = tl.minimum(tl.maximum({full_end} // {block}, full_start), live_end)")
@@ -114,12 +140,12 @@ class Loops:
 class Ends:
     """Prints limits at the first and at the last token of a block."""
 
-    def __init__(self, names: KernelNames, first: str, last: str) -> None:
+    def __init__(self, names: KernelNames, first: str, last: str, prefix: str = "") -> None:
         self.first, self.last = first, last
         self.lines: list[str] = []
-        self.printers = {name: self.printer(names, name) for name in (first, last)}
+        self.printers = {name: self.printer(names, name, prefix or f"{name}_") for name in (first, last)}
 
-    def printer(self, names: KernelNames, name: str) -> TritonPrinter:
+    def printer(self, names: KernelNames, name: str, prefix: str) -> TritonPrinter:
         printer = TritonPrinter(
             names.plan.mask,
             names.leaf,
@@ -128,7 +154,7 @@ class Ends:
             inputs={},
             relation=True,
             taken={*names.taken, *names.coordinates.values(), *names.numbers, *names.inputs.values()},
-            prefix=f"{name}_",
+            prefix=prefix,
         )
         printer.lines = self.lines
         return printer
