@@ -9,9 +9,12 @@ from maskdsl.codegen.selection_functions import LAUNCH_NUMBERS, MOST_STORED, row
 from maskdsl.codegen.selection_rows import route_kernel
 
 # end
+NUMBERS = [*LAUNCH_NUMBERS]
+# hole: numbers
+# end
 
 
-@triton.jit(do_not_specialize=LAUNCH_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def route_scores_kernel(
     result,
     first,

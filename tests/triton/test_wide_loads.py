@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ahead import DECODE_KERNELS, KERNELS, Started, compile_ahead, machine_code, started_kernels
+from ahead import DECODE_KERNELS, KERNELS, Started, compile_ahead, compile_selection, machine_code, started_kernels
 from assembly import tile_loops
 
 import maskdsl
@@ -15,7 +15,7 @@ from maskdsl.codegen.triton_functions import strides_in_units
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.mask import MaskIR
 
-LANGUAGE = Path(__file__).parents[2] / "examples" / "language"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 CAUSAL = "pattern causal_layer(n = 4096) { space tokens[n] attend causal }"
 NARROW = re.compile(r"\bLDG\.E(\.\w+)*\.[US]16\b")
 BLOCK = TileChoice(128, 64, 8, 3)
@@ -27,7 +27,7 @@ PARAMS = [pytest.param(*each, marks=() if each[2] == 72 else pytest.mark.long) f
 def mask_of(name: str) -> MaskIR:
     if name == "causal":
         return maskdsl.parse(CAUSAL)["causal_layer"].bind(heads=4).ir
-    return maskdsl.load(LANGUAGE / f"{name}.attn")[name].bind(heads=4).ir
+    return maskdsl.load(EXAMPLES / "language" / f"{name}.attn")[name].bind(heads=4).ir
 
 
 @pytest.mark.parametrize(("name", "kernel", "dim"), PARAMS)
@@ -99,3 +99,11 @@ def test_the_kernel_of_delta_loads_wide() -> None:
     """It reads the gradient of the output by strides."""
     code = machine_code(compile_ahead(mask_of("causal"), "sm90", 72, kernel_name="delta_kernel"))
     assert not NARROW.search(code)
+
+
+def test_kernels_that_select_load_wide() -> None:
+    """The pool of blocks of keys, and the products of queries with pools."""
+    (pattern,) = maskdsl.load(EXAMPLES / "routing" / "moba.attn").values()
+    kernels = compile_selection(pattern.bind(heads=4).ir, "sm90", 72)
+    assert {"pool_kernel", "past_scores_kernel"} <= {*kernels}
+    assert not [name for name, each in kernels.items() if NARROW.search(machine_code(each))]

@@ -99,7 +99,8 @@ class RouteBody(Body):
         values, asked = self.arguments(words), self.arguments(words_of("\n".join(wanted)))
         holes: MaybeHoles = {
             "above": [],
-            "parameters": [f"{name}," for name in values],
+            "numbers": [f"NUMBERS += {_strides_of(name)}".replace("'", '"') for name in self.vectors],
+            "parameters": [f"{name}: tl.constexpr," if name == "STRIDE_UNIT" else f"{name}," for name in values],
             "position": [f"{name} = {text}" for name, text in _POSITION.items() if name in words],
             "score": score,
             "candidates": candidates,
@@ -231,15 +232,19 @@ class RouteBody(Body):
         numbers = {**names.numbers, **names.input_numbers(self.read_inputs)}
         for table in names.tables:
             numbers |= {f"{table.text}_{axis}_stride": f"{table.text}.stride({n})" for n, axis in enumerate(AXES[:2])}
-        for number in range(len(self.products)):
-            queries, keys = vector_names(number)
-            pointers += [queries, keys]
-            for name in queries, keys:
-                numbers |= {f"{name}_{axis}_stride": f"{name}.stride({n})" for n, axis in enumerate(AXES)}
-                numbers[f"{name}_sharing"] = f"heads // {name}.shape[1]"
+        pointers += self.vectors
+        strides = [each for name in self.vectors for each in _strides_of(name)]
+        numbers |= {name: f"strides[{n}]" for n, name in enumerate(strides)}
+        numbers |= {f"{name}_sharing": f"heads // {name}.shape[1]" for name in self.vectors}
+        numbers["STRIDE_UNIT"] = "stride_unit"
         return {
             name: value for name, value in {**{each: each for each in pointers}, **numbers}.items() if name in words
         }
+
+    @cached_property
+    def vectors(self) -> list[str]:
+        """The pointers to the vectors of all products."""
+        return [name for number in range(len(self.products)) for name in vector_names(number)]
 
     @cached_property
     def read_inputs(self) -> tuple[Input, ...]:
@@ -257,7 +262,14 @@ class RouteBody(Body):
         for number, (_, summed) in enumerate(self.products):
             pairs = ", ".join(f"pairs[{each}]" for each in summed)
             lines.append(f"{', '.join(vector_names(number))} = joined(heads, {pairs})")
+        if self.vectors:
+            lines.append(f"stride_unit, strides = strides_in_units({', '.join(self.vectors)})")
         return lines
+
+
+def _strides_of(vectors: str) -> list[str]:
+    """The arguments of a kernel that are strides of vectors, in units."""
+    return [f"{vectors}_{axis}_stride" for axis in AXES]
 
 
 def _product_lines(number: int, name: str, dim: str) -> list[str]:
@@ -265,9 +277,9 @@ def _product_lines(number: int, name: str, dim: str) -> list[str]:
     lines = []
     for side, pointer in zip(PAIR, vector_names(number), strict=True):
         lines += [
-            f"{side}_vectors = {pointer} + wide_batch * {pointer}_batch_stride",
-            f"{side}_vectors += wide_head // {pointer}_sharing * {pointer}_head_stride",
-            f"{side}_vectors += {side}_rows{QUERIES_BY_KEYS[side]}.to(tl.int64) * {pointer}_token_stride",
+            f"{side}_vectors = {pointer} + wide_batch * {pointer}_batch_stride * STRIDE_UNIT",
+            f"{side}_vectors += wide_head // {pointer}_sharing * {pointer}_head_stride * STRIDE_UNIT",
+            f"{side}_vectors += {side}_rows{QUERIES_BY_KEYS[side]}.to(tl.int64) * {pointer}_token_stride * STRIDE_UNIT",
         ]
     return [
         *lines,
