@@ -12,7 +12,7 @@ from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api.given_inputs import Arrays, decided
 from maskdsl.base.arguments import BATCH, BLOCK, COUNT, ENGINE, HEAD_DIM, INDEX, EngineName, optional, takes
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.base.errors.calls.arguments import OutsideMap
+from maskdsl.base.errors.calls.arguments import OutsideMap, WrongArgument
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import batch_entries, relation_inputs
@@ -54,10 +54,12 @@ class EngineEncodings:
         made = compiled.to_flex(block=block, device=device, batch=batch, **inputs)  # type: ignore[arg-type]
         return made.block_mask
 
-    def sdpa_mask(self, **inputs: ArrayLike) -> torch.Tensor:
+    @takes(batch=optional(BATCH))
+    def sdpa_mask(self, *, batch: int | None = None, **inputs: ArrayLike) -> torch.Tensor:
         """All pairs, bool [1 or batch, 1 or heads, queries, keys], on the CPU: `attn_mask` of torch's SDPA.
 
-        True where a pair attends. Dense: it takes n x n memory, so it is for short sequences.
+        True where a pair attends. Dense: it takes n x n memory, so it is for short sequences. `batch` is the number of
+        batch entries, by default that of the inputs.
         """
         import torch
 
@@ -65,8 +67,7 @@ class EngineEncodings:
         from maskdsl.engines.dense_masks import dense_masks  # start-up time
 
         arrays = self._arrays(inputs, 0, "SDPA")
-        entries = range(batch_entries(self.ir, arrays))
-        runs = [token_runs(self.ir, arrays, entry) for entry in entries]
+        runs = [token_runs(self.ir, arrays, entry) for entry in self._entries(arrays, batch)]
         return torch.as_tensor(dense_masks(runs, self.ir.keys.length))
 
     @takes(most=COUNT, batch=INDEX)
@@ -147,11 +148,14 @@ class EngineEncodings:
 
         return engine_scores(engine, self.ir, self._arrays(inputs, batch, ENGINES[engine].name), batch, head_dim)
 
-    @takes(position=INDEX, head=optional(INDEX))
-    def live_keys(self, position: int, /, *, head: int | None = None, **inputs: ArrayLike) -> NDArray[np.int64]:
+    @takes(position=INDEX, head=optional(INDEX), batch=optional(BATCH))
+    def live_keys(
+        self, position: int, /, *, head: int | None = None, batch: int | None = None, **inputs: ArrayLike
+    ) -> NDArray[np.int64]:
         """The keys that a query from this position on attends, as runs, int64 [runs, 2]: others can leave a cache.
 
-        In any batch entry, and for any head if `head` is None.
+        In any batch entry, and for any head if `head` is None. `batch` is the number of batch entries, by default that
+        of the inputs.
         """
         from maskdsl.analysis.runs.token_runs import token_runs
         from maskdsl.engines.live_keys import live_keys  # start-up time
@@ -160,8 +164,15 @@ class EngineEncodings:
         if position > self.ir.queries.length:
             raise AttnError(OutsideMap(what="query", number=position, last=self.ir.queries.length))
         arrays = decided(self.ir, inputs)
-        entries = [token_runs(self.ir, arrays, batch) for batch in range(batch_entries(self.ir, arrays))]
+        entries = [token_runs(self.ir, arrays, entry) for entry in self._entries(arrays, batch)]
         return live_keys(entries, position, head, self.ir.keys.length)
+
+    def _entries(self, arrays: Arrays, batch: int | None) -> range:
+        """So many batch entries, or those of the inputs. Raises `AttnError` if inputs have others."""
+        given = batch_entries(self.ir, arrays)
+        if batch is not None and given not in (1, batch):
+            raise AttnError(WrongArgument(name="batch", found=str(batch), expected=f"{given}, as the inputs have"))
+        return range(batch or given)
 
     def _check_head(self, head: int | None) -> None:
         if head is not None and head >= self.ir.heads:

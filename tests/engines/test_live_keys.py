@@ -26,3 +26,15 @@ def test_what_a_cache_keeps_of_a_window() -> None:
     assert mask.live_keys(600).tolist() == [[0, 4], [501, 1000]]
     with pytest.raises(maskdsl.AttnError, match="E462"):
         mask.live_keys(1001)
+
+
+def test_batch_entries_that_no_input_has() -> None:
+    mask = bound("pattern p(n) { space t[n] input d: int[batch, t] attend k % 5 == batch and same(d) }", n=12)
+    one, two = np.zeros((1, 12), dtype=int), np.zeros((2, 12), dtype=int)
+    assert mask.live_keys(0, d=one).tolist() == [[0, 1], [5, 6], [10, 11]]
+    assert mask.live_keys(0, batch=3, d=one).tolist() == [[0, 3], [5, 8], [10, 12]]
+    keys = np.arange(12) % 5 == np.arange(3)[:, None]
+    assert np.array_equal(mask.sdpa_mask(batch=3, d=one)[:, 0, 7].numpy(), keys)
+    for wrong in (lambda: mask.live_keys(0, batch=3, d=two), lambda: mask.sdpa_mask(batch=3, d=two)):
+        with pytest.raises(maskdsl.AttnError, match="E460.*`batch` is 3\\n.*give 2, as the inputs have"):
+            wrong()

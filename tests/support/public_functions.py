@@ -30,8 +30,8 @@ def objects() -> list[object]:
     )["r"]
     routing = state.bind().compile("tiled").routing_state()
     given = module, module["p"], mask, module.stack("two"), stack, maskdsl.Heads(2)
-    verdict = maskdsl.Verdict(cases=1, backends=("tiled",))
-    return [*given, tiles, attention, following, routing, verdict, *found]
+    verdict, prepared = maskdsl.Verdict(cases=1, backends=("tiled",)), attention.prepare(w=torch.ones(1))
+    return [*given, tiles, attention, prepared, following, routing, verdict, *found]
 
 
 def public() -> dict[str, object]:
