@@ -36,5 +36,5 @@ def test_batch_entries_that_no_input_has() -> None:
     keys = np.arange(12) % 5 == np.arange(3)[:, None]
     assert np.array_equal(mask.sdpa_mask(batch=3, d=one)[:, 0, 7].numpy(), keys)
     for wrong in (lambda: mask.live_keys(0, batch=3, d=two), lambda: mask.sdpa_mask(batch=3, d=two)):
-        with pytest.raises(maskdsl.AttnError, match="E460.*`batch` is 3\\n.*give 2, as the inputs have"):
+        with pytest.raises(maskdsl.AttnError, match=r"E460.*`batch` is 3\n.*give 2, as the inputs have"):
             wrong()
