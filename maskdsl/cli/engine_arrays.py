@@ -50,7 +50,7 @@ def _flashinfer(mask: Mask, inputs: _Inputs) -> _Arrays:
 
 
 def _sdpa(mask: Mask, inputs: _Inputs) -> _Arrays:
-    return {"attn_mask": mask.sdpa_mask(**inputs).numpy()}
+    return {"attn_mask": mask.sdpa_mask(batch=None, **inputs).numpy()}
 
 
 def score_arrays(engine: str, mask: Mask, inputs: _Inputs) -> _Arrays:
