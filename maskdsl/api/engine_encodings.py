@@ -135,7 +135,7 @@ class EngineEncodings:
 
     @takes(engine=ENGINE, batch=INDEX, head_dim=optional(HEAD_DIM))
     def engine_scores(
-        self, engine: EngineName, *, batch: int = 0, head_dim: int | None = None, **inputs: ArrayLike
+        self, engine: EngineName, /, *, batch: int = 0, head_dim: int | None = None, **inputs: ArrayLike
     ) -> dict[str, Any]:
         """What the pattern does to scores, as the arguments of an engine's call: none if it leaves them as they are.
 

@@ -33,7 +33,7 @@ def pytest_runtest_makereport(
     report = yield
     if call.excinfo is not None and not report.skipped and is_lost():
         why = f"the GPU is lost after {item.nodeid}: {call.excinfo.value}"
-        if "PYTEST_XDIST_WORKER" in os.environ:
+        if hasattr(item.config, "workerinput"):
             os.write(2, f"{why}\n".encode())
             os._exit(1)
         item.session.shouldstop = why

@@ -22,6 +22,7 @@ from maskdsl.base.text import FORBIDDEN
 from maskdsl.emit.native_scores import NativeText
 from maskdsl.runtime.backends.native import c_compiler, library
 from maskdsl.runtime.backends.native.library import NativeLibrary
+from maskdsl.runtime.backends.native.native_calls import filled_functions
 from tests.support.compiled_c import NEEDS_COMPILER, TEXT, compiler_of_this_machine
 
 Script = Callable[[str], Path]
@@ -392,7 +393,7 @@ def test_a_child_has_what_its_parent_loaded() -> None:
 
 
 @NEEDS_COMPILER
-def test_a_compiler_that_refuses_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_refuses_the_scores(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """A warning says so, once, and the tiled backend computes them."""
 
     def refuse(text: str, compiler: object) -> None:
@@ -402,6 +403,8 @@ def test_a_compiler_that_refuses_the_scores(monkeypatch: pytest.MonkeyPatch) -> 
     attention = pattern.compile(backend="native")
     q, k, v = torch.randn(3, 1, 1, 20, 16)
     library.library()
+    filled_functions.cache_clear()
+    request.addfinalizer(filled_functions.cache_clear)  # its text is that of other scores too
     monkeypatch.setattr(library, "_functions", refuse)
     with pytest.warns(maskdsl.AttnWarning, match=r"W041[^$]*gcc ended with 1: error: impossible") as warned:
         outs = [attention(q, k, v) for _ in range(2)]
