@@ -75,10 +75,13 @@ def test_packed_cross_attention_has_all_queries(follow: tuple[str, ...], backend
 def test_stages_of_a_softmax_over_queries() -> None:
     """Its kernels are those of the transposed mask, which their text says; there is none for decoding."""
     mask, texts = of("softmax by k"), {each.name: each.text for each in STAGES}
-    for stage in ("reference", "tiled", "triton"):
+    pairs = "q_i <= k_i", "k_i <= q_i"
+    limits = "low = tl.maximum(query_positions[:, None], 0)", "high = tl.maximum(tl.minimum(query_positions[:, None]"
+    for stage, (transposed, plain) in {"reference": pairs, "tiled": pairs, "triton": limits}.items():
         text = texts[stage](mask, {})
-        assert text.startswith("# `normalize softmax by k`") and "q_i <= k_i" in text
-        assert "k_i <= q_i" in texts[stage](of("softmax by q"), {})
+        assert text.startswith("# `normalize softmax by k`") and transposed in text
+        other = texts[stage](of("softmax by q"), {})
+        assert plain in other and transposed not in other.partition("def query_gradient_kernel")[0]
     with pytest.raises(maskdsl.AttnError, match="E498"):
         texts["decode"](mask, {})
 
