@@ -23,6 +23,7 @@ GROUP = HEADS // KEY_HEADS
 
 def test_offsets_past_32_bits() -> None:
     if ON_GPU and torch.cuda.mem_get_info()[0] < MEMORY:
+        # Offsets past 2**31 need tensors of that many elements, which a smaller GPU cannot hold.
         pytest.skip(f"less than {MEMORY // 2**30} GiB are free")
     generator = torch.Generator(DEVICE).manual_seed(0)
     heads = HEADS, KEY_HEADS, KEY_HEADS, HEADS
