@@ -9,6 +9,8 @@ from contact.runner import Step
 CHECK_SECONDS, MEASURE_SECONDS, LONG_SECONDS = 230.0, 350.0, 3600.0
 TESTS = "gpu.checks:tests"
 SANITIZER = "compute-sanitizer"
+PROFILER = ("ncu", "--clock-control", "none", "--set", "full", "--launch-count", "1", "--kernel-name")
+"""Its pages are in contact.log: how busy the tensor cores are, what warps wait for, what caches hold."""
 API_ERRORS = ("--report-api-errors", "no")
 """torch asks the driver what it may not do, and goes on."""
 ALONE = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
@@ -135,7 +137,7 @@ LONG_ROWS = tuple(
 
 
 def others(seconds: float, limit: float) -> list[Step]:
-    """What is no row: decoding, training steps, packed sequences, maps."""
+    """What is no row: decoding, training steps, packed sequences, maps, and a profile of two kernels."""
     decode = {"seconds": seconds, "length": 131072, "window": 4096, "batch": 4}
     train = {"seconds": seconds, "length": 8192, "heads": 8, "dim": 128}
     lengths = [4001, 1027, 3072, 517, 2048, 129, 4096, 1494]
@@ -147,7 +149,13 @@ def others(seconds: float, limit: float) -> list[Step]:
         training({**train, "pattern": "causal", "layers": 16}, limit),
         training({**train, "pattern": "causal", "layers": 1}, limit),
         peers("block maps", "gpu.maps", {"length": 131072, "heads": 8}, limit),
+        *(profile(kernel) for kernel in ("forward_kernel", "key_gradient_kernel")),
     ]
+
+
+def profile(kernel: str) -> Step:
+    given = {"length": 16384, "dim": 128}
+    return Step(f"profile, {kernel}", "gpu.checks:profiled", given, 40, 30, (*PROFILER, kernel))
 
 
 def training(given: Row, limit: float) -> Step:

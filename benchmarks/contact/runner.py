@@ -24,8 +24,8 @@ DONE, FAILED, FAULTED, STOPPED, SKIPPED, NO_GPU = "done", "failed", "faulted", "
 """What may become of a step: a result; an exception; an error of the GPU that lasts; it hung; no time is left."""
 TOOLS = "/usr/local/cuda/bin"
 """Where commands of the CUDA toolkit are that are not on the path."""
-LOGGED = 4000
-"""Characters of what a step prints that are kept."""
+LOGGED, LOGGED_OF_TOOLS = 4000, 20000
+"""Characters of what a step prints that are kept, and where a tool runs it."""
 
 Record = dict[str, Any]
 
@@ -83,7 +83,7 @@ def answer(step: Step, left: float, folder: Path, paths: Sequence[Path]) -> Reco
     limit = min(step.limit, left)
     ended = started(step, limit, paths)
     with (folder / LOG).open("a") as file:
-        file.write(f"--- {step.name}\n{ended.printed[-LOGGED:]}\n")
+        file.write(f"--- {step.name}\n{ended.printed[-(LOGGED_OF_TOOLS if step.tool else LOGGED) :]}\n")
     line = {"outcome": DONE, **ended.result}
     if step.tool:
         line["tool"] = [text.strip("= ") for text in ended.printed.splitlines() if text.startswith("=========")][-12:]

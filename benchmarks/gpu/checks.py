@@ -49,7 +49,7 @@ def smoke(keep: Keep, length: int, dim: int) -> Record:
     return {"errors": {"output": right.check_output(out), **gradients}}
 
 
-# Under a sanitizer
+# Under a tool
 
 CALLS: dict[str, tuple[dict[str, Any], ...]] = {
     "memcheck": (
@@ -98,6 +98,15 @@ def both_passes(file: str, name: str, dim: int, heads: int = 2, key_heads: int =
     tensors = [torch.randn(1, *each, dim, dtype=torch.bfloat16, device=device()).requires_grad_() for each in shapes]
     out = mask.compile(our_backend(device()))(*tensors, **inputs)
     torch.autograd.grad(out, tensors, torch.randn_like(out))
+
+
+def profiled(keep: Keep, length: int, dim: int) -> Record:
+    """One forward and one backward pass of causal attention, for a profiler to watch."""
+    case = Case(named("causal"), Size(length, 8, device()), 1, dim, torch.bfloat16)
+    tensors, toward = case.tensors()
+    torch.autograd.grad(ours(case, {})(*tensors), tensors, toward)
+    synchronize(device())
+    return {"length": length, "dim": dim}
 
 
 def decode_from_pages(length: int = 129, page: int = 16) -> None:

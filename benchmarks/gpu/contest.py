@@ -11,6 +11,7 @@ from contact.names import BACKWARD, FLEX, FORWARD, MAP, OURS, WITH_MAPS
 from torch import Tensor
 
 from gpu.exact import Exact, Wrong, exact
+from gpu.loaded import loaded
 from gpu.patterns import Inputs
 from gpu.peers import Case, Compute, Prepare, block_mask_of, contenders, flex_with
 from gpu.timing import Step, Timer, device
@@ -44,7 +45,9 @@ class Entrant:
 def step(keep: Keep, seconds: float, tunes: bool, **row: Any) -> Record:
     """The step of one row of a plan, on the GPU. `seconds` is how long each measurement takes, about."""
     keep({"row": row})
-    return measure(Case.of(row, device()), Timer(device(), seconds), tunes, keep)
+    with loaded() as kernels:
+        record = measure(Case.of(row, device()), Timer(device(), seconds), tunes, keep)
+    return record | {"kernels": kernels}
 
 
 def measure(case: Case, timer: Timer, tunes: bool = False, keep: Keep = lambda record: None) -> Record:

@@ -16,6 +16,7 @@ from contact.names import BACKWARD, CUDNN, FLASH, FLEX, FLEX_TUNED, FORWARD, MAP
 from gpu import checks, contest, decoding, maps, packed, peers, training
 from gpu.contest import measure
 from gpu.exact import Exact, Wrong, exact
+from gpu.loaded import loaded
 from gpu.patterns import ENTRIES, Entry, Size, named
 from gpu.peers import Case
 from gpu.timing import Timer
@@ -273,6 +274,7 @@ STEPS = {
     "maps": lambda: maps.step(never, 256, 2),
     "smoke": lambda: checks.smoke(never, 100, 16),
     "racecheck": lambda: checks.sanitized(never, "racecheck"),
+    "profile": lambda: checks.profiled(never, 100, 16),
 }
 
 
@@ -283,6 +285,23 @@ def test_steps_of_plans(name: str) -> None:
     record = json.loads(json.dumps(STEPS[name]()))
     ours = [record, *(record.get(key, {}).get(OURS, {}) for key in ("contenders", "window", "dense"))]
     assert not any({"failed", "wrong"} & each.keys() for each in ours), record
+
+
+def test_kernels_are_noted_once_as_they_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = pytest.importorskip("triton.compiler")
+
+    def initialize(kernel: SimpleNamespace) -> None:
+        kernel.module, kernel.n_regs, kernel.n_spills = "on the GPU", 168, 0
+
+    monkeypatch.setattr(compiler.CompiledKernel, "_init_handles", initialize)
+    metadata = SimpleNamespace(shared=65536, num_warps=8, num_stages=3)
+    kernel = SimpleNamespace(name="forward_kernel", module=None, metadata=metadata)
+    with loaded() as kernels:
+        for _ in range(2):
+            compiler.CompiledKernel._init_handles(kernel)
+    compiler.CompiledKernel._init_handles(SimpleNamespace(name="later", module=None, metadata=metadata))
+    sizes = {"registers": 168, "spills": 0, "shared": 65536, "warps": 8, "stages": 3}
+    assert kernels == [{"kernel": "forward_kernel", **sizes}]
 
 
 @pytest.mark.long
