@@ -177,6 +177,8 @@ def compile_choice(
 def compile_started(started: Started, target: str) -> Compiled:
     """The kernel compiled for the arguments of its launch."""
     kernel, values = started.kernel, dict(started.values)
+    if "APPROXIMATE" in values:  # calls look at their GPU
+        values["APPROXIMATE"] = TARGETS[target].backend == "cuda" and values["q"].element_size() == 2
     types: dict[str, str] = {}
     constants: dict[str, object] = {}
     aligned = {}

@@ -19,6 +19,7 @@ from ahead import (
     is_serialized,
     kernel_masks,
     kernel_names,
+    machine_code,
 )
 from assembly import Loop, tile_loops
 
@@ -174,6 +175,24 @@ def test_full_tiles_are_free_of_conditions(target: str, kernel: KernelName) -> N
     window, dense = (full_loop(text, target, kernel) for text in (WINDOW, DENSE))
     assert (window.compares, window.selects) == (dense.compares, dense.selects)
     assert window.compares < 16 and window.selects < 16
+
+
+CAPPED = "pattern capped(n = 8192) { space tokens[n] attend backward(4096) score 50 * tanh(s / 50) }"
+APPROXIMATION = "tanh.approx.f32"
+
+
+def test_a_soft_cap_is_one_instruction_and_little_around_it() -> None:
+    """For inputs of 16 bits on NVIDIA GPUs, in all kernels."""
+    compiled = compile_text(CAPPED, "sm90", 64, "bf16", "forward_kernel", TileChoice(128, 64, 8, 3))
+    assert APPROXIMATION in compiled.assembly
+    assert tile_loops(machine_code(compiled))[0].instructions <= 450
+    for kernel in (*KERNELS[1:], "decode_kernel"):
+        assert APPROXIMATION in compile_text(CAPPED, "sm80", 64, "fp16", kernel, SMALL).assembly
+
+
+@pytest.mark.parametrize(("target", "dtype"), [("sm90", "fp32"), ("gfx942", "bf16")])
+def test_a_soft_cap_is_exact_elsewhere(target: str, dtype: str) -> None:
+    assert APPROXIMATION not in compile_text(CAPPED, target, 64, dtype, "forward_kernel", SMALL).assembly
 
 
 def kernel(pattern: maskdsl.Pattern, **lengths: int) -> str:

@@ -15,7 +15,7 @@ from maskdsl.emit.torch.pooling_function import pooling_functions
 from maskdsl.emit.torch.query_functions import GUARDS, query_functions
 from maskdsl.emit.triton.backward_body import GradientBody
 from maskdsl.emit.triton.device_orders import Orders
-from maskdsl.emit.triton.forward_body import Holes, constant_unit, scores_may_be_large
+from maskdsl.emit.triton.forward_body import Holes, changes_scores, constant_unit, scores_may_be_large
 from maskdsl.emit.triton.gradient_sums import GradientSums, QueryEnds
 from maskdsl.emit.triton.input_gradients import Leaves
 from maskdsl.emit.triton.tile_finder import TileBody
@@ -82,17 +82,17 @@ class Surroundings:
         return {
             "pattern": self.functions(),
             "numbers": _wrapped(f"NUMBERS += [{listed}]", [f'"{name}"' for name in numbers]) if numbers else [],
-            "parameters": [f"{name}," for name in values],
+            "parameters": [f"{name}," for name in values] + self.constant_parameters(),
             "prepare": self.preparation(),
             "arguments": [f"{name}={value}," for name, value in values.items()],
-            "unit": [f"UNIT={self.unit()},"],
+            "unit": [f"UNIT={self.unit()},", *(f"{name}={value}," for name, value in self.constants().items())],
         }
 
     def gradient_holes(self, sums: GradientSums) -> Holes:
         """The holes of the backward pass, which follows the forward pass in the module."""
         pointers, numbers = self.pointers(), self.numbers()
         values = {**{name: name for name in pointers}, **numbers}
-        parameters = [f"{name}," for name in values]
+        parameters = [f"{name}," for name in values] + self.constant_parameters()
         correction = ["correction"] if scores_may_be_large(self.plan) else []
         ends = QueryEnds(self.plan)
         queries = [*correction, *sums.query_parameters(), *ends.query_parameters()]
@@ -112,7 +112,7 @@ class Surroundings:
             "between": sums.between(),
             "key_arguments": [f"{name}={name}," for name in keys],
             "results": _results([*sums.results(), *ends.results()]),
-            "unit": [f'"UNIT": {self.unit()},'],
+            "unit": [f'"UNIT": {self.unit()},', *(f'"{name}": {value},' for name, value in self.constants().items())],
             "scale": [f'"SCALE": {self.scale()},'],
         }
 
@@ -144,6 +144,14 @@ class Surroundings:
         words = words_of("\n".join(self.kernel))
         return {name: value for name, value in numbers.items() if name in words}
 
+    def constants(self) -> dict[str, str]:
+        """The further constants of the kernel, and the values that `attention` passes."""
+        reads_it = any("APPROXIMATE)" in line for line in self.kernel)
+        return {"APPROXIMATE": "approximates(q)"} if reads_it else {}
+
+    def constant_parameters(self) -> list[str]:
+        return [f"{name}: tl.constexpr," for name in self.constants()]
+
     def functions(self) -> list[str]:
         """The lines of all functions that the pattern needs, followed by two empty lines."""
         orders = Orders(self.plan).functions() if self.laid_out else []
@@ -156,6 +164,7 @@ class Surroundings:
             *([helper(text, "token_table")] if self.names.functions() else []),
             *([self.table_function()] if self.names.tables else []),
             *([helper(text, "width_of")] if any("_width.dtype" in line for line in self.kernel) else []),
+            *([helper(text, "approximates")] if self.constants() else []),
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
             *([helper(text, "sorted_positions")] if orders else []),
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
@@ -208,7 +217,7 @@ class Surroundings:
         scale = constant_unit(self.plan)
         if scale is not None:
             return f"{scale!r} * {_LOG2_E}"
-        return _LOG2_E if scores_may_be_large(self.plan) else f"dim**-0.5 * {_LOG2_E}"
+        return _LOG2_E if changes_scores(self.plan) else f"dim**-0.5 * {_LOG2_E}"
 
 
 def _results(lines: list[str]) -> list[str]:

@@ -211,7 +211,7 @@ class GradientBody(Body):
     def derivatives(self) -> ScoreDerivatives:
         """As `score_lines`, with the derivatives of each step. SCALE holds a constant scale."""
         mask, steps = self.plan.mask, list[ScoreStep]()
-        printer = self.printer(relation=False, offsets=self.offsets)
+        printer = self.score_printer(self.offsets)
         if mask.scale is None or isinstance(mask.scale, Constant):
             self.scale_products(printer)
         else:
@@ -242,7 +242,7 @@ class GradientBody(Body):
         weight = self.plan.mask.weight
         if weight is None:
             return []
-        printer = self.printer(relation=False, offsets=self.offsets)
+        printer = self.score_printer(self.offsets)
         if isinstance(weight, Constant):
             printer.lines.append(f"weights = tl.full([1, 1], {weight.value}, s.dtype)")
         else:

@@ -8,7 +8,8 @@ from maskdsl.emit.plan import KernelPlan, unused
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import KEYS_BY_QUERIES, POSITIONS, QUERIES_BY_KEYS, TritonPrinter
 from maskdsl.emit.triton.unnormalized import forward_holes
-from maskdsl.ir.expressions import TRUE, Constant, Expression, Side
+from maskdsl.ir.expressions import TRUE, Constant, Expression, Score, Side, substitute
+from maskdsl.ir.facts.ranges import largest_magnitude, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.ops import Type
@@ -24,6 +25,8 @@ _EXACTLY: Holes = {
 }
 """The softmax of full tiles, of scores of any size."""
 _LARGEST_SCALE = 2 / 1.4426950408889634
+_LARGE = 2.0**10
+"""Differences of logarithms of base 2 of smaller scores are as exact as their probabilities need."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,11 @@ class Body:
         return KEYS_BY_QUERIES if self.transposed else QUERIES_BY_KEYS
 
     def printer(
-        self, relation: bool, offsets: Mapping[Expression, str] | None = None, prefix: str = ""
+        self,
+        relation: bool,
+        offsets: Mapping[Expression, str] | None = None,
+        prefix: str = "",
+        approximates: bool = False,
     ) -> TritonPrinter:
         names = self.names
         return TritonPrinter(
@@ -94,7 +101,12 @@ class Body:
             axes=self.axes,
             offsets=offsets,
             prefix=prefix,
+            approximates=approximates,
         )
+
+    def score_printer(self, offsets: Mapping[Expression, str] | None = None) -> TritonPrinter:
+        """A printer of scores and weights of pairs."""
+        return self.printer(relation=False, offsets=offsets, approximates=True)
 
     def table_lines(self) -> list[str]:
         """Statements that move the pointers of per-token tables to the batch entry and the head."""
@@ -135,7 +147,7 @@ class Body:
 
     def score_lines(self) -> list[str]:
         """Statements from `s`, the products of queries and keys, to final scores. A constant scale may be in UNIT."""
-        printer = self.printer(relation=False)
+        printer = self.score_printer()
         self.scale_products(printer)
         for expression in self.plan.mask.scores:
             replace_score(printer, expression)
@@ -153,7 +165,7 @@ class Body:
         weight = self.plan.mask.weight
         if weight is None:
             return []
-        printer = self.printer(relation=False)
+        printer = self.score_printer()
         if isinstance(weight, Constant):
             printer.statement("p *= ", weight)
             return printer.lines
@@ -203,11 +215,19 @@ def constant_unit(plan: KernelPlan) -> float | None:
     return None
 
 
-def scores_may_be_large(plan: KernelPlan) -> bool:
-    """Whether a softmax is of changed scores, which may be of any size; UNIT is log2(e) alone in this case."""
+def changes_scores(plan: KernelPlan) -> bool:
+    """Whether a softmax is of changed scores; UNIT is log2(e) alone in this case."""
     if plan.mask.normalize is Normalize.NONE:
         return False
     return constant_unit(plan) is None and (bool(plan.mask.scores) or plan.mask.scale is not None)
+
+
+def scores_may_be_large(plan: KernelPlan) -> bool:
+    """Whether a softmax is of changed scores, and these may be of any size: a soft cap, say, bounds them."""
+    score: Expression = Score()
+    for each in plan.mask.scores:
+        score = substitute(each, {Score(): score})
+    return changes_scores(plan) and largest_magnitude(score, mask_leaf(plan.mask)) > _LARGE
 
 
 def replace_score(printer: TritonPrinter, expression: Expression) -> None:

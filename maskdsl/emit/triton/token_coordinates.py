@@ -32,7 +32,7 @@ _GENERATED = {
     *("sinks", "sink_i", "sink_sums", "factors", "factors_grad", "factor_i", "factor_sum", "shares", "of_queries"),
     *("token_tables", "weights", "contribution", "ds_bound", "real_keys", "grad", "grad_inputs"),
     *("full_start", "full_end", "first_query", "last_query", "first_key", "last_key", "head_low", "head_high"),
-    *("low", "high", "places"),
+    *("low", "high", "places", "APPROXIMATE"),
 }
 """Variables of generated code that are in no skeleton."""
 _ENDS = ("_low", "_high", "_lows", "_highs")

@@ -7,7 +7,7 @@ Python's only for operands that are never negative. Relations compute floats in 
 
 from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 import numpy as np
 
@@ -35,12 +35,13 @@ from maskdsl.ir.ops import COMPARISONS, OPERATORS, ROUNDINGS, TRITON_HELPERS, Op
 from maskdsl.ir.values.fixed_random import WORD, random_state
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-HELPERS = ("join_sink", "find_entry", "inside", "power", "mix", "as_integers", *TRITON_HELPERS)
+HELPERS = ("join_sink", "find_entry", "inside", "power", "mix", "as_integers", "score_tanh", *TRITON_HELPERS)
 """Functions of `codegen/triton_functions.py` that kernels call."""
 _LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for bases -1, 0 and 1, where the exponent's parity decides."""
 _ONE_BY_ONE = " + tl.zeros([1, 1], tl.int32)"
 """Makes a block of a scalar: Triton's interpreter makes a float of a comparison of scalar floats."""
+_LEAST_DIVISOR = 2.0**-100
 _Names = Callable[[Side, str], str]
 POSITIONS = {Side.QUERY: "query_positions", Side.KEY: "key_positions"}
 QUERIES_BY_KEYS = {Side.QUERY: "[:, None]", Side.KEY: "[None, :]"}
@@ -52,7 +53,8 @@ KEYS_BY_QUERIES = {Side.QUERY: "[None, :]", Side.KEY: "[:, None]"}
 class TritonPrinter(Printer):
     """Prints expressions of one mask. `relation` says that floats are float64, not of the type of `s`.
 
-    `offsets` names the variables that shall hold the offsets of some table elements.
+    `offsets` names the variables that shall hold the offsets of some table elements. Where it `approximates`, kernels
+    have the constant APPROXIMATE, and multiply by the reciprocals of constants.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class TritonPrinter(Printer):
         axes: Mapping[Side, str] = QUERIES_BY_KEYS,
         offsets: Mapping[Expression, str] | None = None,
         prefix: str = "",
+        approximates: bool = False,
     ) -> None:
         super().__init__(taken, relation, prefix)
+        self.approximates = approximates
         self.mask = mask
         self.leaf = leaf
         self.coordinates = coordinates
@@ -144,6 +148,8 @@ class TritonPrinter(Printer):
         if op in COMPARISONS and arguments[0].type is Type.FLOAT and not self.double:
             sign, precedence, _, _ = INFIX[op]
             return f" {sign} ".join(map(self.in_double, arguments)), precedence
+        if op is Op.DIVIDE and self.approximates and not self.double and _has_reciprocal(arguments[1]):
+            return self.apply(Op.MULTIPLY, (arguments[0], Constant(1.0 / arguments[1].value)))
         if op is Op.POWER:
             return self.power(expression, *arguments)
         if op is Op.RANDOM:
@@ -162,6 +168,8 @@ class TritonPrinter(Printer):
             return self.to_float(*arguments), ATOM
         if op in ROUNDINGS:
             return self.rounded(expression), ATOM
+        if op is Op.TANH and self.approximates and not self.double:
+            return f"score_tanh({self.argument(*arguments)}, APPROXIMATE)", ATOM
         integers = expression.type is Type.INT  # may need widening
         texts = (
             self.operands(expression, arguments, [COMPARISON] * len(arguments))
@@ -360,6 +368,11 @@ class TritonPrinter(Printer):
         if low < 0:
             return f"inside({text}, {name})" if over else f"tl.maximum({text}, 0)"
         return f"tl.minimum({text}, {name} - 1)"
+
+
+def _has_reciprocal(divisor: Expression) -> TypeGuard[Constant]:
+    """Whether it is a constant whose reciprocal float32 holds: kernels multiply by it, as division takes long."""
+    return isinstance(divisor, Constant) and _LEAST_DIVISOR < abs(divisor.value) < 1 / _LEAST_DIVISOR
 
 
 def kernel_helpers(lines: Iterable[str]) -> list[list[str]]:

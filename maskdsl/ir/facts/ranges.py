@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Callable, Iterable
-from functools import reduce
+from functools import partial, reduce
 from itertools import product
+from math import inf
 from typing import NamedTuple, assert_never
 
 import numpy as np
@@ -55,6 +56,7 @@ _LARGEST_EXPONENT = 64
 
 Reach = Range | Interval | None
 """The range of an integer, or of a float that no input decides; None of other floats and of booleans."""
+_ANY_SCORE = Interval(np.asarray(-(2.0**128)), np.asarray(2.0**128))
 _EITHER = Interval(np.asarray(False), np.asarray(True))
 
 
@@ -173,23 +175,37 @@ def _log2(x: int) -> int:
 def expression_range(expression: Expression, leaf: Callable[[Leaf], Range]) -> Range:
     """The range of an integer expression, given those of its leaves. Divisors are taken not to be zero."""
 
+    result = folded(expression, partial(_reach, leaf))
+    return result if isinstance(result, Range) else Range(0, 0)
+
+
+def largest_magnitude(expression: Expression, leaf: Callable[[Leaf], Range]) -> float:
+    """The largest magnitude of a float expression for scores of any size; infinity where inputs decide."""
+
     def reach(node: Expression, operands: tuple[Reach, ...]) -> Reach:
-        match node:
-            case Constant():
-                return constant_reach(node)
-            case Apply():
-                return apply_reach(node, operands)
-            case _ if node.type is not Type.INT:
-                return None
-            case Read(sparse=is_sparse):
-                return ENTRY_NUMBERS if is_sparse else INT32
-            case Coordinate() | InSpace() | Head() | Batch() | Score():
-                return leaf(node)
-            case _:
-                assert_never(node)
+        return _ANY_SCORE if isinstance(node, Score) else _reach(leaf, node, operands)
 
     result = folded(expression, reach)
-    return result if isinstance(result, Range) else Range(0, 0)
+    if not isinstance(result, Interval) or np.isnan(result.low):
+        return inf
+    return float(max(-result.low, result.high))
+
+
+def _reach(leaf: Callable[[Leaf], Range], node: Expression, operands: tuple[Reach, ...]) -> Reach:
+    """The reach of a node, given those of its operands."""
+    match node:
+        case Constant():
+            return constant_reach(node)
+        case Apply():
+            return apply_reach(node, operands)
+        case _ if node.type is not Type.INT:
+            return None
+        case Read(sparse=is_sparse):
+            return ENTRY_NUMBERS if is_sparse else INT32
+        case Coordinate() | InSpace() | Head() | Batch() | Score():
+            return leaf(node)
+        case _:
+            assert_never(node)
 
 
 def mask_leaf(mask: MaskIR) -> Callable[[Leaf], Range]:
