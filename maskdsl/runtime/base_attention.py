@@ -5,22 +5,21 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from maskdsl.base.arguments import LayoutName, TensorLayout
+from maskdsl.base.arguments import LayoutName
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
 from maskdsl.base.errors.calls.normalization import WrongDropout
 from maskdsl.base.errors.calls.selection import OtherState, PartDebugged
-from maskdsl.base.source import Span
-from maskdsl.ir.declared.inputs import Input
-from maskdsl.ir.mask import Normalize
-from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
+from maskdsl.runtime.attention_module import AttentionModule
+from maskdsl.runtime.base.tokens_first import with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
-from maskdsl.runtime.calls.summand import CallOptions, Summand, sum_of
-from maskdsl.runtime.compiled_mask import CompiledMask, register
+from maskdsl.runtime.calls.summand import CallOptions, sum_of
+from maskdsl.runtime.compiled_mask import CompiledMask
 from maskdsl.runtime.decode.paging import call_positions, room
+from maskdsl.runtime.paged_varlen import PagedCall, attend_paged, of_pages
 from maskdsl.runtime.prepared import PlainCall, PreparedAttention
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
@@ -34,11 +33,6 @@ _NOT_GIVEN: Any = None
 _NO_DROPOUT = 0
 """The default of `dropout_p`, no float: with `dynamic=True` torch.compile traces calls twice for a default float."""
 
-
-_HELD = ("_handle", "_signature", "_single", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
-"""The attributes that are made anew from the compiled mask."""
-
-
 _Function = TypeVar("_Function")
 
 
@@ -47,80 +41,16 @@ def _typed_as(function: _Function) -> Callable[[object], _Function]:
     return lambda _: function
 
 
-class BaseAttention(nn.Module):
-    """A compiled pattern as a torch module without parameters: `attention(q, k, v, **inputs)`, on the device of `q`.
-
-    It adds nothing to a `state_dict`; `to`, `half` and `train` do not change it. Copies and unpickled ones are the same
-    attention, with one handle.
-    """
-
-    def __init__(self, compiled: CompiledMask, tokens_first: TokensFirst | None = None) -> None:
-        super().__init__()
-        self._tokens_first = tokens_first
-        self._hold(compiled)
+class BaseAttention(AttentionModule):
+    """The calls of both attention modules."""
 
     def _hold(self, compiled: CompiledMask) -> None:
-        """Registers the mask, and copies what a call needs to attributes, which `torch.compile` can read."""
-        self._compiled = register(compiled)
-        self._handle = compiled.handle
-        self._signature = compiled.signature
-        self._single = Summand(compiled)
-        branches, inputs = compiled.summands, tuple(compiled.signature.inputs)
-        summands = [Summand(each) for each in branches.masks]
-        self._summands = tuple((each, tuple(map(inputs.index, each.signature.inputs))) for each in summands)
-        """What adds up, and the numbers of the inputs that each takes; none without branches."""
-        self._signatures = tuple(each.signature for each in summands) or (self._signature,)
-        """Of each of them, or of the only one."""
-        self._of_branch = branches.of_branch
-        self._branches = branches.names
+        super()._hold(compiled)
         drops = isinstance(compiled, DroppedMask)
         self._dropping: tuple[BaseAttention, ...] = (
             () if drops else (BaseAttention(DroppedMask(compiled), self._tokens_first),)
         )
         """The attention that computes calls with dropout."""
-
-    @property
-    def name(self) -> str:
-        """The pattern's name."""
-        return self._signature.pattern
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The names of the inputs that a call takes, in the order of declaration."""
-        return tuple(self._signature.inputs)
-
-    @property
-    def declared_inputs(self) -> tuple[Input, ...]:
-        """The declarations of `inputs`. Sizes of token dimensions are None where lengths follow each call's tensors."""
-        return self._signature.declared
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """The names of the pattern's branches, in the order of their log-sum-exps; none without branches."""
-        return self._branches
-
-    @property
-    def multiplies(self) -> bool:
-        """Whether it multiplies queries or keys beside the products of the two that its scores begin with.
-
-        As vectors in scores, values and routes do; true of every pattern with routes.
-        """
-        return any(each.multiplies or each.is_routed for each in self._signatures)
-
-    @property
-    def has_lse(self) -> bool:
-        """Whether calls can return a log-sum-exp: each branch, or the pattern, has one softmax for each query."""
-        return all(each.normalize is Normalize.BY_QUERY for each in self._signatures)
-
-    @property
-    def layout(self) -> TensorLayout:
-        """ "bhnd" for tensors [batch, heads, tokens, dim], "bnhd" for [batch, tokens, heads, dim]."""
-        return "bhnd" if self._tokens_first is None else "bnhd"
-
-    @property
-    def span(self) -> Span | None:
-        """The pattern's declaration in its file, to which errors point."""
-        return self._signature.span
 
     @overload
     def forward(
@@ -398,6 +328,8 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = ...,
         *,
         query_start: Tensor | None = ...,
+        key_lengths: Tensor | None = ...,
+        page_table: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         return_lse: Literal[False] = ...,
@@ -414,6 +346,8 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = ...,
         *,
         query_start: Tensor | None = ...,
+        key_lengths: Tensor | None = ...,
+        page_table: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         return_lse: Literal[True],
@@ -430,6 +364,8 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = ...,
         *,
         query_start: Tensor | None = ...,
+        key_lengths: Tensor | None = ...,
+        page_table: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         return_lse: bool,
@@ -445,6 +381,8 @@ class BaseAttention(nn.Module):
         cu_seqlens_k: Tensor | None = None,
         *,
         query_start: Tensor | None = None,
+        key_lengths: Tensor | None = None,
+        page_table: Tensor | None = None,
         dropout_p: float = _NO_DROPOUT,
         seed: int | Tensor | None = None,
         return_lse: bool = False,
@@ -457,10 +395,20 @@ class BaseAttention(nn.Module):
         pattern, which must be as long as the longest one; a pattern whose length follows the tensors takes that length.
         `inputs` have one batch entry per sequence. Queries are the last tokens of their sequence (in cross-attention,
         the first), or begin at `query_start`, integers [sequences]. Returns the output [all queries, heads, head dim of
-        v]; `return_lse` adds the log-sum-exp [heads, all queries]. Raises `AttnError` for arguments that do not fit.
+        v]; `return_lse` adds the log-sum-exp [heads, all queries].
+
+        With a `page_table`, integers [sequences, pages], and `key_lengths`, integers [sequences], k and v are pages as
+        in a partial call, and there is no `cu_seqlens_k`: prefills, chunks of prompts, drafts and single tokens go in
+        one call. `key_lengths` counts the keys of the queries too. The pattern is the longest sequence there may be; if
+        its length follows the tensors, it is as long as the table has room for, and if queries and keys are different
+        tokens, as in trees of drafts, each sequence has its own lengths. Such a call has no gradients, and on a GPU it
+        does not wait for lengths, but for patterns with routes or products, that read `batch` or follow both lengths.
+
+        Raises `AttnError` for arguments that do not fit.
         """
         if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
+            named |= {"key_lengths": key_lengths, "page_table": page_table}
             dropped: Tensor | tuple[Tensor, Tensor] = self._dropped(
                 "varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named
             )
@@ -470,17 +418,23 @@ class BaseAttention(nn.Module):
         if return_lse:
             check_sums(self._signatures)
         cu_seqlens_q = integers_of("cu_seqlens_q", cu_seqlens_q, q.device)
-        ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if query_start is not None:
             query_start = integers_of("query_start", query_start, q.device)
+        if page_table is not None or key_lengths is not None:
+            lengths, table = of_pages(key_lengths, page_table, cu_seqlens_k, q.device)
+            given = dict(zip(self.inputs, tensors, strict=True))
+            call = PagedCall(self, q, k, v, cu_seqlens_q, query_start, lengths, table, given, return_lse)
+            out, lse = attend_paged(call)
+            return (out, lse) if lse is not None else out
+        ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if self._signature.sparse:
             lengths = lengths_of_longest(self._compiled, cu_seqlens_q, ends)
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
-        call = q, k, v, cu_seqlens_q, ends, query_start
+        packed = q, k, v, cu_seqlens_q, ends, query_start
         if not self._summands:
-            out, lse = self._single.packed(*call, tensors)
+            out, lse = self._single.packed(*packed, tensors)
         else:
-            results = [each.packed(*call, [tensors[n] for n in wanted]) for each, wanted in self._summands]
+            results = [each.packed(*packed, [tensors[n] for n in wanted]) for each, wanted in self._summands]
             out, lse = self._sum_of(results, dim=0)
         return (out, lse) if return_lse else out
 
@@ -488,10 +442,3 @@ class BaseAttention(nn.Module):
 
         @_typed_as(forward)
         def __call__(self) -> None: ...
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in _HELD}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._hold(self._compiled)

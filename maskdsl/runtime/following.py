@@ -100,7 +100,9 @@ class Following:
         names = self.pattern, declaration.span, inputs, unread, sparse
         normalize = _normalization(declaration)
         multiplies |= any(isinstance(each, ValueStatement) for each in declaration.statements)
-        named = Signature(*names, is_routed, multiplies, pools_queries, normalize, _crosses(declaration))
+        named = Signature(
+            *names, is_routed, multiplies, pools_queries, normalize, _crosses(declaration), len(self.follow)
+        )
         given = tuple(declared_at_any_length(each, declaration, self.heads) for each in read.values())
         return named.making(given, made_inputs(self.program, declaration, given))
 

@@ -34,6 +34,8 @@ from maskdsl.runtime.base.processes import distributed_tensor
 
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
+_NO_SIZES: Mapping[DimensionKind, int] = {}
+
 
 class Lists(NamedTuple):
     """How calls give a sparse input."""
@@ -64,6 +66,8 @@ class Signature:
     normalize: Normalize = Normalize.BY_QUERY
     crosses: bool = False
     """Whether the keys are other tokens than the queries: packed sequences then begin with the first of both."""
+    follows: int = 0
+    """How many lengths follow each call's tensors: none, that of all tokens, or those of queries and of keys."""
     declared: tuple[Input, ...] = ()
     """The declarations of `inputs`; sizes of token dimensions are None where lengths follow each call's tensors."""
     made: tuple[str | None, ...] = ()
@@ -261,10 +265,12 @@ def _unfit_input(declared: Input, tensor: Tensor, q: Tensor) -> Iterator[Diagnos
     yield from unfit(declared, tuple(tensor.shape), _type_of(tensor), type_name(tensor), sizes)
 
 
-def check_given(signature: Signature, tensors: Iterable[Any]) -> None:
-    """As `check_inputs`, before there is a q: raises for what is known to be wrong without its batch and head dim."""
+def check_given(signature: Signature, tensors: Iterable[Any], sizes: Mapping[DimensionKind, int] = _NO_SIZES) -> None:
+    """As `check_inputs`, before there is a q: raises for what is known to be wrong with these sizes of a call."""
     pairs = [pair for pair in zip(signature.declared, tensors, strict=True) if pair[0].name not in signature.sparse]
-    errors = [each for declared, x in pairs for each in unfit(declared, tuple(x.shape), _type_of(x), type_name(x), {})]
+    errors = [
+        each for declared, x in pairs for each in unfit(declared, tuple(x.shape), _type_of(x), type_name(x), sizes)
+    ]
     if errors:
         raise AttnError(*errors)
 

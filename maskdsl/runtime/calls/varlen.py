@@ -82,7 +82,7 @@ def _packed(
     _check(compiled, q, k, v, inputs, cu_seqlens_q, cu_seqlens_k)
     count, mask = len(cu_seqlens_q) - 1, compiled.plan.mask
     query_start = first_queries(mask, cu_seqlens_q, cu_seqlens_k, query_start)
-    _check_starts(compiled, query_start, cu_seqlens_q)
+    check_starts(compiled, query_start, cu_seqlens_q)
     if compiled.checks_reads and query_start.device.type == "cpu":
         numbers = [x.tolist() for x in (query_start, torch.diff(cu_seqlens_q), torch.diff(cu_seqlens_k))]
         compiled.open_reads.check(inputs, count, tokens=lambda: [*starmap(CallTokens, zip(*numbers, strict=True))])
@@ -218,7 +218,7 @@ def _check(
         raise AttnError(PackedPooled(pattern=compiled.plan.mask.name, span=compiled.plan.mask.span))
     mask, keys = compiled.plan.mask, "cu_seqlens_q" if ends_k is ends_q else "cu_seqlens_k"
     tensors = {"cu_seqlens_q": ends_q, keys: ends_k}
-    errors = [each for name, x in tensors.items() for each in _malformed(name, x, len(ends_q), q)]
+    errors = [each for name, x in tensors.items() for each in malformed_ends(name, x, len(ends_q), q)]
     if errors:
         raise AttnError(*errors)
     if errors := list(wrong_heads(compiled.plan, q, k)):
@@ -226,7 +226,9 @@ def _check(
     if ends_q.device.type == "cpu":
         totals = {("cu_seqlens_q", q.shape[2], mask.queries.length), (keys, k.shape[2], mask.keys.length)}
         errors = [
-            each for name, *sizes in sorted(totals, reverse=True) for each in _misplaced(name, tensors[name], *sizes)
+            each
+            for name, *sizes in sorted(totals, reverse=True)
+            for each in misplaced_ends(name, tensors[name], *sizes)
         ]
         if errors:
             raise AttnError(*errors)
@@ -235,7 +237,7 @@ def _check(
     check_values(mask.passed, inputs)
 
 
-def _check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
+def check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
     """Raises if queries begin before the pattern or end after it, as far as it shows without waiting for a GPU."""
     mask, count = compiled.plan.mask, len(ends) - 1
     if starts.dtype not in INTEGER_TYPES:
@@ -253,7 +255,7 @@ def _check_starts(compiled: Bound, starts: Tensor, ends: Tensor) -> None:
             raise AttnError(QueryStart(start=start, count=size, length=mask.queries.length, span=mask.span))
 
 
-def _malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagnostic]:
+def malformed_ends(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagnostic]:
     """Errors in the dtype, device or shape of the ends of sequences."""
     if ends.dtype not in INTEGER_TYPES:
         yield NotIntegers(name=name, found=type_name(ends))
@@ -263,7 +265,7 @@ def _malformed(name: str, ends: Tensor, count: int, q: Tensor) -> Iterator[Diagn
         yield WrongEnds(name=name, found=tuple(ends.shape))
 
 
-def _misplaced(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diagnostic]:
+def misplaced_ends(name: str, ends: Tensor, total: int, length: int) -> Iterator[Diagnostic]:
     """Errors in the values of ends, of `total` tokens, for a pattern of `length` tokens. Ends are on the host."""
     sizes = torch.diff(ends.long())
     if int(ends[0]) or int(ends[-1]) > total or bool((sizes < 0).any()):

@@ -87,7 +87,7 @@ def checked_mask(handle: str, q: Tensor, k: Tensor, v: Tensor, positions: CallPo
     if compiled is not None and _fit(compiled, q, k, positions):
         return compiled
     check_tensors(q, k, v, "declared", paged=positions.page_table is not None)
-    errors = list(_malformed(q, k, positions))
+    errors = list(malformed(q, k, positions))
     if errors:
         raise AttnError(*errors)
     compiled = given.bound(q.shape[2], room(k, positions))
@@ -134,7 +134,7 @@ def _available(compiled: Bound, k: Tensor, positions: CallPositions) -> int:
     return min(room(k, positions), compiled.plan.mask.keys.given_length)
 
 
-def _malformed(q: Tensor, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
+def malformed(q: Tensor, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
     """Errors in dtypes, devices and shapes of positions."""
     batch, starts = q.shape[0], positions.query_starts
     allowed = {"query_start": starts.dim() == 0 or starts.shape == (batch,)}
@@ -174,10 +174,10 @@ def _misplaced(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) 
             yield QueryStart(start=worst, count=q.shape[2], length=mask.queries.length, span=mask.span)
     if positions.page_table is None and k.shape[2] > mask.keys.given_length:
         yield TooManyKeys(found=k.shape[2], length=mask.keys.given_length, pattern=mask.name, span=mask.span)
-    yield from _absent_keys(compiled, k, positions)
+    yield from absent_keys(compiled, k, positions)
 
 
-def _absent_keys(compiled: Bound, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
+def absent_keys(compiled: Bound, k: Tensor, positions: CallPositions) -> Iterator[Diagnostic]:
     """Errors for lengths and pages that do not exist, if they are on the host.
 
     Pages after an entry's last key are not checked.

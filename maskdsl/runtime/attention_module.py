@@ -1,0 +1,94 @@
+"""A compiled pattern as a torch module: what is known of it. How it is called stands in `runtime/base_attention.py`."""
+
+from typing import Any
+
+from torch import nn
+
+from maskdsl.base.arguments import TensorLayout
+from maskdsl.base.source import Span
+from maskdsl.ir.declared.inputs import Input
+from maskdsl.ir.mask import Normalize
+from maskdsl.runtime.base.tokens_first import TokensFirst
+from maskdsl.runtime.calls.summand import Summand
+from maskdsl.runtime.compiled_mask import CompiledMask, register
+
+_HELD = ("_handle", "_signature", "_single", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
+"""The attributes that are made anew from the compiled mask."""
+
+
+class AttentionModule(nn.Module):
+    """A compiled pattern as a torch module without parameters: `attention(q, k, v, **inputs)`, on the device of `q`.
+
+    It adds nothing to a `state_dict`; `to`, `half` and `train` do not change it. Copies and unpickled ones are the same
+    attention, with one handle.
+    """
+
+    def __init__(self, compiled: CompiledMask, tokens_first: TokensFirst | None = None) -> None:
+        super().__init__()
+        self._tokens_first = tokens_first
+        self._hold(compiled)
+
+    def _hold(self, compiled: CompiledMask) -> None:
+        """Registers the mask, and copies what a call needs to attributes, which `torch.compile` can read."""
+        self._compiled = register(compiled)
+        self._handle = compiled.handle
+        self._signature = compiled.signature
+        self._single = Summand(compiled)
+        branches, inputs = compiled.summands, tuple(compiled.signature.inputs)
+        summands = [Summand(each) for each in branches.masks]
+        self._summands = tuple((each, tuple(map(inputs.index, each.signature.inputs))) for each in summands)
+        """What adds up, and the numbers of the inputs that each takes; none without branches."""
+        self._signatures = tuple(each.signature for each in summands) or (self._signature,)
+        """Of each of them, or of the only one."""
+        self._of_branch = branches.of_branch
+        self._branches = branches.names
+
+    @property
+    def name(self) -> str:
+        """The pattern's name."""
+        return self._signature.pattern
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that a call takes, in the order of declaration."""
+        return tuple(self._signature.inputs)
+
+    @property
+    def declared_inputs(self) -> tuple[Input, ...]:
+        """The declarations of `inputs`. Sizes of token dimensions are None where lengths follow each call's tensors."""
+        return self._signature.declared
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The names of the pattern's branches, in the order of their log-sum-exps; none without branches."""
+        return self._branches
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it multiplies queries or keys beside the products of the two that its scores begin with.
+
+        As vectors in scores, values and routes do; true of every pattern with routes.
+        """
+        return any(each.multiplies or each.is_routed for each in self._signatures)
+
+    @property
+    def has_lse(self) -> bool:
+        """Whether calls can return a log-sum-exp: each branch, or the pattern, has one softmax for each query."""
+        return all(each.normalize is Normalize.BY_QUERY for each in self._signatures)
+
+    @property
+    def layout(self) -> TensorLayout:
+        """ "bhnd" for tensors [batch, heads, tokens, dim], "bnhd" for [batch, tokens, heads, dim]."""
+        return "bhnd" if self._tokens_first is None else "bnhd"
+
+    @property
+    def span(self) -> Span | None:
+        """The pattern's declaration in its file, to which errors point."""
+        return self._signature.span
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _HELD}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._hold(self._compiled)
