@@ -421,9 +421,9 @@ class BaseAttention(AttentionModule):
         if query_start is not None:
             query_start = integers_of("query_start", query_start, q.device)
         if page_table is not None or key_lengths is not None:
-            lengths, table = of_pages(key_lengths, page_table, cu_seqlens_k, q.device)
+            pages = of_pages(key_lengths, page_table, cu_seqlens_k, q.device)
             given = dict(zip(self.inputs, tensors, strict=True))
-            call = PagedCall(self, q, k, v, cu_seqlens_q, query_start, lengths, table, given, return_lse)
+            call = PagedCall(self, q, k, v, cu_seqlens_q, query_start, *pages, given, return_lse)
             out, lse = attend_paged(call)
             return (out, lse) if lse is not None else out
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)

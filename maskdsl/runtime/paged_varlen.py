@@ -70,6 +70,10 @@ class _Found(NamedTuple):
     lse: Tensor | None
     """[entries, queries, heads], or with the branches before the heads; None if it is not wanted."""
 
+    def of(self, entries: Tensor) -> "_Found":
+        """Those of some entries."""
+        return _Found(self.out[entries], None if self.lse is None else self.lse[entries])
+
 
 def attend_paged(call: PagedCall) -> tuple[Tensor, Tensor | None]:
     """The output [all queries, heads, dim of v] and the log-sum-exp [heads, all queries], as `varlen` returns them.
@@ -102,7 +106,7 @@ def attend_paged(call: PagedCall) -> tuple[Tensor, Tensor | None]:
         rows = _Rows(tokens.clamp(max=len(call.q) - 1), sequences, first, call.key_lengths[sequences])
         results = _of_own_lengths(call, rows, length) if _has_own_lengths(call) else _attended(call, rows)
         if takes_all:
-            tokens, results = tokens[members], _Found(*(None if x is None else x[members] for x in results))
+            tokens, results = tokens[members], results.of(members)
         found.append((tokens, results))
     return _together(call, found)
 
