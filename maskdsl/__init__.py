@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from maskdsl.ir.heads import Heads as Heads
     from maskdsl.runtime.attention import Attention as Attention
     from maskdsl.runtime.attention import FollowingAttention as FollowingAttention
+    from maskdsl.runtime.methods.prepared import PreparedAttention as PreparedAttention
     from maskdsl.runtime.packed import packed_attention as packed_attention
-    from maskdsl.runtime.prepared import PreparedAttention as PreparedAttention
     from maskdsl.runtime.routing.routing_state import RoutingState as RoutingState
 
 HOMES = {
@@ -52,7 +52,7 @@ HOMES = {
     "Mask": "maskdsl.api",
     "Module": "maskdsl.api",
     "Pattern": "maskdsl.api",
-    "PreparedAttention": "maskdsl.runtime.prepared",
+    "PreparedAttention": "maskdsl.runtime.methods.prepared",
     "RoutingState": "maskdsl.runtime.routing.routing_state",
     "Stack": "maskdsl.api",
     "StackStats": "maskdsl.analysis.counts.stack_stats",

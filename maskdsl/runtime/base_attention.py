@@ -13,14 +13,14 @@ from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
 from maskdsl.base.errors.calls.normalization import WrongDropout
 from maskdsl.base.errors.calls.selection import OtherState, PartDebugged
-from maskdsl.runtime.attention_module import AttentionModule
 from maskdsl.runtime.base.tokens_first import with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
 from maskdsl.runtime.calls.summand import CallOptions, sum_of
 from maskdsl.runtime.compiled_mask import CompiledMask
 from maskdsl.runtime.decode.paging import call_positions, room
-from maskdsl.runtime.paged_varlen import PagedCall, attend_paged, of_pages
-from maskdsl.runtime.prepared import PlainCall, PreparedAttention
+from maskdsl.runtime.methods.attention_facts import AttentionModule
+from maskdsl.runtime.methods.paged_varlen import PagedCall, attend_paged, of_pages
+from maskdsl.runtime.methods.prepared import PlainCall, PreparedAttention
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables

@@ -294,7 +294,7 @@ MUTANTS = (
     ),
     Mutant(
         "a change after inputs were prepared",
-        "maskdsl/runtime/prepared.py",
+        "maskdsl/runtime/methods/prepared.py",
         "if x._version != version or",
         "if",
         of("runtime/test_prepared", "test_a_change_is_an_error"),

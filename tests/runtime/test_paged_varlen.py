@@ -9,8 +9,8 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.runtime import paged_varlen
 from maskdsl.runtime.backends.available import usable_backends
+from maskdsl.runtime.methods import paged_varlen
 
 TEXT = """
 pattern window(n = 150, size = 9) { space t[n]  attend causal and (backward(size) or k < 2) }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.runtime.backends.native.library import library
-from maskdsl.runtime.prepared import PreparedAttention
+from maskdsl.runtime.methods.prepared import PreparedAttention
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BACKENDS = [

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import maskdsl
-import maskdsl.runtime.prepared
+import maskdsl.runtime.methods.prepared
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.kernels import known_inputs
 
@@ -294,7 +294,7 @@ def prepared() -> None:
         (None, FOUND | FORWARD),
         (None, FOUND | FORWARD),
     ):
-        with patch.object(maskdsl.runtime.prepared, "stream_of", lambda device, stream=stream: stream):
+        with patch.object(maskdsl.runtime.methods.prepared, "stream_of", lambda device, stream=stream: stream):
             attend(Q, K, V)
         assert case.started() == started
     attend(Q, K, V, return_lse=True)

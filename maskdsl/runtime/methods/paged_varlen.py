@@ -16,11 +16,11 @@ from maskdsl.base.errors.calls.serving import FewerKeys, ForwardOnly, PagesOfSeq
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.routes import Draw, route_expressions
-from maskdsl.runtime.attention_module import AttentionModule
 from maskdsl.runtime.base.validate import check_given, check_tensors, integers_of, wrong_heads
 from maskdsl.runtime.calls.varlen import check_starts, malformed_ends, misplaced_ends
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import CallPositions, absent_keys, is_on_host, malformed, page_rows, room
+from maskdsl.runtime.methods.attention_facts import AttentionModule
 from maskdsl.runtime.torch_ops.attention_op import needs_recording
 
 _MOST_ROWS = 64
@@ -49,7 +49,7 @@ class PagedCall(NamedTuple):
     wants_lse: bool
 
 
-class _Rows(NamedTuple):
+class _CallRows(NamedTuple):
     """The queries of one partial call."""
 
     tokens: Tensor
@@ -62,7 +62,7 @@ class _Rows(NamedTuple):
     """The number of keys of each, [entries]."""
 
 
-class _Found(NamedTuple):
+class _CallResults(NamedTuple):
     """What a partial call computed."""
 
     out: Tensor
@@ -70,9 +70,9 @@ class _Found(NamedTuple):
     lse: Tensor | None
     """[entries, queries, heads], or with the branches before the heads; None if it is not wanted."""
 
-    def of(self, entries: Tensor) -> "_Found":
+    def of(self, entries: Tensor) -> "_CallResults":
         """Those of some entries."""
-        return _Found(self.out[entries], None if self.lse is None else self.lse[entries])
+        return _CallResults(self.out[entries], None if self.lse is None else self.lse[entries])
 
 
 def attend_paged(call: PagedCall) -> tuple[Tensor, Tensor | None]:
@@ -88,42 +88,42 @@ def attend_paged(call: PagedCall) -> tuple[Tensor, Tensor | None]:
     if starts is None:
         starts = call.key_lengths.long() - counts if mask.is_layer else torch.zeros_like(counts)
     takes_all = bool(signature.sparse) or _reads_batch(compiled)
-    needs_host = takes_all or signature.is_routed or signature.multiplies or _has_own_lengths(call)
+    needs_host = takes_all or signature.is_routed or signature.multiplies or _follows_each(call)
     if not (needs_host or is_on_host(call.ends)):
         return _in_blocks(call, starts.long(), mask.queries.length)
     groups = dict[tuple[int, int], list[int]]()
-    keys = call.key_lengths.long() if _has_own_lengths(call) else torch.zeros_like(counts)
+    keys = call.key_lengths.long() if _follows_each(call) else torch.zeros_like(counts)
     for sequence, (count, length) in enumerate(torch.stack([counts, keys], dim=1).tolist()):
         if count:
             groups.setdefault((count, length), []).append(sequence)
     everyone = torch.arange(len(counts), device=call.q.device)
-    found = list[tuple[Tensor, _Found]]()
+    computed = list[tuple[Tensor, _CallResults]]()
     for (count, length), numbers in groups.items():
         members = torch.tensor(numbers, device=call.q.device)
         sequences = everyone if takes_all else members
         tokens = call.ends.long()[sequences, None] + torch.arange(count, device=call.q.device)
         first = starts[sequences].clamp(0, max(mask.queries.length - count, 0))  # others' queries are in the pattern
-        rows = _Rows(tokens.clamp(max=len(call.q) - 1), sequences, first, call.key_lengths[sequences])
-        results = _of_own_lengths(call, rows, length) if _has_own_lengths(call) else _attended(call, rows)
+        rows = _CallRows(tokens.clamp(max=len(call.q) - 1), sequences, first, call.key_lengths[sequences])
+        results = _each_length(call, rows, length) if _follows_each(call) else _attended(call, rows)
         if takes_all:
             tokens, results = tokens[members], results.of(members)
-        found.append((tokens, results))
-    return _together(call, found)
+        computed.append((tokens, results))
+    return _together(call, computed)
 
 
-def _together(call: PagedCall, found: Sequence[tuple[Tensor, _Found]]) -> tuple[Tensor, Tensor | None]:
+def _together(call: PagedCall, computed: Sequence[tuple[Tensor, _CallResults]]) -> tuple[Tensor, Tensor | None]:
     """The results of all queries, from those of some with their numbers; of others zeros."""
     total = len(call.q)
-    if len(found) == 1 and found[0][0].numel() == total:  # all queries, in their order
-        out, lse = (None if x is None else x.flatten(0, 1) for x in found[0][1])
+    if len(computed) == 1 and computed[0][0].numel() == total:  # all queries, in their order
+        out, lse = (None if x is None else x.flatten(0, 1) for x in computed[0][1])
     else:
         out = call.q.new_zeros(*call.q.shape[:2], call.v.shape[3])
-        lses = [(tokens, each.lse) for tokens, each in found if each.lse is not None]
+        lses = [(tokens, each.lse) for tokens, each in computed if each.lse is not None]
         branches = call.attention.branches
         heads = (len(branches), call.q.shape[1]) if branches else (call.q.shape[1],)
         kind = lses[0][1].dtype if lses else torch.promote_types(call.q.dtype, torch.float32)
         lse = call.q.new_full((total, *heads), -torch.inf, dtype=kind) if call.wants_lse else None
-        for tokens, each in found:
+        for tokens, each in computed:
             out[tokens] = each.out
         for tokens, some in lses:
             assert lse is not None
@@ -132,7 +132,7 @@ def _together(call: PagedCall, found: Sequence[tuple[Tensor, _Found]]) -> tuple[
     return out, None if lse is None else lse.movedim(0, -1)
 
 
-def _attended(call: PagedCall, rows: _Rows) -> _Found:
+def _attended(call: PagedCall, rows: _CallRows) -> _CallResults:
     """One partial call of the attention."""
     heads_first, attention = call.attention.layout == "bhnd", call.attention
     q = call.q[rows.tokens]
@@ -152,7 +152,7 @@ def _attended(call: PagedCall, rows: _Rows) -> _Found:
     )
     out, lse = results if call.wants_lse else (results, None)
     out = out.transpose(1, 2) if heads_first else out
-    return _Found(out, None if lse is None else lse.movedim(-1 if heads_first else -2, 1))
+    return _CallResults(out, None if lse is None else lse.movedim(-1 if heads_first else -2, 1))
 
 
 def _of_entries(declared: Input, x: Any, entries: Tensor) -> Any:
@@ -163,10 +163,10 @@ def _of_entries(declared: Input, x: Any, entries: Tensor) -> Any:
     return x if x.shape[axis] == 1 else x.index_select(axis, entries)
 
 
-# Sequences whose pattern has their own lengths
+# Sequences whose pattern has their single_keys lengths
 
 
-def _has_own_lengths(call: PagedCall) -> bool:
+def _follows_each(call: PagedCall) -> bool:
     """Whether the pattern follows the numbers of queries and of keys, as in trees of drafts behind a context.
 
     Then spaces begin elsewhere in each sequence, so that one longer pattern cannot stand for all.
@@ -174,7 +174,7 @@ def _has_own_lengths(call: PagedCall) -> bool:
     return call.attention._signature.follows == 2
 
 
-def _of_own_lengths(call: PagedCall, rows: _Rows, length: int) -> _Found:
+def _each_length(call: PagedCall, rows: _CallRows, length: int) -> _CallResults:
     """As `_attended`, by the pattern with as many queries as the rows have, and so many keys, in pages of 1."""
     device, count = call.q.device, len(rows.sequences)
     heads_first = call.attention.layout == "bhnd"
@@ -193,10 +193,10 @@ def _of_own_lengths(call: PagedCall, rows: _Rows, length: int) -> _Found:
         for each in given
         if each.name in call.inputs
     }
-    own = call._replace(k=k, v=v, page_table=numbers, inputs={**call.inputs, **cut})
+    single_keys = call._replace(k=k, v=v, page_table=numbers, inputs={**call.inputs, **cut})
     everyone = torch.arange(count, device=device)
     lengths = torch.full_like(rows.key_lengths, length)
-    return _attended(own, _Rows(rows.tokens, everyone, torch.zeros_like(rows.starts), lengths))
+    return _attended(single_keys, _CallRows(rows.tokens, everyone, torch.zeros_like(rows.starts), lengths))
 
 
 def _first_tokens(declared: Input, x: Any) -> Any:
@@ -229,7 +229,7 @@ def _in_blocks(call: PagedCall, starts: Tensor, length: int) -> tuple[Tensor, Te
     first = (starts[sequence] + (blocks - before[sequence]) * size).clamp(0, length - size)
     tokens = (ends[sequence] + first - starts[sequence])[:, None] + torch.arange(size, device=device)
     lengths = call.key_lengths[sequence].masked_fill(blocks >= last[-1], 0)
-    found = _attended(call, _Rows(tokens.clamp(0, max(total - 1, 0)), sequence, first, lengths))
+    results = _attended(call, _CallRows(tokens.clamp(0, max(total - 1, 0)), sequence, first, lengths))
     token = torch.arange(total, device=device)
     of = torch.searchsorted(ends[1:].contiguous(), token, right=True)
     real, of = of < sequences, of.clamp(max=sequences - 1)
@@ -237,10 +237,10 @@ def _in_blocks(call: PagedCall, starts: Tensor, length: int) -> tuple[Tensor, Te
     absent = ~(real & (position >= 0) & (position < length))
     block = (before[of] + (token - ends[of]) // size).clamp(0, len(blocks) - 1)
     row = (position - first[block]).clamp(0, size - 1)
-    out = found.out[block, row].masked_fill(absent[:, None, None], 0)
-    if found.lse is None:
+    out = results.out[block, row].masked_fill(absent[:, None, None], 0)
+    if results.lse is None:
         return out, None
-    lse = found.lse[block, row].movedim(0, -1)
+    lse = results.lse[block, row].movedim(0, -1)
     return out, lse.masked_fill(absent, -torch.inf)
 
 
@@ -272,9 +272,9 @@ def _reads_batch(compiled: Bound) -> bool:
 def _bound(call: PagedCall) -> Bound:
     """The mask that says what the call may be."""
     most, longest = 1, room(_heads_first(call)[1], _positions(call))
-    if is_on_host(call.ends) or _has_own_lengths(call):
+    if is_on_host(call.ends) or _follows_each(call):
         most = max(1, int(torch.diff(call.ends.long()).max()))
-    if _has_own_lengths(call):
+    if _follows_each(call):
         longest = max(1, int(call.key_lengths.max()))
     return call.attention._compiled.bound(most, longest)
 
