@@ -35,6 +35,7 @@ EVERYTHING = HERE / "everything.attn"
 PATTERNS = [(file, name) for file in [*FILES, EVERYTHING] for name in maskdsl.load(file)]
 IDS = [f"{file.stem}-{name}" for file, name in PATTERNS]
 WINDOW = "pattern window_layer(n = 4096, size = 513) { space tokens[n] attend window(size) }"
+CAUSAL = "pattern causal_layer(n = 4096) { space tokens[n] attend causal }"
 DENSE = "pattern dense(n = 4096) { space tokens[n] attend tokens -> tokens }"
 SMALL = TileChoice(32, 32, 4, 1)
 """Tiles that compile fast."""
@@ -151,6 +152,15 @@ def test_budgets_of_a_window(target: str, kernel: KernelName, dim: int) -> None:
         assert compiled.usage.spills == 0
     kinds = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}
     assert all(loop.kinds == (kinds[target],) for loop in tile_loops(compiled.assembly))
+
+
+@pytest.mark.parametrize("text", [CAUSAL, WINDOW])
+def test_key_gradients_multiply_wide_tiles_on_hopper(text: str) -> None:
+    """Products of 16 queries would wait for shared memory."""
+    compiled = compile_text(text, "sm90", 128, "bf16", KernelName.KEY_GRADIENT)
+    assert compiled.usage.spills == 0
+    widths = {int(width) for width in re.findall(r"wgmma\.mma_async\S*\.m64n(\d+)k", compiled.assembly)}
+    assert min(widths) >= 32
 
 
 OTHER_TYPES = [(dim, dtype, "sm90") for dim in (16, 80, 256) for dtype in ("bf16", "fp16", "fp32", "fp64")]

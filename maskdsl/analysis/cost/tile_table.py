@@ -208,7 +208,8 @@ TABLE = (
     ),
     _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
     _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
-    _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _HEAVY, "two results of 128 keys; 64 queries would spill"),
+    _entry(_SM90, _KEY_GRADIENT, 64, 2, (64, 128, 8, 2), _USUAL, "products as wide as two warp groups need"),
+    _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _HEAVY, "half the queries to hold scores of"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 64, 8, 2), _HEAVY, "half of that"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "sums of two tables of pairs"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (16, 32, 8, 1), _HEAVY, "six products with tables"),
@@ -229,8 +230,9 @@ TABLE = (
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _USUAL, "80 KiB, which 8.6 has"),
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 64, 8, 1), _HEAVY, "room for addresses; both stages would not fit"),
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
+    _entry(_SM90, _KEY_GRADIENT, 128, 2, (32, 128, 8, 2), _USUAL, "products of 32 queries; of 16 they wait for memory"),
     _entry(
-        _SM80 | _SM90, _KEY_GRADIENT, 128, 2, (32, 64, 8, 2), _HEAVY, "two results of 64 by 128; 128 keys would spill"
+        _SM80 | _SM90, _KEY_GRADIENT, 128, 2, (32, 64, 8, 2), _HEAVY, "two results of 64 by 128: room for conditions"
     ),
     _entry(
         _SM90 | _SM100,

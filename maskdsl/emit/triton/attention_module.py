@@ -1,4 +1,4 @@
-"""Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py` and `codegen/backward.py`.
+"""Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py`, `backward.py` and `key_gradient.py`.
 
 `codegen/device_tiles.py` joins them where inputs decide the tiles.
 """
@@ -46,7 +46,10 @@ def emit_triton(plan: KernelPlan) -> str:
         fill(
             read_skeleton("forward"), {**forward, **around.holes(), "functions": shared_functions(plan), "header": top}
         ),
-        fill(read_skeleton("backward"), {**backward, **around.gradient_holes(GradientSums(body.leaves))}),
+        fill(
+            "\n\n".join(map(read_skeleton, ("backward", "key_gradient"))),
+            {**backward, **around.gradient_holes(GradientSums(body.leaves))},
+        ),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
     return "\n\n".join(pieces)
@@ -99,6 +102,7 @@ class Surroundings:
         keys = [*correction, *sums.key_parameters(), *ends.key_parameters()]
         return {
             "forward": self.gradient_functions(sums.leaves),
+            "key_imports": [],
             "query_parameters": [*parameters, *(f"{name}," for name in queries)],
             "key_parameters": [*parameters, *(f"{name}," for name in keys)],
             "prepare": [

@@ -43,7 +43,6 @@ _EXACTLY = {
 """Probabilities from scores of any size: the comment at the top of `codegen/backward.py` says how."""
 _FACTOR = "factor_i = tl.load(factors + query_offset + query_positions)"
 _BY_FACTOR = ("factor_sum += tl.sum(p * ds, 1)", "ds *= factor_i[:, None]")
-_TIMES_FACTOR = ("ds *= factor_i[None, :]", "weighted *= factor_i[None, :]")
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class GradientBody(Body):
     def query_holes(self) -> Holes:
         """The holes of the dQ kernel."""
         partial, key = self.of_partial_tiles(), Side.KEY
-        derivatives, weight = self.derivatives(), self.weights()
+        derivatives, (weight, terms) = self.derivatives(), self.weights()
         contributions, factors = Contributions(self.leaves, derivatives), derivatives.factors
         chained = f"ds * {' * '.join(factors)}"
         coordinates = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, partial)]
@@ -127,6 +126,7 @@ class GradientBody(Body):
             "query_full_weight": [
                 *self.masked_pairs("="),
                 *weight,
+                *terms,
                 *(["ds *= weights"] if weight else []),
                 *(_BY_FACTOR if self.has_factor else ()),
                 *contributions.ds_bound(),
@@ -140,6 +140,7 @@ class GradientBody(Body):
             "query_partial_weight": [
                 *self.masked_pairs("&="),
                 *weight,
+                *terms,
                 *([f"ds = {attending('ds * weights')}"] if weight else []),
                 *(_BY_FACTOR if self.has_factor else ()),
                 *contributions.ds_bound(),
@@ -154,19 +155,25 @@ class GradientBody(Body):
     def key_holes(self) -> Holes:
         """The holes of the dK, dV kernel, whose scores are [keys, queries]."""
         partial, query = self.of_partial_tiles(), Side.QUERY
-        derivatives, weight = self.derivatives(), self.weights()
+        derivatives, (weight, terms) = self.derivatives(), self.weights()
         contributions, factors = Contributions(self.leaves, derivatives), derivatives.factors
         chained = f"ds * {' * '.join(factors)}"
+        by_factor = self.has_factor
         coordinates = [*self.head_table_lines(), *self.coordinate_lines(Side.KEY, partial, HEAD_TABLE)]
         return {
             "key_coordinates": [*coordinates, *contributions.key_starts(), *self.column_offsets()],
             "key_full_score": [*self.coordinate_lines(query, self.changes(), HEAD_TABLE), *derivatives.lines],
             "key_full_weight": [
                 *self.masked_pairs("="),
-                *([_FACTOR] if self.has_factor else []),
+                *([_FACTOR] if by_factor else []),
                 *weight,
-                *(["ds *= weights", "weighted = p * weights"] if weight else []),
-                *(_TIMES_FACTOR if self.has_factor else ()),
+                *(["weighted = p * weights"] if weight else []),
+                *(["weighted *= factor_i[None, :]"] if by_factor else []),
+            ],
+            "key_full_weight_gradient": [
+                *terms,
+                *(["ds *= weights"] if weight else []),
+                *(["ds *= factor_i[None, :]"] if by_factor else []),
             ],
             "key_full_ds": [
                 *contributions.key_contributions(self.full_mask),
@@ -176,11 +183,15 @@ class GradientBody(Body):
             "key_predicate": self.relation_lines(),
             "key_partial_weight": [
                 *self.masked_pairs("&="),
-                *([_FACTOR] if self.has_factor else []),
+                *([_FACTOR] if by_factor else []),
                 *weight,
-                *([f"ds = {attending('ds * weights')}"] if weight else []),
                 *([f"weighted = {attending('p * weights')}"] if weight else []),
-                *(_TIMES_FACTOR if self.has_factor else ()),
+                *(["weighted *= factor_i[None, :]"] if by_factor else []),
+            ],
+            "key_partial_weight_gradient": [
+                *terms,
+                *([f"ds = {attending('ds * weights')}"] if weight else []),
+                *(["ds *= factor_i[None, :]"] if by_factor else []),
             ],
             "key_partial_ds": [
                 *contributions.key_contributions("attends"),
@@ -237,24 +248,27 @@ class GradientBody(Body):
             if value is not None
         }
 
-    def weights(self) -> list[str]:
-        """Statements for the weight of probabilities, and for the contributions to inputs that come through it."""
+    def weights(self) -> tuple[list[str], list[str]]:
+        """Statements for the weight of probabilities, and for the contributions to inputs that come through it.
+
+        The latter read `ds`, the gradient of weighted probabilities.
+        """
         weight = self.plan.mask.weight
         if weight is None:
-            return []
+            return [], []
         printer = self.score_printer(self.offsets)
         if isinstance(weight, Constant):
-            printer.lines.append(f"weights = tl.full([1, 1], {weight.value}, s.dtype)")
-        else:
-            printer.assign("weights", weight)
-            printer.lines.append(self.counted_weights())
+            return [f"weights = tl.full([1, 1], {weight.value}, s.dtype)"], []
+        printer.assign("weights", weight)
+        printer.lines.append(self.counted_weights())
+        before = len(printer.lines)
         scales = [f"factor_i{self.axes[Side.QUERY]}"] if self.has_factor else []
         for leaf in self.leaves.every:
             by_leaf = derivative(weight, leaf.node)
             if by_leaf is not None:
                 factors = ["p", "ds", _factor_text(printer, f"{leaf.text}_weight_derivative", by_leaf), *scales]
                 printer.lines.append(f"{leaf.text}_weight_term = {' * '.join(each for each in factors if each)}")
-        return printer.lines
+        return printer.lines[:before], printer.lines[before:]
 
     def counted_weights(self) -> str:
         """The statement that makes weights of pairs of probability 0 finite."""
