@@ -76,7 +76,7 @@ class _TableEntry:
 def ladder(
     architecture: Architecture, kernel: KernelName, dim: int, element_size: int, work: TileWork = TileWork.USUAL
 ) -> tuple[TileChoice, ...]:
-    """The configurations to try, best first; each needs fewer resources than the one before.
+    """The configurations to try, best first; each needs less memory, or fewer registers, than the one before.
 
     `dim` is the head dim, 1 to 256; `element_size` is in bytes.
     """
@@ -231,6 +231,7 @@ TABLE = (
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 64, 8, 1), _HEAVY, "room for addresses; both stages would not fit"),
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
     _entry(_SM90, _KEY_GRADIENT, 128, 2, (32, 128, 8, 2), _USUAL, "products of 32 queries; of 16 they wait for memory"),
+    _entry(_SM90, _KEY_GRADIENT, 128, 2, (64, 64, 8, 2), _USUAL, "as wide products, half the results of a thread"),
     _entry(
         _SM80 | _SM90, _KEY_GRADIENT, 128, 2, (32, 64, 8, 2), _HEAVY, "two results of 64 by 128: room for conditions"
     ),
