@@ -1,4 +1,4 @@
-"""Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py`, `backward.py`, `key_gradient.py`.
+"""Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py`, `backward.py`, `key_gradient`.
 
 `codegen/device_tiles.py` joins them where inputs decide the tiles.
 """
