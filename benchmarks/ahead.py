@@ -223,8 +223,7 @@ def started_kernels(
     """The kernels of a plan's module by name, with the arguments that calls on `examples` would launch them with."""
     recording = Recording.of(emit_triton(plan), kernel_names(plan))
     module, (q, k, v), inputs = recording.module, examples(plan, dim, dtype), example_values(plan)
-    lists = torch.zeros(1, 1, dtype=torch.int32), *[torch.zeros(1, 3, dtype=torch.int32)] * 4
-    tiles = module.Tiles(*lists) if hasattr(module, "Tiles") else None
+    tiles = module.Tiles(*[torch.zeros(1, 3, dtype=torch.int32)] * 5) if hasattr(module, "Tiles") else None
     block = choice.query_block, choice.key_block
     options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
     out, lse = module.attention(q, k, v, inputs, tiles, block, **options)
@@ -241,7 +240,7 @@ def started_kernels(
     if plan.finds_device_tiles:
         lengths = q.shape[2], k.shape[2]
         layout = tuple(torch.empty(1, 1, length, dtype=torch.int64, device=q.device) for length in lengths)
-        module.find_tiles(q.device, (*q.shape[:2], *lengths), inputs, block, layout)
+        module.find_tiles(q.device, (*q.shape[:2], k.shape[1], *lengths), inputs, block, layout)
     return recording.started()
 
 

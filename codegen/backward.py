@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.forward import NUMBERS, first_tile, load_tokens, next_tile
+from maskdsl.codegen.forward import NUMBERS, first_tile, load_program, load_tokens, next_tile
 from maskdsl.codegen.key_gradient import key_gradient_kernel
 from maskdsl.codegen.triton_functions import strides_in_units
 
@@ -101,13 +101,11 @@ def query_gradient_kernel(
     v_head_stride,
     v_token_stride,
     # hole: query_tile_parameters
-    class_of_head,
+    programs,
     full_rows,
     full_runs,
     partial_rows,
     partial_runs,
-    class_batch_stride,
-    class_head_stride,
     # end
     heads,
     heads_per_key_head,
@@ -128,13 +126,9 @@ def query_gradient_kernel(
 ):
     """dQ of one query block of one head, from the tiles of its row."""
     WIDE: tl.constexpr = lse.dtype.element_ty
-    rows = tl.cdiv(query_length, QUERY_BLOCK)
-    row = rows - 1 - tl.program_id(0) % rows
-    head = tl.program_id(0) // rows % heads
-    batch = tl.program_id(0) // rows // heads
     # hole: query_row
-    head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
-    row_index = head_class * rows + row
+    batch, head, row = load_program(programs)
+    row_index = tl.program_id(0)
     # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
@@ -268,10 +262,8 @@ def gradients(
     )
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
-    row_classes = row_tiles.class_of_head.expand(batch, heads)
-    row_arguments = (row_classes, *row_tiles[1:], *row_classes.stride())
-    column_classes = column_tiles.class_of_head.expand(batch, heads)
-    column_arguments = (column_classes, *column_tiles[1:], *column_classes.stride())
+    row_arguments, rows = row_tiles, len(row_tiles.programs)
+    column_arguments, columns = column_tiles, len(column_tiles.programs)
     # end
     # hole: prepare
     # end
@@ -295,9 +287,7 @@ def gradients(
         # end
         "PRECISION": precision,
     }
-    rows = -(-query_length // row_options["QUERY_BLOCK"])
-    columns = -(-key_length // column_options["KEY_BLOCK"])
-    query_gradient_kernel[(rows * heads * batch,)](
+    query_gradient_kernel[(rows,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
         # hole: query_arguments
         # end
@@ -306,7 +296,7 @@ def gradients(
     )
     # hole: between
     # end
-    key_gradient_kernel[(columns * key_heads * batch,)](
+    key_gradient_kernel[(columns,)](
         *(*shared, grad_k, grad_v, *strides, *column_arguments, *numbers, *arguments),
         # hole: key_arguments
         # end

@@ -17,6 +17,10 @@ MOST_RUNS = 64
 this number: from its first run too many on, the rest of the row is a single run of partial tiles."""
 CHUNK = 256
 """Tiles of a row that are classified at once."""
+PROGRAM = 2
+"""The work of a program beside its tiles: as much as so many tiles."""
+GRAIN = 8
+"""Programs of less than this fraction of a processor's share of the work need no order: they fill what is left."""
 TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
 # hole: tiles_numbers
 # end
@@ -180,12 +184,28 @@ def run_ranges(counts, most_runs):
     return torch.stack([ends - sizes, ends, torch.zeros_like(ends)], dim=-1)
 
 
-def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
+def in_order(lists, tiles, rows, falls, processors):
+    """The `programs` of `Tiles`, heavy ones first, and their lists, int64 [programs * query heads that share keys].
+
+    `lists`, [batch, heads, query heads that share keys, rows], number those of `tiles`, the tiles of each list. Of like
+    work programs keep their order; `falls` says that it is from the last row to the first.
+    """
+    heads, lists = lists.shape[1], (lists.flip(3) if falls else lists).transpose(2, 3).flatten(0, 2)
+    work = tiles[lists].sum(1) + PROGRAM
+    grain = (work.sum() // (processors * GRAIN)).clamp(min=1)
+    order = torch.argsort(work // grain, descending=True, stable=True)
+    row = rows - 1 - order % rows if falls else order % rows
+    programs = torch.stack([order // rows // heads, order // rows % heads, row], dim=1)
+    return programs.to(torch.int32), lists[order].flatten()
+
+
+def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True, processors=132):
     """The `Tiles` of `block`, a pair (queries, keys), by query block or, if not `by_row`, by key block.
 
-    `shape` is (batch, heads, queries, keys); `inputs` and `layout` are those of `attention`.
+    `shape` is (batch, heads, key heads, queries, keys); `inputs` and `layout` are those of `attention`. `processors` is
+    how many programs run at once, about.
     """
-    batch, heads, query_length, key_length = shape
+    batch, heads, key_heads, query_length, key_length = shape
     # hole: tiles_prepare
     # end
     query_blocks, key_blocks = -(-query_length // block[0]), -(-key_length // block[1])
@@ -214,6 +234,8 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True):
     partial_rows = partial_rows.clone()  # aligned to 16 bytes: an unaligned pointer would be another specialization
     sizes = count * most_runs + 1, count * (most_runs + 1) + 1
     full_runs, partial_runs = (torch.empty(size, 3, dtype=torch.int32, device=device) for size in sizes)
-    lists = full_rows, full_runs, partial_rows, partial_runs
-    tiles_kernel[(count,)](*lists, *arguments, **options)
-    return Tiles(torch.arange(batch * heads, dtype=torch.int32, device=device).view(batch, heads), *lists)
+    tiles_kernel[(count,)](full_rows, full_runs, partial_rows, partial_runs, *arguments, **options)
+    lists = torch.arange(count, device=device).view(batch, heads, rows).expand(*shape[:2], rows)
+    lists = lists.unflatten(1, (shape[1], 1) if by_row else (key_heads, -1))
+    programs, ordered = in_order(lists, full_rows[:, 2] + partial_rows[:, 2], rows, by_row, processors)
+    return Tiles(programs, full_rows[ordered], full_runs, partial_rows[ordered], partial_runs)

@@ -18,7 +18,6 @@ from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax
 #   tile            QUERY_BLOCK queries against KEY_BLOCK keys, in laid-out order
 #   row             the tiles of one query block; one program computes one row
 #   run             tiles of a row: the key blocks start, start + step, ... below end
-#   head_class      index of a block map: heads and batch entries with equal tiles share one
 #   s, p            scores of one tile, and exp2(s * UNIT - m_i * UNIT)
 #   m_i, l_i        per query, the running maximum of s and the running sum of p
 #   rescale         what l_i and the accumulated output are multiplied by when m_i grows
@@ -30,12 +29,15 @@ from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax
 
 # hole: tiles
 class Tiles(NamedTuple):
-    """The block map as int32 tensors: lists of runs, by head class, then by row."""
+    """The block map as int32 tensors: the row that each program computes, heavy rows first, and its lists of runs.
 
-    class_of_head: torch.Tensor
-    """[batch or 1, heads or 1]"""
+    By columns, a program computes one of a key head, and has a list for each of the query heads that share its keys.
+    """
+
+    programs: torch.Tensor
+    """[programs, 3]: batch entry, head and row."""
     full_rows: torch.Tensor
-    """[head classes * rows, 3]: the runs [first, end) of full tiles of each row in `full_runs`, and how many tiles."""
+    """[lists, 3]: the runs [first, end) of full tiles in `full_runs`, and how many tiles, of each program's rows."""
     full_runs: torch.Tensor
     """[runs + 1, 3]: start, end and step of each run. Behind them is one that is read, and never used."""
     partial_rows: torch.Tensor
@@ -55,6 +57,13 @@ def load_tokens(tensor, positions, stride, STRIDE_UNIT: tl.constexpr, DIM: tl.co
 
 
 # hole: tile_functions
+@triton.jit
+def load_program(programs):
+    """Batch entry, head and row of this program."""
+    program = programs + 3 * tl.program_id(0)
+    return tl.load(program), tl.load(program + 1), tl.load(program + 2)
+
+
 @triton.jit
 def load_run(runs, run):
     """Start, end and step of a run."""
@@ -88,9 +97,6 @@ def next_tile(run, block, end, step):
 # Triton specializes integers on divisibility by 16 and on 1. What kernels know of strides is their unit.
 NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
 NUMBERS += [f"{tensor}_{axis}_stride" for tensor in "qkv" for axis in ("batch", "head", "token")]
-# hole: tile_numbers
-NUMBERS += ["class_batch_stride", "class_head_stride"]
-# end
 # hole: numbers
 # end
 
@@ -112,13 +118,11 @@ def forward_kernel(
     v_head_stride,
     v_token_stride,
     # hole: tile_parameters
-    class_of_head,
+    programs,
     full_rows,
     full_runs,
     partial_rows,
     partial_runs,
-    class_batch_stride,
-    class_head_stride,
     # end
     heads,
     heads_per_key_head,
@@ -141,14 +145,9 @@ def forward_kernel(
     # hole: lowest
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     # end
-    rows = tl.cdiv(query_length, QUERY_BLOCK)
-    # Launched last row first: in causal patterns the last rows are the longest, and would be the tail of the grid.
-    row = rows - 1 - tl.program_id(0) % rows
-    head = tl.program_id(0) // rows % heads
-    batch = tl.program_id(0) // rows // heads
     # hole: row
-    head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
-    row_index = head_class * rows + row
+    batch, head, row = load_program(programs)
+    row_index = tl.program_id(0)
     # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
@@ -258,13 +257,13 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     key_heads, key_length, value_dim = v.shape[1:]
     out = q.new_empty(batch, heads, query_length, value_dim)
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
-    # hole: head_classes
-    class_of_head = tiles.class_of_head.expand(batch, heads)
-    # end
     # hole: prepare
     # end
     stride_unit, strides = strides_in_units(q, k, v)
-    forward_kernel[(-(-query_length // block[0]) * heads * batch,)](
+    # hole: count
+    count = len(tiles.programs)
+    # end
+    forward_kernel[(count,)](
         q,
         k,
         v,
@@ -272,9 +271,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         lse,
         *strides,
         # hole: tile_arguments
-        class_of_head,
-        *tiles[1:],
-        *class_of_head.stride(),
+        *tiles,
         # end
         heads,
         heads // key_heads,

@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.forward import NUMBERS, load_run, load_tokens
+from maskdsl.codegen.forward import NUMBERS, load_program, load_run, load_tokens
 
 
 # end
@@ -28,13 +28,11 @@ def key_gradient_kernel(
     v_head_stride,
     v_token_stride,
     # hole: key_tile_parameters
-    class_of_head,
+    programs,
     full_rows,
     full_runs,
     partial_rows,
     partial_runs,
-    class_batch_stride,
-    class_head_stride,
     # end
     heads,
     heads_per_key_head,
@@ -61,11 +59,10 @@ def key_gradient_kernel(
     p, its copy for the product and dP are not in registers together.
     """
     WIDE: tl.constexpr = lse.dtype.element_ty
-    columns = tl.cdiv(key_length, KEY_BLOCK)
     key_heads = heads // heads_per_key_head
-    column = tl.program_id(0) % columns
-    key_head = tl.program_id(0) // columns % key_heads
-    batch = tl.program_id(0) // columns // key_heads
+    # hole: key_column
+    batch, key_head, column = load_program(programs)
+    # end
     wide_batch, wide_key_head = batch.to(tl.int64), key_head.to(tl.int64)
     k += (wide_batch * k_batch_stride + wide_key_head * k_head_stride) * STRIDE_UNIT
     v += (wide_batch * v_batch_stride + wide_key_head * v_head_stride) * STRIDE_UNIT
@@ -85,8 +82,7 @@ def key_gradient_kernel(
         head_q = q + (wide_batch * q_batch_stride + wide_head * q_head_stride) * STRIDE_UNIT
         head_grad = grad_out + query_offset * VALUE_DIM
         # hole: key_row
-        head_class = tl.load(class_of_head + batch * class_batch_stride + head * class_head_stride)
-        column_index = head_class * columns + column
+        column_index = tl.program_id(0) * heads_per_key_head + member
         # end
         # hole: key_coordinates
         # end

@@ -52,6 +52,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_backend, "check", lambda q, v: None)
     monkeypatch.setattr(triton_backend.Launch, "choose", lambda *_: TileChoice(64, 64, 4, 2))
     monkeypatch.setattr(triton_backend, "architecture", lambda device: None)
+    monkeypatch.setattr(triton_backend, "processors", lambda device: 132)
 
 
 def record(monkeypatch: pytest.MonkeyPatch, compiled: Bound) -> None:

@@ -1,26 +1,25 @@
-"""What kernels of GPUs read of a block map: lists of runs with a step, against the classes of tiles."""
+"""What kernels of GPUs read of a block map: programs, and their lists of runs with a step, against classes of tiles."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import maskdsl
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL
-from maskdsl.runtime.backends.triton_backend import column_runs, runs
+from maskdsl.runtime.backends.programs import Calls, column_programs, row_programs
 
 COMBS = maskdsl.load(Path(__file__).parent / "combs.attn")
-CPU = torch.device("cpu")
+CALLS = Calls(batch=2, heads=4, key_heads=2, processors=7)
 
 
-def listed(rows: torch.Tensor, list_of_runs: torch.Tensor, row: int, columns: int) -> np.ndarray:
+def listed(rows: np.ndarray, list_of_runs: np.ndarray, number: int, columns: int) -> np.ndarray:
     """How often a row has each column; rows say how many columns that are."""
     counts = np.zeros(columns, dtype=int)
-    first, end, number = rows[row].tolist()
+    first, end, tiles = rows[number].tolist()
     for start, behind, step in list_of_runs[first:end].tolist():
         counts[start:behind:step] += 1
-    assert counts.sum() == number
+    assert counts.sum() == tiles
     assert end < len(list_of_runs), "nothing to read ahead"
     return counts
 
@@ -30,24 +29,27 @@ def listed(rows: torch.Tensor, list_of_runs: torch.Tensor, row: int, columns: in
 @pytest.mark.parametrize("name", COMBS)
 def test_lists_hold_every_tile_once(name: str, block: tuple[int, int], by: str) -> None:
     """Of each head. By rows a last key block that is shorter than the others is partial."""
-    tiles = COMBS[name].bind(heads=3).tiles(block=block)
-    class_of_head, full_rows, full, partial_rows, partial = (runs if by == "row" else column_runs)(tiles, CPU)
-    for head in range(3):
-        classes = tiles.classes(head)
-        if by == "row" and tiles.key_length % block[1]:
-            classes[:, -1] = np.where(classes[:, -1] == EMPTY, EMPTY, PARTIAL)
-        classes = classes if by == "row" else classes.T
-        rows, columns = classes.shape
-        for row in range(rows):
-            number = int(class_of_head[0, head]) * rows + row
-            assert np.array_equal(listed(full_rows, full, number, columns), classes[row] == FULL)
-            assert np.array_equal(listed(partial_rows, partial, number, columns), classes[row] == PARTIAL)
+    tiles = COMBS[name].bind(heads=4).tiles(block=block)
+    made = (row_programs if by == "row" else column_programs)(tiles, CALLS)
+    heads, members = (4, 1) if by == "row" else (2, 2)
+    rows = tiles.query_blocks if by == "row" else tiles.key_blocks
+    programs = [tuple(each) for each in made.programs.tolist()]
+    assert sorted(programs) == [*np.ndindex(2, heads, rows)], "each row once"
+    for number, (_, head, row) in enumerate(programs):
+        for member in range(members):
+            classes = tiles.classes(head * members + member)
+            if by == "row" and tiles.key_length % block[1]:
+                classes[:, -1] = np.where(classes[:, -1] == EMPTY, EMPTY, PARTIAL)
+            found = classes[row] if by == "row" else classes[:, row]
+            at = number * members + member
+            assert np.array_equal(listed(made.full_rows, made.full_runs, at, len(found)), found == FULL)
+            assert np.array_equal(listed(made.partial_rows, made.partial_runs, at, len(found)), found == PARTIAL)
 
 
-@pytest.mark.parametrize("lists", [runs, column_runs])
-def test_combs_have_a_step(lists) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("programs", [row_programs, column_programs])
+def test_combs_have_a_step(programs) -> None:  # type: ignore[no-untyped-def]
     """Of full and of partial tiles, in each of the sizes of tiles that the interpreter takes."""
     for block in ((16, 32), (32, 16)):
-        made = [lists(pattern.bind(heads=2).tiles(block=block), CPU) for pattern in COMBS.values()]
-        for number in (2, 4):
-            assert max(int(each[number][:, 2].max()) for each in made) > 1
+        made = [programs(pattern.bind(heads=4).tiles(block=block), CALLS) for pattern in COMBS.values()]
+        assert max(int(each.full_runs[:, 2].max()) for each in made) > 1
+        assert max(int(each.partial_runs[:, 2].max()) for each in made) > 1

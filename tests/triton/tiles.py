@@ -57,23 +57,23 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int,
     given = [tensors[each.source or each.name] for each in mask.ir.inputs]
     call = attention._compiled.default_kernel.call(given, q, False)
     exact = tiles(mask.ir, block, inputs, batch)
-    shape = batch, mask.heads, mask.query_length, mask.key_length
+    shape = batch, mask.heads, mask.heads, mask.query_length, mask.key_length
     compared = needless = 0
     for by_row in (True, False):
         lists = call.module.find_tiles(q.device, shape, call.values, block, call.layout, by_row)
-        for entry, head in np.ndindex(batch, mask.heads):
+        programs = [tuple(each) for each in lists.programs.tolist()]
+        rows = -(-(mask.query_length if by_row else mask.key_length) // block[0 if by_row else 1])
+        assert sorted(programs) == [*np.ndindex(batch, mask.heads, rows)], "each row once"
+        for number, (entry, head, row) in enumerate(programs):
             classes = exact.classes(head=head, batch=min(entry, exact.class_of_head.shape[0] - 1))
-            classes = classes if by_row else classes.T
-            head_class = int(lists.class_of_head.expand(batch, mask.heads)[entry, head])
-            for row, found in enumerate(classes):
-                number = head_class * len(classes) + row
-                full = visited(*lists[1:3], number, len(found))
-                partial = visited(*lists[3:5], number, len(found))
-                assert ((full + partial) <= 1).all(), "visited twice"
-                assert ((full == 0) | (found == FULL)).all(), "wrongly full"
-                assert ((found == EMPTY) | (full + partial == 1)).all(), "missed"
-                compared += len(found)
-                needless += int(((partial == 1) & (found != PARTIAL)).sum())
+            found = classes[row] if by_row else classes[:, row]
+            full = visited(lists.full_rows, lists.full_runs, number, len(found))
+            partial = visited(lists.partial_rows, lists.partial_runs, number, len(found))
+            assert ((full + partial) <= 1).all(), "visited twice"
+            assert ((full == 0) | (found == FULL)).all(), "wrongly full"
+            assert ((found == EMPTY) | (full + partial == 1)).all(), "missed"
+            compared += len(found)
+            needless += int(((partial == 1) & (found != PARTIAL)).sum())
     return compared, needless
 
 

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from maskdsl.analysis.closed.closed_form import Limit, Limits
 from maskdsl.base.records import dataclass
 from maskdsl.emit.skeleton import read_skeleton
-from maskdsl.emit.torch.pattern_functions import helper
+from maskdsl.emit.torch.pattern_functions import helper, separated
 from maskdsl.emit.triton.forward_body import MaybeHoles
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Side
 
 _ROW_LOOPS = ("tile_parameters", "row", "full_tiles", "partial_tiles", "bounds")
-_COLUMN_LOOPS = ("tile_parameters", "row", "full_runs", "full_run", "partial_runs", "partial_run", "bounds")
+_COLUMN_LOOPS = ("tile_parameters", "column", "row", "full_runs", "full_run", "partial_runs", "partial_run", "bounds")
 _NO_LIMITS: MaybeHoles = {"limits": []}
 
 
@@ -30,10 +30,13 @@ class Loops:
         plan = self.names.plan
         closed = plan.row_limits is not None
         holes = self.row_holes()
-        holes |= dict.fromkeys(("tile_arguments", "head_classes"), [] if closed else None)
+        holes["tile_arguments"] = [] if closed else None
+        holes["count"] = ["count = -(-query_length // block[0]) * heads * batch"] if closed else None
         without_lists = closed and plan.column_limits is not None
-        holes |= dict.fromkeys(("tiles_import", "tiles", "tile_numbers"), [] if without_lists else None)
-        only_columns = ["@triton.jit", *helper(read_skeleton("forward"), "load_run"), "", ""]
+        holes |= dict.fromkeys(("tiles_import", "tiles"), [] if without_lists else None)
+        text = read_skeleton("forward")
+        of_columns = [["@triton.jit", *helper(text, name)] for name in ("load_program", "load_run")]
+        only_columns = [*separated(of_columns), "", ""]
         return {**holes, "tile_functions": [] if without_lists else only_columns if closed else None}
 
     def gradient_holes(self) -> MaybeHoles:
@@ -42,14 +45,13 @@ class Loops:
         return {**holes, "tile_arguments": self.gradient_arguments()}
 
     def gradient_arguments(self) -> list[str] | None:
+        plan = self.names.plan
+        rows = '-(-query_length // row_options["QUERY_BLOCK"]) * heads * batch'
+        columns = '-(-key_length // column_options["KEY_BLOCK"]) * key_heads * batch'
         lines = []
-        kinds = {"row": self.names.plan.row_limits, "column": self.names.plan.column_limits}
-        for kind, limits in kinds.items():
-            if limits is not None:
-                lines.append(f"{kind}_arguments = ()")
-            else:
-                lines.append(f"{kind}_classes = {kind}_tiles.class_of_head.expand(batch, heads)")
-                lines.append(f"{kind}_arguments = ({kind}_classes, *{kind}_tiles[1:], *{kind}_classes.stride())")
+        for kind, limits, count in (("row", plan.row_limits, rows), ("column", plan.column_limits, columns)):
+            listed = f"{kind}_tiles, len({kind}_tiles.programs)"
+            lines.append(f"{kind}_arguments, {kind}s = {listed if limits is None else f'(), {count}'}")
         return lines
 
     def row_holes(self) -> MaybeHoles:
@@ -64,7 +66,11 @@ class Loops:
         ]
         return {
             "tile_parameters": [],
-            "row": self.limit_lines(limits, Side.QUERY),
+            "row": [
+                "rows = tl.cdiv(query_length, QUERY_BLOCK)",
+                *_program_lines("row", "head", "heads", falls=any(_lengthen(limits))),
+                *self.limit_lines(limits, Side.QUERY),
+            ],
             "full_tiles": ["for block in range(full_start, full_end):"],
             "partial_tiles": around if limits.low else ["for block in range(full_end, live_end):"],
             **self.pair_holes(limits, Side.QUERY),
@@ -77,6 +83,10 @@ class Loops:
             return {**dict.fromkeys(_COLUMN_LOOPS), **_NO_LIMITS}
         return {
             "tile_parameters": [],
+            "column": [
+                "columns = tl.cdiv(key_length, KEY_BLOCK)",
+                *_program_lines("column", "key_head", "key_heads", falls=all(_lengthen(limits))),
+            ],
             "row": self.limit_lines(limits, Side.KEY),
             "full_runs": ["first_run, end_run = 0, 1"],
             "full_run": ["for block in range(full_start, full_end):"],
@@ -135,6 +145,22 @@ class Loops:
             lines += ["live_start, full_start = 0, 0", f"live_end = tl.maximum(tl.cdiv({live_end}, {block}), 0)"]
         lines.append(f"full_end = tl.minimum(tl.maximum({full_end} // {block}, full_start), live_end)")
         return lines
+
+
+def _lengthen(limits: Limits) -> list[bool]:
+    """Whether each limit leaves more to later tokens."""
+    return [*(limit.rises for limit in limits.high), *(not limit.rises for limit in limits.low)]
+
+
+def _program_lines(row: str, head: str, heads: str, falls: bool) -> list[str]:
+    """Statements for a program's row, head and batch entry; `falls` says that the last row comes first."""
+    number = f"{row}s - 1 - tl.program_id(0) % {row}s" if falls else f"tl.program_id(0) % {row}s"
+    return [
+        f"# Programs start in order: long {row}s, which come first, would be the tail of the grid.",
+        f"{row} = {number}",
+        f"{head} = tl.program_id(0) // {row}s % {heads}",
+        f"batch = tl.program_id(0) // {row}s // {heads}",
+    ]
 
 
 class Ends:

@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice
-from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
-from maskdsl.analysis.tiles.stepped_runs import SteppedRuns
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.triton.attention_module import emit_triton
+from maskdsl.runtime.backends.programs import Calls, column_programs, row_programs
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.tile_choice import CHOOSER, Start, architecture, without_choice
 from maskdsl.runtime.backends.tuning import TuningKey
@@ -176,20 +174,21 @@ class Launch:
         if (call.plan.row_limits if by == "row" else call.plan.column_limits) is not None:
             return None
         if call.plan.finds_device_tiles:
-            shape = *q.shape[:3], k.shape[2]
+            shape = *q.shape[:2], k.shape[1], q.shape[2], k.shape[2]
 
             def find() -> Any:
                 with without_choice("tiles_kernel", call.plan.mask.name, device):
-                    return call.module.find_tiles(device, shape, call.values, choice.block, call.layout, by == "row")
+                    arguments = device, shape, call.values, choice.block, call.layout, by == "row", processors(device)
+                    return call.module.find_tiles(*arguments)
 
             return call.kept.keep((by, choice.block, shape), find)
-        state = call.state
+        state, sizes = call.state, Calls(q.shape[0], q.shape[1], k.shape[1], processors(device))
 
         def make() -> list[Tensor]:
-            block_map = state.tiles(choice.block)
-            return (runs if by == "row" else column_runs)(block_map, device)
+            programs = (row_programs if by == "row" else column_programs)(state.tiles(choice.block), sizes)
+            return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in programs]
 
-        return call.module.Tiles(*state.keep((by, choice.block, device), make))
+        return call.module.Tiles(*state.keep((by, choice.block, device, sizes), make))
 
 
 def on(device: torch.device) -> AbstractContextManager[Any]:
@@ -209,6 +208,12 @@ def check(q: Tensor, v: Tensor) -> None:
     if version < needed:
         text = ".".join(map(str, version)) or "none"
         raise AttnError(TritonVersion(what=what, needed=".".join(map(str, needed)), found=text))
+
+
+@lru_cache(maxsize=64)
+def processors(device: torch.device) -> int:
+    """The multiprocessors of a GPU; for the interpreter, those of an H100."""
+    return 132 if device.type == "cpu" else int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def interpreted() -> bool:
@@ -231,60 +236,3 @@ def precision(architecture: Architecture) -> str:
     if allows_tf32():
         return "tf32"
     return "ieee" if architecture in (Architecture.GFX942, Architecture.INTERPRETER) else "tf32x3"
-
-
-# Tiles
-
-
-def runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
-    """The fields of the generated `Tiles` by rows, int32: the class of each head, runs of full and of partial tiles."""
-    whole = tiles.key_length // tiles.block[1]
-    head_classes = [_whole_tiles(head_class, whole) for head_class in tiles.head_classes]
-    lists = [
-        tiles.class_of_head,
-        *_joined([each.full for each in head_classes]),
-        *_joined([each.partial for each in head_classes]),
-    ]
-    return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
-
-
-def column_runs(tiles: BlockMap, device: torch.device) -> list[Tensor]:
-    """The fields by columns: runs of query blocks for each key block. The last query block may be ragged."""
-    head_classes = [head_class.transpose(tiles.key_blocks) for head_class in tiles.head_classes]
-    lists = [
-        tiles.class_of_head,
-        *_joined([each.full for each in head_classes]),
-        *_joined([each.partial for each in head_classes]),
-    ]
-    return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in lists]
-
-
-def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
-    """The tiles with full ones after the first `whole` key blocks made partial: a ragged last block needs masking."""
-    full, partial = tiles.full, tiles.partial
-    ragged = full.end > whole
-    if not ragged.any():
-        return tiles
-    end = np.minimum(full.end, whole)
-    kept = full.start < end
-    return TileMap(
-        Runs.of_sorted(full.rows, full.row[kept], full.start[kept], end[kept]),
-        Runs.of_segments(
-            full.rows,
-            np.concatenate([partial.row, full.row[ragged]]),
-            np.concatenate([partial.start, np.full(ragged.sum(), whole)]),
-            np.concatenate([partial.end, full.end[ragged]]),
-        ),
-    )
-
-
-def _joined(head_classes: list[Runs]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """For each row its runs [first, end) and the number of its tiles; start, end and step of all runs, and one more."""
-    stepped = [SteppedRuns.of(each) for each in head_classes]
-    offsets = np.cumsum([0, *(len(each.start) for each in stepped[:-1])])
-    rows = [
-        np.stack([each.row_start[:-1] + offset, each.row_start[1:] + offset, counted.counts], axis=1)
-        for each, counted, offset in zip(stepped, head_classes, offsets, strict=True)
-    ]
-    runs = [np.stack([each.start, each.end, each.step], axis=1) for each in stepped]
-    return np.concatenate(rows), np.concatenate([*runs, np.zeros((1, 3), dtype=np.int32)])
