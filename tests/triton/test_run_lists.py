@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import maskdsl
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL
-from maskdsl.runtime.backends.programs import Calls, column_programs, row_programs
+from maskdsl.codegen.device_tiles import in_order
+from maskdsl.runtime.backends.programs import Calls, column_programs, heavy_first, row_programs
 
 COMBS = maskdsl.load(Path(__file__).parent / "combs.attn")
 CALLS = Calls(batch=2, heads=4, key_heads=2, processors=7)
@@ -53,3 +55,22 @@ def test_combs_have_a_step(programs) -> None:  # type: ignore[no-untyped-def]
         made = [programs(pattern.bind(heads=4).tiles(block=block), CALLS) for pattern in COMBS.values()]
         assert max(int(each.full_runs[:, 2].max()) for each in made) > 1
         assert max(int(each.partial_runs[:, 2].max()) for each in made) > 1
+
+
+@pytest.mark.parametrize("by", ["row", "column"])
+@pytest.mark.parametrize("name", COMBS)
+def test_the_order_is_the_same_from_counts_on_a_device(name: str, by: str) -> None:
+    """As from the map on the host."""
+    tiles = COMBS[name].bind(heads=4).tiles(block=(16, 32))
+    made = (row_programs if by == "row" else column_programs)(tiles, CALLS)
+    heads, members, rows = (4, 1, tiles.query_blocks) if by == "row" else (2, 2, tiles.key_blocks)
+    classes = [tiles.classes(head) if by == "row" else tiles.classes(head).T for head in range(4)]
+    counts = torch.as_tensor(np.concatenate([(each != EMPTY).sum(axis=1) for each in classes]))
+    lists = torch.arange(4 * rows).view(1, heads, members, rows).expand(2, -1, -1, -1)
+    programs, _ = in_order(lists, counts, rows, by == "row", CALLS.processors)
+    assert np.array_equal(programs.numpy(), made.programs)
+
+
+def test_heavy_programs_come_first() -> None:
+    """Light ones, and those of like work, keep their order."""
+    assert heavy_first(np.array([3, 90, 5, 4, 91, 100, 4]), 2).tolist() == [5, 1, 4, 0, 2, 3, 6]
