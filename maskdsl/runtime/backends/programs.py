@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 PROGRAM = 2
 """The work of a program beside its tiles: as much as so many tiles."""
-GRAIN = 8
+_GRAIN = 8
 """Programs of less than this fraction of a processor's share of the work need no order: they fill what is left."""
 
 
@@ -61,7 +61,7 @@ def heavy_first(work: Array, processors: int) -> Array:
     Light ones keep theirs altogether: neighbours share keys, which are then in the cache.
     """
     share = int(work.sum()) // processors
-    return np.argsort(-(work // max(1, share // GRAIN)), kind="stable")
+    return np.argsort(-(work // max(1, share // _GRAIN)), kind="stable")
 
 
 def _programs(head_classes: list[TileMap], class_of_head: Array, entries: Array, calls: Calls) -> Programs:
