@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from maskdsl.runtime.attention import Attention as Attention
     from maskdsl.runtime.attention import FollowingAttention as FollowingAttention
     from maskdsl.runtime.methods.prepared import PreparedAttention as PreparedAttention
+    from maskdsl.runtime.methods.prepared_decode import PreparedDecode as PreparedDecode
     from maskdsl.runtime.packed import packed_attention as packed_attention
     from maskdsl.runtime.routing.routing_state import RoutingState as RoutingState
 
@@ -53,6 +54,7 @@ HOMES = {
     "Module": "maskdsl.api",
     "Pattern": "maskdsl.api",
     "PreparedAttention": "maskdsl.runtime.methods.prepared",
+    "PreparedDecode": "maskdsl.runtime.methods.prepared_decode",
     "RoutingState": "maskdsl.runtime.routing.routing_state",
     "Stack": "maskdsl.api",
     "StackStats": "maskdsl.analysis.counts.stack_stats",

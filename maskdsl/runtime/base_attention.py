@@ -19,8 +19,10 @@ from maskdsl.runtime.calls.summand import CallOptions, sum_of
 from maskdsl.runtime.compiled_mask import CompiledMask
 from maskdsl.runtime.decode.paging import call_positions, room
 from maskdsl.runtime.methods.attention_facts import AttentionModule
+from maskdsl.runtime.methods.given_out import check_out, written
 from maskdsl.runtime.methods.paged_varlen import PagedCall, attend_paged, of_pages
 from maskdsl.runtime.methods.prepared import PlainCall, PreparedAttention
+from maskdsl.runtime.methods.prepared_decode import DecodeStep, PreparedDecode
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables
@@ -70,6 +72,7 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[False] = ...,
+        out: Tensor | None = ...,
         **inputs: Any,
     ) -> Tensor: ...
 
@@ -91,6 +94,7 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[False] = ...,
+        out: Tensor | None = ...,
         **inputs: Any,
     ) -> tuple[Tensor, Tensor]: ...
 
@@ -112,6 +116,7 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[False] = ...,
+        out: Tensor | None = ...,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]: ...
 
@@ -133,6 +138,7 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[True],
+        out: Tensor | None = ...,
         **inputs: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]: ...
 
@@ -154,6 +160,7 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[True],
+        out: Tensor | None = ...,
         **inputs: Any,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]: ...
 
@@ -174,6 +181,7 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = None,
         debug: bool = False,
         return_routes: bool = False,
+        out: Tensor | None = None,
         **inputs: Any,
     ) -> Tensor | tuple[Any, ...]:
         """Attention of q [batch, heads, queries, head dim] over k and v [batch, key heads, keys, head dim].
@@ -206,6 +214,9 @@ class BaseAttention(AttentionModule):
         call. Of clusters it has, by `name_queries` and `name_keys`, the cluster of each token. Inputs of the same names
         give them to `Mask.tiles`, `stats` and `explain`.
 
+        `out` is a tensor that the output is written into, and that is returned in its place: of the output's shape, in
+        the dtype and on the device of q, with any strides, but in no memory of the arguments. There are no gradients.
+
         An attention that was compiled with `layout="bnhd"` takes tokens before heads everywhere: q as [batch, queries,
         heads, head dim], pages as [pages, page size, key heads, head dim]. It returns views in which they come first,
         and a log-sum-exp [batch, queries, heads]. Tokens of a single space may have its axes, in q, in k and v, or in
@@ -221,12 +232,15 @@ class BaseAttention(AttentionModule):
         if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named: dict[str, Any] = {**inputs, "return_lse": return_lse, "layout": layout, "debug": debug}
             named |= {"query_start": query_start, "key_lengths": key_lengths, "routing_state": routing_state}
-            named |= {"page_table": page_table, "page_size": page_size, "return_routes": return_routes}
+            named |= {"page_table": page_table, "page_size": page_size, "return_routes": return_routes, "out": out}
             results: Tensor | tuple[Any, ...] = self._dropped("forward", (q, k, v), dropout_p, seed, named)
             return results
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
         tensors = given
         axes: tuple[int, ...] = q.shape[1:-2]
+        if out is not None:
+            named = {"q": q, "k": k, "v": v, **dict(zip(self.inputs, given, strict=True))}
+            check_out(out, None if self._signature.pools_queries else (*q.shape[:-1], v.shape[-1]), named)
         if return_lse:
             check_sums(self._signatures)
         if self._tokens_first is not None:
@@ -248,17 +262,19 @@ class BaseAttention(AttentionModule):
         selected = SelectedTables() if return_routes else None
         options = CallOptions(layout, return_lse, debug, positions, routing_state, routes, selected)
         if self._summands:
-            out, lses = self._added(q, k, v, tensors, options)
+            result, lses = self._added(q, k, v, tensors, options)
         else:
-            out, lse = self._single.attended(q, k, v, tensors, options)
+            result, lse = self._single.attended(q, k, v, tensors, options)
             lses = [lse]
         if self._tokens_first is not None:
-            axes = self._pooled_axes(axes, k, out) if self._signature.pools_queries else axes
-            out = with_tokens_first(out, axes)
+            axes = self._pooled_axes(axes, k, result) if self._signature.pools_queries else axes
+            result = with_tokens_first(result, axes)
             lses = [with_tokens_first(lse, axes) for lse in lses] if return_lse else lses
+        if out is not None:
+            result = written(out, result)
         if selected is not None:
-            return (out, *((self._of_branches(lses, dim=1),) if return_lse else ()), selected.tables)
-        return (out, self._of_branches(lses, dim=1)) if return_lse else out
+            return (result, *((self._of_branches(lses, dim=1),) if return_lse else ()), selected.tables)
+        return (result, self._of_branches(lses, dim=1)) if return_lse else result
 
     def _dropped(
         self, method: str, tensors: Sequence[Any], dropout_p: float, seed: int | Tensor | None, named: dict[str, Any]
@@ -318,6 +334,38 @@ class BaseAttention(AttentionModule):
         plain = None if self._summands else PlainCall(self._signature, self._single, self._tokens_first)
         return PreparedAttention(self, self._signature, inputs, plain)
 
+    def prepare_decode(
+        self,
+        q: Tensor = _NOT_GIVEN,
+        k: Tensor = _NOT_GIVEN,
+        v: Tensor = _NOT_GIVEN,
+        *,
+        key_lengths: Tensor = _NOT_GIVEN,
+        query_start: Tensor | None = None,
+        page_table: Tensor | None = None,
+        routing_state: RoutingState | None = None,
+        return_lse: bool = False,
+        out: Tensor | None = None,
+        **inputs: Any,
+    ) -> PreparedDecode:
+        """Steps of decoding from one cache: `step(q)` for a partial call with these arguments, in less time.
+
+        They are those of `forward`, as tensors: `key_lengths`, integers [batch], `query_start`, integers [batch], by
+        default such that queries are the last of the keys, and `page_table`. Each step reads their values, and k and v,
+        where they are: write to them between steps. What does not change is computed by the first call, and each step
+        writes its output to the same memory, `out` if it is given. On a GPU a step does not wait for it, so that a CUDA
+        graph can hold one, captured after a first call, and serve all lengths. The results have the bits of `forward`.
+        Raises `AttnError` for arguments that do not fit, and where one requires a gradient.
+        """
+        q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
+        check_options("declared", return_lse=return_lse)
+        lengths = integers_of("key_lengths", key_lengths, q.device)
+        start = None if query_start is None else integers_of("query_start", query_start, q.device)
+        table = None if page_table is None else integers_of("page_table", page_table, q.device)
+        given = dict(zip(self.inputs, tensors, strict=True))
+        step = DecodeStep(k, v, lengths, start, table, routing_state, given)
+        return PreparedDecode(self, q, step, out, return_lse)
+
     @overload
     def varlen(
         self,
@@ -330,6 +378,7 @@ class BaseAttention(AttentionModule):
         query_start: Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
+        out: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         return_lse: Literal[False] = ...,
@@ -348,6 +397,7 @@ class BaseAttention(AttentionModule):
         query_start: Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
+        out: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         return_lse: Literal[True],
@@ -366,6 +416,7 @@ class BaseAttention(AttentionModule):
         query_start: Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
+        out: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
         return_lse: bool,
@@ -383,6 +434,7 @@ class BaseAttention(AttentionModule):
         query_start: Tensor | None = None,
         key_lengths: Tensor | None = None,
         page_table: Tensor | None = None,
+        out: Tensor | None = None,
         dropout_p: float = _NO_DROPOUT,
         seed: int | Tensor | None = None,
         return_lse: bool = False,
@@ -404,11 +456,12 @@ class BaseAttention(AttentionModule):
         tokens, as in trees of drafts, each sequence has its own lengths. Such a call has no gradients, and on a GPU it
         does not wait for lengths, but for patterns with routes or products, that read `batch` or follow both lengths.
 
-        Raises `AttnError` for arguments that do not fit.
+        The output is written into `out`, if it is given: see `forward`. Raises `AttnError` for arguments that do not
+        fit.
         """
         if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
-            named |= {"key_lengths": key_lengths, "page_table": page_table}
+            named |= {"key_lengths": key_lengths, "page_table": page_table, "out": out}
             dropped: Tensor | tuple[Tensor, Tensor] = self._dropped(
                 "varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named
             )
@@ -417,6 +470,9 @@ class BaseAttention(AttentionModule):
         check_options("declared", return_lse=return_lse)
         if return_lse:
             check_sums(self._signatures)
+        if out is not None:
+            named = {"q": q, "k": k, "v": v, **dict(zip(self.inputs, tensors, strict=True))}
+            check_out(out, (*q.shape[:-1], v.shape[-1]), named)
         cu_seqlens_q = integers_of("cu_seqlens_q", cu_seqlens_q, q.device)
         if query_start is not None:
             query_start = integers_of("query_start", query_start, q.device)
@@ -424,19 +480,19 @@ class BaseAttention(AttentionModule):
             pages = of_pages(key_lengths, page_table, cu_seqlens_k, q.device)
             given = dict(zip(self.inputs, tensors, strict=True))
             call = PagedCall(self, q, k, v, cu_seqlens_q, query_start, *pages, given, return_lse)
-            out, lse = attend_paged(call)
-            return (out, lse) if lse is not None else out
+            result, paged_lse = attend_paged(call)
+            return written(out, result) if paged_lse is None else (written(out, result), paged_lse)
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if self._signature.sparse:
             lengths = lengths_of_longest(self._compiled, cu_seqlens_q, ends)
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
         packed = q, k, v, cu_seqlens_q, ends, query_start
         if not self._summands:
-            out, lse = self._single.packed(*packed, tensors)
+            result, lse = self._single.packed(*packed, tensors)
         else:
             results = [each.packed(*packed, [tensors[n] for n in wanted]) for each, wanted in self._summands]
-            out, lse = self._sum_of(results, dim=0)
-        return (out, lse) if return_lse else out
+            result, lse = self._sum_of(results, dim=0)
+        return (written(out, result), lse) if return_lse else written(out, result)
 
     if TYPE_CHECKING:
 

@@ -31,7 +31,9 @@ def objects() -> list[object]:
     routing = state.bind().compile("tiled").routing_state()
     given = module, module["p"], mask, module.stack("two"), stack, maskdsl.Heads(2)
     verdict, prepared = maskdsl.Verdict(cases=1, backends=("tiled",)), attention.prepare(w=torch.ones(1))
-    return [*given, tiles, attention, prepared, following, routing, verdict, *found]
+    q, k, v = torch.ones(3, 1, 1, 8, 4)
+    step = attention.prepare_decode(q[:, :, :1], k, v, key_lengths=torch.tensor([8]), w=torch.ones(1))
+    return [*given, tiles, attention, prepared, step, following, routing, verdict, *found]
 
 
 def public() -> dict[str, object]:

@@ -84,7 +84,7 @@ class Summand:
         if positions is not None and self.signature.normalize is Normalize.BY_KEY:
             raise AttnError(AllQueriesNeeded(pattern=self.signature.pattern, span=self.signature.span))
         if inputs or self.signature.changes_inputs:
-            inputs = self._passed(q, k, inputs, positions)
+            inputs = self.passed(q, k, inputs, positions)
         if positions is None:
             whole = self if self.listed is None or q.device.type != "cpu" else self.listed
             return whole._whole(q, k, v, inputs, options)
@@ -126,7 +126,7 @@ class Summand:
         out, lse = attend_packed(self.handle, q, k, v, given, ends_q, ends_k, starts)
         return out[0].transpose(0, 1), lse[0]
 
-    def _passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], positions: CallPositions | None) -> list[Tensor]:
+    def passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], positions: CallPositions | None) -> list[Tensor]:
         """The inputs of the mask before routes are found. Malformed q and k are found later."""
         if q.dim() != 4 or k.dim() != 4:
             return inputs

@@ -93,12 +93,12 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
         return compiled.kernel(q, v).without_keys(q, v, inputs, True, rows)
     if compiled.plan.mask.multiplies:
         call = multiplied(compiled, q, k, v, inputs, positions)
-        results = _decoded(call.compiled, call.q, call.k, call.v, call.inputs, call.positions, call.present)
+        results = decoded(call.compiled, call.q, call.k, call.v, call.inputs, call.positions, call.present)
         return _with_values(compiled, call, results)
-    return _decoded(compiled, q, k, v, inputs, positions)
+    return decoded(compiled, q, k, v, inputs, positions)
 
 
-def _decoded(
+def decoded(
     compiled: Bound,
     q: Tensor,
     k: Tensor,

@@ -84,7 +84,7 @@ def checked_mask(handle: str, q: Tensor, k: Tensor, v: Tensor, positions: CallPo
     given = find(handle)
     checked, key = _CHECKED.setdefault(given, {}), (kinds(q, k, v), *map(_kind, positions[:3]), positions.page_size)
     compiled = checked.get(key)
-    if compiled is not None and _fit(compiled, q, k, positions):
+    if compiled is not None and fit_on_host(compiled, q, k, positions):
         return compiled
     check_tensors(q, k, v, "declared", paged=positions.page_table is not None)
     errors = list(malformed(q, k, positions))
@@ -108,7 +108,7 @@ def _kind(x: Tensor | None) -> object:
     return None if x is None else (x.shape, x.dtype, x.device)
 
 
-def _fit(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> bool:
+def fit_on_host(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> bool:
     """Whether the values of positions are right, in a call that is so in all else, as far as the host sees it soon."""
     starts, lengths, table, _ = positions
     if q.device.type != "cpu" or not q.shape[0]:

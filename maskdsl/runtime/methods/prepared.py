@@ -66,7 +66,7 @@ class PreparedAttention:
         self._known: dict[object, KnownInputs] = {}
         self._states: tuple[tuple[str, Tensor, int, int], ...] = ()
         if not is_compiling():
-            self._states = _states(self.inputs)
+            self._states = states(self.inputs)
             check_given(signature, self._given_on(torch.device("cpu")))
 
     @overload
@@ -184,7 +184,7 @@ def _copy(x: Any) -> Any:
     return x.copy() if hasattr(x, "__array_interface__") else x
 
 
-def _states(inputs: Mapping[str, Any]) -> tuple[tuple[str, Tensor, int, int], ...]:
+def states(inputs: Mapping[str, Any]) -> tuple[tuple[str, Tensor, int, int], ...]:
     """The tensors, by name, with their versions and addresses; not those of inference mode, which have no version."""
     tensors = {
         name: x for name, x in inputs.items() if type(x) in (Tensor, torch.nn.Parameter) and not x.is_inference()

@@ -1,4 +1,4 @@
-"""E484 to E486: errors of packed queries whose keys lie in pages. Raised by `runtime`."""
+"""E484 to E489: errors of packed queries over pages, of `out`, and of prepared decoding. Raised by `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -30,3 +30,30 @@ class ForwardOnly(Diagnostic):
     what: str
     name: str
     hint: str
+
+
+class WrongOut(Diagnostic):
+    code = "E487"
+    message = "the {what} of `out` is {given}, and that of the result is {wanted}"
+    help = "give `torch.empty` of the result's shape, of the type and on the device of `q`; any strides will do"
+
+    what: str
+    given: str
+    wanted: str
+
+
+class OutOverlaps(Diagnostic):
+    code = "E488"
+    message = "`out` lies between the first and the last element of `{name}` in memory, or around them"
+    help = "give memory of its own, such as `torch.empty`"
+
+    name: str
+
+
+class OtherStep(Diagnostic):
+    code = "E489"
+    message = "`q` is {given}, and the step was prepared for {wanted}"
+    help = "prepare a step for each shape of queries"
+
+    given: str
+    wanted: str
