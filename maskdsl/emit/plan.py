@@ -14,6 +14,7 @@ from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.declared.sequences import Given, Sequence, Space
 from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
+from maskdsl.ir.facts.distance_terms import DistanceTerm, distance_terms
 from maskdsl.ir.facts.reads import Reads, reads, reads_lists
 from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace
 from maskdsl.ir.mask import MaskIR, Normalize
@@ -95,6 +96,11 @@ class KernelPlan:
     def score_terms(self) -> ScoreTerms | None:
         """Scores and weights by their terms, where they are more than that; None where they have another form."""
         return score_terms(self.mask) if self.score_bias is None else None
+
+    @cached_property
+    def distance_terms(self) -> tuple[DistanceTerm, ...]:
+        """The integers in scores that kernels read from tables by distance."""
+        return distance_terms(self.mask)
 
     @cached_property
     def chosen_pairs(self) -> ChosenPairs | None:

@@ -20,7 +20,7 @@ from maskdsl.emit.triton.gradient_sums import GradientSums, QueryEnds
 from maskdsl.emit.triton.input_gradients import Leaves
 from maskdsl.emit.triton.tile_finder import TileBody
 from maskdsl.emit.triton.tile_loops import Loops, wrapped_tuple
-from maskdsl.emit.triton.token_coordinates import KernelNames
+from maskdsl.emit.triton.token_coordinates import MARGIN, KernelNames
 from maskdsl.emit.triton.triton_printer import kernel_helpers
 from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import Constant, Side
@@ -81,10 +81,10 @@ class Surroundings:
     def holes(self) -> Holes:
         pointers, numbers = self.pointers(), self.numbers()
         values = {**{name: name for name in pointers}, **numbers}
-        listed = ", ".join(f'"{name}"' for name in numbers)
+        listed = [f'"{name}"' for name in numbers if name not in self.last_strides]
         return {
             "pattern": self.functions(),
-            "numbers": _wrapped(f"NUMBERS += [{listed}]", [f'"{name}"' for name in numbers]) if numbers else [],
+            "numbers": _wrapped(f"NUMBERS += [{', '.join(listed)}]", listed) if listed else [],
             "parameters": [f"{name}," for name in values] + self.constant_parameters(),
             "prepare": self.preparation(),
             "arguments": [f"{name}={value}," for name, value in values.items()],
@@ -135,8 +135,18 @@ class Surroundings:
         """The inputs that pairs read by index."""
         return self.plan.mask.named(self.plan.reads.inputs)
 
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables that `token_tables` makes."""
+        return [table.text for table in (*self.names.tables, *self.names.distance_tables)]
+
+    @property
+    def last_strides(self) -> set[str]:
+        """The strides of last axes of inputs. Triton may know that they are 1."""
+        return {f"{self.names.inputs[each.name]}_stride_{len(each.dimensions) - 1}" for each in self.read_inputs}
+
     def pointers(self) -> list[str]:
-        return [table.text for table in self.names.tables] + [self.names.inputs[each.name] for each in self.read_inputs]
+        return self.tables + [self.names.inputs[each.name] for each in self.read_inputs]
 
     def numbers(self) -> dict[str, str]:
         """The integer arguments that the kernel reads, and the values that `attention` passes."""
@@ -144,6 +154,8 @@ class Surroundings:
         for table in self.names.tables:
             for axis, name in enumerate(("batch", "head")):
                 numbers[f"{table.text}_{name}_stride"] = f"{table.text}.stride({axis})"
+        for each in self.names.distance_tables:
+            numbers[f"{each.text}_first"] = str(MARGIN - each.term.distances.low)
         numbers |= self.names.input_numbers(self.read_inputs)
         words = words_of("\n".join(self.kernel))
         return {name: value for name, value in numbers.items() if name in words}
@@ -163,10 +175,10 @@ class Surroundings:
         text, pooling = read_skeleton("triton_functions"), pooling_functions(self.plan)
         of_queries = query_functions(self.plan) if self.laid_out else []
         definitions = [
-            *helpers_of([*functions, *pooling, *of_queries]),
+            *helpers_of([*functions, *pooling, *of_queries, self.table_function()]),
             *functions,
             *([helper(text, "token_table")] if self.names.functions() else []),
-            *([self.table_function()] if self.names.tables else []),
+            *([self.table_function()] if self.tables else []),
             *([helper(text, "width_of")] if any("_width.dtype" in line for line in self.kernel) else []),
             *([helper(text, "approximates")] if self.constants() else []),
             *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
@@ -180,8 +192,8 @@ class Surroundings:
         return [*separated(definitions), "", ""] if definitions else []
 
     def table_function(self) -> list[str]:
-        """The generated `token_tables`, which makes all per-token tables."""
-        if not self.names.tables:
+        """The generated `token_tables`, which makes all per-token tables, and those by distance."""
+        if not self.tables:
             return []
         tables = []
         for table in self.names.tables:
@@ -189,11 +201,17 @@ class Surroundings:
             layout = f"layout[{int(table.kind == 'key')}]" if self.laid_out else "None"
             tables.append(f"token_table({values}, {layout}, batch, heads, {table.dtype})")
         parameter, order = (", layout", " in laid-out order") if self.laid_out else ("", "")
-        text = f"The per-token tables of the kernels, each [batch, heads, tokens]{order}: they depend on inputs only."
+        text = f"per-token tables of the kernels, each [batch, heads, tokens]{order}"
+        if self.names.distance_tables:
+            text = f"{text}, and those by distance" if self.names.tables else "tables of the kernels by distance, int32"
+        lines = self.names.coordinate_calls("device")
+        for each in self.names.distance_tables:
+            lines += self.names.distance_lines(each)
+            tables.append(f"{each.text}.to(torch.int32)")
         return [
             f"def token_tables(device, batch, heads, inputs{parameter}):",
-            f'    """{text}"""',
-            *(f"    {line}" for line in self.names.coordinate_calls("device")),
+            f'    """The {text}: they depend on inputs only."""',
+            *(f"    {line}" for line in lines),
             *(f"    {line}" for line in wrapped_tuple("return ", tables)),
         ]
 
@@ -210,8 +228,8 @@ class Surroundings:
 
     def preparation(self) -> list[str]:
         """Statements that make the per-token tables and take the inputs."""
-        names = ", ".join(table.text for table in self.names.tables)
-        target = names if len(self.names.tables) > 1 else f"({names},)"
+        names = ", ".join(self.tables)
+        target = names if len(self.tables) > 1 else f"({names},)"
         layout = ", layout" if self.laid_out else ""
         lines = [f"{target} = tables or token_tables(q.device, batch, heads, inputs{layout})"] if names else []
         return lines + self.names.input_lines(self.read_inputs)

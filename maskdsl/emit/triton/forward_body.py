@@ -5,11 +5,11 @@ from functools import cached_property
 
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan, unused
-from maskdsl.emit.triton.token_coordinates import KernelNames
+from maskdsl.emit.triton.token_coordinates import DistanceTable, KernelNames
 from maskdsl.emit.triton.triton_printer import KEYS_BY_QUERIES, POSITIONS, QUERIES_BY_KEYS, TritonPrinter
 from maskdsl.emit.triton.unnormalized import forward_holes
-from maskdsl.ir.expressions import TRUE, Constant, Expression, Score, Side, substitute
-from maskdsl.ir.facts.ranges import largest_magnitude, mask_leaf
+from maskdsl.ir.expressions import PAIR, TRUE, Constant, Expression, Score, Side, substitute
+from maskdsl.ir.facts.ranges import Range, largest_magnitude, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.ops import Type
@@ -82,6 +82,7 @@ class Body:
         offsets: Mapping[Expression, str] | None = None,
         prefix: str = "",
         approximates: bool = False,
+        loads: Mapping[Expression, tuple[str, Range]] | None = None,
     ) -> TritonPrinter:
         names = self.names
         return TritonPrinter(
@@ -102,11 +103,26 @@ class Body:
             offsets=offsets,
             prefix=prefix,
             approximates=approximates,
+            loads=loads,
         )
 
     def score_printer(self, offsets: Mapping[Expression, str] | None = None) -> TritonPrinter:
         """A printer of scores and weights of pairs."""
-        return self.printer(relation=False, offsets=offsets, approximates=True)
+        loads = {each.term.value: (self.distance_load(each), each.term.range) for each in self.names.distance_tables}
+        return self.printer(relation=False, offsets=offsets, approximates=True, loads=loads)
+
+    def distance_load(self, table: DistanceTable) -> str:
+        """The load of a term from its table by distance.
+
+        Of positions, places in the block are added last: they are constants, which loads take in their addresses.
+        """
+        names, name, coordinate = self.names, table.text, table.term.coordinate
+        query, key = (names.coordinates[side, coordinate] for side in PAIR)
+        if coordinate != "i" or not all("i" in names.arithmetic[side] for side in PAIR):
+            return f"tl.load({name} + {name}_first + ({key} - {query}))"
+        if self.transposed:
+            return f"tl.load({name} + ({name}_first + {key}) - block * QUERY_BLOCK - tl.arange(0, QUERY_BLOCK)[None, :])"
+        return f"tl.load({name} + ({name}_first - {query}) + block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)[None, :])"
 
     def table_lines(self) -> list[str]:
         """Statements that move the pointers of per-token tables to the batch entry and the head."""

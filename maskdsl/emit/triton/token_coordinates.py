@@ -10,6 +10,7 @@ from maskdsl.emit.plan import HELPERS as TORCH_HELPERS
 from maskdsl.emit.plan import OF_PYTHON, KernelPlan, unused
 from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.torch.pattern_functions import coordinate_function
+from maskdsl.emit.torch.torch_printer import TorchPrinter
 from maskdsl.emit.triton.triton_printer import HELPERS
 from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.declared.sequences import Computed, CoordinateDefinition, CoordinateSource, Sequence
@@ -22,6 +23,7 @@ from maskdsl.ir.expressions import (
     in_space,
     of_side,
 )
+from maskdsl.ir.facts.distance_terms import DistanceTerm
 from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
@@ -32,11 +34,13 @@ _GENERATED = {
     *("sinks", "sink_i", "sink_sums", "factors", "factors_grad", "factor_i", "factor_sum", "shares", "of_queries"),
     *("token_tables", "weights", "contribution", "ds_bound", "real_keys", "grad", "grad_inputs"),
     *("full_start", "full_end", "first_query", "last_query", "first_key", "last_key", "head_low", "head_high"),
-    *("low", "high", "places", "APPROXIMATE"),
+    *("low", "high", "places", "APPROXIMATE", "distance"),
 }
 """Variables of generated code that are in no skeleton."""
 _ENDS = ("_low", "_high", "_lows", "_highs")
 """Behind the name of a coordinate: its bounds over a block, and their tables."""
+MARGIN = 128
+"""The most tokens of a block."""
 HEAD_TABLE = "head_"
 """In front of a per-token table's name: the pointer to the table of one query head, in the dK, dV kernel."""
 _LAUNCHED = {
@@ -71,6 +75,18 @@ class CoordinateTable:
     """The name of its pointer."""
     dtype: str
     """The text of its torch dtype."""
+
+
+@dataclass(frozen=True)
+class DistanceTable:
+    """The table by distance of a term of scores, int32. There are MARGIN entries more at each end, equal to the last.
+
+    They are of queries and keys of a block that are no tokens.
+    """
+
+    term: DistanceTerm
+    text: str
+    """The name of its pointer. `first` behind it: the argument that is the number of the entry of distance 0."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,7 @@ class KernelNames:
         """The variables and arguments of coordinates, of their bounds and of their tables."""
         coordinates = {f"{text}{end}" for text in self.coordinates.values() for end in ("", *_ENDS)}
         tables = {f"{table.text}{end}" for table in self.tables for end in ("", "_batch_stride", "_head_stride")}
+        tables |= {f"{table.text}{end}" for table in self.distance_tables for end in ("", "_first")}
         return frozenset({*coordinates, *tables, *(HEAD_TABLE + table.text for table in self.tables), *self.numbers})
 
     def sequence(self, side: Side) -> Sequence:
@@ -220,6 +237,24 @@ class KernelNames:
                     text = unused(f"{kind}_{self.plan.identifiers[name]}", {*self.taken, *self.numbers})
                     tables.setdefault((kind, name), CoordinateTable(kind, name, text, self.dtype(side, name)))
         return tuple(tables.values())
+
+    @cached_property
+    def distance_tables(self) -> tuple[DistanceTable, ...]:
+        chosen: list[DistanceTable] = []
+        for term in self.plan.distance_terms:
+            taken = {*self.taken, *self.numbers, *(table.text for table in (*self.tables, *chosen))}
+            chosen.append(DistanceTable(term, unused("by_distance", taken)))
+        return tuple(chosen)
+
+    def distance_lines(self, table: DistanceTable) -> list[str]:
+        """Statements in torch that make a table by distance."""
+        (low, high), name = table.term.distances, table.text
+        printer = TorchPrinter(lambda *_: "distance", {}, {}, relation=True, taken=self.token_names)
+        printer.assign(name, table.term.of_distance)
+        return [
+            f"distance = torch.arange({low - MARGIN}, {high + MARGIN + 1}, device=device).clamp({low}, {high})",
+            *printer.lines,
+        ]
 
     def table(self, side: Side, name: str) -> CoordinateTable | None:
         return next((each for each in self.tables if (each.kind, each.name) == (self.kind(side), name)), None)

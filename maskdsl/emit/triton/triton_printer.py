@@ -55,6 +55,7 @@ class TritonPrinter(Printer):
 
     `offsets` names the variables that shall hold the offsets of some table elements. Where it `approximates`, kernels
     have the constant APPROXIMATE, and multiply by the reciprocals of constants.
+    `loads` are integers that kernels load in place of computing them, with their ranges.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class TritonPrinter(Printer):
         offsets: Mapping[Expression, str] | None = None,
         prefix: str = "",
         approximates: bool = False,
+        loads: Mapping[Expression, tuple[str, Range]] | None = None,
     ) -> None:
         super().__init__(taken, relation, prefix)
         self.approximates = approximates
+        self.loads = loads or {}
         self.mask = mask
         self.leaf = leaf
         self.coordinates = coordinates
@@ -80,8 +83,8 @@ class TritonPrinter(Printer):
         self.inputs = inputs
         self.axes = axes
         self.offsets = offsets or {}
-        self.ranges: dict[Expression, Range] = {}
-        self.wide: dict[Expression, bool] = {}
+        self.ranges: dict[Expression, Range] = {each: known for each, (_, known) in self.loads.items()}
+        self.wide: dict[Expression, bool] = dict.fromkeys(self.loads, False)
 
     @property
     def float_type(self) -> str:
@@ -94,6 +97,8 @@ class TritonPrinter(Printer):
         return self.ranges[expression]
 
     def fresh(self, expression: Expression) -> tuple[str, int]:
+        if expression in self.loads:
+            return self.name(expression, self.loads[expression][0]), ATOM
         match expression:
             case Constant(value):
                 return self.constant(value)
@@ -321,7 +326,7 @@ class TritonPrinter(Printer):
 
     def element(self, expression: Read) -> str:
         """The load of a table element, of indices clamped to the table."""
-        address = f"{self.inputs[expression.input]} + {self.table_offset(expression)}"
+        address = self.address(expression)
         match expression.type:
             case Type.BOOL:
                 return f"tl.load({address}) != 0"
@@ -332,8 +337,21 @@ class TritonPrinter(Printer):
             case Type.INT:
                 return f"tl.load({address})"
 
+    def address(self, expression: Read) -> str:
+        """The pointer to a table element: what is the same for all pairs is added to it first."""
+        table = self.inputs[expression.input]
+        if expression in self.offsets:
+            return f"{table} + {self.table_offset(expression)}"
+        first, *rest = self.offset_terms(expression)
+        return self.summed([f"{table} + {first}", *rest], None, f"{table}_element")
+
     def table_offset(self, expression: Read) -> str:
-        """The offset of a table element. Indices are clamped: pairs that do not attend may have any."""
+        """The offset of a table element."""
+        terms = self.offset_terms(expression)
+        return self.summed(terms, self.offsets.get(expression), f"{self.inputs[expression.input]}_offset")
+
+    def offset_terms(self, expression: Read) -> list[str]:
+        """The terms of an offset. Indices are clamped: pairs that do not attend may have any."""
         declared = self.mask.input(expression.input)
         assert declared is not None
         sizes = [dimension.size for dimension in declared.dimensions]
@@ -342,15 +360,15 @@ class TritonPrinter(Printer):
             text = self.inside(index, size, f"{table}_size_{axis}")
             text = "wide_batch" if index == Batch() else f"tl.cast({text}, {table}_width.dtype)"
             terms.append(f"{text} * {table}_stride_{axis}")
-        return self.summed(table, terms or ["0"], self.offsets.get(expression))
+        return terms or ["0"]
 
-    def summed(self, table: str, terms: list[str], name: str | None) -> str:
-        """The sum of an offset's terms: as it is if short, else accumulated in a variable, called `name` if given."""
+    def summed(self, terms: list[str], name: str | None, stem: str) -> str:
+        """The sum of terms: as it is if short, else accumulated in a variable, called `name` if given."""
         text = " + ".join(terms)
         short = len(text) < self.width - 30
         if short and name is None:
             return text
-        name = name or unused(f"{self.prefix}{table}_offset", self.taken)
+        name = name or unused(f"{self.prefix}{stem}", self.taken)
         self.taken.add(name)
         first, *rest = [text] if short else terms
         self.lines += [f"{name} = {first}", *(f"{name} += {term}" for term in rest)]
