@@ -205,6 +205,20 @@ def test_a_soft_cap_is_exact_elsewhere(target: str, dtype: str) -> None:
     assert APPROXIMATION not in compile_text(CAPPED, target, 64, dtype, "forward_kernel", SMALL).assembly
 
 
+BUCKETS = """pattern buckets(n = 2048) {
+    space tokens[n]
+    input table: float[heads, 32]
+    attend all -> all
+    score s + table[head, t5_bucket(k - q, 32, 128)]
+}"""
+
+
+def test_buckets_of_distances_are_loaded() -> None:
+    compiled = compile_text(BUCKETS, "sm90", 64, "bf16", "forward_kernel", TileChoice(128, 64, 8, 3))
+    assert compiled.usage.spills == 0
+    assert tile_loops(machine_code(compiled))[0].instructions <= 540
+
+
 def kernel(pattern: maskdsl.Pattern, **lengths: int) -> str:
     """The device code of a pattern: all functions that Triton compiles."""
     return device_code(pattern.bind(**lengths).compile("triton").source)

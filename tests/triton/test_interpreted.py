@@ -113,6 +113,12 @@ def test_closed_forms_on_grids_and_in_orders() -> None:
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
+def test_terms_by_distance() -> None:
+    found = interpret(2, 3, HERE / "distances.attn")
+    assert found == dict.fromkeys(maskdsl.load(HERE / "distances.attn"), "")
+    assert len(json.loads(last_line("triton.decoding", HERE / "distances.attn"))) == len(found)
+
+
 @pytest.mark.hypothesis
 def test_pooled_keys() -> None:
     found = interpret(examples(8), 3, HERE / "pooled.attn")

@@ -138,7 +138,8 @@ class Surroundings:
     @property
     def tables(self) -> list[str]:
         """The names of the tables that `token_tables` makes."""
-        return [table.text for table in (*self.names.tables, *self.names.distance_tables)]
+        tables, by_distance = self.names.tables, self.names.distance_tables
+        return [each.text for each in tables] + [each.text for each in by_distance]
 
     @property
     def last_strides(self) -> set[str]:

@@ -108,7 +108,9 @@ class Body:
 
     def score_printer(self, offsets: Mapping[Expression, str] | None = None) -> TritonPrinter:
         """A printer of scores and weights of pairs."""
-        loads = {each.term.value: (self.distance_load(each), each.term.range) for each in self.names.distance_tables}
+        loads: dict[Expression, tuple[str, Range]] = {
+            each.term.value: (self.distance_load(each), each.term.range) for each in self.names.distance_tables
+        }
         return self.printer(relation=False, offsets=offsets, approximates=True, loads=loads)
 
     def distance_load(self, table: DistanceTable) -> str:
@@ -121,8 +123,10 @@ class Body:
         if coordinate != "i" or not all("i" in names.arithmetic[side] for side in PAIR):
             return f"tl.load({name} + {name}_first + ({key} - {query}))"
         if self.transposed:
-            return f"tl.load({name} + ({name}_first + {key}) - block * QUERY_BLOCK - tl.arange(0, QUERY_BLOCK)[None, :])"
-        return f"tl.load({name} + ({name}_first - {query}) + block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)[None, :])"
+            end = "- block * QUERY_BLOCK - tl.arange(0, QUERY_BLOCK)[None, :]"
+            return f"tl.load({name} + ({name}_first + {key}) {end})"
+        end = "+ block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)[None, :]"
+        return f"tl.load({name} + ({name}_first - {query}) {end})"
 
     def table_lines(self) -> list[str]:
         """Statements that move the pointers of per-token tables to the batch entry and the head."""

@@ -242,7 +242,12 @@ class KernelNames:
     def distance_tables(self) -> tuple[DistanceTable, ...]:
         chosen: list[DistanceTable] = []
         for term in self.plan.distance_terms:
-            taken = {*self.taken, *self.numbers, *(table.text for table in (*self.tables, *chosen))}
+            taken = {
+                *self.taken,
+                *self.numbers,
+                *(table.text for table in self.tables),
+                *(each.text for each in chosen),
+            }
             chosen.append(DistanceTable(term, unused("by_distance", taken)))
         return tuple(chosen)
 

@@ -97,7 +97,7 @@ class TritonPrinter(Printer):
         return self.ranges[expression]
 
     def fresh(self, expression: Expression) -> tuple[str, int]:
-        if expression in self.loads:
+        if isinstance(expression, Apply) and expression in self.loads:
             return self.name(expression, self.loads[expression][0]), ATOM
         match expression:
             case Constant(value):

@@ -15,7 +15,7 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.numpy_operators import evaluate
 from maskdsl.ir.ops import Array, Op, Type
 
-DISTANCE = Coordinate(Side.TOKEN, "k - q")
+_DISTANCE = Coordinate(Side.TOKEN, "k - q")
 """Stands for the difference: of the key's coordinate, minus the query's."""
 _LIGHT = frozenset(
     {Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.NEGATE, Op.ABSOLUTE, Op.MINIMUM, Op.MAXIMUM, Op.SELECT}
@@ -40,10 +40,10 @@ class DistanceTerm:
 
     @cached_property
     def of_distance(self) -> Expression:
-        """The term as an expression of DISTANCE."""
+        """The term as an expression of the leaf `_DISTANCE`."""
         query, key = (Coordinate(side, self.coordinate) for side in (Side.QUERY, Side.KEY))
         ahead, behind = apply(Op.SUBTRACT, key, query), apply(Op.SUBTRACT, query, key)
-        return substitute(self.value, {ahead: DISTANCE, behind: apply(Op.NEGATE, DISTANCE)})
+        return substitute(self.value, {ahead: _DISTANCE, behind: apply(Op.NEGATE, _DISTANCE)})
 
     @cached_property
     def values(self) -> Array:
@@ -85,16 +85,17 @@ def distance_terms(mask: MaskIR) -> tuple[DistanceTerm, ...]:
 def _term(mask: MaskIR, node: Expression) -> DistanceTerm | None:
     """The node as a term; None for what is none, or is not long."""
     read = reads(node)
-    names = {each.name for each in read.coordinates}
     if not isinstance(node, Apply) or node.type is not Type.INT or read.inputs:
         return None
-    if len(read.leaves) != 2 or len(read.coordinates) != 2 or len(names) != 1:
+    if len(read.leaves) != 2 or len(read.coordinates) != 2:
         return None
-    leaf = mask_leaf(mask)
-    query, key = (leaf(Coordinate(side, *names)) for side in (Side.QUERY, Side.KEY))
+    (name, *others), leaf = {each.name for each in read.coordinates}, mask_leaf(mask)
+    if others:
+        return None
+    query, key = (leaf(Coordinate(side, name)) for side in (Side.QUERY, Side.KEY))
     distances = Range(key.low - query.high, key.high - query.low)
-    term = DistanceTerm(node, *names, distances)
-    if reads(term.of_distance).leaves != (DISTANCE,) or not term.is_long:
+    term = DistanceTerm(node, name, distances)
+    if reads(term.of_distance).leaves != (_DISTANCE,) or not term.is_long:
         return None
     most = min(mask.queries.length + mask.keys.length, _MOST_DISTANCES)
     if distances.high - distances.low >= most:
