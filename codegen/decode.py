@@ -134,7 +134,7 @@ def decode_kernel(
             present = tl.max(attends.to(tl.int32), 0) > 0
             key_offsets = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + token * k_token_stride
             key_tile = load_rows(k, key_offsets * STRIDE_UNIT, present, DIM, PADDED_DIM)
-            s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+            s = tl.dot(query_tile, tl.trans(key_tile.to(query_tile.dtype)), input_precision=PRECISION, out_dtype=WIDE)
             # hole: score
             # end
             # hole: partial_softmax
@@ -149,7 +149,13 @@ def decode_kernel(
             # hole: partial_rescale
             result *= rescale[:, None]
             # end
-            result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+            result = tl.dot(
+                p.to(query_tile.dtype),
+                value_tile.to(query_tile.dtype),
+                result,
+                input_precision=PRECISION,
+                out_dtype=WIDE,
+            )
 
     # hole: query_values
     # end

@@ -1,7 +1,6 @@
 """The base of both attention modules: argument handling of a call. Computation is behind torch's operators."""
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import torch
@@ -12,18 +11,18 @@ from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
 from maskdsl.base.errors.calls.normalization import WrongDropout
-from maskdsl.base.errors.calls.selection import OtherState, PartDebugged
+from maskdsl.base.errors.calls.selection import PartDebugged
 from maskdsl.runtime.base.tokens_first import with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
-from maskdsl.runtime.calls.summand import CallOptions, sum_of
+from maskdsl.runtime.calls.summand import CallOptions
 from maskdsl.runtime.compiled_mask import CompiledMask
+from maskdsl.runtime.decode.cache_types import NO_SCALES, scales_of
 from maskdsl.runtime.decode.paging import call_positions, room
 from maskdsl.runtime.methods.attention_facts import AttentionModule
 from maskdsl.runtime.methods.given_out import check_out, written
 from maskdsl.runtime.methods.paged_varlen import PagedCall, attend_paged, of_pages
 from maskdsl.runtime.methods.prepared import PlainCall, PreparedAttention
 from maskdsl.runtime.methods.prepared_decode import DecodeStep, PreparedDecode
-from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
@@ -72,6 +71,8 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[False] = ...,
+        key_scale: float | Tensor | None = ...,
+        value_scale: float | Tensor | None = ...,
         out: Tensor | None = ...,
         **inputs: Any,
     ) -> Tensor: ...
@@ -94,6 +95,8 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[False] = ...,
+        key_scale: float | Tensor | None = ...,
+        value_scale: float | Tensor | None = ...,
         out: Tensor | None = ...,
         **inputs: Any,
     ) -> tuple[Tensor, Tensor]: ...
@@ -116,6 +119,8 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[False] = ...,
+        key_scale: float | Tensor | None = ...,
+        value_scale: float | Tensor | None = ...,
         out: Tensor | None = ...,
         **inputs: Any,
     ) -> Tensor | tuple[Tensor, Tensor]: ...
@@ -138,6 +143,8 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[True],
+        key_scale: float | Tensor | None = ...,
+        value_scale: float | Tensor | None = ...,
         out: Tensor | None = ...,
         **inputs: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]: ...
@@ -160,6 +167,8 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = ...,
         debug: bool = ...,
         return_routes: Literal[True],
+        key_scale: float | Tensor | None = ...,
+        value_scale: float | Tensor | None = ...,
         out: Tensor | None = ...,
         **inputs: Any,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]: ...
@@ -181,6 +190,8 @@ class BaseAttention(AttentionModule):
         seed: int | Tensor | None = None,
         debug: bool = False,
         return_routes: bool = False,
+        key_scale: float | Tensor | None = None,
+        value_scale: float | Tensor | None = None,
         out: Tensor | None = None,
         **inputs: Any,
     ) -> Tensor | tuple[Any, ...]:
@@ -199,6 +210,10 @@ class BaseAttention(AttentionModule):
         `routing_state` holds summaries of the keys for routes; the call adds new keys to it. On a GPU positions are not
         checked: queries outside the pattern give zeros, pages that do not exist count as absent, and lengths are cut to
         the keys that there is room for.
+
+        In a partial call keys and values may be of other types than q, float8_e4m3fn and float8_e5m2 too. They are read
+        as they are and multiplied by `key_scale` and `value_scale`, a number or floats [key heads]. Products are
+        computed in float32 at least, and there are no gradients.
 
         `dropout_p` drops pairs, after the softmax and before weights. A pair is kept where `random(seed, batch, head,
         q, k)` is at least `dropout_p * 2 ** 31`, by declared positions and heads of the whole attention, and divided by
@@ -233,6 +248,7 @@ class BaseAttention(AttentionModule):
             named: dict[str, Any] = {**inputs, "return_lse": return_lse, "layout": layout, "debug": debug}
             named |= {"query_start": query_start, "key_lengths": key_lengths, "routing_state": routing_state}
             named |= {"page_table": page_table, "page_size": page_size, "return_routes": return_routes, "out": out}
+            named |= {"key_scale": key_scale, "value_scale": value_scale}
             results: Tensor | tuple[Any, ...] = self._dropped("forward", (q, k, v), dropout_p, seed, named)
             return results
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
@@ -255,12 +271,13 @@ class BaseAttention(AttentionModule):
                 raise AttnError(ChunkLayout(layout=layout))
             if debug:
                 raise AttnError(PartDebugged())
+        scales = NO_SCALES if key_scale is value_scale is None else scales_of(key_scale, value_scale, k, positions)
         if self._signature.sparse:
             lengths = q.shape[2], k.shape[2] if positions is None else room(k, positions)
             tensors = held_inputs(self._compiled, self._signature, tensors, lengths, q.device)
         routes = SharedRoutes() if self._summands else None
         selected = SelectedTables() if return_routes else None
-        options = CallOptions(layout, return_lse, debug, positions, routing_state, routes, selected)
+        options = CallOptions(layout, return_lse, debug, positions, routing_state, routes, selected, scales=scales)
         if self._summands:
             result, lses = self._added(q, k, v, tensors, options)
         else:
@@ -287,39 +304,6 @@ class BaseAttention(AttentionModule):
         call = getattr(self._dropping[0], method)
         return call(*tensors, **named, **dropout_inputs(dropout_p, seed, device))
 
-    def _added(
-        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The output, the sum of those of all summands, and the log-sum-exp of each summand."""
-        states = self._states(options.state)
-        results = [
-            summand.attended(q, k, v, [inputs[each] for each in wanted], options._replace(state=state))
-            for (summand, wanted), state in zip(self._summands, states, strict=True)
-        ]
-        return sum_of([out for out, _ in results]), [lse for _, lse in results]
-
-    def _states(self, state: RoutingState | None) -> Sequence[RoutingState | None]:
-        """The routing state of each summand, if it has routes."""
-        if state is None:
-            return [None] * len(self._summands)
-        if state._compiled.handle != self._handle:
-            pattern, other = self.name, state._compiled.signature.pattern
-            raise AttnError(OtherState(pattern=pattern, other=other, span=self.span))
-        return state._summands if isinstance(state, BranchedState) else [None] * len(self._summands)
-
-    def _of_branches(self, lses: list[Tensor], dim: int) -> Tensor:
-        """The log-sum-exp: of the only summand; of a pattern with branches, of each branch along a dimension."""
-        return torch.stack([lses[summand] for summand in self._of_branch], dim) if self._summands else lses[0]
-
-    def _sum_of(self, results: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
-        """The output and the log-sum-exp of the results of all summands."""
-        return sum_of([out for out, _ in results]), self._of_branches([lse for _, lse in results], dim)
-
-    def _pooled_axes(self, axes: tuple[int, ...], k: Tensor, out: Tensor) -> tuple[int, ...]:
-        """The axes of the results where queries with these axes are pooled: those of a single pooled space."""
-        spaces = self._compiled.bound(prod(axes), k.shape[2]).plan.mask.queries.spaces if len(axes) > 1 else ()
-        return spaces[0].lengths if len(spaces) == 1 else (out.shape[2],)
-
     def prepare(self, **inputs: Any) -> PreparedAttention:
         """This attention with its inputs: `attend(q, k, v)` for `attention(q, k, v, **inputs)`, in less time.
 
@@ -345,6 +329,8 @@ class BaseAttention(AttentionModule):
         page_table: Tensor | None = None,
         routing_state: RoutingState | None = None,
         return_lse: bool = False,
+        key_scale: float | Tensor | None = None,
+        value_scale: float | Tensor | None = None,
         out: Tensor | None = None,
         **inputs: Any,
     ) -> PreparedDecode:
@@ -363,7 +349,7 @@ class BaseAttention(AttentionModule):
         start = None if query_start is None else integers_of("query_start", query_start, q.device)
         table = None if page_table is None else integers_of("page_table", page_table, q.device)
         given = dict(zip(self.inputs, tensors, strict=True))
-        step = DecodeStep(k, v, lengths, start, table, routing_state, given)
+        step = DecodeStep(k, v, lengths, start, table, routing_state, (key_scale, value_scale), given)
         return PreparedDecode(self, q, step, out, return_lse)
 
     @overload
@@ -378,6 +364,8 @@ class BaseAttention(AttentionModule):
         query_start: Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
+        key_scale: float | Tensor | None = ...,
+        value_scale: float | Tensor | None = ...,
         out: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
@@ -397,6 +385,8 @@ class BaseAttention(AttentionModule):
         query_start: Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
+        key_scale: float | Tensor | None = ...,
+        value_scale: float | Tensor | None = ...,
         out: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
@@ -416,6 +406,8 @@ class BaseAttention(AttentionModule):
         query_start: Tensor | None = ...,
         key_lengths: Tensor | None = ...,
         page_table: Tensor | None = ...,
+        key_scale: float | Tensor | None = ...,
+        value_scale: float | Tensor | None = ...,
         out: Tensor | None = ...,
         dropout_p: float = ...,
         seed: int | Tensor | None = ...,
@@ -434,6 +426,8 @@ class BaseAttention(AttentionModule):
         query_start: Tensor | None = None,
         key_lengths: Tensor | None = None,
         page_table: Tensor | None = None,
+        key_scale: float | Tensor | None = None,
+        value_scale: float | Tensor | None = None,
         out: Tensor | None = None,
         dropout_p: float = _NO_DROPOUT,
         seed: int | Tensor | None = None,
@@ -456,12 +450,13 @@ class BaseAttention(AttentionModule):
         tokens, as in trees of drafts, each sequence has its own lengths. Such a call has no gradients, and on a GPU it
         does not wait for lengths, but for patterns with routes or products, that read `batch` or follow both lengths.
 
-        The output is written into `out`, if it is given: see `forward`. Raises `AttnError` for arguments that do not
-        fit.
+        Pages may be of another type, with scales, and the output is written into `out`, if it is given: see `forward`.
+        Raises `AttnError` for arguments that do not fit.
         """
         if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
             named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
             named |= {"key_lengths": key_lengths, "page_table": page_table, "out": out}
+            named |= {"key_scale": key_scale, "value_scale": value_scale}
             dropped: Tensor | tuple[Tensor, Tensor] = self._dropped(
                 "varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named
             )
@@ -479,9 +474,12 @@ class BaseAttention(AttentionModule):
         if page_table is not None or key_lengths is not None:
             pages = of_pages(key_lengths, page_table, cu_seqlens_k, q.device)
             given = dict(zip(self.inputs, tensors, strict=True))
-            call = PagedCall(self, q, k, v, cu_seqlens_q, query_start, *pages, given, return_lse)
+            call = PagedCall(
+                self, q, k, v, cu_seqlens_q, query_start, *pages, given, return_lse, key_scale, value_scale
+            )
             result, paged_lse = attend_paged(call)
             return written(out, result) if paged_lse is None else (written(out, result), paged_lse)
+        scales_of(key_scale, value_scale, k, None)
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if self._signature.sparse:
             lengths = lengths_of_longest(self._compiled, cu_seqlens_q, ends)

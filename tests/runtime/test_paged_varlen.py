@@ -238,7 +238,7 @@ def test_dropout_drops_by_sequence() -> None:
         ({"cu_seqlens_q": torch.tensor([0, 4, 9])}, "E440.*end at 5 at most"),
         ({"cu_seqlens_q": torch.tensor([[0, 4, 5]])}, "E439"),
         ({"q": torch.randn(1, 5, HEADS, DIM)}, "E442.*`q`"),
-        ({"q": torch.randn(5, HEADS, DIM).double()}, "E403"),
+        ({"k": torch.ones(9, 2, 4, DIM, dtype=torch.int8)}, "E402.*`k` is int8"),
         ({"k": torch.randn(9, 2, DIM)}, "E401"),
         ({"k": torch.randn(9, 2, 0, DIM), "v": torch.randn(9, 2, 0, DIM)}, "E482"),
     ],

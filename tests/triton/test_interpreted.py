@@ -166,6 +166,10 @@ def test_tiles_found_by_kernels(count: int) -> None:
     assert found["drawn"][0] > 200 * count
 
 
+def test_caches_of_other_types() -> None:
+    assert last_line("triton.cache_types") == "agreed"
+
+
 def test_runs_with_a_step() -> None:
     assert last_line("triton.combs") == "agreed"
 

@@ -35,7 +35,7 @@ OF_CALLS = frozenset(
     {"self", "v", "layout", "return_lse", "return_routes", "block", "token", "layers", "gpu", "head_dim", "device"}
 ) | {
     *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug", "lengths"),
-    *("dropout_p", "seed", "most", "out"),
+    *("dropout_p", "seed", "most", "out", "key_scale", "value_scale"),
     *("cu_seqlens_q", "cu_seqlens_k"),
 }
 """Names that inputs cannot have: arguments of the Python functions that take inputs by name."""

@@ -1,6 +1,6 @@
 """Checks a call's tensors, inputs and options: shapes, types, devices, names. Every mistake is a declared error."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -32,6 +32,8 @@ from maskdsl.ir.meaning.inputs import beyond_32_bits, unfit, unknown_input
 from maskdsl.ir.ops import Type
 from maskdsl.runtime.base.processes import distributed_tensor
 
+EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
+"""Types of keys and values alone."""
 INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 _NO_SIZES: Mapping[DimensionKind, int] = {}
@@ -188,29 +190,34 @@ def as_tensor(value: object, device: torch.device) -> Tensor | None:
         return None
 
 
-def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = False) -> None:
+def check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: str, paged: bool = False, mixed: bool = False) -> None:
     """Raises if q, k and v do not fit each other, for any pattern.
 
-    `paged` k and v are [pages, heads, page size, dim] instead of [batch, heads, keys, dim].
+    `paged` k and v are [pages, heads, page size, dim] instead of [batch, heads, keys, dim]; `mixed` ones may have types
+    of their own, and of one byte.
     """
-    errors = list(malformed({"q": q, "k": k, "v": v})) or list(_unfitting(q, k, v, paged))
+    errors = list(malformed({"q": q, "k": k, "v": v}, EIGHT_BITS if mixed else ()))
+    errors = errors or list(_unfitting(q, k, v, paged, mixed))
     if layout not in ("declared", "ordered"):
         errors.append(UnknownLayout(name=layout))
     if errors:
         raise AttnError(*errors)
 
 
-def malformed(tensors: Mapping[str, Tensor]) -> Iterator[Diagnostic]:
-    """Errors for tensors that are not floats of two bytes or more with four axes and a nonzero head dim."""
+def malformed(tensors: Mapping[str, Tensor], others: Sequence[torch.dtype] = ()) -> Iterator[Diagnostic]:
+    """Errors for tensors that are not floats of two bytes or more with four axes and a nonzero head dim.
+
+    All but `q` may be of `others` too.
+    """
     for name, x in tensors.items():
-        is_float = x.is_floating_point() and x.element_size() > 1
+        is_float = x.is_floating_point() and (x.element_size() > 1 or (name != "q" and x.dtype in others))
         if not (is_float and x.dim() == 4 and x.shape[3]):  # every call checks: skip the slow description
             yield from vectors.malformed(name, tuple(x.shape), "" if is_float else type_name(x), is_float)
 
 
-def _unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool) -> Iterator[Diagnostic]:
+def _unfitting(q: Tensor, k: Tensor, v: Tensor, paged: bool, mixed: bool) -> Iterator[Diagnostic]:
     for name, tensor in (("k", k), ("v", v)):
-        if tensor.dtype != q.dtype:
+        if tensor.dtype != q.dtype and not mixed:
             yield MixedTypes(name=name, query=type_name(q), other=type_name(tensor))
         if tensor.device != q.device:
             yield MixedDevices(name=name, query=str(q.device), other=str(tensor.device))

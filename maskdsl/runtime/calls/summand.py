@@ -20,6 +20,7 @@ from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
 from maskdsl.runtime.calls.debugging import check_reads, check_scores
 from maskdsl.runtime.calls.varlen import attend_packed
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, Knows, register
+from maskdsl.runtime.decode.cache_types import NO_SCALES, Scales, check_cache, converted, read_as_they_are
 from maskdsl.runtime.decode.decode_call import attend
 from maskdsl.runtime.decode.key_slices import attend_slices
 from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
@@ -60,6 +61,8 @@ class CallOptions(NamedTuple):
     """None where the caller does not ask what was selected."""
     knows: Knows = Bound.by_version
     """What is known of the inputs in a call with all queries."""
+    scales: Scales = NO_SCALES
+    """Of the keys and values of a partial call."""
 
 
 class Summand:
@@ -88,6 +91,12 @@ class Summand:
         if positions is None:
             whole = self if self.listed is None or q.device.type != "cpu" else self.listed
             return whole._whole(q, k, v, inputs, options)
+        if options.scales is not NO_SCALES or not q.dtype == k.dtype == v.dtype:
+            check_cache(q, k, v, inputs, positions.page_table is not None)
+            if self._reads_keys(k, q, positions):
+                return self._dequantized(q, k, v, inputs, options)
+            wide, narrow = read_as_they_are(q, k, v, options.scales)
+            return narrow(*attend(self.handle, wide, k, v, inputs, positions))
         given = len(inputs)
         if self.signature.is_routed and state is not None:
             inputs = [*inputs, *state._find(self.handle, q, k, inputs, positions)]
@@ -105,6 +114,21 @@ class Summand:
             if steps[1] is not None:
                 return attend_slices(compiled, q, k, v, inputs, (steps[0] or q.shape[2], steps[1]), positions)
         return attend(self.handle, q, k, v, inputs, positions)
+
+    def _reads_keys(self, k: Tensor, q: Tensor, positions: CallPositions) -> bool:
+        """Whether something but attention reads keys: routes, products of vectors, pools."""
+        if self.signature.is_routed or self.signature.multiplies:
+            return True
+        return self.compiled.bound(q.shape[2], room(k, positions)).plan.mask.keys.is_pooled
+
+    def _dequantized(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
+    ) -> tuple[Tensor, Tensor]:
+        """A partial call whose keys and values are of another type than the queries, converted before it."""
+        assert options.positions is not None
+        tensors, positions = converted(q, k, v, options.scales, options.positions)
+        out, lse = self.attended(*tensors, inputs, options._replace(scales=NO_SCALES, positions=positions))
+        return out.to(q.dtype), lse
 
     def packed(
         self,

@@ -111,7 +111,8 @@ def decoded(
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
-    if backend.takes_some_queries and present is None and not compiled.plan.mask.keys.is_pooled:
+    is_alike = q.dtype == k.dtype == v.dtype
+    if backend.takes_some_queries and is_alike and present is None and not compiled.plan.mask.keys.is_pooled:
         where = on_host(compiled, q, k, positions)
         results = backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
         if results is not None:
@@ -191,7 +192,7 @@ def _in_chunk(
         pairs = q.shape[1] * q.shape[2] * present.numel()
         gathers = gathers and q.device.type == "cpu" and 0 < pairs <= MOST_PAIRS
         if pooled or not gathers:
-            k, v = (gathered_pages(x, table, present) for x in (k, v))
+            k, v = (gathered_pages(x, table, present, q.dtype) for x in (k, v))
             table = None
         if pooled:
             (k, _), (v, present) = (with_pooled(compiled, x, present, inputs) for x in (k, v))

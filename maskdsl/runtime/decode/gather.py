@@ -38,6 +38,7 @@ def attend_gathered(
         inputs |= {name: at(inputs[name], by_head) for name in of_keys}
         inputs[names[PRESENT]] &= real.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
         k, v = (_rows(x, positions, table) for x in (k, v))
+    k, v = (x.to(q.dtype) for x in (k, v))
     out, lse = module.attention(q, k, v, inputs, clean=False)
     return (out, lse) if bool(out.isfinite().all()) else module.attention(q, k, v, inputs)
 

@@ -86,7 +86,7 @@ def checked_mask(handle: str, q: Tensor, k: Tensor, v: Tensor, positions: CallPo
     compiled = checked.get(key)
     if compiled is not None and fit_on_host(compiled, q, k, positions):
         return compiled
-    check_tensors(q, k, v, "declared", paged=positions.page_table is not None)
+    check_tensors(q, k, v, "declared", paged=positions.page_table is not None, mixed=True)
     errors = list(malformed(q, k, positions))
     if errors:
         raise AttnError(*errors)
@@ -253,12 +253,15 @@ def present_keys(compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | No
     return present if table is None else present & (table[:, positions // k.shape[2]] >= 0)
 
 
-def gathered_pages(x: Tensor, table: Tensor | None, present: Tensor) -> Tensor:
-    """Keys or values as [batch, heads, keys, dim], gathered from pages if there is a table; zeros where absent."""
+def gathered_pages(x: Tensor, table: Tensor | None, present: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Keys or values as [batch, heads, keys, dim], gathered from pages if there is a table; zeros where absent.
+
+    They are converted to `dtype`, if it is given.
+    """
     if table is not None:
         positions = torch.arange(present.shape[1], device=x.device)
         x, _ = page_rows(x, positions.expand_as(present), table)
-    return x[:, :, : present.shape[1]].masked_fill(~present[:, None, :, None], 0)
+    return x[:, :, : present.shape[1]].to(dtype or x.dtype).masked_fill(~present[:, None, :, None], 0)
 
 
 def page_rows(x: Tensor, positions: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,16 +1,23 @@
 """A compiled pattern as a torch module: what is known of it. How it is called stands in `runtime/base_attention.py`."""
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from maskdsl.base.arguments import TensorLayout
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.selection import OtherState
 from maskdsl.base.source import Span
 from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.tokens_first import TokensFirst
-from maskdsl.runtime.calls.summand import Summand
+from maskdsl.runtime.calls.summand import CallOptions, Summand, sum_of
 from maskdsl.runtime.compiled_mask import CompiledMask, register
+from maskdsl.runtime.routing.branched_state import BranchedState
+from maskdsl.runtime.routing.routing_state import RoutingState
 
 _HELD = ("_handle", "_signature", "_single", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
 """The attributes that are made anew from the compiled mask."""
@@ -85,6 +92,39 @@ class AttentionModule(nn.Module):
     def span(self) -> Span | None:
         """The pattern's declaration in its file, to which errors point."""
         return self._signature.span
+
+    def _added(
+        self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output, the sum of those of all summands, and the log-sum-exp of each summand."""
+        states = self._states(options.state)
+        results = [
+            summand.attended(q, k, v, [inputs[each] for each in wanted], options._replace(state=state))
+            for (summand, wanted), state in zip(self._summands, states, strict=True)
+        ]
+        return sum_of([out for out, _ in results]), [lse for _, lse in results]
+
+    def _states(self, state: RoutingState | None) -> Sequence[RoutingState | None]:
+        """The routing state of each summand, if it has routes."""
+        if state is None:
+            return [None] * len(self._summands)
+        if state._compiled.handle != self._handle:
+            pattern, other = self.name, state._compiled.signature.pattern
+            raise AttnError(OtherState(pattern=pattern, other=other, span=self.span))
+        return state._summands if isinstance(state, BranchedState) else [None] * len(self._summands)
+
+    def _of_branches(self, lses: list[Tensor], dim: int) -> Tensor:
+        """The log-sum-exp: of the only summand; of a pattern with branches, of each branch along a dimension."""
+        return torch.stack([lses[summand] for summand in self._of_branch], dim) if self._summands else lses[0]
+
+    def _sum_of(self, results: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
+        """The output and the log-sum-exp of the results of all summands."""
+        return sum_of([out for out, _ in results]), self._of_branches([lse for _, lse in results], dim)
+
+    def _pooled_axes(self, axes: tuple[int, ...], k: Tensor, out: Tensor) -> tuple[int, ...]:
+        """The axes of the results where queries with these axes are pooled: those of a single pooled space."""
+        spaces = self._compiled.bound(prod(axes), k.shape[2]).plan.mask.queries.spaces if len(axes) > 1 else ()
+        return spaces[0].lengths if len(spaces) == 1 else (out.shape[2],)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _HELD}

@@ -47,6 +47,8 @@ class PagedCall(NamedTuple):
     inputs: Mapping[str, Any]
     """By name: tensors, or the lists of sparse inputs."""
     wants_lse: bool
+    key_scale: float | Tensor | None
+    value_scale: float | Tensor | None
 
 
 class _CallRows(NamedTuple):
@@ -145,6 +147,8 @@ def _attended(call: PagedCall, rows: _CallRows) -> _CallResults:
         key_lengths=rows.key_lengths,
         page_table=call.page_table[rows.sequences],
         return_lse=call.wants_lse,
+        key_scale=call.key_scale,
+        value_scale=call.value_scale,
         **{
             name: _of_entries(declared[name], x, rows.sequences) if name in declared else x
             for name, x in call.inputs.items()
@@ -302,7 +306,7 @@ def _check_tensors(call: PagedCall) -> None:
         entries, k, v = _heads_first(call)
     else:
         entries, k, v = call.q[None], call.k, call.v
-    check_tensors(entries, k, v, "declared", paged=True)
+    check_tensors(entries, k, v, "declared", paged=True, mixed=True)
     errors = [*malformed(entries, k, _positions(call))]
     if errors:
         raise AttnError(*errors)

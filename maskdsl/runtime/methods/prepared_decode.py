@@ -36,6 +36,8 @@ class DecodeStep(NamedTuple):
     """None where the queries are the last of the keys."""
     page_table: Tensor | None
     routing_state: RoutingState | None
+    scales: tuple[float | Tensor | None, float | Tensor | None]
+    """`key_scale` and `value_scale`."""
     inputs: Mapping[str, Any]
     """By name, in declared order."""
 
@@ -165,6 +167,8 @@ class PreparedDecode:
             page_table=step.page_table,
             routing_state=step.routing_state,
             return_lse=self._return_lse,
+            key_scale=step.scales[0],
+            value_scale=step.scales[1],
             **step.inputs,
         )
         if not self._was_called:
@@ -175,7 +179,8 @@ class PreparedDecode:
         """The short call of one that has been checked; None where the attention has more to do in each."""
         attention, step, (q, k, v) = self._attention, self._step, (self.q, self._step.k, self._step.v)
         signature = attention._signature
-        if signature.is_routed or signature.multiplies or signature.sparse or attention._summands:
+        converts = step.scales != (None, None) or not q.dtype == k.dtype == v.dtype
+        if signature.is_routed or signature.multiplies or signature.sparse or attention._summands or converts:
             return None
         if not self._is_heads_first:
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))

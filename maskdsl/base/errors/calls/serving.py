@@ -1,4 +1,4 @@
-"""E484 to E489: errors of packed queries over pages, of `out`, and of prepared decoding. Raised by `runtime`."""
+"""E474, E484 to E489: errors of packed queries over pages, `out`, scales, and prepared steps. Raised by `runtime`."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -57,3 +57,13 @@ class OtherStep(Diagnostic):
 
     given: str
     wanted: str
+
+
+class CacheScale(Diagnostic):
+    code = "E474"
+    message = "`{name}` is {found}"
+    help = "{hint}"
+
+    name: str
+    found: str
+    hint: str
