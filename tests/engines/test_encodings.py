@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 import maskdsl
-from tests.support.engine_cases import Case, bound, cases
+from tests.support.engine_cases import OF_EVERY_FILE, bound, cases_of
 from tests.support.engine_decoders import of_bits, of_block_rows, of_columns, of_intervals
-
-CASES = pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 
 
 def runs_of(rows: np.ndarray) -> np.ndarray:
@@ -15,46 +13,49 @@ def runs_of(rows: np.ndarray) -> np.ndarray:
     return np.count_nonzero(np.diff(rows.astype(np.int8), axis=1, prepend=0) == 1, axis=1)
 
 
-@CASES
-def test_row_intervals(case: Case) -> None:
-    for batch in range(case.entries):
-        functions = case.mask.row_intervals(1 << 20, batch=batch, **case.inputs)
-        attended = case.dense[batch]
-        assert functions.shape[0] in (1, len(attended)) and functions.shape[2] == case.mask.query_length
-        for head, each in enumerate(attended):
-            assert np.array_equal(of_intervals(functions[head % len(functions)], case.mask.key_length), each)
-        needed = max((1 + 2 * (runs_of(each) - each[:, :1].any(axis=1))).max(initial=1) for each in attended)
-        assert functions.shape[1] == needed
-        if needed > 3:
-            with pytest.raises(maskdsl.AttnError, match="E651"):
-                case.mask.row_intervals(batch=batch, **case.inputs)
+@OF_EVERY_FILE
+def test_row_intervals(file: str) -> None:
+    for case in cases_of(file):
+        for batch in range(case.entries):
+            functions = case.mask.row_intervals(1 << 20, batch=batch, **case.inputs)
+            attended = case.dense[batch]
+            assert functions.shape[0] in (1, len(attended)) and functions.shape[2] == case.mask.query_length
+            for head, each in enumerate(attended):
+                assert np.array_equal(of_intervals(functions[head % len(functions)], case.mask.key_length), each)
+            needed = max((1 + 2 * (runs_of(each) - each[:, :1].any(axis=1))).max(initial=1) for each in attended)
+            assert functions.shape[1] == needed
+            if needed > 3:
+                with pytest.raises(maskdsl.AttnError, match="E651"):
+                    case.mask.row_intervals(batch=batch, **case.inputs)
 
 
-@CASES
-def test_column_intervals(case: Case) -> None:
-    for batch in range(case.entries):
-        attended = case.dense[batch]
-        if any(runs_of(~each.T).max(initial=0) > 2 for each in attended):
-            with pytest.raises(maskdsl.AttnError, match="E652"):
-                case.mask.column_intervals(batch=batch, **case.inputs)
-            continue
-        indices = case.mask.column_intervals(batch=batch, **case.inputs)
-        assert indices.shape[0] in (1, len(attended)) and indices.shape[1] == case.mask.key_length
-        for head, each in enumerate(attended):
-            assert np.array_equal(of_columns(indices[head % len(indices)], case.mask.query_length), each)
-
-
-@CASES
-def test_bits_and_blocks(case: Case) -> None:
-    size = case.mask.query_length, case.mask.key_length
-    for batch in range(case.entries):
-        for head, attended in enumerate(case.dense[batch][:2]):
-            packed = case.mask.bits(head, batch=batch, **case.inputs)
-            assert np.array_equal(of_bits(packed, *size), attended)
-            if max(size) > 200:
+@OF_EVERY_FILE
+def test_column_intervals(file: str) -> None:
+    for case in cases_of(file):
+        for batch in range(case.entries):
+            attended = case.dense[batch]
+            if any(runs_of(~each.T).max(initial=0) > 2 for each in attended):
+                with pytest.raises(maskdsl.AttnError, match="E652"):
+                    case.mask.column_intervals(batch=batch, **case.inputs)
                 continue
-            rows = case.mask.block_sparse(1, head, batch=batch, **case.inputs)
-            assert np.array_equal(of_block_rows(*rows, (1, 1), *size), attended)
+            indices = case.mask.column_intervals(batch=batch, **case.inputs)
+            assert indices.shape[0] in (1, len(attended)) and indices.shape[1] == case.mask.key_length
+            for head, each in enumerate(attended):
+                assert np.array_equal(of_columns(indices[head % len(indices)], case.mask.query_length), each)
+
+
+@OF_EVERY_FILE
+def test_bits_and_blocks(file: str) -> None:
+    for case in cases_of(file):
+        size = case.mask.query_length, case.mask.key_length
+        for batch in range(case.entries):
+            for head, attended in enumerate(case.dense[batch][:2]):
+                packed = case.mask.bits(head, batch=batch, **case.inputs)
+                assert np.array_equal(of_bits(packed, *size), attended)
+                if max(size) > 200:
+                    continue
+                rows = case.mask.block_sparse(1, head, batch=batch, **case.inputs)
+                assert np.array_equal(of_block_rows(*rows, (1, 1), *size), attended)
 
 
 def test_blocks_of_a_blocky_mask() -> None:

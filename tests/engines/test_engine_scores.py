@@ -10,7 +10,7 @@ from torch.nn.attention.flex_attention import flex_attention
 import maskdsl
 from maskdsl.base.arguments import EngineName
 from maskdsl.engines.engine_scores import ENGINES
-from tests.support.engine_cases import EXAMPLES, Case, bound, cases
+from tests.support.engine_cases import EXAMPLES, OF_EVERY_FILE, bound, cases_of
 from tests.support.engine_decoders import of_bits, of_columns, of_intervals, of_slices
 from tests.support.engine_formulas import DEFAULTS, computed, flashinfer_slopes
 
@@ -92,27 +92,26 @@ def test_scores_in_each_engines_terms(
         np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [each for each in cases() if each.mask.ir.pair_values or each.mask.ir.query_values],
-    ids=lambda case: case.name,
-)
-def test_every_pattern_that_changes_scores(case: Case) -> None:
+@OF_EVERY_FILE
+def test_every_pattern_that_changes_scores(file: str) -> None:
     """What an engine is told computes the same, or nothing is told."""
-    mask = case.mask
-    given = tensors(mask, case.entries)
-    for engine in ENGINES:
-        for batch in range(case.entries):
-            try:
-                arguments = mask.engine_scores(engine, batch=batch, head_dim=16, **case.inputs)
-            except maskdsl.AttnError as error:
-                assert {each.code for each in error.diagnostics} == {"E656"}
-                continue
-            if mask.ir.keys.is_pooled or mask.ir.queries.is_pooled:
-                continue  # callers pool
-            expected = reference(mask, given, case.inputs)[batch]
-            out = computed(engine, *(each[batch] for each in given), np.array(case.dense[batch]), arguments)
-            np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
+    for case in cases_of(file):
+        mask = case.mask
+        if not (mask.ir.pair_values or mask.ir.query_values):
+            continue
+        given = tensors(mask, case.entries)
+        for engine in ENGINES:
+            for batch in range(case.entries):
+                try:
+                    arguments = mask.engine_scores(engine, batch=batch, head_dim=16, **case.inputs)
+                except maskdsl.AttnError as error:
+                    assert {each.code for each in error.diagnostics} == {"E656"}
+                    continue
+                if mask.ir.keys.is_pooled or mask.ir.queries.is_pooled:
+                    continue  # callers pool
+                expected = reference(mask, given, case.inputs)[batch]
+                out = computed(engine, *(each[batch] for each in given), np.array(case.dense[batch]), arguments)
+                np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
 
 
 def test_in_torch() -> None:

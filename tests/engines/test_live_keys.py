@@ -4,21 +4,22 @@ import numpy as np
 import pytest
 
 import maskdsl
-from tests.support.engine_cases import Case, bound, cases
+from tests.support.engine_cases import OF_EVERY_FILE, bound, cases_of
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_live_keys(case: Case) -> None:
-    attended = np.array(case.dense).any(axis=0)
-    for position in (0, 1, case.mask.query_length // 2, case.mask.query_length):
-        for head in (None, case.mask.heads - 1):
-            runs = case.mask.live_keys(position, head=head, **case.inputs)
-            assert runs.dtype == np.int64 and (runs[1:, 0] > runs[:-1, 1]).all()
-            live = np.zeros(case.mask.key_length, dtype=bool)
-            for start, end in runs:
-                live[start:end] = True
-            of_heads = attended.any(axis=0) if head is None else attended[head]
-            assert np.array_equal(live, of_heads[position:].any(axis=0))
+@OF_EVERY_FILE
+def test_live_keys(file: str) -> None:
+    for case in cases_of(file):
+        attended = np.array(case.dense).any(axis=0)
+        for position in (0, 1, case.mask.query_length // 2, case.mask.query_length):
+            for head in (None, case.mask.heads - 1):
+                runs = case.mask.live_keys(position, head=head, **case.inputs)
+                assert runs.dtype == np.int64 and (runs[1:, 0] > runs[:-1, 1]).all()
+                live = np.zeros(case.mask.key_length, dtype=bool)
+                for start, end in runs:
+                    live[start:end] = True
+                of_heads = attended.any(axis=0) if head is None else attended[head]
+                assert np.array_equal(live, of_heads[position:].any(axis=0))
 
 
 def test_what_a_cache_keeps_of_a_window() -> None:

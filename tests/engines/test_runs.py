@@ -6,13 +6,13 @@ import pytest
 import maskdsl
 from maskdsl.analysis.runs.token_runs import token_runs
 from maskdsl.ir.expressions import Side
-from tests.support.engine_cases import cases
+from tests.support.engine_cases import OF_EVERY_FILE, cases_of
 
 
+@OF_EVERY_FILE
 @pytest.mark.parametrize("side", [Side.QUERY, Side.KEY])
-def test_runs(side: Side) -> None:
-    assert len(cases()) > 60
-    for case in cases():
+def test_runs(file: str, side: Side) -> None:
+    for case in cases_of(file):
         for batch in range(case.entries):
             runs = token_runs(case.mask.ir, case.inputs, batch, side)
             for number, attended in zip(runs.class_of_head, case.dense[batch], strict=True):

@@ -7,24 +7,25 @@ import numpy as np
 import pytest
 
 import maskdsl
-from tests.support.engine_cases import Case, bound, cases
+from tests.support.engine_cases import OF_EVERY_FILE, bound, cases_of
 from tests.support.engine_decoders import of_slices
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_slices(case: Case) -> None:
-    size = case.mask.query_length, case.mask.key_length
-    for batch in range(case.entries):
-        attended = case.dense[batch]
-        for head, each in enumerate(attended):
-            made = case.mask.slices(head, batch=batch, **case.inputs)
-            assert [array.dtype for array in made] == [np.int32, np.int32, np.int8]
-            assert np.array_equal(of_slices(*made, *size), each)
-        if any((each != attended[0]).any() for each in attended):
-            with pytest.raises(maskdsl.AttnError, match="E653"):
-                case.mask.slices(batch=batch, **case.inputs)
-        else:
-            assert len(case.mask.slices(batch=batch, **case.inputs)[0]) == len(made[0])
+@OF_EVERY_FILE
+def test_slices(file: str) -> None:
+    for case in cases_of(file):
+        size = case.mask.query_length, case.mask.key_length
+        for batch in range(case.entries):
+            attended = case.dense[batch]
+            for head, each in enumerate(attended):
+                made = case.mask.slices(head, batch=batch, **case.inputs)
+                assert [array.dtype for array in made] == [np.int32, np.int32, np.int8]
+                assert np.array_equal(of_slices(*made, *size), each)
+            if any((each != attended[0]).any() for each in attended):
+                with pytest.raises(maskdsl.AttnError, match="E653"):
+                    case.mask.slices(batch=batch, **case.inputs)
+            else:
+                assert len(case.mask.slices(batch=batch, **case.inputs)[0]) == len(made[0])
 
 
 def fewest(attended: np.ndarray) -> int:

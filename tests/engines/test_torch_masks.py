@@ -6,9 +6,7 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask, create_mask, flex_attention
 
 import maskdsl
-from tests.support.engine_cases import Case, bound, cases
-
-CASES = pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+from tests.support.engine_cases import OF_EVERY_FILE, bound, cases_of
 
 
 def of_block_mask(made: BlockMask, batch: int, head: int) -> np.ndarray:
@@ -33,26 +31,28 @@ def of_block_mask(made: BlockMask, batch: int, head: int) -> np.ndarray:
     return both[0]
 
 
-@CASES
+@OF_EVERY_FILE
 @pytest.mark.parametrize("block", [(32, 16), (256, 128)])
-def test_block_mask(case: Case, block: tuple[int, int]) -> None:
-    if case.mask.given_key_length != case.mask.key_length or case.mask.given_query_length != case.mask.query_length:
-        with pytest.raises(maskdsl.AttnError, match="E601"):
-            case.mask.block_mask(block, **case.inputs)
-        return
-    made = case.mask.block_mask(block, **case.inputs)
-    for batch, attended in enumerate(case.dense):
-        for head, each in enumerate(attended):
-            assert np.array_equal(of_block_mask(made, batch, head), each)
+def test_block_mask(file: str, block: tuple[int, int]) -> None:
+    for case in cases_of(file):
+        if case.mask.given_key_length != case.mask.key_length or case.mask.given_query_length != case.mask.query_length:
+            with pytest.raises(maskdsl.AttnError, match="E601"):
+                case.mask.block_mask(block, **case.inputs)
+            return
+        made = case.mask.block_mask(block, **case.inputs)
+        for batch, attended in enumerate(case.dense):
+            for head, each in enumerate(attended):
+                assert np.array_equal(of_block_mask(made, batch, head), each)
 
 
-@CASES
-def test_sdpa_mask(case: Case) -> None:
-    made = case.mask.sdpa_mask(**case.inputs)
-    size = case.mask.query_length, case.mask.key_length
-    assert made.dtype == torch.bool and made.shape[2:] == size
-    whole = made.expand(case.entries, case.mask.heads, *size).numpy()
-    assert np.array_equal(whole, np.array(case.dense))
+@OF_EVERY_FILE
+def test_sdpa_mask(file: str) -> None:
+    for case in cases_of(file):
+        made = case.mask.sdpa_mask(**case.inputs)
+        size = case.mask.query_length, case.mask.key_length
+        assert made.dtype == torch.bool and made.shape[2:] == size
+        whole = made.expand(case.entries, case.mask.heads, *size).numpy()
+        assert np.array_equal(whole, np.array(case.dense))
 
 
 def test_in_torch() -> None:
