@@ -12,6 +12,7 @@ settings.register_profile("project", deadline=None)
 # Of mutants: what fails need not be made small.
 settings.register_profile("mutants", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
 settings.load_profile("project")
+LONGEST = ("triton", "gpu", "independent")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,8 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of tests marked `thinned(step, *axes)`, one in `step` cases is no campaign: those whose numbers of values add up.
 
-    Each value of each axis is in one of them, beside different values of the others.
+    Each value of each axis is in one of them, beside different values of the others. Folders of long tests come first:
+    no worker is left with one at the end.
     """
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
     numbers = defaultdict[tuple[object, str], dict[int, int]](dict)
     for item in items:
         thinned = item.get_closest_marker("thinned")

@@ -75,6 +75,7 @@ def differences(mask, inputs, seed):
     return found
 
 
+@pytest.mark.thinned(2, "name")
 @pytest.mark.parametrize(("folder", "file", "name"), PATTERNS)
 def test_what_is_said_of_later_tokens_is_so(folder: str, file: str, name: str) -> None:
     mask = small(folder, file, name)

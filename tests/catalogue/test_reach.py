@@ -30,7 +30,9 @@ def test_power_attention_doubles_its_reach_with_every_layer():
     assert found.exact and found.connections.layers == 12
 
 
-@pytest.mark.parametrize("size", [3, 4, 65, 512])
+@pytest.mark.parametrize(
+    "size", [3, pytest.param(4, marks=pytest.mark.long), pytest.param(65, marks=pytest.mark.long), 512]
+)
 def test_a_window_grows_linearly(size):
     text = "pattern p(n, size) { space tokens[n] attend window(size) }"
     found = maskdsl.parse(text)["p"].bind(n=4096, size=size).field(token=2000, layers=12)
@@ -44,6 +46,7 @@ def test_a_window_grows_linearly(size):
         assert backward.draws.unbroken(layers) == (min(layers * (size - 1), 4095), 0)
 
 
+@pytest.mark.long
 def test_stochastic_attention_covers_everything_in_few_layers():
     """log n / log size layers, rounded up: 2 would only do if no token were reached twice."""
     pattern = load("language/stochastic", "stochastic")

@@ -26,12 +26,14 @@ def test_pairs(row: Attends | Selects) -> None:
     row.check()
 
 
+@pytest.mark.thinned(2, "row", "backend")
 @pytest.mark.parametrize("backend", ["reference", "tiled"])
 @pytest.mark.parametrize("row", COMPUTES, ids=str)
 def test_outputs_and_gradients(row: Computes, backend: str) -> None:
     row.check(backend)
 
 
+@pytest.mark.thinned(2, "row", "backend")
 @pytest.mark.parametrize("backend", ["reference", "tiled"])
 @pytest.mark.parametrize("row", SELECTS, ids=str)
 def test_outputs_over_selected_pairs(row: Selects, backend: str) -> None:

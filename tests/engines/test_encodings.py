@@ -13,6 +13,7 @@ def runs_of(rows: np.ndarray) -> np.ndarray:
     return np.count_nonzero(np.diff(rows.astype(np.int8), axis=1, prepend=0) == 1, axis=1)
 
 
+@pytest.mark.thinned(3, "file")
 @OF_EVERY_FILE
 def test_row_intervals(file: str) -> None:
     for case in cases_of(file):
@@ -29,6 +30,7 @@ def test_row_intervals(file: str) -> None:
                     case.mask.row_intervals(batch=batch, **case.inputs)
 
 
+@pytest.mark.thinned(3, "file")
 @OF_EVERY_FILE
 def test_column_intervals(file: str) -> None:
     for case in cases_of(file):
@@ -44,6 +46,7 @@ def test_column_intervals(file: str) -> None:
                 assert np.array_equal(of_columns(indices[head % len(indices)], case.mask.query_length), each)
 
 
+@pytest.mark.thinned(3, "file")
 @OF_EVERY_FILE
 def test_bits_and_blocks(file: str) -> None:
     for case in cases_of(file):

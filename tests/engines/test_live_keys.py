@@ -7,6 +7,7 @@ import maskdsl
 from tests.support.engine_cases import OF_EVERY_FILE, bound, cases_of
 
 
+@pytest.mark.thinned(3, "file")
 @OF_EVERY_FILE
 def test_live_keys(file: str) -> None:
     for case in cases_of(file):

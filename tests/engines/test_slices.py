@@ -11,6 +11,7 @@ from tests.support.engine_cases import OF_EVERY_FILE, bound, cases_of
 from tests.support.engine_decoders import of_slices
 
 
+@pytest.mark.thinned(3, "file")
 @OF_EVERY_FILE
 def test_slices(file: str) -> None:
     for case in cases_of(file):

@@ -31,6 +31,7 @@ def of_block_mask(made: BlockMask, batch: int, head: int) -> np.ndarray:
     return both[0]
 
 
+@pytest.mark.thinned(4, "file", "block")
 @OF_EVERY_FILE
 @pytest.mark.parametrize("block", [(32, 16), (256, 128)])
 def test_block_mask(file: str, block: tuple[int, int]) -> None:
@@ -45,6 +46,7 @@ def test_block_mask(file: str, block: tuple[int, int]) -> None:
                 assert np.array_equal(of_block_mask(made, batch, head), each)
 
 
+@pytest.mark.thinned(3, "file")
 @OF_EVERY_FILE
 def test_sdpa_mask(file: str) -> None:
     for case in cases_of(file):

@@ -10,7 +10,7 @@ FIRST, PIECE, MOST = 1_000_000, 50, 2000
 """Seeds that no campaign runs, and characters of a text."""
 
 
-@pytest.mark.parametrize("piece", range(3))
+@pytest.mark.parametrize("piece", [0, *(pytest.param(piece, marks=pytest.mark.long) for piece in (1, 2))])
 def test_hostile_texts(piece: int) -> None:
     first = FIRST + piece * PIECE
     with limited() as folder:

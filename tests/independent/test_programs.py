@@ -24,7 +24,7 @@ LONGEST = 20
 """Seconds in which each program is checked, in calls with some of the queries as well."""
 
 
-@pytest.mark.parametrize("piece", range(3))
+@pytest.mark.parametrize("piece", [0, *(pytest.param(piece, marks=pytest.mark.long) for piece in (1, 2))])
 def test_programs_are_what_the_second_meaning_says(piece: int) -> None:
     counts, longest = campaign(FIRST + piece * PIECE, PIECE, ("tiled", "reference"))
     assert not counts["different"] and longest < LONGEST, counts

@@ -16,10 +16,10 @@ import maskdsl.runtime.methods.prepared
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.kernels import known_inputs
 
-PACKED = "pattern packed(n = 90) { space t[n]  input document: int[t]  attend causal and same(document) }"
-BATCHED = "pattern batched(n = 90) { space t[n]  input document: int[batch, t]  attend same(document) }"
+PACKED = "pattern packed(n = 40) { space t[n]  input document: int[t]  attend causal and same(document) }"
+BATCHED = "pattern batched(n = 40) { space t[n]  input document: int[batch, t]  attend same(document) }"
 SORTED = """
-pattern sorted(n = 90) {
+pattern sorted(n = 40) {
     space t[n]
     input group: int[t]
     attend same(group)
@@ -27,7 +27,7 @@ pattern sorted(n = 90) {
 }
 """
 SLOPED = """
-pattern sloped(n = 90) {
+pattern sloped(n = 40) {
     space t[n]
     input document: int[t]
     input level: float[t]
@@ -49,7 +49,7 @@ FORWARD = {"forward_kernel": 1}
 BACKWARD = {"delta_kernel": 1, "query_gradient_kernel": 1, "key_gradient_kernel": 1}
 NAMES = ("count_kernel", "tiles_kernel", "forward_kernel", *BACKWARD)
 torch.manual_seed(0)
-Q, K, V = (torch.randn(2, 2, 90, 16, requires_grad=True) for _ in range(3))
+Q, K, V = (torch.randn(2, 1, 40, 16, requires_grad=True) for _ in range(3))
 
 
 class Counted:
@@ -74,7 +74,7 @@ class Case:
 
     def __init__(self, text: str, **sizes: int) -> None:
         (pattern,) = maskdsl.parse(text).values()
-        mask = pattern.bind(heads=2, **sizes)
+        mask = pattern.bind(**sizes)
         self.attention, self.reference = mask.compile("triton"), mask.compile("reference")
         assert isinstance(self.attention, Attention)
         self.counts: Counter[str] = Counter()
@@ -103,8 +103,8 @@ class Case:
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
-def documents(size: int = 30) -> Tensor:
-    return torch.arange(90) // size
+def documents(size: int = 15) -> Tensor:
+    return torch.arange(40) // size
 
 
 def layers_share() -> None:
@@ -134,9 +134,9 @@ def changes_show() -> None:
     case.forward(document=document)
     for change in (
         lambda: document.add_(documents(20)),
-        lambda: document.__setitem__(slice(10, 50), 7),
-        lambda: document[5:].copy_(documents()[:85]),
-        lambda: setattr(document, "data", documents(40)),
+        lambda: document.__setitem__(slice(10, 30), 7),
+        lambda: document[5:].copy_(documents()[:35]),
+        lambda: setattr(document, "data", documents(33)),
         lambda: torch.add(documents(), 1, out=document),
     ):
         case.started()
@@ -147,7 +147,7 @@ def changes_show() -> None:
         document.zero_()
         case.forward(document=document)
     assert case.started() == FOUND | FORWARD
-    document.numpy()[:45] = 9  # which torch does not see
+    document.numpy()[:20] = 9  # which torch does not see
     torch.autograd.graph.increment_version(document)
     case.forward(document=document)
     assert case.started() == FOUND | FORWARD
@@ -168,17 +168,17 @@ def changes_between_passes_are_errors() -> None:
 def tensors_are_told_apart() -> None:
     """By more than the number of an object or an address in memory, which the next tensor may have."""
     case = Case(PACKED)
-    for size in (7, 11, 30, 45, 90) * 3:
+    for size in (7, 11, 20, 30, 40) * 3:
         document = documents(size)
         case.forward(document=document)
         assert case.started() == FOUND | FORWARD
         del document
-    whole = torch.cat([documents(30), documents(11)])
-    case.forward(document=whole[:90])
-    case.forward(document=whole[90:])
+    whole = torch.cat([documents(15), documents(11)])
+    case.forward(document=whole[:40])
+    case.forward(document=whole[40:])
     case.forward(document=whole[::2])
     assert case.started() == {"count_kernel": 3, "tiles_kernel": 3, "forward_kernel": 3}
-    case.forward(document=whole[90:])
+    case.forward(document=whole[40:])
     assert case.started() == FORWARD
 
 
@@ -243,8 +243,8 @@ def other_patterns() -> None:
     """Entries of a batch, an order by an input, and learned inputs, whose tables are their own."""
     for text in (BATCHED, SORTED):
         case = Case(text)
-        document = documents()[torch.randperm(90)]
-        inputs = {case.attention.inputs[0]: document.expand(2, 90) if text is BATCHED else document}
+        document = documents()[torch.randperm(40)]
+        inputs = {case.attention.inputs[0]: document.expand(2, 40) if text is BATCHED else document}
         outs = [case.forward(**inputs) for _ in range(3)]
         assert case.started() == {**FOUND, "forward_kernel": 3}
         case.backward(outs[0], **inputs)
@@ -255,8 +255,8 @@ def other_patterns() -> None:
         case.forward(**inputs)
         assert case.started() == FOUND | FORWARD
     case, document = Case(SLOPED), documents()
-    slope = torch.nn.Parameter(torch.rand(2) / 16)
-    level = torch.rand(90)
+    slope = torch.nn.Parameter(torch.rand(1) / 16)
+    level = torch.rand(40)
     for _ in range(3):
         out = case.forward(document=document, level=level, slope=slope)
         case.backward(out, document=document, level=level, slope=slope)
@@ -265,7 +265,7 @@ def other_patterns() -> None:
     assert case.started()["tiles_kernel"] == 3
     level.mul_(2)
     case.forward(document=document, level=level, slope=slope)
-    learned = torch.nn.Parameter(torch.rand(90))
+    learned = torch.nn.Parameter(torch.rand(40))
     for _ in range(2):
         out = case.forward(document=document, level=learned, slope=slope)
         case.backward(out, document=document, level=learned, slope=slope)
