@@ -23,9 +23,11 @@ from triton.compiler import ASTSource, CompiledKernel
 from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, first_choice, ladder
 from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
+from maskdsl.emit.triton.backward_body import GradientBody
 from maskdsl.emit.triton.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.declared.inputs import DimensionKind, Input
+from maskdsl.ir.expressions import PAIR
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.product_inputs import unpooled, weighed, with_given_products
@@ -97,6 +99,10 @@ class Recorder:
 
 KERNELS = tuple(map(str, KernelName))
 DECODE_KERNELS = ("decode_kernel", "merge_kernel")
+TILE_KERNELS = ("extremes_kernel", "count_kernel", "ranges_kernel", "tiles_kernel")
+"""Those that find tiles: the first where coordinates decide them, the second and third only where rows may have more
+runs than lists have room for."""
+MANY = 1 << 14
 
 
 def kernel_masks(mask: MaskIR) -> dict[str, MaskIR]:
@@ -119,7 +125,9 @@ def decode_kernel_names(plan: KernelPlan) -> tuple[str, ...]:
 
 def kernel_names(plan: KernelPlan) -> tuple[str, ...]:
     """The kernels of a plan's module: `KERNELS`, that of delta, and those that find tiles if inputs decide them."""
-    return (*KERNELS, "delta_kernel", *(("count_kernel", "tiles_kernel") if plan.finds_device_tiles else ()))
+    names = GradientBody(plan).names
+    tile_kernels = TILE_KERNELS if any(map(names.bounded, PAIR)) else TILE_KERNELS[1:]
+    return (*KERNELS, "delta_kernel", *(tile_kernels if plan.finds_device_tiles else ()))
 
 
 def compile_ahead(
@@ -240,7 +248,9 @@ def started_kernels(
     if plan.finds_device_tiles:
         lengths = q.shape[2], k.shape[2]
         layout = tuple(torch.empty(1, 1, length, dtype=torch.int64, device=q.device) for length in lengths)
-        module.find_tiles(q.device, (*q.shape[:2], k.shape[1], *lengths), inputs, block, layout)
+        for times in (MANY, 1):  # of so many tokens rows may have more runs than lists have room for
+            sides = (times * length for length in lengths)
+            module.find_tiles(q.device, (*q.shape[:2], k.shape[1], *sides), inputs, block, layout)
     return recording.started()
 
 

@@ -21,11 +21,73 @@ PROGRAM = 2
 """The work of a program beside its tiles: as much as so many tiles."""
 GRAIN = 8
 """Programs of less than this fraction of a processor's share of the work need no order: they fill what is left."""
-TILES_NUMBERS = ["heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
+ROWS = 4096
+"""Rows whose ranges are computed at once."""
+TILES_NUMBERS = ["room", "heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
 # hole: tiles_numbers
 # end
 
 
+# hole: extremes
+EXTREMES_NUMBERS = ["heads", "tokens"]
+EXTREMES_NUMBERS += [f"{tensor}_{axis}_stride" for tensor in ("value", "place") for axis in ("batch", "head", "token")]
+
+
+@triton.jit(do_not_specialize=EXTREMES_NUMBERS)
+def extremes_kernel(
+    lows,
+    highs,
+    values,
+    places,
+    value_batch_stride,
+    value_head_stride,
+    value_token_stride,
+    place_batch_stride,
+    place_head_stride,
+    place_token_stride,
+    heads,
+    tokens,
+    BLOCK: tl.constexpr,
+    PADDED: tl.constexpr,
+):
+    """Minimum and maximum of the values of one block of tokens; `places` are None, or lay the tokens out."""
+    blocks = tl.cdiv(tokens, BLOCK)
+    block, wide = tl.program_id(0) % blocks, (tl.program_id(0) // blocks).to(tl.int64)
+    batch, head = wide // heads, wide % heads
+    token = tl.minimum(block * BLOCK + tl.minimum(tl.arange(0, PADDED), BLOCK - 1), tokens - 1).to(tl.int64)
+    if places is not None:
+        token = tl.load(places + batch * place_batch_stride + head * place_head_stride + token * place_token_stride)
+    value = tl.load(values + batch * value_batch_stride + head * value_head_stride + token * value_token_stride)
+    least = value.to(lows.dtype.element_ty)
+    greatest = least
+    if least.dtype.is_floating():
+        least = tl.where(value == value, least, float("-inf"))
+        greatest = tl.where(value == value, greatest, float("inf"))
+    tl.store(lows + tl.program_id(0), tl.min(least, 0))
+    tl.store(highs + tl.program_id(0), tl.max(greatest, 0))
+
+
+def extremes(values, positions, batch, heads, dtype, block):
+    """Minimum and maximum of a per-token table in each block, both [batch, heads, blocks]. NaN gives -inf and inf.
+
+    `values` and `positions` are those of `token_table`.
+    """
+    values = values.view(*(1,) * (3 - values.dim()), *values.shape)
+    tokens = values.shape[2] if positions is None else positions.shape[2]
+    values = (values.view(torch.uint8) if values.dtype == torch.bool else values).expand(batch, heads, -1)
+    places = None if positions is None else positions.expand(batch, heads, -1)
+    blocks = -(-tokens // block)
+    lows, highs = (torch.empty(batch, heads, blocks, dtype=dtype, device=values.device) for _ in range(2))
+    strides = *values.stride(), *((0, 0, 0) if places is None else places.stride())
+    extremes_kernel[(batch * heads * blocks,)](
+        *(lows, highs, values, places, *strides, heads, tokens),
+        BLOCK=block,
+        PADDED=triton.next_power_of_2(block),
+    )
+    return lows, highs
+
+
+# end
 @triton.jit
 def judge(
     row,
@@ -102,6 +164,7 @@ def tiles_kernel(
     full_runs,
     partial_rows,
     partial_runs,
+    room,
     heads,
     rows,
     columns,
@@ -114,21 +177,28 @@ def tiles_kernel(
     KEY_BLOCK: tl.constexpr,
     BY_ROW: tl.constexpr,
     CHUNK: tl.constexpr,
+    EQUAL: tl.constexpr,
 ):
     """Writes the runs of one row of one head class into the row's range of the lists, CHUNK tiles at a time.
 
-    On entry `full_rows` and `partial_rows` hold the range of each row; on return its end is that of the last run, and
-    the number of tiles is behind it. One entry of the partial range is reserved for the run that replaces the rest of a
-    row with too many.
+    EQUAL says that every row has the same `room`; else `full_rows` and `partial_rows` hold the range of each on entry.
+    On return a range's end is that of the last run, and the number of tiles is behind it. One entry of the partial
+    range is reserved for the run that replaces the rest of a row with too many.
     """
     row = tl.program_id(0) % rows
     head_class = tl.program_id(0) // rows
     head, batch = head_class % heads, head_class // heads
     full_rows += 3 * tl.program_id(0).to(tl.int64)
     partial_rows += 3 * tl.program_id(0).to(tl.int64)
-    first_full, first_partial = tl.load(full_rows), tl.load(partial_rows)
-    most_full = tl.load(full_rows + 1) - first_full
-    most_partial = tl.load(partial_rows + 1) - first_partial - 1
+    if EQUAL:
+        first_full, first_partial = tl.program_id(0) * room, tl.program_id(0) * (room + 1)
+        most_full, most_partial = room, room
+        tl.store(full_rows, first_full)
+        tl.store(partial_rows, first_partial)
+    else:
+        first_full, first_partial = tl.load(full_rows), tl.load(partial_rows)
+        most_full = tl.load(full_rows + 1) - first_full
+        most_partial = tl.load(partial_rows + 1) - first_partial - 1
     full_runs += 3 * first_full.to(tl.int64)
     partial_runs += 3 * first_partial.to(tl.int64)
     full_count = tl.program_id(0) * 0
@@ -175,13 +245,30 @@ def tiles_kernel(
     tl.store(partial_rows + 2, partial_tiles)
 
 
-def run_ranges(counts, most_runs):
-    """The range [first, end) of each row in both lists, and 0: int32 [2, rows, 3], from `counts` of runs, [2, rows]."""
-    limited = counts.sum(1, keepdim=True) > counts.shape[1] * most_runs
-    sizes = torch.where(limited, counts.clamp(max=most_runs), counts)
-    sizes[1] += 1
-    ends = sizes.cumsum(1, dtype=torch.int32)
-    return torch.stack([ends - sizes, ends, torch.zeros_like(ends)], dim=-1)
+@triton.jit(do_not_specialize=["count", "most_runs"])
+def ranges_kernel(full_rows, partial_rows, counts, count, most_runs, ROWS: tl.constexpr):
+    """Writes the range [first, end) of each row into one of the lists, from `counts`; those of partial runs have one
+    entry more.
+
+    Where runs are more than `most_runs` on average, no row has room for more than so many.
+    """
+    ranges = full_rows
+    if tl.program_id(0) == 1:
+        ranges = partial_rows
+    counts += tl.program_id(0) * count.to(tl.int64)
+    total = (tl.program_id(0) * 0).to(tl.int64)
+    for chunk in range(tl.cdiv(count, ROWS)):
+        row = chunk * ROWS + tl.arange(0, ROWS)
+        total += tl.sum(tl.load(counts + row, mask=row < count, other=0).to(tl.int64), 0)
+    most = tl.where(total > count.to(tl.int64) * most_runs, most_runs, 2147483647)
+    first = tl.program_id(0) * 0
+    for chunk in range(tl.cdiv(count, ROWS)):
+        row = chunk * ROWS + tl.arange(0, ROWS)
+        size = tl.minimum(tl.load(counts + row, mask=row < count, other=0), most) + tl.program_id(0)
+        end = first + tl.cumsum(size, 0)
+        tl.store(ranges + 3 * row.to(tl.int64), end - size, mask=row < count)
+        tl.store(ranges + 3 * row.to(tl.int64) + 1, end, mask=row < count)
+        first += tl.sum(size, 0)
 
 
 def in_order(lists, tiles, rows, falls, processors):
@@ -228,13 +315,18 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True, p
         # end
     )
     options = {"QUERY_BLOCK": block[0], "KEY_BLOCK": block[1], "BY_ROW": by_row, "CHUNK": CHUNK}
-    counts = torch.empty(2, count, dtype=torch.int32, device=device)
-    count_kernel[(count,)](counts, *arguments, **options)
-    full_rows, partial_rows = run_ranges(counts, most_runs)
-    partial_rows = partial_rows.clone()  # aligned to 16 bytes: an unaligned pointer would be another specialization
-    sizes = count * most_runs + 1, count * (most_runs + 1) + 1
-    full_runs, partial_runs = (torch.empty(size, 3, dtype=torch.int32, device=device) for size in sizes)
-    tiles_kernel[(count,)](full_rows, full_runs, partial_rows, partial_runs, *arguments, **options)
+    sizes = count, count * most_runs + 1, count, count * (most_runs + 1) + 1
+    full_rows, full_runs, partial_rows, partial_runs = (
+        torch.empty(size, 3, dtype=torch.int32, device=device) for size in sizes
+    )
+    have_room = 2 * most_runs >= columns  # for all runs that rows can have
+    if not have_room:
+        counts = torch.empty(2, count, dtype=torch.int32, device=device)
+        count_kernel[(count,)](counts, *arguments, **options)
+        ranges_kernel[(2,)](full_rows, partial_rows, counts, count, most_runs, ROWS=ROWS)
+    tiles_kernel[(count,)](
+        *(full_rows, full_runs, partial_rows, partial_runs, most_runs, *arguments), **options, EQUAL=have_room
+    )
     lists = torch.arange(count, device=device).view(batch, heads, rows).expand(*shape[:2], rows)
     lists = lists.unflatten(1, (shape[1], 1) if by_row else (key_heads, -1))
     programs, ordered = in_order(lists, full_rows[:, 2] + partial_rows[:, 2], rows, by_row, processors)

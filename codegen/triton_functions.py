@@ -251,17 +251,6 @@ def approximates(q):
     return torch.cuda.get_device_capability(q.device) >= (7, 5)
 
 
-def extremes(values, positions, batch, heads, dtype, block):
-    """Minimum and maximum of a per-token table in each block, both [batch, heads, blocks]. NaN gives -inf and inf."""
-    values = token_table(values, positions, batch, heads, dtype)
-    blocks = -(-values.shape[-1] // block)
-    tokens = torch.arange(blocks * block, device=values.device).clamp(max=values.shape[-1] - 1)
-    values = values[..., tokens].unflatten(-1, (blocks, block))
-    least = values.masked_fill(values.isnan(), -torch.inf) if values.is_floating_point() else values
-    greatest = values.masked_fill(values.isnan(), torch.inf) if values.is_floating_point() else values
-    return least.amin(-1), greatest.amax(-1)
-
-
 def counts_before(table, axes):
     """Exclusive prefix counts of a boolean table along these axes, each of which becomes longer by one."""
     shape = [size + (axis in axes) for axis, size in enumerate(table.shape)]

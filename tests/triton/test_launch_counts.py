@@ -91,15 +91,19 @@ def test_layers_after_the_first(counts: Counter[str], dtype: torch.dtype, is_pre
         return out
 
     out, kernels, operators = launched(layer, counts)
-    assert kernels == 3 and operators, "two of tiles, and the attention"
-    _, kernels, _ = launched(partial(gradients, out), counts)
-    assert kernels == 5, "tiles by rows are those of the forward pass here"
+    assert kernels == 4, "extremes of both sides, tiles, and the attention"
+    launching = [each for each in operators if each not in ("aten::aminmax", "aten::item")]  # checks on the CPU alone
+    widened = ["aten::_to_copy"] * (dtype == torch.int32)
+    assert launching == [*widened, "aten::arange", "aten::_to_copy"], "64 bits, the classes of heads, and the table"
+    _, kernels, operators = launched(partial(gradients, out), counts)
+    assert kernels == 6, "tiles by rows are those of the forward pass here"
+    assert set(operators) <= {"aten::arange", "aten::zeros"}, "the one zero that all calls share"
     for _ in range(2):
         out, kernels, operators = launched(layer, counts)
         assert (kernels, operators) == (1, [])
         _, kernels, operators = launched(partial(gradients, out), counts)
         assert kernels == 3, counts
-        assert operators == ["aten::zeros"], "the gradient of the log-sum-exp, which autograd makes"
+        assert operators == []
 
 
 def test_a_pattern_without_inputs(counts: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,4 +115,4 @@ def test_a_pattern_without_inputs(counts: Counter[str], monkeypatch: pytest.Monk
         assert kernels == 1
     assert not operators
     _, kernels, operators = launched(partial(gradients, out), counts)
-    assert (kernels, operators) == (3, ["aten::zeros"])
+    assert (kernels, operators) == (3, [])

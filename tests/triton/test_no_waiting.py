@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ahead import KERNELS, Recorder, example, kernel_names
+from ahead import KERNELS, TILE_KERNELS, Recorder, example, kernel_names
 from torch import Tensor
 
 import maskdsl
@@ -23,6 +23,7 @@ from maskdsl.runtime.torch_ops.attention_op import attention, attention_backward
 
 ROUTING = Path(__file__).parents[2] / "examples" / "routing"
 BATCH, HEADS, DIM = 2, 2, 16
+OF_MANY_RUNS = TILE_KERNELS[1:3]
 EXAMPLES = [
     ("antidiagonal", "antidiagonal"),
     ("biformer", "biformer"),
@@ -103,7 +104,7 @@ def test_tiles_and_passes_wait_for_nothing(name: str, recorded: None, monkeypatc
         saved = Saved(q, k, v, out, lse, out, lse)
         grads = attention_backward(*saved, inputs, compiled.handle, "declared", [True] * 3 + [False] * len(inputs))
         assert [grad.shape for grad in grads] == [q.shape] * 3
-        assert started(compiled, kernel_names(plan))
+        assert started(compiled, tuple(name for name in kernel_names(plan) if name not in OF_MANY_RUNS))
         return
     monkeypatch.setattr(regroup, "ATTENTION", attention)  # the operator would give shapes alone
     record(monkeypatch, passes.derived.compiled)

@@ -182,7 +182,6 @@ class Surroundings:
             *([self.table_function()] if self.tables else []),
             *([helper(text, "width_of")] if any("_width.dtype" in line for line in self.kernel) else []),
             *([helper(text, "approximates")] if self.constants() else []),
-            *([helper(text, "extremes")] if self.plan.finds_device_tiles else []),
             *([helper(text, "sorted_positions")] if orders else []),
             *([helper(text, "counts_before")] if any("counts_before(" in line for line in self.kernel) else []),
             *kernel_helpers(self.kernel),

@@ -35,8 +35,7 @@ class TileBody:
     @cached_property
     def coordinates(self) -> tuple[tuple[Side, str], ...]:
         """The coordinates whose minimum and maximum in each block are in tables."""
-        read = [(side, name) for side in PAIR for name in reads(self.relation).coordinate_names(side)]
-        return tuple((side, name) for side, name in read if name != "i" or self.is_laid_out(side))
+        return tuple((side, name) for side in PAIR for name in self.names.bounded(side))
 
     def is_laid_out(self, side: Side) -> bool:
         """Whether a side has an order; without one, laid-out positions are the declared ones."""
@@ -81,6 +80,7 @@ class TileBody:
         listed = ", ".join(f'"{name}"' for name in numbers)
         return {
             "above": [],
+            "extremes": None if self.coordinates else [],
             "tiles_numbers": [f"TILES_NUMBERS += [{listed}]"] if numbers else [],
             "judge_parameters": parameters,
             "verdict": verdict,

@@ -286,10 +286,18 @@ class KernelNames:
             names = [table.name for table in self.tables if table.kind == kind]
             if self.plan.finds_device_tiles:
                 sides = [side for side in PAIR if self.kind(side) == kind]
-                names += [name for side in sides for name in reads(mask.relation).coordinate_names(side)]
+                names += [name for side in sides for name in self.bounded(side)]
             if names:
                 functions.append(coordinate_function(self.plan, kind, sequence, dict.fromkeys(names)))
         return functions
+
+    def bounded(self, side: Side) -> list[str]:
+        """The coordinates of a side whose bounds over blocks are in tables, where kernels find tiles.
+
+        Those of laid-out positions are declared ones where a side has no order, and need none.
+        """
+        is_laid_out = any(self.sequence(side).order)
+        return [name for name in reads(self.plan.mask.relation).coordinate_names(side) if name != "i" or is_laid_out]
 
     def coordinate_calls(self, device: str) -> list[str]:
         """Statements that compute the coordinates of all kinds of tokens."""

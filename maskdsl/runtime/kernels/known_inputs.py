@@ -5,7 +5,7 @@ version: those through `.data`, by collectives and other kernels, and by the rep
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from threading import Lock
 from weakref import ref
 
@@ -73,6 +73,24 @@ def stream_of(device: torch.device) -> object | None:
         return device
     with torch.cuda.device(device):
         return None if torch.cuda.is_current_stream_capturing() else torch.cuda.current_stream()
+
+
+def shared_zeros(x: Tensor) -> Tensor:
+    """Zeros shaped as x, all of them one number, which is written once for all that is done in the order of a stream.
+
+    So that a pass backward launches nothing for the gradient that most calls have not.
+    """
+    stream = stream_of(x.device)
+    return (_zero(x.dtype, x.device) if stream is None else _kept_zero(x.dtype, x.device, stream)).expand(x.shape)
+
+
+def _zero(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.zeros((), dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=64)
+def _kept_zero(dtype: torch.dtype, device: torch.device, stream: object) -> Tensor:
+    return _zero(dtype, device)
 
 
 def _base(x: Tensor) -> Tensor:

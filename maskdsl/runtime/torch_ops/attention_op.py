@@ -23,6 +23,7 @@ from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.base.validate import check_tensors
 from maskdsl.runtime.compiled_mask import Bound, Knows, find
 from maskdsl.runtime.kernels.dispatch import blank
+from maskdsl.runtime.kernels.known_inputs import shared_zeros
 from maskdsl.runtime.torch_ops.vmap import batched_attention, batched_backward
 
 LIBRARY: Any = torch.library.Library("maskdsl", "DEF")  # type: ignore[no-untyped-call]
@@ -139,13 +140,18 @@ class AttentionFunction(_SingleLevelFunction):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         q, k, v, ctx.handle, ctx.layout, _, ctx.knows, *others = inputs
         ctx.save_for_backward(q, k, v, *output, *others)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
         (*tensors,) = ctx.saved_tensors
         needs = [*ctx.needs_input_grad[:3], *ctx.needs_input_grad[7:]]
         casts = torch._C._is_any_autocast_enabled()
-        is_seen = torch.is_grad_enabled() or casts or not is_ordinary(tensors[0], grad_out)
+        given = [each for each in (grad_out, grad_lse) if each is not None]
+        is_seen = torch.is_grad_enabled() or casts or not is_ordinary(tensors[0], *given)
+        zeros_like = torch.zeros_like if is_seen else shared_zeros
+        grad_out = zeros_like(tensors[3]) if grad_out is None else grad_out
+        grad_lse = zeros_like(tensors[4]) if grad_lse is None else grad_lse
         operator = BACKWARD if is_seen else partial(_gradients, knows=ctx.knows)
         computed = iter(operator(*tensors[:5], grad_out, grad_lse, tensors[5:], ctx.handle, ctx.layout, needs))
         grads = [next(computed) if need else None for need in needs]
