@@ -34,6 +34,8 @@ LAUNCH_NOTHING = {
     ),
 }
 """Operators that allocate, or make views."""
+OF_LISTS = {"aten::amin", "aten::amax", "aten::cumsum", "aten::where", "aten::clone", "aten::zeros_like"}
+"""What lists of tiles need, and kernels do."""
 Q, K, V = (torch.randn(2, 2, 256, 64, dtype=torch.float16, requires_grad=True) for _ in range(3))
 TOWARD = torch.ones(2, 2, 256, 64, dtype=torch.float16)
 
@@ -92,12 +94,10 @@ def test_layers_after_the_first(counts: Counter[str], dtype: torch.dtype, is_pre
 
     out, kernels, operators = launched(layer, counts)
     assert kernels == 4, "extremes of both sides, tiles, and the attention"
-    launching = [each for each in operators if each not in ("aten::aminmax", "aten::item")]  # checks on the CPU alone
-    widened = ["aten::_to_copy"] * (dtype == torch.int32)
-    assert launching == [*widened, "aten::arange", "aten::_to_copy"], "64 bits, the classes of heads, and the table"
+    assert not OF_LISTS & {*operators}, "operators order programs and convert documents, no more"
     _, kernels, operators = launched(partial(gradients, out), counts)
     assert kernels == 6, "tiles by rows are those of the forward pass here"
-    assert set(operators) <= {"aten::arange", "aten::zeros"}, "the one zero that all calls share"
+    assert not OF_LISTS & {*operators}
     for _ in range(2):
         out, kernels, operators = launched(layer, counts)
         assert (kernels, operators) == (1, [])
@@ -114,5 +114,6 @@ def test_a_pattern_without_inputs(counts: Counter[str], monkeypatch: pytest.Monk
         out, kernels, operators = launched(lambda: causal(Q, K, V), counts)
         assert kernels == 1
     assert not operators
+    gradients(causal(Q, K, V))
     _, kernels, operators = launched(partial(gradients, out), counts)
     assert (kernels, operators) == (3, [])
