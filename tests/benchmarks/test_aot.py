@@ -119,7 +119,7 @@ def plan_of(pattern: str) -> KernelPlan:
     return make_plan(maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=4).ir)
 
 
-@pytest.mark.parametrize("target", ["sm80", "sm90", "sm100"])
+@pytest.mark.parametrize("target", ["sm80", "sm90", pytest.param("sm100", marks=pytest.mark.long)])
 def test_full_tiles_are_free_of_conditions(target: str) -> None:
     """No more compares and selects than attention of all to all has for its softmax; scores and weights are for all.
 
