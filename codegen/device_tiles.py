@@ -30,7 +30,9 @@ TILES_NUMBERS = ["room", "heads", "rows", "columns", "whole_columns", "query_len
 
 # hole: extremes
 EXTREMES_NUMBERS = ["heads", "tokens"]
-EXTREMES_NUMBERS += [f"{tensor}_{axis}_stride" for tensor in ("value", "place") for axis in ("batch", "head", "token")]
+EXTREMES_NUMBERS += [
+    f"{tensor}_{axis}_stride" for tensor in ("value", "position") for axis in ("batch", "head", "token")
+]
 
 
 @triton.jit(do_not_specialize=EXTREMES_NUMBERS)
@@ -38,25 +40,27 @@ def extremes_kernel(
     lows,
     highs,
     values,
-    places,
+    positions,
     value_batch_stride,
     value_head_stride,
     value_token_stride,
-    place_batch_stride,
-    place_head_stride,
-    place_token_stride,
+    position_batch_stride,
+    position_head_stride,
+    position_token_stride,
     heads,
     tokens,
     BLOCK: tl.constexpr,
     PADDED: tl.constexpr,
 ):
-    """Minimum and maximum of the values of one block of tokens; `places` are None, or lay the tokens out."""
+    """Minimum and maximum of the values of one block of tokens; `positions` are None, or lay the tokens out."""
     blocks = tl.cdiv(tokens, BLOCK)
     block, wide = tl.program_id(0) % blocks, (tl.program_id(0) // blocks).to(tl.int64)
     batch, head = wide // heads, wide % heads
     token = tl.minimum(block * BLOCK + tl.minimum(tl.arange(0, PADDED), BLOCK - 1), tokens - 1).to(tl.int64)
-    if places is not None:
-        token = tl.load(places + batch * place_batch_stride + head * place_head_stride + token * place_token_stride)
+    if positions is not None:
+        token = tl.load(
+            positions + batch * position_batch_stride + head * position_head_stride + token * position_token_stride
+        )
     value = tl.load(values + batch * value_batch_stride + head * value_head_stride + token * value_token_stride)
     least = value.to(lows.dtype.element_ty)
     greatest = least
@@ -75,12 +79,12 @@ def extremes(values, positions, batch, heads, dtype, block):
     values = values.view(*(1,) * (3 - values.dim()), *values.shape)
     tokens = values.shape[2] if positions is None else positions.shape[2]
     values = (values.view(torch.uint8) if values.dtype == torch.bool else values).expand(batch, heads, -1)
-    places = None if positions is None else positions.expand(batch, heads, -1)
+    positions = None if positions is None else positions.expand(batch, heads, -1)
     blocks = -(-tokens // block)
     lows, highs = (torch.empty(batch, heads, blocks, dtype=dtype, device=values.device) for _ in range(2))
-    strides = *values.stride(), *((0, 0, 0) if places is None else places.stride())
+    strides = *values.stride(), *((0, 0, 0) if positions is None else positions.stride())
     extremes_kernel[(batch * heads * blocks,)](
-        *(lows, highs, values, places, *strides, heads, tokens),
+        *(lows, highs, values, positions, *strides, heads, tokens),
         BLOCK=block,
         PADDED=triton.next_power_of_2(block),
     )
