@@ -31,9 +31,14 @@ class Loop:
 
 def tile_loops(assembly: str) -> tuple[Loop, ...]:
     """The innermost loops with matrix instructions, of PTX, SASS or AMD GCN, in the order of the text."""
+    return tuple(map(loop, loop_texts(assembly)))
+
+
+def loop_texts(assembly: str) -> tuple[str, ...]:
+    """The texts of these loops."""
     graph = blocks(assembly.splitlines())
     loops = sorted(sorted(each) for each in innermost(graph))
-    return tuple(loop("\n".join(graph.nodes[block]["text"] for block in each)) for each in loops)
+    return tuple("\n".join(graph.nodes[block]["text"] for block in each) for each in loops)
 
 
 def loop(body: str) -> Loop:

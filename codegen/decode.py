@@ -13,12 +13,14 @@ from maskdsl.codegen.triton_functions import online_softmax_step_exactly, stride
 # q and out are [batch, heads, queries, dim]; k and v are [batch or pages, key heads, tokens, dim].
 #   row             one query of one head: row = query * heads_per_key_head + head within its group, so that a tile
 #                   holds all query heads that share a key head
-#   split           one of `splits` programs that share the keys of a tile: key blocks split, split + splits, ...
+#   split           one of `splits` programs that share the keys of a tile: of the blocks from live_start on it has
+#                   every `splits`th, from the block number `split`
 #   positions       token indices in the pattern
 #   page            PAGE_SIZE consecutive keys of one batch entry, anywhere in memory; PAGE_SIZE is 0 without pages
 #   s, p            scores of one tile, and exp2((s - m_i) * UNIT)
-#   m_i, l_i        per row, the running maximum of s and the running sum of p
-#   rescale         what l_i and the accumulated output are multiplied by when m_i grows
+#   m_i, l_i        per row, the running maximum of s and the sum of p
+#   sum_tile        running sums of p, one for each key of a block: rows are summed once, behind the loop
+#   rescale         what sums and the accumulated output are multiplied by when m_i grows
 #   strides         of batch entries or pages, heads and tokens, in STRIDE_UNIT elements: it tells how wide loads may be
 #   UNIT            the factor from s to logarithms of base 2: scale * log2(e)
 
@@ -73,11 +75,16 @@ def decode_kernel(
     ROW_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
     PAGE_SIZE: tl.constexpr,
+    ONE_QUERY: tl.constexpr,
     STRIDE_UNIT: tl.constexpr,
     UNIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The partial result of one tile of rows over the keys of one split. Keys that no row attends are not loaded."""
+    """The partial result of one tile of rows over the keys of one split. Keys that no row attends are not loaded.
+
+    With one query, what is known of queries has one row for all heads: which keys it attends takes no reduction.
+    Conditions around loads would keep Triton from pipelining them: they are masked.
+    """
     WIDE: tl.constexpr = lse.dtype.element_ty
     # hole: lowest
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
@@ -92,10 +99,11 @@ def decode_kernel(
     wide_batch = batch.to(tl.int64)
 
     row = tile * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
-    query = tl.minimum(row, rows - 1) // heads_per_key_head
-    row_head = key_head * heads_per_key_head + tl.minimum(row, rows - 1) % heads_per_key_head
+    real_row = tl.minimum(row, rows - 1)  # rows past the end are copies of the last one
+    query = tl.zeros([1], tl.int32) if ONE_QUERY else real_row // heads_per_key_head
+    row_head = key_head * heads_per_key_head + (real_row if ONE_QUERY else real_row % heads_per_key_head)
     start = tl.load(query_starts + batch)
-    real = (row < rows) & (start + query >= 0) & (start + query < query_length)
+    real = (start + query >= 0) & (start + query < query_length)
     wide_head = row_head.to(tl.int64)
     query_offsets = wide_batch * q_batch_stride + wide_head * q_head_stride + query.to(tl.int64) * q_token_stride
     query_tile = load_rows(q, query_offsets * STRIDE_UNIT, real, DIM, PADDED_DIM)
@@ -104,21 +112,22 @@ def decode_kernel(
 
     result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
     # hole: softmax_start
-    l_i = tl.zeros([ROW_BLOCK], dtype=WIDE)
+    sum_tile = tl.zeros([ROW_BLOCK, KEY_BLOCK], dtype=WIDE)
     m_i = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
     # end
     cached = tl.minimum(tl.load(key_lengths + batch), key_length)
     # hole: live
     live_start, live_end = 0, tl.cdiv(cached, KEY_BLOCK)
     # end
-    for block in range(live_start + split, live_end, splits):
-        keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-        # hole: key_coordinates
+    # hole: lists
+    if live_start + split < live_end:
         # end
-        # hole: possible
-        possible = True
-        # end
-        if possible:
+        # hole: blocks
+        for block in range(live_start + split, live_end, splits):
+            # end
+            keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
+            # hole: key_coordinates
+            # end
             present = keys < cached
             if PAGE_SIZE:
                 pages = page_table + wide_batch * page_table_stride + keys // PAGE_SIZE
@@ -140,7 +149,7 @@ def decode_kernel(
             # hole: partial_softmax
             s = tl.where(attends, s, float("-inf"))
             p, rescale, m_i = online_softmax_step_exactly(s, m_i, UNIT)
-            l_i = l_i * rescale + tl.sum(p, 1)
+            sum_tile = sum_tile * rescale[:, None] + p
             # end
             # hole: weight
             # end
@@ -157,6 +166,9 @@ def decode_kernel(
                 out_dtype=WIDE,
             )
 
+    # hole: sums
+    l_i = tl.sum(sum_tile, 1)
+    # end
     # hole: query_values
     # end
     # hole: softmax_end
@@ -166,17 +178,19 @@ def decode_kernel(
     # Partial results are [splits, batch, heads, queries].
     batches = tl.num_programs(0) // splits // tiles // key_heads
     index = ((split.to(tl.int64) * batches + batch) * heads + row_head) * queries + query
+    has_result = row < rows
     # hole: lse
     lse_i = m_i * (UNIT * 0.6931471805599453)
     if sums is None:
         lse_i = tl.where(empty, float("-inf"), lse_i + tl.log2(l_i) * 0.6931471805599453)
     else:  # maximum and sum apart: added to a large maximum, the logarithm of the sum would be rounded away
         tl.store(sums + index, l_i, mask=row < rows)
+        has_result &= ~empty
     tl.store(lse + index, lse_i, mask=row < rows)
     # end
     dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
     elements = out + index[:, None] * VALUE_DIM + dims
-    tl.store(elements, result.to(out.dtype.element_ty), mask=(row < rows)[:, None] & (dims < VALUE_DIM))
+    tl.store(elements, result.to(out.dtype.element_ty), mask=has_result[:, None] & (dims < VALUE_DIM))
 
 
 # hole: merge_kernel
@@ -191,33 +205,26 @@ def merge_kernel(
     splits,
     VALUE_DIM: tl.constexpr,
     PADDED_VALUE_DIM: tl.constexpr,
-    ROW_BLOCK: tl.constexpr,
+    SPLITS: tl.constexpr,
 ):
-    """Merges the partial results of all splits of ROW_BLOCK rows, each weighted by exp(its m - m_i) * its l."""
+    """Merges the partial results of a row, each weighted by exp(its m - m_i) * its l: all splits are loaded at once."""
     WIDE: tl.constexpr = lse.dtype.element_ty
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
-    row = tl.program_id(0).to(tl.int64) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
-    real = row < rows
-    dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    m_i = tl.full([ROW_BLOCK], LOWEST, dtype=WIDE)
-    l_i = tl.zeros([ROW_BLOCK], dtype=WIDE)
-    result = tl.zeros([ROW_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
-    for split in range(splits):
-        index = split * rows.to(tl.int64) + row
-        split_m = tl.load(partial_m + index, mask=real, other=LOWEST)
-        new_m = tl.maximum(m_i, split_m)
-        rescale = tl.exp(m_i - new_m)
-        split_l = tl.exp(split_m - new_m) * tl.load(partial_l + index, mask=real, other=0.0)
-        elements = partial_out + index[:, None] * VALUE_DIM + dims
-        split_out = tl.load(elements, mask=real[:, None] & (dims < VALUE_DIM), other=0.0)
-        result = result * rescale[:, None] + split_out * split_l[:, None]
-        l_i = l_i * rescale + split_l
-        m_i = new_m
-    empty = l_i == 0
-    result = result / tl.where(empty, 1.0, l_i)[:, None]
-    tl.store(lse + row, tl.where(empty, float("-inf"), m_i + tl.log(l_i)), mask=real)
-    elements = out + row[:, None] * VALUE_DIM + dims
-    tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
+    row = tl.program_id(0).to(tl.int64)
+    split = tl.arange(0, SPLITS)
+    index = split * rows.to(tl.int64) + row
+    split_m = tl.load(partial_m + index, mask=split < splits, other=LOWEST)
+    split_l = tl.load(partial_l + index, mask=split < splits, other=0.0)
+    has_keys = split_l != 0
+    dims = tl.arange(0, PADDED_VALUE_DIM)
+    elements = partial_out + index[:, None] * VALUE_DIM + dims[None, :]
+    split_out = tl.load(elements, mask=has_keys[:, None] & (dims < VALUE_DIM)[None, :], other=0.0)
+    m_i = tl.max(split_m, 0)
+    weight = tl.where(has_keys, tl.exp(split_m - m_i) * split_l, 0.0)
+    l_i = tl.sum(weight, 0)
+    result = tl.sum(split_out * weight[:, None], 0) / tl.where(l_i == 0, 1.0, l_i)
+    tl.store(lse + row, tl.where(l_i == 0, float("-inf"), m_i + tl.log(l_i)))
+    tl.store(out + row * VALUE_DIM + dims, result.to(out.dtype.element_ty), mask=dims < VALUE_DIM)
 
 
 # end
@@ -286,6 +293,7 @@ def decode(
         ROW_BLOCK=block[0],
         KEY_BLOCK=block[1],
         PAGE_SIZE=0 if page_table is None else k.shape[2],
+        ONE_QUERY=queries == 1,
         STRIDE_UNIT=stride_unit,
         # hole: unit
         UNIT=dim**-0.5 * 1.4426950408889634,
@@ -296,7 +304,7 @@ def decode(
     # hole: merge
     if splits > 1:
         rows = batch * heads * queries
-        merge_kernel[(-(-rows // 16),)](
+        merge_kernel[(rows,)](
             partial_out,
             partial_m,
             partial_l,
@@ -306,7 +314,8 @@ def decode(
             splits,
             VALUE_DIM=value_dim,
             PADDED_VALUE_DIM=padded_value_dim,
-            ROW_BLOCK=16,
+            SPLITS=max(64, 1 << (splits - 1).bit_length()),  # one kernel for all numbers of splits
+            num_warps=8 if padded_value_dim > 128 else 4,
         )
     # end
     return out, lse

@@ -112,6 +112,20 @@ def join_sink(sink, m_i, l_i, UNIT):
 
 
 @triton.jit
+def as_bits(flags):
+    """The bits of up to 64 flags [1, flags], the first one lowest, and how many are set."""
+    numbers = tl.arange(0, flags.shape[1])[None, :].to(tl.int64)
+    return tl.sum(tl.sum(flags.to(tl.int64) << numbers, 1), 0), tl.sum(tl.sum(flags.to(tl.int32), 1), 0)
+
+
+@triton.jit
+def take_lowest(bits):
+    """The number of the lowest bit that is set, by the exponent of its power of two, and the bits without it."""
+    lowest = bits & -bits
+    return ((lowest.to(tl.float32).to(tl.int32, bitcast=True) >> 23) & 255) - 127, bits ^ lowest
+
+
+@triton.jit
 def floor_divide(x, y):
     """Floor division of integers, as in Python. Triton's `//` rounds toward zero."""
     quotient = x // y

@@ -78,6 +78,11 @@ class KernelPlan:
         return closed_limits(self.mask, Side.KEY)
 
     @property
+    def limits_of_all_heads(self) -> Limits | None:
+        """The limits of a query's keys in closed form, if all heads have the same; or None."""
+        return None if reads(self.mask.relation).head else self.row_limits
+
+    @property
     def pair_expressions(self) -> tuple[Expression, ...]:
         """All expressions that are evaluated for a pair of tokens: relation, scale, scores and weight."""
         return self.mask.pair_expressions

@@ -21,7 +21,10 @@ PAGE = 8
 
 
 def compare(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int, key_heads: int, dims: tuple[int, int]) -> None:
-    """Some queries, with one start for all entries and one for each; contiguous keys and pages."""
+    """Some queries, with one start for all entries and one for each; contiguous keys, pages, and pages of others.
+
+    Of pages whose keys no query of the call attends, the table has others that hold NaN.
+    """
     dim, value_dim = dims
     q = torch.randn(batch, mask.heads, mask.query_length, dim)
     k = torch.randn(batch, key_heads, mask.given_key_length, dim)
@@ -30,6 +33,7 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int, key_heads
     has_lse = attention.has_lse
     whole = results(mask.compile("reference")(q, k, v, return_lse=has_lse, **inputs))
     pages, table = paged((k, v))
+    attended = pairs(mask, inputs, batch)
     for count in {1, min(5, mask.query_length)}:
         last = mask.query_length - count
         for start in (last, torch.randint(0, last + 1, (batch,))):
@@ -38,9 +42,25 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int, key_heads
             expected = [rows_of(x, positions, dim) for x, dim in zip(whole, (2, -1), strict=False)]
             once = attention(rows, k, v, return_lse=has_lse, query_start=start, **inputs)
             again = attention(rows, *pages, return_lse=has_lse, query_start=start, page_table=table, **inputs)
-            for found in (once, again):
+            stale = with_stale_pages(table, attended.take_along_dim(positions[:, None, :, None], dim=2))
+            others = attention(rows, *pages, return_lse=has_lse, query_start=start, page_table=stale, **inputs)
+            for found in (once, again, others):
                 for one, other in zip(results(found), expected, strict=True):
                     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def pairs(mask: maskdsl.Mask, inputs: dict[str, Tensor], batch: int) -> Tensor:
+    """The attending pairs, bool [batch, heads, queries, keys]."""
+    arrays = {name: x.numpy() for name, x in inputs.items()}
+    entries = [[mask.dense(head, entry, **arrays) for head in range(mask.heads)] for entry in range(batch)]
+    return torch.as_tensor(np.array(entries))
+
+
+def with_stale_pages(table: Tensor, attended: Tensor) -> Tensor:
+    """The page table with a page of NaN for each page whose keys do not attend, [batch, heads, rows, keys]."""
+    missing = min(set(range(table.numel() + 3)) - set(table.flatten().tolist()))
+    room = torch.nn.functional.pad(attended.any(dim=2).any(dim=1), (0, table.shape[1] * PAGE - attended.shape[3]))
+    return table.where(room.unflatten(1, (-1, PAGE)).any(dim=2), missing)
 
 
 def results(found: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

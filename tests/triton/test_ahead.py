@@ -22,7 +22,7 @@ from ahead import (
     kernel_names,
     machine_code,
 )
-from assembly import Loop, tile_loops
+from assembly import Loop, loop_texts, tile_loops
 
 import maskdsl
 from maskdsl.analysis.cost.tile_table import KernelName, TileChoice
@@ -163,6 +163,30 @@ def test_key_gradients_multiply_wide_tiles_on_hopper(text: str) -> None:
     assert compiled.usage.spills == 0
     widths = {int(width) for width in re.findall(r"wgmma\.mma_async\S*\.m64n(\d+)k", compiled.assembly)}
     assert min(widths) >= 32
+
+
+DECODED = ("longformer", "sliding_window", "packed", "neighborhood", "streaming")
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        pytest.param(*each, marks=() if number in (1, 4) else pytest.mark.long)
+        for number, each in enumerate(product(DECODED, ("sm80", "sm90")))
+    ],
+)
+def test_decoding_loads_ahead(name: str, target: str) -> None:
+    """All keys and values asynchronously, with few barriers; no loop of a block waits for a condition."""
+    (file,) = EXAMPLES.rglob(f"{name}.attn")
+    pattern = next(iter(maskdsl.load(file).values()))
+    compiled = compile_ahead(pattern.bind(heads=4).ir, target, 128, kernel_name="decode_kernel")
+    assert compiled.usage.spills == 0
+    text = machine_code(compiled)
+    (body,) = loop_texts(text)
+    # 64 keys and values of 256 bytes each, in loads of 16 bytes of 128 threads
+    assert len(re.findall(r"LDGSTS[.\w]*\.128", body)) == 16
+    assert not re.search(r"LDG\.", body)
+    assert len(re.findall(r"BAR\.SYNC", body)) <= 8
 
 
 OTHER_TYPES = [(dim, dtype, "sm90") for dim in (16, 80, 256) for dtype in ("bf16", "fp16", "fp32", "fp64")]

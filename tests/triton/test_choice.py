@@ -360,6 +360,25 @@ def test_decoding_goes_down_its_rungs() -> None:
         decoder.start_first(blocks[:2], "another", CPU, start)
 
 
+@pytest.mark.parametrize(
+    ("relation", "of_one", "of_five"),
+    [
+        ("causal", 2048, 2048),
+        ("window(2047) and causal", 17, 18),
+        ("same(block)", 2, 3),
+        ("k < 8 or q == k", 2048, 2048),
+    ],
+)
+def test_splits_by_the_longest_range(relation: str, of_one: int, of_five: int) -> None:
+    """Of keys that a tile attends, wherever its queries are; by the length where limits have no closed form."""
+    text = f"pattern c(n = 131072) {{ space t[n]  coord block = i // 64  attend {relation} }}"
+    decoder = SplitKernel.of(make_plan(maskdsl.parse(text)["c"].bind(heads=8).ir))
+    assert decoder.most_blocks(1, 64) == of_one
+    assert decoder.most_blocks(5, 64) == of_five
+    q, k = torch.empty(1, 8, 1, 64), torch.empty(1, 1, 1, 64)
+    assert decoder.splits(q, k, (16, 64)) == min(of_one, 12)  # of two programs for each of six processors
+
+
 def test_kernels_of_one_size_fail_by_a_declared_error() -> None:
     with (
         pytest.raises(AttnError, match=r"E470.*tiles_kernel.*of `c`"),

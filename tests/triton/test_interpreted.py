@@ -141,6 +141,11 @@ def test_decoding(part: int) -> None:
     assert len(found) > 3
 
 
+def test_decoding_of_long_sequences() -> None:
+    """More blocks than one list has bits, in one program and in several; merged rows."""
+    assert last_line("triton.long_decoding") == "32"
+
+
 def test_decoding_of_routes() -> None:
     assert last_line("triton.routed") == "agreed"
 

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+from maskdsl.analysis.closed.closed_form import Limits
 from maskdsl.base.records import dataclass
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan, decode_plan
@@ -10,6 +11,7 @@ from maskdsl.emit.triton.attention_module import Surroundings, shared_functions
 from maskdsl.emit.triton.block_bounds import HEAD, BoundNames, ends
 from maskdsl.emit.triton.forward_body import Body
 from maskdsl.emit.triton.tile_loops import Ends
+from maskdsl.emit.triton.token_coordinates import LISTED, KernelNames
 from maskdsl.emit.triton.unnormalized import decode_holes
 from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.expressions import TRUE, Coordinate, Head, Leaf, Side
@@ -19,6 +21,11 @@ from maskdsl.ir.facts.trace import trace
 from maskdsl.ir.ops import Type
 
 _EXTREMES = (("low", "min"), ("high", "max"))
+_LISTED_BLOCKS = [
+    "for _ in range(listed_count):",
+    "    lowest, bits = take_lowest(bits)",
+    "    block = first_listed + splits * lowest",
+]
 
 
 def emit_decode(plan: KernelPlan) -> str:
@@ -40,10 +47,10 @@ class _DecodeBody(Body):
     def decode_holes(self) -> dict[str, list[str] | None]:
         everything = self.plan.expressions
         weight = self.weight_lines()
-        possible = [] if self.is_closed else self.possible_lines()
-        live = self.live_lines() if self.is_closed else []
+        limits = self.plan.limits_of_all_heads
+        lists = _ListedBody(self.plan).list_lines() if limits is None else []
+        live = [] if limits is None else self.live_lines(limits)
         pairs = {
-            "possible": possible or None,
             "predicate": self.relation_lines(),
             "score": self.score_lines(),
             "weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
@@ -51,7 +58,7 @@ class _DecodeBody(Body):
         }
         queries = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
         keys = self.coordinate_lines(Side.KEY, everything)
-        lines = [*queries, *keys, *live, *(line for lines in pairs.values() for line in lines or ())]
+        lines = [*queries, *keys, *live, *lists, *(line for lines in pairs.values() for line in lines or ())]
         used = words_of("\n".join(lines))
         of_rows = {
             "query_positions": "tl.minimum(tl.maximum(start + query, 0), query_length - 1)",
@@ -61,22 +68,18 @@ class _DecodeBody(Body):
         }
         if used & {"first_query", "last_query"}:
             used.add("query_positions")
-        positions = {"key_positions": "tl.minimum(keys, key_length - 1)"}
-        if used & {"first_key", "last_key"}:
-            used.add("key_positions")
+        positions = ["key_positions = tl.minimum(keys, key_length - 1)"] if "key_positions" in used else []
         return {
             **decode_holes(self.plan),
             "query_coordinates": [
                 *(f"{name} = {text}" for name, text in of_rows.items() if name in used),
                 *queries,
-                *self.extreme_lines(Side.QUERY, used),
+                *self.query_extremes(used),
             ],
             "live": live or None,
-            "key_coordinates": [
-                *(f"{name} = {text}" for name, text in positions.items() if name in used),
-                *keys,
-                *self.extreme_lines(Side.KEY, used),
-            ],
+            "lists": lists or None,
+            "blocks": _LISTED_BLOCKS if lists else None,
+            "key_coordinates": [*positions, *keys],
             **pairs,
         }
 
@@ -88,22 +91,16 @@ class _DecodeBody(Body):
         return [f"{table.text} += wide_batch * {table.text}_batch_stride" for table in self.names.tables]
 
     def loaded(self, side: Side, name: str, table: str) -> str:
-        """The load of a coordinate: each row from its head's table; keys too, where heads differ."""
-        if side is Side.QUERY:
-            return f"tl.load({table} + wide_head * {table}_head_stride + query_positions)[:, None]"
-        if DimensionKind.HEADS in trace(self.names.sequence(side), [Coordinate(side, name)]).varies(self.plan.mask):
-            return f"tl.load({table} + wide_head[:, None] * {table}_head_stride + key_positions[None, :])"
-        return f"tl.load({table} + key_positions)[None, :]"
+        """The load of a coordinate; where heads differ, from the table of each row's head."""
+        by_head = f" + wide_head[:, None] * {table}_head_stride" if self.varies(side, name) else ""
+        return f"tl.load({table}{by_head} + {self.token_positions(side)})"
 
-    @cached_property
-    def is_closed(self) -> bool:
-        """Whether the keys of a tile have limits in closed form, the same for all heads."""
-        return self.plan.row_limits is not None and not reads(self.plan.mask.relation).head
+    def varies(self, side: Side, name: str) -> bool:
+        """Whether heads differ in a coordinate."""
+        return DimensionKind.HEADS in trace(self.names.sequence(side), [Coordinate(side, name)]).varies(self.plan.mask)
 
-    def live_lines(self) -> list[str]:
+    def live_lines(self, limits: Limits) -> list[str]:
         """Statements for the range of key blocks that a tile attends, from limits in closed form."""
-        limits = self.plan.row_limits
-        assert limits is not None
         printed = Ends(self.names, "first_query", "last_query")
         low, _ = printed.extremes("maximum", limits.low)
         _, high = printed.extremes("minimum", limits.high)
@@ -114,30 +111,114 @@ class _DecodeBody(Body):
             f"live_end = tl.cdiv({end}, KEY_BLOCK)",
         ]
 
-    def possible_lines(self) -> list[str]:
-        """Statements for `possible`, whether some pair of the tile may attend; none if bounds cannot exclude it."""
+    def query_extremes(self, used: set[str]) -> list[str]:
+        """Statements for the minimum and maximum in a tile of each coordinate of queries, and of the head: [1, 1]."""
+        lines = [f"head_{end} = tl.{name}(row_head, 0)[None, None]" for end, name in _EXTREMES if f"head_{end}" in used]
+        for name in reads(self.plan.mask.relation).coordinate_names(Side.QUERY):
+            text, is_bool = self.names.coordinates[Side.QUERY, name], self.names.type(Side.QUERY, name) is Type.BOOL
+            value, truth = (f"{text}.to(tl.int32)", " != 0") if is_bool else (text, "")
+            for end, function in _EXTREMES:
+                if f"{text}_{end}" in used:
+                    lines.append(f"{text}_{end} = tl.{function}({value}, 0)[None, :]{truth}")
+        return lines
+
+
+@dataclass(frozen=True)
+class _ListedNames(KernelNames):
+    """The names of a kernel, with others for coordinates of the keys of listed blocks."""
+
+    @cached_property
+    def coordinates(self) -> dict[tuple[Side, str], str]:
+        of_pairs = KernelNames(self.plan).coordinates
+        return {each: f"{LISTED}{text}" if each[0] is Side.KEY else text for each, text in of_pairs.items()}
+
+    @cached_property
+    def token_names(self) -> frozenset[str]:
+        return KernelNames(self.plan).token_names
+
+
+@dataclass(frozen=True)
+class _ListedBody(_DecodeBody):
+    """The code that lists those of several blocks that may have pairs. Coordinates of their keys are [keys, blocks]."""
+
+    @cached_property
+    def names(self) -> KernelNames:
+        return _ListedNames(self.plan)
+
+    def values_prefix(self, side: Side) -> str:
+        return LISTED if side is Side.KEY else super().values_prefix(side)
+
+    def token_positions(self, side: Side) -> str:
+        return "listed_positions" if side is Side.KEY else super().token_positions(side)
+
+    def loaded(self, side: Side, name: str, table: str) -> str:
+        """The load of a coordinate of keys; where heads differ, from the table of one head."""
+        head = "(key_head * heads_per_key_head + member).to(tl.int64)"
+        by_head = f" + {head} * {table}_head_stride" if self.varies(side, name) else ""
+        return f"tl.load({table}{by_head} + listed_positions)"
+
+    def list_lines(self) -> list[str]:
+        """Statements that list blocks by the bounds of the relation; none if these cannot exclude any."""
         bound = Bounder(_ends_over_heads, self.names.leaf).bounds(self.plan.mask.relation).high
         if bound == TRUE:
             return []
         printer = BoundNames(self.names).printer(taken=self.names.coordinates.values())
-        printer.statement("possible = ", bound)
-        return printer.lines
+        printer.statement("possible &= ", bound)
+        lines = [
+            "listed = (first_listed + splits * tl.arange(0, 64))[None, :]",
+            *self.key_extremes(words_of("\n".join(printer.lines))),
+            "possible = listed < live_end",
+            *printer.lines,
+            "bits, listed_count = as_bits(possible)",
+        ]
+        return [
+            "# Of 64 blocks at a time, bits say which may have pairs; one loop goes through these.",
+            "for first_listed in range(live_start + split, live_end, splits * 64):",
+            *(f"    {line}" for line in lines),
+        ]
 
-    def extreme_lines(self, side: Side, used: set[str]) -> list[str]:
-        """Statements for the minimum and maximum in a block of each coordinate, and of the head, that is used."""
-        lines = []
-        if side is Side.QUERY:
-            lines += [f"head_{end} = tl.{name}(row_head, 0)" for end, name in _EXTREMES if f"head_{end}" in used]
-        else:
-            ends = {"first_key": "min", "last_key": "max"}
-            lines += [f"{name} = tl.{function}(key_positions, 0)" for name, function in ends.items() if name in used]
-        for name in reads(self.plan.mask.relation).coordinate_names(side):
-            text, is_bool = self.names.coordinates[side, name], self.names.type(side, name) is Type.BOOL
-            value, truth = (f"{text}.to(tl.int32)", " != 0") if is_bool else (text, "")
-            for end, function in _EXTREMES:
-                if f"{text}_{end}" in used:
-                    lines.append(f"{text}_{end} = tl.{function}({value}){truth}")
+    def key_extremes(self, used: set[str]) -> list[str]:
+        """Statements for the minimum and maximum in each block of each coordinate that is used."""
+        low = "tl.minimum(listed * KEY_BLOCK, key_length - 1)"
+        high = "tl.minimum(listed * KEY_BLOCK + KEY_BLOCK, key_length) - 1"
+        variables = self.names.coordinates
+        i = variables[Side.KEY, "i"]
+        of_positions = {"first_key": low, "last_key": high, f"{i}_low": low, f"{i}_high": high}
+        lines = [f"{name} = {text}" for name, text in of_positions.items() if name in used]
+        others = [
+            name
+            for (side, name), text in variables.items()
+            if side is Side.KEY and name != "i" and used & {f"{text}_{end}" for end, _ in _EXTREMES}
+        ]
+        if others:
+            keys = "listed * KEY_BLOCK + tl.arange(0, KEY_BLOCK)[:, None]"
+            lines.append(f"listed_positions = tl.minimum({keys}, key_length - 1)")
+        alike = [name for name in others if not self.varies(Side.KEY, name)]
+        lines += self.coordinate_lines(Side.KEY, [self.coordinate(name) for name in alike])
+        for name in others:
+            lines += self.extremes(name, variables[Side.KEY, name])
         return lines
+
+    def extremes(self, name: str, text: str) -> list[str]:
+        """Statements for the minimum and maximum of one coordinate in each block, and over heads where they differ."""
+        is_bool = self.names.type(Side.KEY, name) is Type.BOOL
+        value = f"{text}.to(tl.int32)" if is_bool else text
+        if self.varies(Side.KEY, name):
+            kind = "int32" if is_bool else self.names.dtype(Side.KEY, name).removeprefix("torch.")
+            limit = 2 ** (int(kind.removeprefix("int")) - 1)
+            lines = [
+                f"{text}_low = tl.full([1, 64], {limit - 1}, tl.{kind})",
+                f"{text}_high = tl.full([1, 64], {-limit}, tl.{kind})",
+                "for member in range(heads_per_key_head):",
+                *(f"    {line}" for line in self.coordinate_lines(Side.KEY, [self.coordinate(name)])),
+                *(f"    {text}_{end} = tl.{f}imum({text}_{end}, tl.{f}({value}, 0)[None, :])" for end, f in _EXTREMES),
+            ]
+        else:
+            lines = [f"{text}_{end} = tl.{function}({value}, 0)[None, :]" for end, function in _EXTREMES]
+        return lines + [f"{text}_{end} = {text}_{end} != 0" for end, _ in _EXTREMES if is_bool]
+
+    def coordinate(self, name: str) -> Coordinate:
+        return Coordinate(Side.KEY, name, self.names.type(Side.KEY, name))
 
 
 def _ends_over_heads(node: Leaf) -> Bounds:

@@ -139,8 +139,7 @@ class Body:
         `prefix` is that of the variables that hold the moved pointers of tables, where these are no arguments.
         """
         # A variable keeps its type through a Triton loop, so queries, keys and pairs share none.
-        names, printer = self.names, self.printer(relation=True, prefix=f"{side.letter}_")
-        positions, axes = POSITIONS[side], self.axes[side]
+        names, printer = self.names, self.printer(relation=True, prefix=self.values_prefix(side))
         for name in names.needed(side, expressions):
             text, table, value = names.coordinates[side, name], names.table(side, name), names.value(side, name)
             if table is not None:
@@ -151,8 +150,16 @@ class Body:
             elif value is not None:
                 printer.assign(text, value)
             else:
-                printer.lines.append(f"{text} = {names.axis(side, name) or positions + axes}")
+                printer.lines.append(f"{text} = {names.axis(side, name) or self.token_positions(side)}")
         return printer.lines
+
+    def values_prefix(self, side: Side) -> str:
+        """In front of the names of what coordinates of one side are computed from."""
+        return f"{side.letter}_"
+
+    def token_positions(self, side: Side) -> str:
+        """The positions of the tokens of one side, shaped to broadcast over scores."""
+        return f"{POSITIONS[side]}{self.axes[side]}"
 
     def loaded(self, side: Side, name: str, table: str) -> str:
         """The load of a coordinate from a per-token table."""

@@ -35,12 +35,15 @@ _GENERATED = {
     *("token_tables", "weights", "contribution", "ds_bound", "real_keys", "grad", "grad_inputs"),
     *("full_start", "full_end", "first_query", "last_query", "first_key", "last_key", "head_low", "head_high"),
     *("low", "high", "places", "APPROXIMATE", "distance"),
+    *("listed", "listed_count", "listed_positions", "first_listed", "possible", "bits", "lowest", "member"),
 }
 """Variables of generated code that are in no skeleton."""
 _ENDS = ("_low", "_high", "_lows", "_highs")
 """Behind the name of a coordinate: its bounds over a block, and their tables."""
 MARGIN = 128
 """The most tokens of a block."""
+LISTED = "listed_"
+"""In front of the name of a coordinate of keys: that of the keys of several blocks, in the decoding kernel."""
 HEAD_TABLE = "head_"
 """In front of a per-token table's name: the pointer to the table of one query head, in the dK, dV kernel."""
 _LAUNCHED = {
@@ -130,6 +133,7 @@ class KernelNames:
     def token_names(self) -> frozenset[str]:
         """The variables and arguments of coordinates, of their bounds and of their tables."""
         coordinates = {f"{text}{end}" for text in self.coordinates.values() for end in ("", *_ENDS)}
+        coordinates |= {f"{LISTED}{text}" for text in coordinates}
         tables = {f"{table.text}{end}" for table in self.tables for end in ("", "_batch_stride", "_head_stride")}
         tables |= {f"{table.text}{end}" for table in self.distance_tables for end in ("", "_first")}
         return frozenset({*coordinates, *tables, *(HEAD_TABLE + table.text for table in self.tables), *self.numbers})

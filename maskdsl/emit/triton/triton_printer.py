@@ -35,7 +35,18 @@ from maskdsl.ir.ops import COMPARISONS, OPERATORS, ROUNDINGS, TRITON_HELPERS, Op
 from maskdsl.ir.values.fixed_random import WORD, random_state
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-HELPERS = ("join_sink", "find_entry", "inside", "power", "mix", "as_integers", "score_tanh", *TRITON_HELPERS)
+HELPERS = (
+    "join_sink",
+    "as_bits",
+    "take_lowest",
+    "find_entry",
+    "inside",
+    "power",
+    "mix",
+    "as_integers",
+    "score_tanh",
+    *TRITON_HELPERS,
+)
 """Functions of `codegen/triton_functions.py` that kernels call."""
 _LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for bases -1, 0 and 1, where the exponent's parity decides."""

@@ -20,6 +20,7 @@ _DECODE = {
     "softmax_start": [],
     "partial_softmax": ["p = tl.where(attends, s, 0.0)"],
     "partial_rescale": [],
+    "sums": [],
     "softmax_end": [],
     "lse": [],
     "merge_kernel": [],

@@ -8,6 +8,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from maskdsl.analysis.closed.closed_form import Limits
+from maskdsl.analysis.closed.live_range import longest_range
 from maskdsl.analysis.cost.tile_table import Architecture
 from maskdsl.emit.plan import KernelPlan, decode_plan
 from maskdsl.emit.triton.decode_module import emit_decode
@@ -38,6 +40,8 @@ class SplitKernel:
     """The module's identifiers of the inputs, by declared name."""
     operations: int
     """The number of distinct operations that the relation computes for a pair."""
+    limits: Limits | None
+    """The limits of a query's keys in closed form, for all heads."""
     state: CallState
     """The cache of tables that depend on no input."""
     reads_inputs: bool
@@ -55,6 +59,7 @@ class SplitKernel:
             plan.mask,
             plan.input_identifiers,
             plan.operations,
+            plan.limits_of_all_heads,
             CallState(plan, {}, 1),
             plan.coordinates_read_inputs,
             partial(emit_decode, plan),
@@ -144,11 +149,24 @@ class SplitKernel:
         return self.state.keep(("tables", *arguments[:3]), make)
 
     def splits(self, q: Tensor, k: Tensor, block: tuple[int, int]) -> int:
-        """The number of programs that split the keys of a tile of rows: enough to keep all multiprocessors busy."""
-        tiles = -(-q.shape[2] * q.shape[1] // k.shape[1] // block[0]) * k.shape[1] * q.shape[0]
-        keys = self.mask.keys.length
+        """The number of programs that split the keys of a tile of rows: enough to keep all multiprocessors busy.
+
+        No more than the blocks of keys that some tile may attend, wherever its queries are.
+        """
+        group = q.shape[1] // k.shape[1]
+        tiles = -(-q.shape[2] * group // block[0]) * k.shape[1] * q.shape[0]
         wanted = _PROGRAMS_PER_PROCESSOR * _processors(q.device) // tiles
-        return max(1, min(wanted, -(-keys // block[1]), _MOST_SPLITS))
+        queries_of_tile = min(q.shape[2], -(-(block[0] - 1) // group) + 1)
+        return max(1, min(wanted, self.most_blocks(queries_of_tile, block[1]), _MOST_SPLITS))
+
+    def most_blocks(self, queries: int, size: int) -> int:
+        """The most blocks of `size` keys that consecutive queries may attend."""
+        mask, limits = self.mask, self.limits
+        blocks = -(-mask.keys.length // size)
+        if limits is None:
+            return blocks
+        longest = self.state.keep(("longest range", queries), lambda: longest_range(mask, limits, queries))
+        return min(blocks, -(-(longest - 1) // size) + 1)
 
 
 def decode_block(rows: int, dim: int, size: int, architecture: Architecture, operations: int) -> tuple[int, int]:
