@@ -208,7 +208,7 @@ def forward_kernel(
         # hole: partial_score
         # end
         # hole: bounds
-        attends = (keys < key_length)[None, :]
+        attends = tl.arange(0, KEY_BLOCK)[None, :] < key_length - block * KEY_BLOCK
         # end
         # hole: predicate
         # end
