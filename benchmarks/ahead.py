@@ -138,19 +138,21 @@ def compile_ahead(
     kernel_name: str = "forward_kernel",
     choice: TileChoice | None = None,
     input_gradients: bool = False,
+    value_dim: int | None = None,
 ) -> Compiled:
     """Compiles one of the `kernel_names` or `DECODE_KERNELS` of a mask, for one of `TARGETS` and of `DTYPES`.
 
     Without a tile choice, one of `KERNELS` goes down its ladder, as calls do; all others take the top of the forward
-    kernel's.
+    kernel's. Values have the head dim of keys, or their own.
     """
     plan, has_ladder = make_plan(mask), kernel_name in KERNELS
     chooser = KernelName(kernel_name) if has_ladder else KernelName.FORWARD
-    choices = (choice,) if choice else ladder(Architecture(target), chooser, dim, DTYPES[dtype].itemsize, plan.work)
+    dims = dim, value_dim or dim
+    choices = (choice,) if choice else ladder(Architecture(target), chooser, max(dims), DTYPES[dtype].itemsize, plan.work)
 
     @cache
     def compiled(choice: TileChoice) -> Compiled:
-        return compile_choice(plan, target, dim, DTYPES[dtype], kernel_name, choice, input_gradients)
+        return compile_choice(plan, target, dims, DTYPES[dtype], kernel_name, choice, input_gradients)
 
     def fits(choice: TileChoice) -> bool:
         try:
@@ -166,7 +168,7 @@ def compile_ahead(
 def compile_choice(
     plan: KernelPlan,
     target: str,
-    dim: int,
+    dims: tuple[int, int],
     dtype: torch.dtype,
     kernel_name: str,
     choice: TileChoice,
@@ -175,10 +177,11 @@ def compile_choice(
     """The kernel as a call with this tile choice would launch it."""
     architecture = Architecture(target)
     if kernel_name in DECODE_KERNELS:
+        dim, _ = dims
         block = decode_block(16, dim, dtype.itemsize, architecture, plan.operations)
         started = started_decoding(plan, block, dim, dtype, precision(architecture))
     else:
-        started = started_kernels(plan, choice, dim, dtype, precision(architecture), input_gradients)
+        started = started_kernels(plan, choice, dims, dtype, precision(architecture), input_gradients)
     return compile_started(started[kernel_name], target)
 
 
@@ -220,17 +223,22 @@ def compile_selection(mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf
         return {}
     recording = Recording.of(text, names)
     recording.module.PRECISION = precision(Architecture(target))
-    q, k, _ = examples(plan, dim, DTYPES[dtype])
+    q, k, _ = examples(plan, (dim, dim), DTYPES[dtype])
     recording.module.find(q, k, example_values(plan))
     return {name: compile_started(each, target) for name, each in recording.started().items() if each.values}
 
 
 def started_kernels(
-    plan: KernelPlan, choice: TileChoice, dim: int, dtype: torch.dtype, precision: str, input_gradients: bool = False
+    plan: KernelPlan,
+    choice: TileChoice,
+    dims: tuple[int, int],
+    dtype: torch.dtype,
+    precision: str,
+    input_gradients: bool = False,
 ) -> dict[str, Started]:
     """The kernels of a plan's module by name, with the arguments that calls on `examples` would launch them with."""
     recording = Recording.of(emit_triton(plan), kernel_names(plan))
-    module, (q, k, v), inputs = recording.module, examples(plan, dim, dtype), example_values(plan)
+    module, (q, k, v), inputs = recording.module, examples(plan, dims, dtype), example_values(plan)
     tiles = module.Tiles(*[torch.zeros(1, 3, dtype=torch.int32)] * 5) if hasattr(module, "Tiles") else None
     block = choice.query_block, choice.key_block
     options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
@@ -260,7 +268,7 @@ def started_decoding(
     """The same for decoding, with pages of 16 keys and two query heads a key head."""
     plan = decode_plan(plan)
     recording = Recording.of(emit_decode(plan), decode_kernel_names(plan))
-    q, k, v = examples(plan, dim, dtype)
+    q, k, v = examples(plan, (dim, dim), dtype)
     pages = [x.new_empty(99, max(1, x.shape[1] // 2), 16, dim) for x in (k, v)]
     entries = torch.zeros(2, dtype=torch.int32, device="meta")
     lengths = plan.mask.queries.length, plan.mask.keys.length
@@ -307,10 +315,11 @@ class Recording:
         }
 
 
-def examples(plan: KernelPlan, dim: int, dtype: torch.dtype) -> list[Tensor]:
-    """q, k and v of two batch entries, on the meta device: [batch, heads, tokens, dim]."""
-    lengths = plan.mask.queries.length, plan.mask.keys.length, plan.mask.keys.length
-    return [torch.empty(2, plan.mask.heads, length, dim, dtype=dtype, device="meta") for length in lengths]
+def examples(plan: KernelPlan, dims: tuple[int, int], dtype: torch.dtype) -> list[Tensor]:
+    """q, k and v of two batch entries, on the meta device: [batch, heads, tokens, dim], the second dim that of v."""
+    (dim, value_dim), heads = dims, plan.mask.heads
+    shapes = (plan.mask.queries.length, dim), (plan.mask.keys.length, dim), (plan.mask.keys.length, value_dim)
+    return [torch.empty(2, heads, *shape, dtype=dtype, device="meta") for shape in shapes]
 
 
 def example_values(plan: KernelPlan, dim: int = 64) -> dict[str, Tensor]:

@@ -4,7 +4,19 @@
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.forward import NUMBERS, first_tile, load_program, load_tokens, next_tile
+from maskdsl.codegen.forward import (
+    NUMBERS,
+    add_products,
+    first_tile,
+    load_program,
+    load_tokens,
+    next_tile,
+    padded,
+    products,
+    scaled,
+    store_tokens,
+    zeros,
+)
 from maskdsl.codegen.key_gradient import key_gradient_kernel
 from maskdsl.codegen.triton_functions import strides_in_units
 
@@ -150,7 +162,7 @@ def query_gradient_kernel(
     # end
     # hole: query_limits
     # end
-    result = tl.zeros([QUERY_BLOCK, PADDED_DIM], dtype=WIDE)
+    result = zeros(QUERY_BLOCK, PADDED_DIM, WIDE)
     # hole: query_sum
     # end
 
@@ -163,13 +175,13 @@ def query_gradient_kernel(
         key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
         key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
         value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
-        s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+        s = products(query_tile, key_tile, PRECISION, WIDE)
         # hole: query_full_score
         # end
         # hole: query_full_probability
         p = tl.exp2(s * UNIT - lse_i[:, None])
         # end
-        ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+        ds = products(grad_tile, value_tile, PRECISION, WIDE)
         # hole: query_full_weight
         # end
         # hole: query_full_slope
@@ -177,7 +189,7 @@ def query_gradient_kernel(
         # end
         # hole: query_full_ds
         # end
-        result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+        result = add_products(result, ds, key_tile, PRECISION, WIDE)
 
     # hole: query_partial_tiles
     tiles, run, next_block, end, step = first_tile(partial_rows, partial_runs, row_index)
@@ -189,7 +201,7 @@ def query_gradient_kernel(
         key_positions = tl.minimum(keys, key_length - 1)
         key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
         value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
-        s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+        s = products(query_tile, key_tile, PRECISION, WIDE)
         # hole: query_partial_score
         # end
         # hole: query_bounds
@@ -200,7 +212,7 @@ def query_gradient_kernel(
         # hole: query_partial_probability
         p = tl.exp2(tl.where(attends, s, float("-inf")) * UNIT - lse_i[:, None])
         # end
-        ds = tl.dot(grad_tile, tl.trans(value_tile), input_precision=PRECISION, out_dtype=WIDE)
+        ds = products(grad_tile, value_tile, PRECISION, WIDE)
         # hole: query_partial_weight
         # end
         # hole: query_partial_slope
@@ -208,14 +220,12 @@ def query_gradient_kernel(
         # end
         # hole: query_partial_ds
         # end
-        result = tl.dot(ds.to(k.dtype.element_ty), key_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+        result = add_products(result, ds, key_tile, PRECISION, WIDE)
 
     # hole: query_normalization
     # end
-    dims = tl.arange(0, PADDED_DIM)[None, :]
-    elements = grad_q + (query_offset + queries)[:, None] * DIM + dims
-    result = (result * SCALE).to(grad_q.dtype.element_ty)
-    tl.store(elements, result, mask=(queries < query_length)[:, None] & (dims < DIM))
+    rows_of_grad = grad_q + (query_offset + queries)[:, None] * DIM
+    store_tokens(rows_of_grad, scaled(result, SCALE), queries < query_length, DIM)
     # hole: query_sums
     # end
 
@@ -248,7 +258,6 @@ def gradients(
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
-    padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
     kernel_lse = lse.new_empty(batch, heads, -(-query_length // 128) * 128)
     kernel_grad, delta = grad_out.new_empty(grad_out.shape, dtype=q.dtype), lse.new_empty(lse.shape)
     grad_unit, grad_strides = strides_in_units(grad_out)
@@ -256,7 +265,7 @@ def gradients(
         *(out.contiguous(), lse.contiguous(), grad_out, grad_lse, kernel_grad, kernel_lse, delta),
         *(*grad_strides, grad_out.stride(3), *grad_lse.stride(), heads, query_length),
         VALUE_DIM=value_dim,
-        PADDED_VALUE_DIM=padded_value_dim,
+        PADDED_VALUE_DIM=1 << (value_dim - 1).bit_length(),
         QUERY_BLOCK=DELTA_QUERIES,
         STRIDE_UNIT=grad_unit,
     )
@@ -275,9 +284,9 @@ def gradients(
     # end
     constants = {
         "DIM": dim,
-        "PADDED_DIM": max(16, 1 << (dim - 1).bit_length()),
+        "PADDED_DIM": padded(dim),
         "VALUE_DIM": value_dim,
-        "PADDED_VALUE_DIM": padded_value_dim,
+        "PADDED_VALUE_DIM": padded(value_dim),
         "STRIDE_UNIT": stride_unit,
         # hole: unit
         "UNIT": dim**-0.5 * 1.4426950408889634,

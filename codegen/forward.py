@@ -24,7 +24,8 @@ from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax
 #   UNIT            the factor from s to logarithms of base 2: scale * log2(e)
 #   positions       token indices, clamped to the last token
 #   strides         of batch entries, heads and tokens, in STRIDE_UNIT elements: the unit tells how wide loads may be
-#   PADDED_DIM      DIM rounded up to a power of two, at least 16; the dims beyond DIM are masked
+#   PADDED_DIM      the dims that are computed, of which those beyond DIM are masked: `padded` says how many
+#   chunks          tiles of q, k, v and out are tuples of tensors: all dims, or two thirds and one third of them
 
 
 # hole: tiles
@@ -48,12 +49,84 @@ class Tiles(NamedTuple):
 # end
 # hole: pattern
 # end
+def padded(dim):
+    """The dims that kernels compute for a head dim: the next power of two, or three quarters of it; at least 16.
+
+    Triton's tensors have powers of two of elements. 192 dims are two chunks, of 128 and of 64: with one of 256, a quarter
+    of all products would be of zeros.
+    """
+    power = max(16, 1 << (dim - 1).bit_length())
+    return power * 3 // 4 if 64 < dim <= power * 3 // 4 else power
+
+
 @triton.jit
 def load_tokens(tensor, positions, stride, STRIDE_UNIT: tl.constexpr, DIM: tl.constexpr, PADDED: tl.constexpr):
-    """Loads [positions, PADDED] from [tokens, DIM]; padded dims are zero."""
-    dims = tl.arange(0, PADDED)[None, :]
-    elements = tensor + positions[:, None] * (tl.cast(stride, tl.int64) * STRIDE_UNIT) + dims
-    return tl.load(elements) if DIM == PADDED else tl.load(elements, mask=dims < DIM, other=0.0)
+    """Loads [positions, PADDED] from [tokens, DIM], in chunks; padded dims are zero."""
+    rows = tensor + positions[:, None] * (tl.cast(stride, tl.int64) * STRIDE_UNIT)
+    LAST: tl.constexpr = PADDED & -PADDED
+    last = load_dims(rows, PADDED - LAST, LAST, DIM)
+    if LAST == PADDED:
+        return (last,)
+    else:
+        return load_dims(rows, 0, PADDED - LAST, DIM), last
+
+
+@triton.jit
+def load_dims(rows, START: tl.constexpr, SIZE: tl.constexpr, DIM: tl.constexpr):
+    """Loads one chunk of rows, pointers [positions, 1]."""
+    dims = START + tl.arange(0, SIZE)[None, :]
+    return tl.load(rows + dims) if START + SIZE <= DIM else tl.load(rows + dims, mask=dims < DIM, other=0.0)
+
+
+@triton.jit
+def store_tokens(rows, tile, real, DIM: tl.constexpr):
+    """Stores the chunks of a tile to rows, pointers [positions, 1], where these are `real`, [positions]."""
+    FIRST: tl.constexpr = tile[0].shape[1]
+    dims = tl.arange(0, FIRST)[None, :]
+    tl.store(rows + dims, tile[0].to(rows.dtype.element_ty), mask=real[:, None] & (dims < DIM))
+    if len(tile) == 2:
+        dims = FIRST + tl.arange(0, tile[1].shape[1])[None, :]
+        tl.store(rows + dims, tile[1].to(rows.dtype.element_ty), mask=real[:, None] & (dims < DIM))
+
+
+@triton.jit
+def zeros(ROWS: tl.constexpr, PADDED: tl.constexpr, WIDE: tl.constexpr):
+    """Zeros [ROWS, PADDED], in chunks."""
+    LAST: tl.constexpr = PADDED & -PADDED
+    last = tl.zeros([ROWS, LAST], dtype=WIDE)
+    if LAST == PADDED:
+        return (last,)
+    else:
+        return tl.zeros([ROWS, PADDED - LAST], dtype=WIDE), last
+
+
+@triton.jit
+def products(x, y, PRECISION: tl.constexpr, WIDE: tl.constexpr):
+    """x @ y^T of two tiles, [rows of x, rows of y]: the sum over their chunks."""
+    s = tl.dot(x[0], tl.trans(y[0]), input_precision=PRECISION, out_dtype=WIDE)
+    if len(x) == 2:
+        s = tl.dot(x[1], tl.trans(y[1]), s, input_precision=PRECISION, out_dtype=WIDE)
+    return s
+
+
+@triton.jit
+def add_products(result, p, tile, PRECISION: tl.constexpr, WIDE: tl.constexpr):
+    """result + p @ tile, in the chunks of the tile; p is rounded to its type."""
+    p = p.to(tile[0].dtype)
+    first = tl.dot(p, tile[0], result[0], input_precision=PRECISION, out_dtype=WIDE)
+    if len(tile) == 1:
+        return (first,)
+    else:
+        return first, tl.dot(p, tile[1], result[1], input_precision=PRECISION, out_dtype=WIDE)
+
+
+@triton.jit
+def scaled(tile, factor):
+    """The chunks of a tile times a factor, a number or [rows, 1]."""
+    if len(tile) == 1:
+        return (tile[0] * factor,)
+    else:
+        return tile[0] * factor, tile[1] * factor
 
 
 # hole: tile_functions
@@ -164,7 +237,7 @@ def forward_kernel(
     # hole: limits
     # end
 
-    result = tl.zeros([QUERY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
+    result = zeros(QUERY_BLOCK, PADDED_VALUE_DIM, WIDE)
     # hole: softmax_start
     l_i = tl.zeros([QUERY_BLOCK], dtype=WIDE)
     m_i = tl.full([QUERY_BLOCK], LOWEST, dtype=WIDE)
@@ -179,7 +252,7 @@ def forward_kernel(
         # end
         key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
         key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
-        s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+        s = products(query_tile, key_tile, PRECISION, WIDE)
         # hole: full_score
         # end
         # hole: full_softmax
@@ -190,9 +263,9 @@ def forward_kernel(
         # end
         value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
         # hole: full_rescale
-        result *= rescale[:, None]
+        result = scaled(result, rescale[:, None])
         # end
-        result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+        result = add_products(result, p, value_tile, PRECISION, WIDE)
 
     # Partial tiles: each pair is asked whether it attends. Keys past the end load the last key, and are masked.
     # hole: partial_tiles
@@ -204,7 +277,7 @@ def forward_kernel(
         keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
         key_positions = tl.minimum(keys, key_length - 1)
         key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
-        s = tl.dot(query_tile, tl.trans(key_tile), input_precision=PRECISION, out_dtype=WIDE)
+        s = products(query_tile, key_tile, PRECISION, WIDE)
         # hole: partial_score
         # end
         # hole: bounds
@@ -221,25 +294,23 @@ def forward_kernel(
         # end
         value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
         # hole: partial_rescale
-        result *= rescale[:, None]
+        result = scaled(result, rescale[:, None])
         # end
-        result = tl.dot(p.to(v.dtype.element_ty), value_tile, result, input_precision=PRECISION, out_dtype=WIDE)
+        result = add_products(result, p, value_tile, PRECISION, WIDE)
 
     # hole: query_values
     # end
     # hole: softmax_end
     # A query without keys, or with scores of -inf only, gets out = 0 and lse = -inf.
     empty = l_i == 0
-    result = result / tl.where(empty, 1.0, l_i)[:, None]
+    result = scaled(result, 1.0 / tl.where(empty, 1.0, l_i)[:, None])
     lse_i = m_i * (UNIT * 0.6931471805599453) + tl.log2(l_i) * 0.6931471805599453
     lse_i = tl.where(empty, float("-inf"), lse_i)
     # end
     real = queries < query_length
     query_offset = (wide_batch * heads + head) * query_length
     tl.store(lse + query_offset + queries, lse_i, mask=real)
-    dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    elements = out + (query_offset + queries)[:, None] * VALUE_DIM + dims
-    tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
+    store_tokens(out + (query_offset + queries)[:, None] * VALUE_DIM, result, real, VALUE_DIM)
 
 
 def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2, tables=None):
@@ -280,9 +351,9 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         # hole: arguments
         # end
         DIM=dim,
-        PADDED_DIM=max(16, 1 << (dim - 1).bit_length()),
+        PADDED_DIM=padded(dim),
         VALUE_DIM=value_dim,
-        PADDED_VALUE_DIM=max(16, 1 << (value_dim - 1).bit_length()),
+        PADDED_VALUE_DIM=padded(value_dim),
         QUERY_BLOCK=block[0],
         KEY_BLOCK=block[1],
         STRIDE_UNIT=stride_unit,

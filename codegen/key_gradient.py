@@ -4,7 +4,17 @@
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.forward import NUMBERS, load_program, load_run, load_tokens
+from maskdsl.codegen.forward import (
+    NUMBERS,
+    add_products,
+    load_program,
+    load_run,
+    load_tokens,
+    products,
+    scaled,
+    store_tokens,
+    zeros,
+)
 
 
 # end
@@ -71,8 +81,8 @@ def key_gradient_kernel(
     key_positions = tl.minimum(keys, key_length - 1)
     key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
     value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
-    key_result = tl.zeros([KEY_BLOCK, PADDED_DIM], dtype=WIDE)
-    value_result = tl.zeros([KEY_BLOCK, PADDED_VALUE_DIM], dtype=WIDE)
+    key_result = zeros(KEY_BLOCK, PADDED_DIM, WIDE)
+    value_result = zeros(KEY_BLOCK, PADDED_VALUE_DIM, WIDE)
 
     for member in range(heads_per_key_head):
         head = key_head * heads_per_key_head + member
@@ -103,7 +113,7 @@ def key_gradient_kernel(
                 grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, 1, VALUE_DIM, PADDED_VALUE_DIM)
                 lse_i = tl.load(lse + lse_offset + queries)
                 delta_i = tl.load(delta + query_offset + query_positions)
-                s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
+                s = products(key_tile, query_tile, PRECISION, WIDE)
                 # hole: key_full_score
                 # end
                 # hole: key_full_probability
@@ -112,9 +122,8 @@ def key_gradient_kernel(
                 weighted = p
                 # hole: key_full_weight
                 # end
-                weighted = weighted.to(v.dtype.element_ty)
-                value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                ds = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
+                value_result = add_products(value_result, weighted, grad_tile, PRECISION, WIDE)
+                ds = products(value_tile, grad_tile, PRECISION, WIDE)
                 # hole: key_full_weight_gradient
                 # end
                 # hole: key_full_slope
@@ -122,8 +131,7 @@ def key_gradient_kernel(
                 # end
                 # hole: key_full_ds
                 # end
-                ds = ds.to(q.dtype.element_ty)
-                key_result = tl.dot(ds, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
+                key_result = add_products(key_result, ds, query_tile, PRECISION, WIDE)
 
         # hole: key_partial_runs
         first_run, end_run = tl.load(partial_rows + 3 * column_index), tl.load(partial_rows + 3 * column_index + 1)
@@ -139,7 +147,7 @@ def key_gradient_kernel(
                 grad_tile = load_tokens(head_grad, query_positions, VALUE_DIM, 1, VALUE_DIM, PADDED_VALUE_DIM)
                 lse_i = tl.load(lse + lse_offset + queries)
                 delta_i = tl.load(delta + query_offset + query_positions)
-                s = tl.dot(key_tile, tl.trans(query_tile), input_precision=PRECISION, out_dtype=WIDE)
+                s = products(key_tile, query_tile, PRECISION, WIDE)
                 # hole: key_partial_score
                 # end
                 # hole: key_bounds
@@ -153,9 +161,8 @@ def key_gradient_kernel(
                 weighted = p
                 # hole: key_partial_weight
                 # end
-                weighted = weighted.to(v.dtype.element_ty)
-                value_result = tl.dot(weighted, grad_tile, value_result, input_precision=PRECISION, out_dtype=WIDE)
-                ds = tl.dot(value_tile, tl.trans(grad_tile), input_precision=PRECISION, out_dtype=WIDE)
+                value_result = add_products(value_result, weighted, grad_tile, PRECISION, WIDE)
+                ds = products(value_tile, grad_tile, PRECISION, WIDE)
                 # hole: key_partial_weight_gradient
                 # end
                 # hole: key_partial_slope
@@ -163,16 +170,10 @@ def key_gradient_kernel(
                 # end
                 # hole: key_partial_ds
                 # end
-                ds = ds.to(q.dtype.element_ty)
-                key_result = tl.dot(ds, query_tile, key_result, input_precision=PRECISION, out_dtype=WIDE)
+                key_result = add_products(key_result, ds, query_tile, PRECISION, WIDE)
         # hole: key_sums
         # end
 
-    real = (keys < key_length)[:, None]
-    key_offset = (wide_batch * key_heads + wide_key_head) * key_length
-    dims = tl.arange(0, PADDED_DIM)[None, :]
-    elements = grad_k + (key_offset + keys)[:, None] * DIM + dims
-    tl.store(elements, (key_result * SCALE).to(grad_k.dtype.element_ty), mask=real & (dims < DIM))
-    dims = tl.arange(0, PADDED_VALUE_DIM)[None, :]
-    elements = grad_v + (key_offset + keys)[:, None] * VALUE_DIM + dims
-    tl.store(elements, value_result.to(grad_v.dtype.element_ty), mask=real & (dims < VALUE_DIM))
+    key_offsets = ((wide_batch * key_heads + wide_key_head) * key_length + keys)[:, None]
+    store_tokens(grad_k + key_offsets * DIM, scaled(key_result, SCALE), keys < key_length, DIM)
+    store_tokens(grad_v + key_offsets * VALUE_DIM, value_result, keys < key_length, VALUE_DIM)

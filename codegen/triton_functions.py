@@ -126,6 +126,16 @@ def take_lowest(bits):
 
 
 @triton.jit
+def scaled_but_zeros(tile, factor):
+    """The chunks of a tile times a factor [rows, 1], which may be infinite; zeros stay zeros."""
+    first = tl.where(tile[0] == 0, 0.0, tile[0] * factor)
+    if len(tile) == 1:
+        return (first,)
+    else:
+        return first, tl.where(tile[1] == 0, 0.0, tile[1] * factor)
+
+
+@triton.jit
 def floor_divide(x, y):
     """Floor division of integers, as in Python. Triton's `//` rounds toward zero."""
     quotient = x // y

@@ -32,6 +32,11 @@ def test_shapes_and_strides(extent: str) -> None:
     assert last_line("triton.shapes", extent) == "agreed"
 
 
+@pytest.mark.parametrize("extent", [(), pytest.param(("whole",), marks=pytest.mark.long)])
+def test_head_dims_in_two_chunks(extent: tuple[str, ...]) -> None:
+    assert last_line("triton.head_dims", *extent) == "agreed"
+
+
 LONGER = [pytest.param(name, marks=pytest.mark.long) for name in ("sloped", "ordered")]
 
 

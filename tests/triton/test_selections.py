@@ -76,7 +76,7 @@ def test_nothing_waits_for_the_device(file: Path) -> None:
     for pattern in maskdsl.load(file).values():
         sizes = {name: size for name, size in {"n": 1024, "index_heads": 4}.items() if name in pattern.parameters}
         plan = make_plan(pattern.bind(heads=4, **sizes).ir)
-        q, k, _ = examples(plan, 64, torch.float32)
+        q, k, _ = examples(plan, (64, 64), torch.float32)
         names = [plan.input_identifiers[each.name] for each in plan.mask.routed]
         inputs = {name: x for name, x in example_values(plan, 64).items() if name not in names}
         for text in (emit_routing(plan), emit_selection(plan)):

@@ -88,7 +88,7 @@ def strides_of(started: Started) -> list[str]:
 def test_kernels_are_not_compiled_again_for_other_strides() -> None:
     """Triton would compile for strides that are 1, or multiples of 16 units."""
     plan = make_plan(mask_of("longformer"))
-    for name, started in started_kernels(plan, BLOCK, 64, torch.bfloat16, "ieee").items():
+    for name, started in started_kernels(plan, BLOCK, (64, 64), torch.bfloat16, "ieee").items():
         parameters = {each.name: each for each in started.kernel.params}
         assert len(strides_of(started)) == (3 if name == "delta_kernel" else 9)
         assert all(parameters[each].do_not_specialize for each in strides_of(started))

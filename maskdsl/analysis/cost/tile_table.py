@@ -189,6 +189,10 @@ TABLE = (
     _entry(_AMD, _FORWARD, 128, 2, (128, 64, 8, 1), _WIDE, "one stage: two would need all 64 KiB"),
     _entry(_AMD, _FORWARD, 128, 2, (128, 32, 8, 1), _HEAVY, "conditions of half the pairs"),
     _entry(_AMD, _FORWARD, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
+    _entry(_SM90, _FORWARD, 192, 2, (128, 64, 8, 2), _USUAL, "144 KiB, products of 64 keys in chunks of 128 dims"),
+    _entry(_SM90, _FORWARD, 192, 2, (64, 64, 8, 2), _HEAVY, "half the results of a thread"),
+    _entry(_SM90, _FORWARD, 192, 2, (64, 32, 8, 1), _HEAVY, "half the keys, and one stage: less memory"),
+    _entry(_SM90, _FORWARD, 256, 2, (128, 64, 8, 2), _USUAL, "192 KiB: a warp group for 64 queries"),
     _entry(_NVIDIA, _FORWARD, 256, 2, (64, 64, 8, 2), _HEAVY, "results as large as 128 by 128"),
     _entry(_GPUS, _FORWARD, 256, 2, (64, 32, 8, 1), _HEAVY, "half the keys, and one stage: less memory"),
     _entry(_GPUS, _FORWARD, 256, 2, (32, 32, 4, 1), _HEAVY, "half of that"),
@@ -235,14 +239,9 @@ TABLE = (
     _entry(
         _SM80 | _SM90, _KEY_GRADIENT, 128, 2, (32, 64, 8, 2), _HEAVY, "two results of 64 by 128: room for conditions"
     ),
+    _entry(_SM90, _QUERY_GRADIENT, 128, 2, (128, 64, 8, 3), _USUAL, "160 KiB: products as wide as warp groups need"),
     _entry(
-        _SM90 | _SM100,
-        _QUERY_GRADIENT,
-        128,
-        2,
-        (128, 32, 8, 2),
-        _HEAVY,
-        "a warp group for 64 queries; 64 keys would spill",
+        _SM90 | _SM100, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _HEAVY, "a warp group for 64 queries, half the keys"
     ),
     _entry(_SM90 | _SM100, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
     _entry(
@@ -251,6 +250,11 @@ TABLE = (
     _entry(_SM100, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "half of that"),
     _entry(_AMD, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
     _entry(_AMD, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(_SM90, _QUERY_GRADIENT, 192, 2, (128, 64, 8, 2), _USUAL, "192 KiB: a warp group for 64 queries"),
+    _entry(_SM90, _QUERY_GRADIENT, 192, 2, (64, 64, 8, 2), _HEAVY, "half the results of a thread"),
+    _entry(_SM90, _QUERY_GRADIENT, 192, 2, (32, 32, 8, 1), _HEAVY, "results of 32 by 192 leave registers"),
+    _entry(_SM90, _GRADIENTS, 256, 2, (64, 64, 8, 2), _HEAVY, "192 KiB; warp groups need 64 rows of results"),
+    _entry(_SM90, _KEY_GRADIENT, 256, 2, (32, 64, 8, 2), _HEAVY, "half the queries to hold scores of"),
     _entry(_NVIDIA, _GRADIENTS, 256, 2, (32, 32, 8, 1), _HEAVY, "results of 32 by 256 fill the registers"),
     _entry(_AMD, _GRADIENTS, 256, 2, (16, 16, 4, 1), _HEAVY, "results of 16 by 256 fill the registers"),
     # Four bytes: products of three tf32 products, or without tensor cores; they dominate the time.

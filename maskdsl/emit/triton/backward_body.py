@@ -28,7 +28,7 @@ _EXACTLY = {
     ],
     "query_normalization": [
         "l_i = tl.where(l_i == 0, 1.0, l_i)",
-        "result /= l_i[:, None]",
+        "result = scaled(result, 1.0 / l_i[:, None])",
         "tl.store(correction + lse_offset + queries, tl.log2(l_i))",
     ],
     "key_full_probability": [

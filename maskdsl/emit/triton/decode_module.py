@@ -83,6 +83,13 @@ class _DecodeBody(Body):
             **pairs,
         }
 
+    def scaled_result(self, factor: str) -> str:
+        """The output is one tensor here, not in chunks."""
+        return f"result *= {factor}"
+
+    def weighed_result(self, factor: str) -> str:
+        return f"result = tl.where(result == 0, 0.0, result * {factor})"
+
     def counted_sink(self, score: str) -> str:
         """The first of the programs that share keys has the sinks."""
         return f'tl.where(split == 0, {score}, float("-inf"))'

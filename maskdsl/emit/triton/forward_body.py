@@ -208,11 +208,11 @@ class Body:
             printer.lines += [
                 f"sink_i = {self.counted_sink(f'tl.sum(s + {name}, 1)')} * (1.4426950408889634 / UNIT)",
                 "l_i, rescale, m_i = join_sink(sink_i, m_i, l_i, UNIT)",
-                "result *= rescale[:, None]",
+                self.scaled_result("rescale[:, None]"),
             ]
         if mask.factor is not None:
             name = self.assigned("factor", mask.factor, printer)
-            printer.lines.append(f"result = tl.where(result == 0, 0.0, result * {name})")
+            printer.lines.append(self.weighed_result(name))
         return printer.lines
 
     def assigned(self, word: str, expression: Expression, printer: TritonPrinter) -> str:
@@ -224,6 +224,14 @@ class Body:
         else:
             printer.assign(name, expression)
         return name
+
+    def scaled_result(self, factor: str) -> str:
+        """The statement that multiplies the output."""
+        return f"result = scaled(result, {factor})"
+
+    def weighed_result(self, factor: str) -> str:
+        """The same for a factor that may be infinite; zeros stay zeros."""
+        return f"result = scaled_but_zeros(result, {factor})"
 
     def counted_sink(self, score: str) -> str:
         """The score of a sink in this program."""

@@ -37,6 +37,7 @@ from maskdsl.ir.values.fixed_random import WORD, random_state
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
 HELPERS = (
     "join_sink",
+    "scaled_but_zeros",
     "as_bits",
     "take_lowest",
     "find_entry",
