@@ -147,8 +147,8 @@ def compile_ahead(
     """
     plan, has_ladder = make_plan(mask), kernel_name in KERNELS
     chooser = KernelName(kernel_name) if has_ladder else KernelName.FORWARD
-    dims = dim, value_dim or dim
-    choices = (choice,) if choice else ladder(Architecture(target), chooser, max(dims), DTYPES[dtype].itemsize, plan.work)
+    dims, size = (dim, value_dim or dim), DTYPES[dtype].itemsize
+    choices = (choice,) if choice else ladder(Architecture(target), chooser, max(dims), size, plan.work)
 
     @cache
     def compiled(choice: TileChoice) -> Compiled:

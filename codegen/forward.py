@@ -52,8 +52,8 @@ class Tiles(NamedTuple):
 def padded(dim):
     """The dims that kernels compute for a head dim: the next power of two, or three quarters of it; at least 16.
 
-    Triton's tensors have powers of two of elements. 192 dims are two chunks, of 128 and of 64: with one of 256, a quarter
-    of all products would be of zeros.
+    Triton's tensors have powers of two of elements. 192 dims are two chunks, of 128 and of 64: with one of 256, a
+    quarter of all products would be of zeros.
     """
     power = max(16, 1 << (dim - 1).bit_length())
     return power * 3 // 4 if 64 < dim <= power * 3 // 4 else power
@@ -65,10 +65,7 @@ def load_tokens(tensor, positions, stride, STRIDE_UNIT: tl.constexpr, DIM: tl.co
     rows = tensor + positions[:, None] * (tl.cast(stride, tl.int64) * STRIDE_UNIT)
     LAST: tl.constexpr = PADDED & -PADDED
     last = load_dims(rows, PADDED - LAST, LAST, DIM)
-    if LAST == PADDED:
-        return (last,)
-    else:
-        return load_dims(rows, 0, PADDED - LAST, DIM), last
+    return (last,) if LAST == PADDED else (load_dims(rows, 0, PADDED - LAST, DIM), last)
 
 
 @triton.jit
@@ -94,10 +91,7 @@ def zeros(ROWS: tl.constexpr, PADDED: tl.constexpr, WIDE: tl.constexpr):
     """Zeros [ROWS, PADDED], in chunks."""
     LAST: tl.constexpr = PADDED & -PADDED
     last = tl.zeros([ROWS, LAST], dtype=WIDE)
-    if LAST == PADDED:
-        return (last,)
-    else:
-        return tl.zeros([ROWS, PADDED - LAST], dtype=WIDE), last
+    return (last,) if LAST == PADDED else (tl.zeros([ROWS, PADDED - LAST], dtype=WIDE), last)
 
 
 @triton.jit
@@ -114,19 +108,15 @@ def add_products(result, p, tile, PRECISION: tl.constexpr, WIDE: tl.constexpr):
     """result + p @ tile, in the chunks of the tile; p is rounded to its type."""
     p = p.to(tile[0].dtype)
     first = tl.dot(p, tile[0], result[0], input_precision=PRECISION, out_dtype=WIDE)
-    if len(tile) == 1:
-        return (first,)
-    else:
-        return first, tl.dot(p, tile[1], result[1], input_precision=PRECISION, out_dtype=WIDE)
+    if len(tile) == 2:
+        last = tl.dot(p, tile[1], result[1], input_precision=PRECISION, out_dtype=WIDE)
+    return (first,) if len(tile) == 1 else (first, last)
 
 
 @triton.jit
 def scaled(tile, factor):
     """The chunks of a tile times a factor, a number or [rows, 1]."""
-    if len(tile) == 1:
-        return (tile[0] * factor,)
-    else:
-        return tile[0] * factor, tile[1] * factor
+    return (tile[0] * factor,) if len(tile) == 1 else (tile[0] * factor, tile[1] * factor)
 
 
 # hole: tile_functions

@@ -129,10 +129,7 @@ def take_lowest(bits):
 def scaled_but_zeros(tile, factor):
     """The chunks of a tile times a factor [rows, 1], which may be infinite; zeros stay zeros."""
     first = tl.where(tile[0] == 0, 0.0, tile[0] * factor)
-    if len(tile) == 1:
-        return (first,)
-    else:
-        return first, tl.where(tile[1] == 0, 0.0, tile[1] * factor)
+    return (first,) if len(tile) == 1 else (first, tl.where(tile[1] == 0, 0.0, tile[1] * factor))
 
 
 @triton.jit

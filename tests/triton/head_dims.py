@@ -1,4 +1,4 @@
-"""Run in a process of its own, with TRITON_INTERPRET=1: head dims that kernels compute in two chunks, and their mixtures.
+"""Run in a process of its own, with TRITON_INTERPRET=1: head dims that kernels compute in chunks, and mixtures.
 
 Results are NaN before kernels run. Prints `agreed` at the end; any difference raises.
 """
