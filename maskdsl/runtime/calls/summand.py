@@ -20,7 +20,7 @@ from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
 from maskdsl.runtime.calls.debugging import check_reads, check_scores
 from maskdsl.runtime.calls.varlen import attend_packed
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, Knows, register
-from maskdsl.runtime.decode.cache_types import NO_SCALES, Scales, check_cache, converted, read_as_they_are
+from maskdsl.runtime.decode.cache_types import NO_SCALES, Scales, are_readable, check_cache, converted, read_as_they_are
 from maskdsl.runtime.decode.decode_call import attend
 from maskdsl.runtime.decode.key_slices import attend_slices
 from maskdsl.runtime.decode.paging import CallPositions, call_positions, room
@@ -93,7 +93,7 @@ class Summand:
             return whole._whole(q, k, v, inputs, options)
         if options.scales is not NO_SCALES or not q.dtype == k.dtype == v.dtype:
             check_cache(q, k, v, inputs, positions.page_table is not None)
-            if self._reads_keys(k, q, positions):
+            if self._reads_keys(k, q, positions) or not are_readable(k, v):
                 return self._dequantized(q, k, v, inputs, options)
             wide, narrow = read_as_they_are(q, k, v, options.scales)
             return narrow(*attend(self.handle, wide, k, v, inputs, positions))

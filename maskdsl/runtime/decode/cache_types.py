@@ -66,6 +66,12 @@ def check_cache(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], paged
             raise AttnError(ForwardOnly(what="a cache of another type than the queries", name=name, hint=hint))
 
 
+def are_readable(*tensors: Tensor) -> bool:
+    """Whether kernels read keys and values of these types: on NVIDIA GPUs before Ada they do not read float8_e4m3fn."""
+    small = [x for x in tensors if x.dtype == torch.float8_e4m3fn and x.is_cuda and torch.version.hip is None]
+    return all(torch.cuda.get_device_capability(x.device) >= (8, 9) for x in small)
+
+
 def _wide(*tensors: Tensor) -> torch.dtype:
     """The type that a call of these tensors computes in."""
     kinds = [x.dtype for x in tensors if x.dtype not in EIGHT_BITS]

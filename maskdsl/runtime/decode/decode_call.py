@@ -18,11 +18,13 @@ from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.base.validate import check_inputs, check_values
 from maskdsl.runtime.compiled_mask import Bound, DerivedMask
 from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_gathered
+from maskdsl.runtime.decode.live_span import live_span
 from maskdsl.runtime.decode.multiplied_call import MultipliedCall, given_inputs, multiplied
 from maskdsl.runtime.decode.paging import (
     CallPositions,
     checked_mask,
     gathered_pages,
+    most_keys,
     normalized,
     on_host,
     present_keys,
@@ -184,13 +186,18 @@ def _in_chunk(
     included, `present` says which of them exist, bool [batch, keys].
     """
     starts, lengths, table = normalized(compiled, q, k, positions)
-    pooled = compiled.plan.mask.keys.is_pooled
+    pooled, first = compiled.plan.mask.keys.is_pooled, 0
     if present is not None:
         gathers = False
     else:
-        present = present_keys(compiled, k, lengths, table)
-        pairs = q.shape[1] * q.shape[2] * present.numel()
-        gathers = gathers and q.device.type == "cpu" and 0 < pairs <= MOST_PAIRS
+        whole = span = 0, most_keys(compiled, k, table)
+        if gathers and q.device.type == "cpu":
+            span = whole if pooled else live_span(compiled, starts.tolist(), q.shape[2], whole[1])
+            gathers = 0 < q.shape[0] * q.shape[1] * q.shape[2] * span[1] <= MOST_PAIRS
+        else:
+            gathers = False
+        first, _ = span = span if gathers else whole
+        present = present_keys(compiled, k, lengths, table, span)
         if pooled or not gathers:
             k, v = (gathered_pages(x, table, present, q.dtype) for x in (k, v))
             table = None
@@ -198,9 +205,9 @@ def _in_chunk(
             (k, _), (v, present) = (with_pooled(compiled, x, present, inputs) for x in (k, v))
     derived = compiled.derived(Chunk, q.shape[2], present.shape[1])
     values = dict(zip((each.name for each in compiled.plan.mask.inputs), inputs, strict=True))
-    values |= {**chunk_values(derived, values, starts), PRESENT: present}
+    values |= {**chunk_values(derived, values, starts, first), PRESENT: present}
     return (
-        attend_gathered(derived, q, k, v, table, values)
+        attend_gathered(derived, q, k, v, table, values, first)
         if gathers
         else attend_derived(attend, derived, q, k, v, values)
     )

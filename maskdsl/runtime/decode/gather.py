@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import PRESENT
@@ -20,9 +21,18 @@ MOST_PAIRS = 2**22
 
 
 def attend_gathered(
-    derived: DerivedMask, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, values: Mapping[str, Tensor]
+    derived: DerivedMask,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    table: Tensor | None,
+    values: Mapping[str, Tensor],
+    first: int,
 ) -> tuple[Tensor, Tensor]:
-    """The output and the log-sum-exp of a chunk; `values` are its inputs. k and v are pages if there is a `table`."""
+    """The output and the log-sum-exp of a chunk against the keys from `first` on; `values` are its inputs.
+
+    k and v have all keys; they are pages if there is a `table`.
+    """
     compiled, chunk = derived.compiled, derived.gathered
     names, module = compiled.plan.input_identifiers, compiled.dense_kernel.module
     inputs = {names[each.name]: as_value(each, values[each.name]) for each in compiled.plan.mask.inputs}
@@ -31,13 +41,15 @@ def attend_gathered(
     span = _span(wanted)
     if span is not None:
         inputs |= {name: inputs[name][..., span] for name in of_keys if inputs[name].shape[-1] > 1}
-        k, v = (_run(x, span, table) for x in (k, v))
+        there = slice(first + span.start, first + span.stop)
+        pages = None if table is None else _live_pages(table, wanted[..., span], there, k.shape[2])
+        k, v = (_run(x, there, pages) for x in (k, v))
     else:
         positions, real = _attended_keys(wanted.expand(len(q), k.shape[1], -1))
         by_head = positions.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
         inputs |= {name: at(inputs[name], by_head) for name in of_keys}
         inputs[names[PRESENT]] &= real.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-        k, v = (_rows(x, positions, table) for x in (k, v))
+        k, v = (_rows(x, first + positions, table) for x in (k, v))
     k, v = (x.to(q.dtype) for x in (k, v))
     out, lse = module.attention(q, k, v, inputs, clean=False)
     return (out, lse) if bool(out.isfinite().all()) else module.attention(q, k, v, inputs)
@@ -68,7 +80,7 @@ def _span(wanted: Tensor) -> slice | None:
 
 
 def _attended_keys(wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the wanted keys, int64 [batch, key heads, most], and which are not padding, bool.
+    """Positions of the wanted keys, int64 [batch, key heads, most], and which do not repeat the first, bool.
 
     `wanted` is bool [batch, key heads, keys].
     """
@@ -77,18 +89,26 @@ def _attended_keys(wanted: Tensor) -> tuple[Tensor, Tensor]:
     index = (wanted.cumsum(dim=2) - 1).masked_fill(~wanted, most)
     positions = index.new_zeros(*wanted.shape[:2], most + 1)
     positions.scatter_(2, index, torch.arange(wanted.shape[2]).expand_as(index))
-    return positions[..., :most], torch.arange(most) < counts
+    real = torch.arange(most) < counts
+    return torch.where(real, positions[..., :most], positions[..., :1]), real
 
 
-def _run(x: Tensor, span: slice, table: Tensor | None) -> Tensor:
-    """The keys or values of a span, [batch, key heads, n, dim]: a view, or copies of whole pages."""
-    if table is None:
+def _run(x: Tensor, span: slice, pages: Tensor | None) -> Tensor:
+    """The keys or values of a span, [batch, key heads, n, dim]: a view, or copies of whole pages [batch, n]."""
+    if pages is None:
         return x[:, :, span]
-    size = x.shape[2]
-    first = span.start // size
-    pages = table[:, None, first : -(-span.stop // size)].long().clamp(min=0)
-    taken = x[pages, torch.arange(x.shape[1])[:, None]].flatten(2, 3)
-    return taken[:, :, span.start - first * size : span.stop - first * size]
+    taken = x[pages[:, None], torch.arange(x.shape[1])[:, None]].flatten(2, 3)
+    before = span.start % x.shape[2]
+    return taken[:, :, before : before + span.stop - span.start]
+
+
+def _live_pages(table: Tensor, wanted: Tensor, span: slice, size: int) -> Tensor:
+    """The pages of a span, int64 [batch, n]; in place of each in which no key is wanted, one in which some are."""
+    pages = table[:, span.start // size : -(-span.stop // size)].long().clamp(min=0)
+    keys = pad(wanted.any(dim=1), (span.start % size, -span.stop % size))
+    alive = keys.reshape(len(keys), -1, size).any(dim=2).expand(len(pages), -1)
+    first = alive.to(torch.int8).argmax(dim=1, keepdim=True)
+    return torch.where(alive, pages, pages.gather(1, first))
 
 
 def _rows(x: Tensor, positions: Tensor, table: Tensor | None) -> Tensor:

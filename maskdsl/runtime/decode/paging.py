@@ -239,16 +239,25 @@ def on_host(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> 
     )
 
 
+def most_keys(compiled: Bound, k: Tensor, table: Tensor | None) -> int:
+    """The most keys that an entry may have, of those that callers give."""
+    return min(compiled.plan.mask.keys.given_length, k.shape[2] * (1 if table is None else table.shape[1]))
+
+
 def existing_pages(table: Tensor, pages: int) -> Tensor:
     """The page table with -1 for pages that do not exist, since a table on a GPU has not been checked."""
     return table.masked_fill(table >= pages, -1)
 
 
-def present_keys(compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | None) -> Tensor:
-    """Bool [batch, keys]: the keys that exist, of those that there is room for."""
-    keys = compiled.plan.mask.keys.given_length
-    keys = min(keys, k.shape[2] * (1 if table is None else table.shape[1]))
-    positions = torch.arange(keys, device=k.device)
+def present_keys(
+    compiled: Bound, k: Tensor, lengths: Tensor, table: Tensor | None, span: tuple[int, int] | None = None
+) -> Tensor:
+    """Bool [batch, keys]: the keys that exist, of those that there is room for.
+
+    A `span` is the first key and the number of keys of some of them.
+    """
+    first, count = (0, most_keys(compiled, k, table)) if span is None else span
+    positions = torch.arange(first, first + count, device=k.device)
     present = positions < lengths[:, None]
     return present if table is None else present & (table[:, positions // k.shape[2]] >= 0)
 
