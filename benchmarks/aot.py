@@ -4,7 +4,8 @@ With names of patterns behind it, `python benchmarks/aot.py t5 dense`, it record
 
 Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension and kernel, in bf16, the registers of a
 thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; the
-compares and selects in the first loop, which is that over full tiles; the instructions of each loop in machine code;
+compares and selects in the first loop, which is that over full tiles; the instructions of each loop in machine code, by
+kind too (products, exponentials, floats, integers and addresses, copies, barriers, others);
 and for sm90, whether `ptxas` lets matrix products wait for each other. Beside these are `selection`, the first three of
 the kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the masks whose
 kernels their calls run; `decode_kernel` is one of these, where calls run it. Examples that run kernels of several
@@ -29,7 +30,7 @@ from ahead import (
     kernel_masks,
     machine_code,
 )
-from assembly import tile_loops
+from assembly import kinds_of_loops, tile_loops
 from rich.progress import track
 
 import maskdsl
@@ -126,7 +127,7 @@ def selecting(mask: MaskIR, target: str) -> dict[str, Any]:
 def figures(mask: MaskIR, target: str, dim: int, kernel: str, input_gradients: bool = False) -> dict[str, Any]:
     """What one kernel uses."""
     compiled = compile_ahead(mask, target, dim, "bf16", kernel, input_gradients=input_gradients)
-    usage, loops = compiled.usage, tile_loops(compiled.assembly)
+    usage, loops, code = compiled.usage, tile_loops(compiled.assembly), machine_code(compiled)
     return {
         "registers": usage.registers,
         "spills": usage.spills,
@@ -135,7 +136,8 @@ def figures(mask: MaskIR, target: str, dim: int, kernel: str, input_gradients: b
         "matrix_kinds": sorted({kind for loop in loops for kind in loop.kinds}),
         "full_compares": loops[0].compares,
         "full_selects": loops[0].selects,
-        "instructions": [loop.instructions for loop in tile_loops(machine_code(compiled))],
+        "instructions": [loop.instructions for loop in tile_loops(code)],
+        "kinds": kinds_of_loops(code),
         **({"serialized": is_serialized(compiled)} if target == "sm90" else {}),
     }
 

@@ -1,6 +1,7 @@
-"""Assembly to counts of its innermost loops over tiles: all instructions, those on matrices, compares, selects."""
+"""Assembly to counts of its innermost loops over tiles: instructions, their kinds, compares and selects."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,20 @@ INSTRUCTION = re.compile(r"^\s+(?:/\*[0-9a-f]+\*/\s+)?[@\w]", re.MULTILINE)
 MATRIX = re.compile(r"\b(wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma|HGMMA|UTCHMMA|HMMA)")
 COMPARE = re.compile(r"\b(?:setp\.|v_cmp)")
 SELECT = re.compile(r"\b(?:selp\.|v_cndmask)")
+OPCODE = re.compile(r"^\s+(?:/\*[0-9a-f]+\*/\s+)?(?:@!?U?P\w+\s+)?([A-Za-z]\w*)", re.MULTILINE)
+KINDS = {
+    "products": re.compile(r"[HIQ]MMA|[HQI]GMMA|UTC[HQI]MMA|v_mfma"),
+    "exponentials": re.compile(r"MUFU|v_(?:exp|log|rcp|rsq|sqrt)_"),
+    "barriers": re.compile(r"U?BAR|WARP|\w*DEPBAR|SYNCS|MEMBAR|FENCE|UTCBAR|ERRBAR|s_barrier|s_waitcnt"),
+    "copies": re.compile(r"U?LD|U?ST|SHFL|UTMA|UBLK|ATOM|RED|buffer_|global_|flat_|ds_|s_load|s_buffer"),
+    "floats": re.compile(r"[FHD](?:ADD|MUL|FMA|SET|SEL|MNMX|CHK)|F2|I2F|v_\w+_b?f(?:16|32|64)"),
+    "integers": re.compile(
+        r"U[A-Z]|I|V|LEA|LOP|SHF|SEL|PLOP|PRMT|MOV|[RPSC]2|CS2R|SGXT|BMSK|POPC|FLO|v_"
+        r"|s_(?:add|sub|mul|lsh|ash|and|or|xor|not|cmp|csel|mov|bf|max|min|pack|cmov|mulk|addk)"
+    ),
+}
+"""Kinds of instructions of machine code, by the beginning of their names; the first that fits. Integers are addresses
+and moves between registers too. What fits none is `other`: branches above all."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,15 @@ def loop_texts(assembly: str) -> tuple[str, ...]:
     graph = blocks(assembly.splitlines())
     loops = sorted(sorted(each) for each in innermost(graph))
     return tuple("\n".join(graph.nodes[block]["text"] for block in each) for each in loops)
+
+
+def kinds_of_loops(machine_code: str) -> list[dict[str, int]]:
+    """How many instructions of each of the `KINDS`, and others, the `tile_loops` of SASS or AMD GCN have."""
+    return [dict(Counter(map(kind_of, OPCODE.findall(body)))) for body in loop_texts(machine_code)]
+
+
+def kind_of(opcode: str) -> str:
+    return next((kind for kind, pattern in KINDS.items() if pattern.match(opcode)), "other")
 
 
 def loop(body: str) -> Loop:

@@ -181,11 +181,10 @@ def tiles_kernel(
     KEY_BLOCK: tl.constexpr,
     BY_ROW: tl.constexpr,
     CHUNK: tl.constexpr,
-    EQUAL: tl.constexpr,
 ):
     """Writes the runs of one row of one head class into the row's range of the lists, CHUNK tiles at a time.
 
-    EQUAL says that every row has the same `room`; else `full_rows` and `partial_rows` hold the range of each on entry.
+    Every row has the same `room`; if that is negative, `full_rows` and `partial_rows` hold the range of each on entry.
     On return a range's end is that of the last run, and the number of tiles is behind it. One entry of the partial
     range is reserved for the run that replaces the rest of a row with too many.
     """
@@ -194,7 +193,7 @@ def tiles_kernel(
     head, batch = head_class % heads, head_class // heads
     full_rows += 3 * tl.program_id(0).to(tl.int64)
     partial_rows += 3 * tl.program_id(0).to(tl.int64)
-    if EQUAL:
+    if room >= 0:
         first_full, first_partial = tl.program_id(0) * room, tl.program_id(0) * (room + 1)
         most_full, most_partial = room, room
         tl.store(full_rows, first_full)
@@ -329,7 +328,7 @@ def find_tiles(device, shape, inputs, block, layout=(None, None), by_row=True, p
         count_kernel[(count,)](counts, *arguments, **options)
         ranges_kernel[(2,)](full_rows, partial_rows, counts, count, most_runs, ROWS=ROWS)
     tiles_kernel[(count,)](
-        *(full_rows, full_runs, partial_rows, partial_runs, most_runs, *arguments), **options, EQUAL=have_room
+        *(full_rows, full_runs, partial_rows, partial_runs, most_runs if have_room else -1, *arguments), **options
     )
     lists = torch.arange(count, device=device).view(batch, heads, rows).expand(*shape[:2], rows)
     lists = lists.unflatten(1, (shape[1], 1) if by_row else (key_heads, -1))

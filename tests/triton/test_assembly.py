@@ -1,6 +1,6 @@
 """Loops of compiled kernels are found by control flow, whatever the order of basic blocks in the text."""
 
-from assembly import Loop, tile_loops
+from assembly import Loop, kinds_of_loops, tile_loops
 
 STRAIGHT = """
 $L__BB0_1:
@@ -69,6 +69,34 @@ def test_innermost_loops_with_matrix_instructions() -> None:
     first, second = tile_loops(NESTED)
     assert first == Loop(3, 1, ("wgmma.mma_async",), 1, 0)
     assert second == Loop(6, 2, ("wgmma.mma_async",), 1, 0)
+
+
+def test_kinds_of_instructions() -> None:
+    """Whatever predicate stands before them; a wait for copies is a barrier, and a shuffle between threads a copy."""
+    lines = (
+        *(
+            "HGMMA.64x64x16.F32.BF16 R24, gdesc[UR12], R24",
+            "MUFU.EX2 R1, R2",
+            "LDGDEPBAR",
+            "BAR.SYNC.DEFER_BLOCKING 0x0",
+        ),
+        *(
+            "@P0 LDGSTS.E.BYPASS.128 [R1], desc[UR4][R2.64]",
+            "SHFL.BFLY PT, R1, R2, 0x1, 0x1f",
+            "@!UP1 UIADD3 UR4, UR5, 0x1",
+        ),
+        *(
+            "FFMA R1, R2, R3, R4",
+            "FSEL R1, R2, -INF , P0",
+            "IMAD.MOV.U32 R1, RZ, RZ, R2",
+            "ISETP.GE.AND P0, PT, R1, R2, PT",
+        ),
+    )
+    text = ".L_x_1:\n" + "".join(f"        /*0100*/                   {line} ;\n" for line in lines)
+    text += "        /*0200*/              @P0 BRA `(.L_x_1) ;\n"
+    kinds = {"products": 1, "exponentials": 1, "barriers": 2, "copies": 2, "integers": 3, "floats": 2, "other": 1}
+    assert kinds_of_loops(text) == [kinds]
+    assert kinds_of_loops(AMD) == [{"products": 1, "integers": 2, "other": 1}]
 
 
 def test_no_loop() -> None:
