@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import maskdsl
 from maskdsl.analysis.tiles.block_map import BlockMap
-from maskdsl.runtime.backends.programs import PROGRAM, Calls, Programs, column_programs, row_programs
+from maskdsl.runtime.backends.programs import JOIN, PROGRAM, Calls, Programs, column_programs, row_programs
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "language"
 PROCESSORS = 132
@@ -42,7 +42,7 @@ class Balance:
     map_seconds: float
     """Processor time of the block map."""
     plan_seconds: float
-    """Processor time of the order of its programs, lists of runs included."""
+    """Processor time of its programs, lists of runs included."""
 
 
 def pattern(name: str, length: int) -> maskdsl.Mask:
@@ -53,17 +53,24 @@ def pattern(name: str, length: int) -> maskdsl.Mask:
 def balance(mask: maskdsl.Mask, kernel: str) -> Balance:
     """The balance of a kernel of `KERNELS`, of one batch entry."""
     programs_of, block = KERNELS[kernel]
-    calls = Calls(1, mask.heads, mask.heads, PROCESSORS)
+    calls = Calls(1, mask.heads, mask.heads, PROCESSORS, splits=True)
     start = time.process_time()
     tiles = mask.tiles(block=block)
     middle = time.process_time()
     programs = programs_of(tiles, calls)
     end = time.process_time()
-    work = programs.full_rows[:, 2] + programs.partial_rows[:, 2] + PROGRAM
-    head, row = programs.programs[:, 1], programs.programs[:, 2]
+    whole = programs_of(tiles, calls._replace(splits=False))
+    head, row = whole.programs[:, 1], whole.programs[:, 2]
     plain = np.lexsort([-row if kernel == "forward" else row, head])
-    even = work.sum() / PROCESSORS
-    return Balance(longest(work) / even, longest(work[plain]) / even, middle - start, end - middle)
+    even = work_of(whole).sum() / PROCESSORS
+    joins = [] if programs.merges is None else [JOIN] * len(programs.merges)
+    taken = longest(work_of(programs)) + longest(joins)
+    return Balance(taken / even, longest(work_of(whole)[plain]) / even, middle - start, end - middle)
+
+
+def work_of(programs: Programs) -> NDArray[np.int64]:
+    """int64 [programs]: the work of each, in tiles."""
+    return np.asarray(programs.full_rows[:, 2] + programs.partial_rows[:, 2] + PROGRAM)
 
 
 def longest(work: Iterable[int] | NDArray[np.int64]) -> int:
@@ -80,7 +87,7 @@ def main() -> None:
             mask = pattern(name, length)
             for kernel in KERNELS:
                 found = balance(mask, kernel)
-                times = f"map {found.map_seconds * 1000:.0f} ms, order {found.plan_seconds * 1000:.0f} ms"
+                times = f"map {found.map_seconds * 1000:.0f} ms, plan {found.plan_seconds * 1000:.0f} ms"
                 print(f"{name:10} {length:7} {kernel:8} {found.unordered:.2f} -> {found.ratio:.2f}  {times}")
 
 

@@ -18,6 +18,7 @@ from maskdsl.codegen.forward import (
     zeros,
 )
 from maskdsl.codegen.key_gradient import key_gradient_kernel
+from maskdsl.codegen.pieces import piece_room, store_piece, sum_pieces
 from maskdsl.codegen.triton_functions import strides_in_units
 
 # end
@@ -118,6 +119,10 @@ def query_gradient_kernel(
     full_runs,
     partial_rows,
     partial_runs,
+    # end
+    # hole: query_piece_parameters
+    slots,
+    piece_results,
     # end
     heads,
     heads_per_key_head,
@@ -224,8 +229,16 @@ def query_gradient_kernel(
 
     # hole: query_normalization
     # end
+    real = queries < query_length
+    # hole: query_pieces
+    if slots is not None:
+        slot = tl.load(slots + 2 * tl.program_id(0) + 1)
+        if slot >= 0:
+            store_piece(piece_results, slot, result, QUERY_BLOCK, PADDED_DIM)
+        real &= slot < 0  # else the gradient is that of all pieces
+    # end
     rows_of_grad = grad_q + (query_offset + queries)[:, None] * DIM
-    store_tokens(rows_of_grad, scaled(result, SCALE), queries < query_length, DIM)
+    store_tokens(rows_of_grad, scaled(result, SCALE), real, DIM)
     # hole: query_sums
     # end
 
@@ -271,8 +284,8 @@ def gradients(
     )
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
-    row_arguments, rows = row_tiles, len(row_tiles.programs)
-    column_arguments, columns = column_tiles, len(column_tiles.programs)
+    row_arguments, rows = row_tiles[:5], len(row_tiles.programs)
+    column_arguments, columns = column_tiles[:5], len(column_tiles.programs)
     # end
     # hole: prepare
     # end
@@ -296,6 +309,10 @@ def gradients(
         # end
         "PRECISION": precision,
     }
+    # hole: row_pieces
+    piece_results = piece_room(row_tiles, lse, row_options["QUERY_BLOCK"], constants["PADDED_DIM"])
+    row_arguments += (row_tiles.slots, piece_results)
+    # end
     query_gradient_kernel[(rows,)](
         *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
         # hole: query_arguments
@@ -303,6 +320,14 @@ def gradients(
         **constants,
         **row_options,
     )
+    # hole: join_rows
+    sum_pieces(row_tiles, piece_results, grad_q, constants["SCALE"])
+    # end
+    # hole: column_pieces
+    piece_keys = piece_room(column_tiles, lse, column_options["KEY_BLOCK"], constants["PADDED_DIM"])
+    piece_values = piece_room(column_tiles, lse, column_options["KEY_BLOCK"], padded_value_dim)
+    column_arguments += (column_tiles.slots, piece_keys, piece_values)
+    # end
     # hole: between
     # end
     key_gradient_kernel[(columns,)](
@@ -312,6 +337,10 @@ def gradients(
         **constants,
         **column_options,
     )
+    # hole: join_columns
+    sum_pieces(column_tiles, piece_keys, grad_k, constants["SCALE"])
+    sum_pieces(column_tiles, piece_values, grad_v, 1.0)
+    # end
     # hole: results
     return grad_q, grad_k, grad_v, {}
     # end

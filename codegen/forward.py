@@ -10,6 +10,10 @@ import torch
 import triton
 import triton.language as tl
 
+# hole: piece_functions
+from maskdsl.codegen.pieces import join_pieces, piece_room, store_piece
+
+# end
 # hole: functions
 from maskdsl.codegen.triton_functions import online_softmax_step, online_softmax_step_exactly, strides_in_units
 
@@ -44,6 +48,12 @@ class Tiles(NamedTuple):
     partial_rows: torch.Tensor
     """The same of partial tiles. A last key block that is shorter than KEY_BLOCK is always partial."""
     partial_runs: torch.Tensor
+    slots: torch.Tensor | None = None
+    """[programs, 2]: where rows are split, the number of the piece that a program computes, and its slot or -1."""
+    merges: torch.Tensor | None = None
+    """[rows that are split, 5]: batch entry, head, row, and their slots [first, end)."""
+    pieces: int = 0
+    """How many slots there are."""
 
 
 # end
@@ -187,6 +197,11 @@ def forward_kernel(
     partial_rows,
     partial_runs,
     # end
+    # hole: piece_parameters
+    slots,
+    piece_results,
+    piece_sums,
+    # end
     heads,
     heads_per_key_head,
     query_length,
@@ -290,6 +305,15 @@ def forward_kernel(
 
     # hole: query_values
     # end
+    # hole: pieces
+    real = queries < query_length
+    if slots is not None:
+        slot = tl.load(slots + 2 * tl.program_id(0) + 1)
+        if slot >= 0:
+            store_piece(piece_results, slot, result)
+            store_piece(piece_sums, slot, tl.join(l_i, m_i))
+        real &= slot < 0  # else the output is that of all pieces
+    # end
     # hole: softmax_end
     # A query without keys, or with scores of -inf only, gets out = 0 and lse = -inf.
     empty = l_i == 0
@@ -297,7 +321,6 @@ def forward_kernel(
     lse_i = m_i * (UNIT * 0.6931471805599453) + tl.log2(l_i) * 0.6931471805599453
     lse_i = tl.where(empty, float("-inf"), lse_i)
     # end
-    real = queries < query_length
     query_offset = (wide_batch * heads + head) * query_length
     tl.store(lse + query_offset + queries, lse_i, mask=real)
     store_tokens(out + (query_offset + queries)[:, None] * VALUE_DIM, result, real, VALUE_DIM)
@@ -320,9 +343,14 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
     # hole: prepare
     # end
+    padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
     stride_unit, strides = strides_in_units(q, k, v)
     # hole: count
     count = len(tiles.programs)
+    # end
+    # hole: piece_results
+    piece_results = piece_room(tiles, lse, block[0], padded_value_dim)
+    piece_sums = piece_room(tiles, lse, block[0], 2)
     # end
     forward_kernel[(count,)](
         q,
@@ -332,7 +360,12 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         lse,
         *strides,
         # hole: tile_arguments
-        *tiles,
+        *tiles[:5],
+        # end
+        # hole: piece_arguments
+        tiles.slots,
+        piece_results,
+        piece_sums,
         # end
         heads,
         heads // key_heads,
@@ -343,7 +376,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         DIM=dim,
         PADDED_DIM=padded(dim),
         VALUE_DIM=value_dim,
-        PADDED_VALUE_DIM=padded(value_dim),
+        PADDED_VALUE_DIM=padded_value_dim,
         QUERY_BLOCK=block[0],
         KEY_BLOCK=block[1],
         STRIDE_UNIT=stride_unit,
@@ -354,4 +387,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         num_warps=warps,
         num_stages=stages,
     )
+    # hole: join_pieces
+    join_pieces(tiles, piece_results, piece_sums, out, lse, dim**-0.5 * 1.4426950408889634)
+    # end
     return out, lse

@@ -12,6 +12,7 @@ from maskdsl.codegen.forward import (
     load_tokens,
     products,
     scaled,
+    store_piece,
     store_tokens,
     zeros,
 )
@@ -43,6 +44,11 @@ def key_gradient_kernel(
     full_runs,
     partial_rows,
     partial_runs,
+    # end
+    # hole: key_piece_parameters
+    slots,
+    piece_keys,
+    piece_values,
     # end
     heads,
     heads_per_key_head,
@@ -174,6 +180,15 @@ def key_gradient_kernel(
         # hole: key_sums
         # end
 
+    real = keys < key_length
+    # hole: key_pieces
+    if slots is not None:
+        slot = tl.load(slots + 2 * tl.program_id(0) + 1)
+        if slot >= 0:
+            store_piece(piece_keys, slot, key_result, KEY_BLOCK, PADDED_DIM)
+            store_piece(piece_values, slot, value_result, KEY_BLOCK, PADDED_VALUE_DIM)
+        real &= slot < 0  # else the gradients are those of all pieces
+    # end
     key_offsets = ((wide_batch * key_heads + wide_key_head) * key_length + keys)[:, None]
-    store_tokens(grad_k + key_offsets * DIM, scaled(key_result, SCALE), keys < key_length, DIM)
-    store_tokens(grad_v + key_offsets * VALUE_DIM, value_result, keys < key_length, VALUE_DIM)
+    store_tokens(grad_k + key_offsets * DIM, scaled(key_result, SCALE), real, DIM)
+    store_tokens(grad_v + key_offsets * VALUE_DIM, value_result, real, VALUE_DIM)

@@ -11,7 +11,7 @@ from gpu.contest import Record
 from gpu.patterns import Inputs, Size, named
 from gpu.peers import block_mask_of, our_backend
 from gpu.timing import Step, Timer, device
-from maskdsl.analysis.cost.tile_table import TileChoice
+from maskdsl.analysis.cost.tile_table import KernelName, TileChoice
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends.triton_backend import Launch
 
@@ -54,4 +54,4 @@ def builder(attention: Attention, size: Size, inputs: Inputs) -> Step:
         return partial(attention.tiles, **inputs)
     q = torch.empty(1, size.heads, size.length, DIM, dtype=torch.bfloat16, device=size.device)
     kernel, given = attention._compiled.default_kernel, [inputs[name] for name in attention.inputs]
-    return lambda: Launch(kernel.call(given, q, False)).tiles(TILES, q, q, "row")
+    return lambda: Launch(kernel.call(given, q, False)).tiles(TILES, q, q, KernelName.FORWARD)

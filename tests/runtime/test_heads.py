@@ -35,7 +35,8 @@ def test_nothing_is_kept_twice(file: str, pattern: str, values: dict[str, int], 
     assert all(one == other for one, other in zip(few.head_classes, many.head_classes, strict=True))
     for programs in (row_programs, column_programs):
         one, other = (
-            programs(each, Calls(1, heads, heads, 132)) for each, heads in ((few, different), (many, 4 * different))
+            programs(each, Calls(1, heads, heads, 132, False))
+            for each, heads in ((few, different), (many, 4 * different))
         )
         assert np.array_equal(one.full_runs, other.full_runs) and np.array_equal(one.partial_runs, other.partial_runs)
     schedules = Schedules(many, pairs)

@@ -107,7 +107,7 @@ REVIEWED = {
 }
 
 
-SKELETONS = {"triton": ("forward", "backward", "key_gradient", "device_tiles"), "decode": ("decode",)}
+SKELETONS = {"triton": ("forward", "backward", "key_gradient", "pieces", "device_tiles"), "decode": ("decode",)}
 
 
 def generated(name: str, stage: str) -> str:

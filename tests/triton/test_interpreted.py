@@ -186,6 +186,10 @@ def test_runs_with_a_step() -> None:
     assert last_line("triton.combs") == "agreed"
 
 
+def test_rows_in_pieces() -> None:
+    assert last_line("triton.pieces") == "agreed"
+
+
 def test_orders_that_inputs_decide() -> None:
     found = interpret(3, 3, HERE / "ordered.attn")
     assert found == {"two_keys": "", "by_head": "", "of_tables": ""}

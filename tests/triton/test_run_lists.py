@@ -9,10 +9,11 @@ import torch
 import maskdsl
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL
 from maskdsl.codegen.device_tiles import in_order
+from maskdsl.runtime.backends import programs as programs_module
 from maskdsl.runtime.backends.programs import Calls, column_programs, heavy_first, row_programs
 
 COMBS = maskdsl.load(Path(__file__).parent / "combs.attn")
-CALLS = Calls(batch=2, heads=4, key_heads=2, processors=7)
+CALLS = Calls(batch=2, heads=4, key_heads=2, processors=7, splits=False)
 
 
 def listed(rows: np.ndarray, list_of_runs: np.ndarray, number: int, columns: int) -> np.ndarray:
@@ -55,6 +56,37 @@ def test_combs_have_a_step(programs) -> None:  # type: ignore[no-untyped-def]
         made = [programs(pattern.bind(heads=4).tiles(block=block), CALLS) for pattern in COMBS.values()]
         assert max(int(each.full_runs[:, 2].max()) for each in made) > 1
         assert max(int(each.partial_runs[:, 2].max()) for each in made) > 1
+
+
+@pytest.mark.parametrize("by", ["row", "column"])
+@pytest.mark.parametrize("name", COMBS)
+def test_pieces_hold_every_tile_once(name: str, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together those of a row have its tiles; each has a slot, and slots of a row follow each other."""
+    monkeypatch.setattr(programs_module, "piece_counts", lambda work, _: 1 + np.arange(len(work)) % 3)
+    tiles = COMBS[name].bind(heads=4).tiles(block=(16, 8))
+    programs_of, members = (row_programs, 1) if by == "row" else (column_programs, 2)
+    made = programs_of(tiles, CALLS._replace(splits=True))
+    whole = programs_of(tiles, CALLS)
+    assert made.slots is not None and made.merges is not None and made.pieces > len(made.merges) > 0
+    columns = tiles.key_blocks if by == "row" else tiles.query_blocks
+    found = {}
+    for kind in ("full", "partial"):
+        for lists in (made, whole):
+            rows, runs = getattr(lists, f"{kind}_rows"), getattr(lists, f"{kind}_runs")
+            counts: dict[tuple[int, ...], np.ndarray] = {}
+            for number, program in enumerate(lists.programs.tolist()):
+                for member in range(members):
+                    each = listed(rows, runs, number * members + member, columns)
+                    counts[*program, member] = counts.get((*program, member), 0) + each
+            found[kind, lists is made] = counts
+        assert found[kind, True].keys() == found[kind, False].keys()
+        assert all(np.array_equal(each, found[kind, False][key]) for key, each in found[kind, True].items())
+    slots = {tuple(slot): tuple(row) for row, slot in zip(made.programs.tolist(), made.slots.tolist(), strict=True)}
+    expected = {
+        (slot - first, slot): tuple(row) for *row, first, end in made.merges.tolist() for slot in range(first, end)
+    }
+    assert {slot: row for slot, row in slots.items() if slot[1] >= 0} == expected
+    assert sorted(slot for _, slot in expected) == [*range(made.pieces)]
 
 
 @pytest.mark.parametrize("by", ["row", "column"])

@@ -5,6 +5,7 @@
 
 from functools import cached_property
 
+from maskdsl.analysis.cost.tile_table import KernelName
 from maskdsl.base.records import dataclass
 from maskdsl.emit.header import header
 from maskdsl.emit.plan import KernelPlan
@@ -18,6 +19,7 @@ from maskdsl.emit.triton.device_orders import Orders
 from maskdsl.emit.triton.forward_body import Holes, changes_scores, constant_unit, scores_may_be_large
 from maskdsl.emit.triton.gradient_sums import GradientSums, QueryEnds
 from maskdsl.emit.triton.input_gradients import Leaves
+from maskdsl.emit.triton.row_pieces import forward_holes, gradient_holes, piece_holes, splits
 from maskdsl.emit.triton.tile_finder import TileBody
 from maskdsl.emit.triton.tile_loops import Loops, wrapped_tuple
 from maskdsl.emit.triton.token_coordinates import MARGIN, KernelNames
@@ -37,19 +39,27 @@ def emit_triton(plan: KernelPlan) -> str:
     body = GradientBody(plan)
     loops = Loops(body.names)
     forward = {**body.holes(), **loops.holes()}
-    backward = {**body.gradient_holes(), **body.probability_holes(), **loops.gradient_holes()}
+    backward = {**body.gradient_holes(), **body.probability_holes(), **loops.gradient_holes(), **gradient_holes(plan)}
     tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
     top = header(plan, "triton", "Attention over tiles in Triton.")
     pieces = [
         fill(
-            read_skeleton("forward"), {**forward, **around.holes(), "functions": shared_functions(plan), "header": top}
+            read_skeleton("forward"),
+            {
+                **forward,
+                **forward_holes(plan, around.unit()),
+                **around.holes(),
+                "functions": shared_functions(plan),
+                "header": top,
+            },
         ),
         fill(
             "\n\n".join(map(read_skeleton, ("backward", "key_gradient"))),
             {**backward, **around.gradient_holes(GradientSums(body.leaves))},
         ),
+        *([fill(read_skeleton("pieces"), piece_holes(plan))] if any(splits(plan, each) for each in KernelName) else []),
         *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
     ]
     return "\n\n".join(pieces)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 
+from maskdsl.analysis.cost.tile_table import KernelName
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import unused
 from maskdsl.emit.statement_printer import UNARY
 from maskdsl.emit.triton.contributions import Contributions, ScoreDerivatives, ScoreStep, attending
 from maskdsl.emit.triton.forward_body import Body, Holes, MaybeHoles, replace_score, scores_may_be_large
 from maskdsl.emit.triton.input_gradients import Leaf, Leaves
+from maskdsl.emit.triton.row_pieces import splits
 from maskdsl.emit.triton.token_coordinates import HEAD_TABLE
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.emit.triton.unnormalized import backward_holes
@@ -63,6 +65,12 @@ class GradientBody(Body):
         if not self.transposed:
             return {}
         return {leaf.node: f"{leaf.text}_offset" for leaf in self.leaves.of_tables() if Side.QUERY in leaf.sides}
+
+    def of_first_piece(self, score: str) -> list[str]:
+        if not splits(self.plan, KernelName.FORWARD):
+            return []
+        first = "tl.load(slots + 2 * tl.program_id(0)) == 0"
+        return ["if slots is not None:", f'    {score} = tl.where({first}, {score}, float("-inf"))']
 
     def gradient_holes(self) -> Holes:
         return {**self.query_holes(), **replace(self, transposed=True).key_holes()}

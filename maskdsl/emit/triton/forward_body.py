@@ -207,6 +207,7 @@ class Body:
             name = self.assigned("sink", sink, printer)
             printer.lines += [
                 f"sink_i = {self.counted_sink(f'tl.sum(s + {name}, 1)')} * (1.4426950408889634 / UNIT)",
+                *self.of_first_piece("sink_i"),
                 "l_i, rescale, m_i = join_sink(sink_i, m_i, l_i, UNIT)",
                 self.scaled_result("rescale[:, None]"),
             ]
@@ -232,6 +233,10 @@ class Body:
     def weighed_result(self, factor: str) -> str:
         """The same for a factor that may be infinite; zeros stay zeros."""
         return f"result = scaled_but_zeros(result, {factor})"
+
+    def of_first_piece(self, score: str) -> list[str]:
+        """Statements by which, of the programs that compute pieces of a row, the first alone counts this score."""
+        return []
 
     def counted_sink(self, score: str) -> str:
         """The score of a sink in this program."""

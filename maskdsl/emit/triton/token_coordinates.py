@@ -28,7 +28,7 @@ from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 
-_SKELETONS = ("forward", "backward", "key_gradient", "device_tiles", "decode", "triton_functions")
+_SKELETONS = ("forward", "backward", "key_gradient", "pieces", "device_tiles", "decode", "triton_functions")
 _CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 _GENERATED = {
     *("sinks", "sink_i", "sink_sums", "factors", "factors_grad", "factor_i", "factor_sum", "shares", "of_queries"),

@@ -1,21 +1,27 @@
 """Block map to the programs of a kernel: the row that each computes, heavy rows first, and the runs of its tiles.
 
 A GPU starts programs in their order as processors become free, so that a heavy one that starts late is computed alone
-at the end. Plain data, no torch.
+at the end. A row with more tiles than a processor's share is split into pieces, each of one program, that are joined
+afterwards. Plain data, no torch.
 """
 
+from heapq import heapreplace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap
+from maskdsl.analysis.tiles.block_map import BlockMap, Runs, TileMap, ranges
 from maskdsl.analysis.tiles.stepped_runs import SteppedRuns
 
 Array = NDArray[Any]
 
 PROGRAM = 2
 """The work of a program beside its tiles: as much as so many tiles."""
+JOIN = 4
+"""The work of joining the pieces of a row, in tiles."""
+_LEAST = 16
+"""Tiles of a piece, at least: fewer are not worth a kernel that joins them."""
 _GRAIN = 8
 """Programs of less than this fraction of a processor's share of the work need no order: they fill what is left."""
 
@@ -28,16 +34,21 @@ class Calls(NamedTuple):
     key_heads: int
     processors: int
     """Programs that run at once, about."""
+    splits: bool
+    """Whether the kernel can compute pieces of rows."""
 
 
 class Programs(NamedTuple):
-    """The fields of the generated `Tiles`, int32."""
+    """The fields of the generated `Tiles`."""
 
     programs: Array
     full_rows: Array
     full_runs: Array
     partial_rows: Array
     partial_runs: Array
+    slots: Array | None = None
+    merges: Array | None = None
+    pieces: int = 0
 
 
 def row_programs(tiles: BlockMap, calls: Calls) -> Programs:
@@ -55,6 +66,35 @@ def column_programs(tiles: BlockMap, calls: Calls) -> Programs:
     return _programs(head_classes, tiles.class_of_head, entries, calls)
 
 
+def piece_counts(work: Array, processors: int) -> Array:
+    """int64 [programs]: into how many pieces each row is split, of the work of its program; 1 for most.
+
+    Of a few limits on the work of a piece it takes the one with which the processors are done first, if that is sooner
+    than without pieces.
+    """
+    whole = np.ones(len(work), dtype=np.int64)
+    share = -(-int(work.sum()) // processors)
+    if work.max(initial=0) <= share:
+        return whole
+    best, soonest = whole, _duration(work, processors)
+    for limit in (share, share // 2):
+        counts = np.minimum(-(-work // max(limit, 1)), np.maximum((work - PROGRAM) // _LEAST, 1))
+        pieces = np.repeat(-(-(work - PROGRAM) // counts), counts) + PROGRAM
+        duration = _duration(pieces, processors) + JOIN
+        if duration < soonest:
+            best, soonest = counts, duration
+    return best
+
+
+def _duration(work: Array, processors: int) -> int:
+    """When processors are done with programs of this work, about: heavy ones first, light ones fill what is left."""
+    share = -(-int(work.sum()) // processors)
+    ends = [0] * processors
+    for each in np.sort(work[work > share // _GRAIN])[::-1].tolist():
+        heapreplace(ends, ends[0] + each)
+    return max(share, *ends)
+
+
 def heavy_first(work: Array, processors: int) -> Array:
     """int64 [programs]: an order of programs of this work, heavy ones first, in which those of like work keep theirs.
 
@@ -65,17 +105,69 @@ def heavy_first(work: Array, processors: int) -> Array:
 
 
 def _programs(head_classes: list[TileMap], class_of_head: Array, entries: Array, calls: Calls) -> Programs:
-    """The programs of `entries`: int [programs, 3], of batch entry, head or key head, and row."""
-    full_rows, full_runs = _joined([each.full for each in head_classes])
-    partial_rows, partial_runs = _joined([each.partial for each in head_classes])
+    """The programs of `entries`: int [rows, 3], of batch entry, head or key head, and row."""
+    full, partial = _joined([each.full for each in head_classes]), _joined([each.partial for each in head_classes])
     rows = head_classes[0].full.rows
     heads = len(entries) // (calls.batch * rows)
     of_heads = np.broadcast_to(class_of_head, (calls.batch, calls.heads)).reshape(calls.batch, heads, -1)
     lists = of_heads[entries[:, 0], entries[:, 1]] * rows + entries[:, 2:]
-    tiles = full_rows[:, 2] + partial_rows[:, 2]
-    order = heavy_first(tiles[lists].sum(axis=1) + PROGRAM, calls.processors)
-    ordered = lists[order].ravel()
-    return Programs(entries[order].astype(np.int32), full_rows[ordered], full_runs, partial_rows[ordered], partial_runs)
+    tiles = (full.rows[:, 2] + partial.rows[:, 2])[lists].sum(axis=1)
+    counts = piece_counts(tiles + PROGRAM, calls.processors) if calls.splits else np.ones_like(tiles)
+    if (counts == 1).all():
+        order = heavy_first(tiles + PROGRAM, calls.processors)
+        lists = lists[order].ravel()
+        return Programs(entries[order], full.rows[lists], full.runs, partial.rows[lists], partial.runs)
+    return _split(full, partial, entries, lists, counts, calls.processors)
+
+
+class _Lists(NamedTuple):
+    """Lists of tiles."""
+
+    rows: Array
+    """[lists, 3]: the runs [first, end) of each, and how many tiles."""
+    runs: Array
+    """[runs + 1, 3]: start, end and step; the last one is read, and never used."""
+
+    def cut(self, chosen: Array, first: Array, last: Array) -> "_Lists":
+        """The lists, of which the chosen have their tiles [first, last) alone, by runs behind those that are there."""
+        start, end, step = self.runs[:-1].T
+        before = np.append(0, np.cumsum(-(-(end - start) // step)))
+        low, high = (before[self.rows[chosen, 0]] + each for each in (first, last))
+        first_run = np.searchsorted(before, low, side="right") - 1
+        end_run = np.where(first < last, np.searchsorted(before, high), first_run)
+        number = ranges(first_run, end_run)
+        low, high = (np.repeat(each, end_run - first_run) - before[number] for each in (low, high))
+        begin = start[number] + np.maximum(low, 0) * step[number]
+        behind = np.minimum(end[number], start[number] + high * step[number])
+        runs = np.stack([begin, behind, step[number]], axis=1)
+        ends = len(start) + np.cumsum(end_run - first_run)
+        rows = self.rows.copy()
+        rows[chosen] = np.stack([ends - (end_run - first_run), ends, last - first], axis=1)
+        return _Lists(rows, np.concatenate([self.runs[:-1], runs, self.runs[-1:]]))
+
+
+def _split(full: _Lists, partial: _Lists, entries: Array, lists: Array, counts: Array, processors: int) -> Programs:
+    """The programs of rows that are split into so many pieces. Pieces are cut from a row's tiles as kernels visit them.
+
+    For each list in turn these are its full tiles, then the partial ones. `lists` is int [rows, lists].
+    """
+    row, number = np.repeat(np.arange(len(counts)), counts), ranges(np.zeros_like(counts), counts)
+    tiles = np.stack([each.rows[lists, 2] for each in (full, partial)], axis=2).reshape(len(lists), -1)
+    size, ends, tiles = -(-tiles.sum(axis=1) // counts)[row], np.cumsum(tiles, axis=1)[row], tiles[row]
+    first, last = (np.clip(each[:, None] - ends + tiles, 0, tiles) for each in (number * size, (number + 1) * size))
+    order = heavy_first((last - first).sum(axis=1) + PROGRAM, processors)
+    row, number = row[order], number[order]
+    first, last = (each[order].reshape(-1, 2) for each in (first, last))
+    is_cut = np.flatnonzero(np.repeat(counts[row] > 1, lists.shape[1]))
+    full, partial = (
+        _Lists(each.rows[lists[row].ravel()], each.runs).cut(is_cut, first[is_cut, side], last[is_cut, side])
+        for side, each in enumerate((full, partial))
+    )
+    split = counts > 1
+    end = np.cumsum(np.where(split, counts, 0))
+    slot = np.where(split[row], (end - counts)[row] + number, -1)
+    merges = np.column_stack([entries, end - counts, end])[split]
+    return Programs(entries[row], *full, *partial, np.stack([number, slot], axis=1), merges, int(end[-1]))
 
 
 def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
@@ -97,8 +189,8 @@ def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
     )
 
 
-def _joined(head_classes: list[Runs]) -> tuple[Array, Array]:
-    """For each row its runs [first, end) and the number of its tiles; start, end and step of all runs, and one more."""
+def _joined(head_classes: list[Runs]) -> _Lists:
+    """The tiles of each row of each head class."""
     stepped = [SteppedRuns.of(each) for each in head_classes]
     offsets = np.cumsum([0, *(len(each.start) for each in stepped[:-1])])
     rows = [
@@ -106,4 +198,4 @@ def _joined(head_classes: list[Runs]) -> tuple[Array, Array]:
         for each, counted, offset in zip(stepped, head_classes, offsets, strict=True)
     ]
     runs = [np.stack([each.start, each.end, each.step], axis=1) for each in stepped]
-    return np.concatenate(rows), np.concatenate([*runs, np.zeros((1, 3), dtype=np.int32)])
+    return _Lists(np.concatenate(rows), np.concatenate([*runs, np.zeros((1, 3), dtype=np.int32)]))

@@ -19,7 +19,8 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.triton.attention_module import emit_triton
-from maskdsl.runtime.backends.programs import Calls, column_programs, row_programs
+from maskdsl.emit.triton.row_pieces import splits
+from maskdsl.runtime.backends.programs import Array, Calls, column_programs, row_programs
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.tile_choice import CHOOSER, Start, architecture, without_choice
 from maskdsl.runtime.backends.tuning import TuningKey
@@ -107,7 +108,7 @@ class Launch:
         def bound(choice: TileChoice) -> dict[str, Any]:
             return {
                 "inputs": call.values,
-                "tiles": self.tiles(choice, q, k, "row"),
+                "tiles": self.tiles(choice, q, k, KernelName.FORWARD),
                 "block": choice.block,
                 "layout": call.layout,
                 "precision": precision(architecture(device)),
@@ -134,8 +135,8 @@ class Launch:
             results: tuple[Any, ...] = gradients(
                 **saved._asdict(),
                 inputs=call.values,
-                row_tiles=self.tiles(query, q, k, "row"),
-                column_tiles=self.tiles(key, q, k, "column"),
+                row_tiles=self.tiles(query, q, k, KernelName.QUERY_GRADIENT),
+                column_tiles=self.tiles(key, q, k, KernelName.KEY_GRADIENT),
                 row_options=query.options,
                 column_options=key.options,
                 layout=call.layout,
@@ -168,27 +169,32 @@ class Launch:
         question = TuningKey(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, wanted)
         return CHOOSER.choose(plan, question, function, start)
 
-    def tiles(self, choice: TileChoice, q: Tensor, k: Tensor, by: str) -> Any:
-        """The tiles by "row" or by "column", as the generated module takes them; None where its kernels find them."""
-        call, device = self.call, q.device
-        if (call.plan.row_limits if by == "row" else call.plan.column_limits) is not None:
+    def tiles(self, choice: TileChoice, q: Tensor, k: Tensor, kernel: KernelName) -> Any:
+        """The tiles for a kernel, as the generated module takes them; None where it has them in closed form."""
+        call, device, by_row = self.call, q.device, kernel is not KernelName.KEY_GRADIENT
+        if (call.plan.row_limits if by_row else call.plan.column_limits) is not None:
             return None
         if call.plan.finds_device_tiles:
             shape = *q.shape[:2], k.shape[1], q.shape[2], k.shape[2]
 
             def find() -> Any:
                 with without_choice("tiles_kernel", call.plan.mask.name, device):
-                    arguments = device, shape, call.values, choice.block, call.layout, by == "row", processors(device)
+                    arguments = device, shape, call.values, choice.block, call.layout, by_row, processors(device)
                     return call.module.find_tiles(*arguments)
 
-            return call.kept.keep((by, choice.block, shape), find)
-        state, sizes = call.state, Calls(q.shape[0], q.shape[1], k.shape[1], processors(device))
+            return call.kept.keep((by_row, choice.block, shape), find)
+        sizes = Calls(q.shape[0], q.shape[1], k.shape[1], processors(device), splits(call.plan, kernel))
 
-        def make() -> list[Tensor]:
-            programs = (row_programs if by == "row" else column_programs)(state.tiles(choice.block), sizes)
-            return [torch.as_tensor(np.ascontiguousarray(each, dtype=np.int32), device=device) for each in programs]
+        def make() -> Any:
+            programs = (row_programs if by_row else column_programs)(call.state.tiles(choice.block), sizes)
+            return call.module.Tiles(*(_on_device(each, device) for each in programs))
 
-        return call.module.Tiles(*state.keep((by, choice.block, device, sizes), make))
+        return call.state.keep((by_row, choice.block, device, sizes), make)
+
+
+def _on_device(x: Array | int | None, device: torch.device) -> Tensor | int | None:
+    """An array as an int32 tensor of the device; anything else as it is."""
+    return torch.as_tensor(np.ascontiguousarray(x, dtype=np.int32), device=device) if isinstance(x, np.ndarray) else x
 
 
 def on(device: torch.device) -> AbstractContextManager[Any]:
