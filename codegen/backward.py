@@ -18,7 +18,7 @@ from maskdsl.codegen.forward import (
     zeros,
 )
 from maskdsl.codegen.key_gradient import key_gradient_kernel
-from maskdsl.codegen.pieces import piece_room, store_piece, sum_pieces
+from maskdsl.codegen.pieces import piece_room, start_sum_kernel, store_piece
 from maskdsl.codegen.triton_functions import strides_in_units
 
 # end
@@ -321,7 +321,7 @@ def gradients(
         **row_options,
     )
     # hole: join_rows
-    sum_pieces(row_tiles, piece_results, grad_q, constants["SCALE"])
+    start_sum_kernel(row_tiles, piece_results, grad_q, constants["SCALE"])
     # end
     # hole: column_pieces
     piece_keys = piece_room(column_tiles, lse, column_options["KEY_BLOCK"], constants["PADDED_DIM"])
@@ -338,8 +338,8 @@ def gradients(
         **column_options,
     )
     # hole: join_columns
-    sum_pieces(column_tiles, piece_keys, grad_k, constants["SCALE"])
-    sum_pieces(column_tiles, piece_values, grad_v, 1.0)
+    start_sum_kernel(column_tiles, piece_keys, grad_k, constants["SCALE"])
+    start_sum_kernel(column_tiles, piece_values, grad_v, 1.0)
     # end
     # hole: results
     return grad_q, grad_k, grad_v, {}

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 # hole: piece_functions
-from maskdsl.codegen.pieces import join_pieces, piece_room, store_piece
+from maskdsl.codegen.pieces import piece_room, start_join_kernel, store_piece
 
 # end
 # hole: functions
@@ -388,6 +388,6 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         num_stages=stages,
     )
     # hole: join_pieces
-    join_pieces(tiles, piece_results, piece_sums, out, lse, dim**-0.5 * 1.4426950408889634)
+    start_join_kernel(tiles, piece_results, piece_sums, out, lse, dim**-0.5 * 1.4426950408889634)
     # end
     return out, lse

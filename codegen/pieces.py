@@ -81,7 +81,7 @@ def join_kernel(
     tl.store(elements, result.to(out.dtype.element_ty), mask=real[:, None] & (dims < VALUE_DIM))
 
 
-def join_pieces(tiles, piece_results, piece_sums, out, lse, unit):
+def start_join_kernel(tiles, piece_results, piece_sums, out, lse, unit):
     """Writes `out` and `lse` of the rows that are split, from what their pieces keep: [slots, block, ...]."""
     if tiles.pieces:
         _, block, padded = piece_results.shape
@@ -122,7 +122,7 @@ def sum_kernel(
     tl.store(elements, (result * SCALE).to(grad.dtype.element_ty), mask=real)
 
 
-def sum_pieces(tiles, piece_results, grad, scale):
+def start_sum_kernel(tiles, piece_results, grad, scale):
     """Writes the sums of the pieces, [slots, block, padded dim], of rows that are split to `grad`, times `scale`."""
     if tiles.pieces:
         _, block, padded = piece_results.shape

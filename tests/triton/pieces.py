@@ -15,15 +15,15 @@ from maskdsl.runtime.backends import programs
 
 GLOBALS = "attend abs(q - k) < 9 or q < 3 or k == 5"
 PATTERNS = {
-    "globals": f"space t[101] {GLOBALS}",
-    "sinks": f"space t[97] {GLOBALS} sink 0.5 sink 2.0",
-    "empty rows": f"space t[101] {GLOBALS} require q < 20 or q > 60",
-    "heads": "space t[90] attend abs(q - k) < 9 or q < 3 and head % 2 == 0 or k % 40 == 3 and head > 1",
-    "large scores": f"space t[90] {GLOBALS} score s * 5.0",
-    "factor": f"space t[90] {GLOBALS} weight 0.5 + float(q % 4)",
-    "batch": "space t[90] attend abs(q - k) < 9 or q < 3 and batch == 1 or k % 40 == 3 and batch == 0",
-    "order": "space t[90] attend abs(q - k) < 9 or q % 30 == 1 order by i % 7",
-    "cross": "space a[45] space b[101] queries a keys b attend abs(2 * q.i - k.i) < 9 or q.i < 3",
+    "globals": f"space t[70] {GLOBALS}",
+    "sinks": f"space t[69] {GLOBALS} sink 0.5 sink 2.0",
+    "empty rows": f"space t[70] {GLOBALS} require q < 20 or q > 45",
+    "heads": "space t[67] attend abs(q - k) < 9 or q < 3 and head % 2 == 0 or k % 30 == 3 and head > 1",
+    "large scores": f"space t[67] {GLOBALS} score s * 5.0",
+    "factor": f"space t[67] {GLOBALS} weight 0.5 + float(q % 4)",
+    "batch": "space t[67] attend abs(q - k) < 9 or q < 3 and batch == 1 or k % 30 == 3 and batch == 0",
+    "order": "space t[67] attend abs(q - k) < 9 or q % 30 == 1 order by i % 7",
+    "cross": "space a[35] space b[70] queries a keys b attend abs(2 * q.i - k.i) < 9 or q.i < 3",
 }
 new_empty = torch.Tensor.new_empty
 

@@ -9,13 +9,16 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 from ahead import (
     DECODE_KERNELS,
     KERNELS,
     TARGETS,
     TILE_KERNELS,
     Compiled,
+    Started,
     compile_ahead,
+    compile_started,
     decode_kernel_names,
     is_serialized,
     kernel_masks,
@@ -26,6 +29,7 @@ from assembly import Loop, loop_texts, tile_loops
 
 import maskdsl
 from maskdsl.analysis.cost.tile_table import KernelName, TileChoice
+from maskdsl.codegen import pieces
 from maskdsl.emit.plan import make_plan
 from maskdsl.runtime.backends.tuning import device_code
 
@@ -109,6 +113,17 @@ def test_every_decoding_kernel_compiles(number: int) -> None:
     usage = compile_ahead(mask_of(*PATTERNS[number]).ir, target, 128, kernel_name="decode_kernel").usage
     assert usage.spills <= KNOWN_SPILLS.get((IDS[number], target), 0) or PATTERNS[number][0] is EVERYTHING
     assert usage.shared <= SHARED[target]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_kernels_that_join_pieces_compile(target: str) -> None:
+    merges, wide = torch.zeros(1, 5, dtype=torch.int32), torch.zeros(1)
+    tensors = {"merges": merges, "piece_results": wide, "heads": 8, "JOINED": 16}
+    join = {"piece_sums": wide, "out": wide.bfloat16(), "lse": wide, "query_length": 4096}
+    join |= {"VALUE_DIM": 128, "PADDED_VALUE_DIM": 128, "QUERY_BLOCK": 128, "UNIT": 0.125}
+    total = {"grad": wide.bfloat16(), "length": 4096, "DIM": 128, "PADDED_DIM": 128, "BLOCK": 64, "SCALE": 0.125}
+    for kernel, values in ((pieces.join_kernel, join), (pieces.sum_kernel, total)):
+        assert compile_started(Started(kernel, {**tensors, **values}), target).usage.spills == 0
 
 
 WORDS = maskdsl.load(HERE.parents[1] / "benchmarks" / "words.attn")

@@ -34,7 +34,7 @@ def forward_holes(plan: KernelPlan, unit: str) -> MaybeHoles:
     """Of `codegen/forward.py`; `unit` is the text of UNIT."""
     imports: MaybeHoles = {"piece_functions": []}  # they follow
     if splits(plan, KernelName.FORWARD):
-        joined = f"join_pieces(tiles, piece_results, piece_sums, out, lse, {unit})"
+        joined = f"start_join_kernel(tiles, piece_results, piece_sums, out, lse, {unit})"
         return {**imports, **dict.fromkeys((*_FORWARD, "pieces")), "join_pieces": [joined]}
     whole = {"pieces": ["real = queries < query_length"]}
     return {**imports, **{name: [] for name in (*_FORWARD, "join_pieces")}, **whole}
