@@ -19,9 +19,14 @@ from maskdsl.emit.triton.device_orders import Orders
 from maskdsl.emit.triton.forward_body import Holes, changes_scores, constant_unit, scores_may_be_large
 from maskdsl.emit.triton.gradient_sums import GradientSums, QueryEnds
 from maskdsl.emit.triton.input_gradients import Leaves
-from maskdsl.emit.triton.row_pieces import forward_holes, gradient_holes, piece_holes, splits
 from maskdsl.emit.triton.tile_finder import TileBody
-from maskdsl.emit.triton.tile_loops import Loops, wrapped_tuple
+from maskdsl.emit.triton.tile_loops import (
+    Loops,
+    forward_piece_holes,
+    piece_holes,
+    splits,
+    wrapped_tuple,
+)
 from maskdsl.emit.triton.token_coordinates import MARGIN, KernelNames
 from maskdsl.emit.triton.triton_printer import kernel_helpers
 from maskdsl.ir.declared.inputs import Input
@@ -39,7 +44,7 @@ def emit_triton(plan: KernelPlan) -> str:
     body = GradientBody(plan)
     loops = Loops(body.names)
     forward = {**body.holes(), **loops.holes()}
-    backward = {**body.gradient_holes(), **body.probability_holes(), **loops.gradient_holes(), **gradient_holes(plan)}
+    backward = {**body.gradient_holes(), **body.probability_holes(), **loops.gradient_holes()}
     tiles = TileBody(body.names).holes() if plan.finds_device_tiles else {}
     lines = [line for lines in (*forward.values(), *backward.values(), *tiles.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines)
@@ -49,7 +54,7 @@ def emit_triton(plan: KernelPlan) -> str:
             read_skeleton("forward"),
             {
                 **forward,
-                **forward_holes(plan, around.unit()),
+                **forward_piece_holes(plan, around.unit()),
                 **around.holes(),
                 "functions": shared_functions(plan),
                 "header": top,

@@ -1,4 +1,4 @@
-"""The loops of kernels over tiles: over lists of runs, or over ranges computed in the kernel (closed form).
+"""The loops of kernels over tiles: over lists of runs, rows in pieces among them, or over ranges in closed form.
 
 Loops over rows are flat: around a nested loop `ptxas` serializes the matrix products of Hopper, and the pipeline of
 loads drains at the end of each run. Loops over columns are nested, which takes fewer registers.
@@ -7,17 +7,24 @@ loads drains at the end of each run. Loops over columns are nested, which takes 
 from collections.abc import Iterable
 
 from maskdsl.analysis.closed.closed_form import Limit, Limits
+from maskdsl.analysis.cost.tile_table import KernelName
 from maskdsl.base.records import dataclass
+from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch.pattern_functions import helper, separated
-from maskdsl.emit.triton.forward_body import MaybeHoles
+from maskdsl.emit.triton.forward_body import MaybeHoles, scores_may_be_large
+from maskdsl.emit.triton.input_gradients import Leaves
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Side
+from maskdsl.ir.mask import Normalize
 
 _ROW_LOOPS = ("tile_parameters", "row", "full_tiles", "partial_tiles", "bounds")
 _COLUMN_LOOPS = ("tile_parameters", "column", "row", "full_runs", "full_run", "partial_runs", "partial_run", "bounds")
 _NO_LIMITS: MaybeHoles = {"limits": []}
+_FORWARD_PIECES = ("piece_parameters", "piece_results", "piece_arguments")
+_QUERY_PIECES = ("query_piece_parameters", "query_pieces", "row_pieces", "join_rows")
+_KEY_PIECES = ("key_piece_parameters", "key_pieces", "column_pieces", "join_columns")
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,10 @@ class Loops:
     def gradient_holes(self) -> MaybeHoles:
         holes = {f"query_{name}": lines for name, lines in self.row_holes().items()}
         holes |= {f"key_{name}": lines for name, lines in self.column_holes().items()}
+        kernels = {KernelName.QUERY_GRADIENT: _QUERY_PIECES, KernelName.KEY_GRADIENT: _KEY_PIECES}
+        for kernel, names in kernels.items():
+            kept = splits(self.names.plan, kernel)
+            holes |= {name: None if kept else [] for name in names}
         return {**holes, "tile_arguments": self.gradient_arguments()}
 
     def gradient_arguments(self) -> list[str] | None:
@@ -202,3 +213,38 @@ def wrapped_tuple(start: str, items: list[str]) -> list[str]:
     """A statement that ends in a tuple: on one line if it fits, else one item a line."""
     line = f"{start}({', '.join(items)}{',' * (len(items) == 1)})"
     return [line] if len(line) <= 112 else [f"{start}(", *(f"    {item}," for item in items), ")"]
+
+
+def splits(plan: KernelPlan, kernel: KernelName) -> bool:
+    """Whether a kernel can compute rows in pieces.
+
+    That is so where tiles are listed on the host, for a softmax, if its result is all that it sums over a row.
+    """
+    limits = plan.column_limits if kernel is KernelName.KEY_GRADIENT else plan.row_limits
+    if limits is not None or plan.finds_device_tiles or plan.mask.normalize is Normalize.NONE:
+        return False
+    match kernel:
+        case KernelName.FORWARD:
+            return True
+        case KernelName.QUERY_GRADIENT:
+            sums = scores_may_be_large(plan) or plan.mask.factor is not None
+            return not sums and not Leaves(KernelNames(plan)).nodes
+        case KernelName.KEY_GRADIENT:
+            return not Leaves(KernelNames(plan)).nodes
+
+
+def forward_piece_holes(plan: KernelPlan, unit: str) -> MaybeHoles:
+    """Of `codegen/forward.py`; `unit` is the text of UNIT."""
+    imports: MaybeHoles = {"piece_functions": []}  # they follow
+    if splits(plan, KernelName.FORWARD):
+        joined = f"start_join_kernel(tiles, piece_results, piece_sums, out, lse, {unit})"
+        return {**imports, **dict.fromkeys((*_FORWARD_PIECES, "pieces")), "join_pieces": [joined]}
+    whole = {"pieces": ["real = queries < query_length"]}
+    return {**imports, **{name: [] for name in (*_FORWARD_PIECES, "join_pieces")}, **whole}
+
+
+def piece_holes(plan: KernelPlan) -> MaybeHoles:
+    """Of `codegen/pieces.py`, which a module has if any of its kernels splits rows."""
+    gradients = splits(plan, KernelName.QUERY_GRADIENT) or splits(plan, KernelName.KEY_GRADIENT)
+    forward = splits(plan, KernelName.FORWARD)
+    return {"above": [], "join_kernel": None if forward else [], "sum_kernel": None if gradients else []}

@@ -120,7 +120,7 @@ def _programs(head_classes: list[TileMap], class_of_head: Array, entries: Array,
     return _split(full, partial, entries, lists, counts, calls.processors)
 
 
-class _Lists(NamedTuple):
+class _TileLists(NamedTuple):
     """Lists of tiles."""
 
     rows: Array
@@ -128,7 +128,7 @@ class _Lists(NamedTuple):
     runs: Array
     """[runs + 1, 3]: start, end and step; the last one is read, and never used."""
 
-    def cut(self, chosen: Array, first: Array, last: Array) -> "_Lists":
+    def cut(self, chosen: Array, first: Array, last: Array) -> "_TileLists":
         """The lists, of which the chosen have their tiles [first, last) alone, by runs behind those that are there."""
         start, end, step = self.runs[:-1].T
         before = np.append(0, np.cumsum(-(-(end - start) // step)))
@@ -143,10 +143,12 @@ class _Lists(NamedTuple):
         ends = len(start) + np.cumsum(end_run - first_run)
         rows = self.rows.copy()
         rows[chosen] = np.stack([ends - (end_run - first_run), ends, last - first], axis=1)
-        return _Lists(rows, np.concatenate([self.runs[:-1], runs, self.runs[-1:]]))
+        return _TileLists(rows, np.concatenate([self.runs[:-1], runs, self.runs[-1:]]))
 
 
-def _split(full: _Lists, partial: _Lists, entries: Array, lists: Array, counts: Array, processors: int) -> Programs:
+def _split(
+    full: _TileLists, partial: _TileLists, entries: Array, lists: Array, counts: Array, processors: int
+) -> Programs:
     """The programs of rows that are split into so many pieces. Pieces are cut from a row's tiles as kernels visit them.
 
     For each list in turn these are its full tiles, then the partial ones. `lists` is int [rows, lists].
@@ -160,7 +162,7 @@ def _split(full: _Lists, partial: _Lists, entries: Array, lists: Array, counts: 
     first, last = (each[order].reshape(-1, 2) for each in (first, last))
     is_cut = np.flatnonzero(np.repeat(counts[row] > 1, lists.shape[1]))
     full, partial = (
-        _Lists(each.rows[lists[row].ravel()], each.runs).cut(is_cut, first[is_cut, side], last[is_cut, side])
+        _TileLists(each.rows[lists[row].ravel()], each.runs).cut(is_cut, first[is_cut, side], last[is_cut, side])
         for side, each in enumerate((full, partial))
     )
     split = counts > 1
@@ -189,7 +191,7 @@ def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:
     )
 
 
-def _joined(head_classes: list[Runs]) -> _Lists:
+def _joined(head_classes: list[Runs]) -> _TileLists:
     """The tiles of each row of each head class."""
     stepped = [SteppedRuns.of(each) for each in head_classes]
     offsets = np.cumsum([0, *(len(each.start) for each in stepped[:-1])])
@@ -198,4 +200,4 @@ def _joined(head_classes: list[Runs]) -> _Lists:
         for each, counted, offset in zip(stepped, head_classes, offsets, strict=True)
     ]
     runs = [np.stack([each.start, each.end, each.step], axis=1) for each in stepped]
-    return _Lists(np.concatenate(rows), np.concatenate([*runs, np.zeros((1, 3), dtype=np.int32)]))
+    return _TileLists(np.concatenate(rows), np.concatenate([*runs, np.zeros((1, 3), dtype=np.int32)]))

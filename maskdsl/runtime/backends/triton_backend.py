@@ -19,7 +19,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import LargeHeadDim, NeedsDevice, TritonVersion
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.triton.attention_module import emit_triton
-from maskdsl.emit.triton.row_pieces import splits
+from maskdsl.emit.triton.tile_loops import splits
 from maskdsl.runtime.backends.programs import Array, Calls, column_programs, row_programs
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.backends.tile_choice import CHOOSER, Start, architecture, without_choice
