@@ -14,11 +14,12 @@ from maskdsl.codegen.forward import (
     padded,
     products,
     scaled,
+    store_piece,
     store_tokens,
     zeros,
 )
 from maskdsl.codegen.key_gradient import key_gradient_kernel
-from maskdsl.codegen.pieces import piece_room, start_sum_kernel, store_piece
+from maskdsl.codegen.pieces import piece_room, start_sum_kernel
 from maskdsl.codegen.triton_functions import strides_in_units
 
 # end
@@ -325,7 +326,7 @@ def gradients(
     # end
     # hole: column_pieces
     piece_keys = piece_room(column_tiles, lse, column_options["KEY_BLOCK"], constants["PADDED_DIM"])
-    piece_values = piece_room(column_tiles, lse, column_options["KEY_BLOCK"], padded_value_dim)
+    piece_values = piece_room(column_tiles, lse, column_options["KEY_BLOCK"], padded(value_dim))
     column_arguments += (column_tiles.slots, piece_keys, piece_values)
     # end
     # hole: between

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 # hole: piece_functions
-from maskdsl.codegen.pieces import piece_room, start_join_kernel, store_piece
+from maskdsl.codegen.pieces import piece_room, start_join_kernel
 
 # end
 # hole: functions
@@ -96,6 +96,15 @@ def store_tokens(rows, tile, real, DIM: tl.constexpr):
         tl.store(rows + dims, tile[1].to(rows.dtype.element_ty), mask=real[:, None] & (dims < DIM))
 
 
+# hole: store_piece
+@triton.jit
+def store_piece(slots, slot, tile, BLOCK: tl.constexpr, ROOM: tl.constexpr):
+    """Stores the chunks of a tile, which a piece of a row keeps, in its slot: [slots, BLOCK, ROOM]."""
+    tokens = tl.arange(0, BLOCK)
+    store_tokens(slots + (slot.to(tl.int64) * BLOCK + tokens)[:, None] * ROOM, tile, tokens >= 0, ROOM)
+
+
+# end
 @triton.jit
 def zeros(ROWS: tl.constexpr, PADDED: tl.constexpr, WIDE: tl.constexpr):
     """Zeros [ROWS, PADDED], in chunks."""
@@ -310,8 +319,8 @@ def forward_kernel(
     if slots is not None:
         slot = tl.load(slots + 2 * tl.program_id(0) + 1)
         if slot >= 0:
-            store_piece(piece_results, slot, result)
-            store_piece(piece_sums, slot, tl.join(l_i, m_i))
+            store_piece(piece_results, slot, result, QUERY_BLOCK, PADDED_VALUE_DIM)
+            store_piece(piece_sums, slot, (tl.join(l_i, m_i),), QUERY_BLOCK, 2)
         real &= slot < 0  # else the output is that of all pieces
     # end
     # hole: softmax_end
@@ -343,13 +352,12 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
     # hole: prepare
     # end
-    padded_value_dim = max(16, 1 << (value_dim - 1).bit_length())
     stride_unit, strides = strides_in_units(q, k, v)
     # hole: count
     count = len(tiles.programs)
     # end
     # hole: piece_results
-    piece_results = piece_room(tiles, lse, block[0], padded_value_dim)
+    piece_results = piece_room(tiles, lse, block[0], padded(value_dim))
     piece_sums = piece_room(tiles, lse, block[0], 2)
     # end
     forward_kernel[(count,)](
@@ -376,7 +384,7 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         DIM=dim,
         PADDED_DIM=padded(dim),
         VALUE_DIM=value_dim,
-        PADDED_VALUE_DIM=padded_value_dim,
+        PADDED_VALUE_DIM=padded(value_dim),
         QUERY_BLOCK=block[0],
         KEY_BLOCK=block[1],
         STRIDE_UNIT=stride_unit,

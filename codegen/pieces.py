@@ -9,17 +9,11 @@ import triton.language as tl
 #   piece           some of the tiles of a row, which one program computes
 #   slot            where a piece keeps its result until it is joined
 #   merges          batch entry, head and row of each row that is split, and its slots [first, end)
+#   ROOM            dims that a slot has for each token
 #   JOINED          tokens of a program that joins pieces
 # Pieces are joined in the order of their tiles, whichever is done first.
 
 JOINED = 16
-
-
-@triton.jit
-def store_piece(slots, slot, values):
-    """Stores what a piece keeps, [tokens, dims], in its slot: [slots, tokens, dims]."""
-    tokens, dims = tl.arange(0, values.shape[0])[:, None], tl.arange(0, values.shape[1])[None, :]
-    tl.store(slots + (slot.to(tl.int64) * values.shape[0] + tokens) * values.shape[1] + dims, values)
 
 
 @triton.jit
@@ -48,6 +42,7 @@ def join_kernel(
     query_length,
     VALUE_DIM: tl.constexpr,
     PADDED_VALUE_DIM: tl.constexpr,
+    ROOM: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     UNIT: tl.constexpr,
     JOINED: tl.constexpr,
@@ -62,7 +57,7 @@ def join_kernel(
     m_i = tl.full([JOINED], LOWEST, dtype=WIDE)
     for slot in range(first, end):
         element = tl.cast(slot, tl.int64) * QUERY_BLOCK + tokens
-        piece_result = tl.load(piece_results + element[:, None] * PADDED_VALUE_DIM + dims)
+        piece_result = tl.load(piece_results + element[:, None] * ROOM + dims, mask=dims < ROOM, other=0.0)
         piece_l = tl.load(piece_sums + 2 * element)
         piece_m = tl.load(piece_sums + 2 * element + 1)
         new = tl.maximum(m_i, piece_m)
@@ -84,11 +79,12 @@ def join_kernel(
 def start_join_kernel(tiles, piece_results, piece_sums, out, lse, unit):
     """Writes `out` and `lse` of the rows that are split, from what their pieces keep: [slots, block, ...]."""
     if tiles.pieces:
-        _, block, padded = piece_results.shape
+        _, block, room = piece_results.shape
         join_kernel[(len(tiles.merges) * block // JOINED,)](
             *(tiles.merges, piece_results, piece_sums, out, lse, *out.shape[1:3]),
             VALUE_DIM=out.shape[3],
-            PADDED_VALUE_DIM=padded,
+            PADDED_VALUE_DIM=1 << (room - 1).bit_length(),
+            ROOM=room,
             QUERY_BLOCK=block,
             UNIT=unit,
             JOINED=JOINED,
@@ -106,6 +102,7 @@ def sum_kernel(
     length,
     DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
+    ROOM: tl.constexpr,
     BLOCK: tl.constexpr,
     SCALE: tl.constexpr,
     JOINED: tl.constexpr,
@@ -116,7 +113,7 @@ def sum_kernel(
     result = tl.zeros([JOINED, PADDED_DIM], dtype=piece_results.dtype.element_ty)
     for slot in range(first, end):
         element = tl.cast(slot, tl.int64) * BLOCK + tokens
-        result += tl.load(piece_results + element[:, None] * PADDED_DIM + dims)
+        result += tl.load(piece_results + element[:, None] * ROOM + dims, mask=dims < ROOM, other=0.0)
     real = (row_tokens < length)[:, None] & (dims < DIM)
     elements = grad + ((batch * heads + head) * length + row_tokens)[:, None] * DIM + dims
     tl.store(elements, (result * SCALE).to(grad.dtype.element_ty), mask=real)
@@ -125,11 +122,12 @@ def sum_kernel(
 def start_sum_kernel(tiles, piece_results, grad, scale):
     """Writes the sums of the pieces, [slots, block, padded dim], of rows that are split to `grad`, times `scale`."""
     if tiles.pieces:
-        _, block, padded = piece_results.shape
+        _, block, room = piece_results.shape
         sum_kernel[(len(tiles.merges) * block // JOINED,)](
             *(tiles.merges, piece_results, grad, *grad.shape[1:3]),
             DIM=grad.shape[3],
-            PADDED_DIM=padded,
+            PADDED_DIM=1 << (room - 1).bit_length(),
+            ROOM=room,
             BLOCK=block,
             SCALE=scale,
             JOINED=JOINED,

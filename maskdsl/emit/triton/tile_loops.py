@@ -235,12 +235,13 @@ def splits(plan: KernelPlan, kernel: KernelName) -> bool:
 
 def forward_piece_holes(plan: KernelPlan, unit: str) -> MaybeHoles:
     """Of `codegen/forward.py`; `unit` is the text of UNIT."""
-    imports: MaybeHoles = {"piece_functions": []}  # they follow
+    some = any(splits(plan, kernel) for kernel in KernelName)
+    functions: MaybeHoles = {"piece_functions": [], "store_piece": None if some else []}
     if splits(plan, KernelName.FORWARD):
         joined = f"start_join_kernel(tiles, piece_results, piece_sums, out, lse, {unit})"
-        return {**imports, **dict.fromkeys((*_FORWARD_PIECES, "pieces")), "join_pieces": [joined]}
+        return {**functions, **dict.fromkeys((*_FORWARD_PIECES, "pieces")), "join_pieces": [joined]}
     whole = {"pieces": ["real = queries < query_length"]}
-    return {**imports, **{name: [] for name in (*_FORWARD_PIECES, "join_pieces")}, **whole}
+    return {**functions, **{name: [] for name in (*_FORWARD_PIECES, "join_pieces")}, **whole}
 
 
 def piece_holes(plan: KernelPlan) -> MaybeHoles:
