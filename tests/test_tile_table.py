@@ -48,6 +48,15 @@ def test_every_call_has_a_ladder_that_leads_down(architecture: Architecture, ker
             assert tokens(kernel, below) <= tokens(kernel, above) or fewer_results
 
 
+@pytest.mark.parametrize("dim", [64, 128])
+def test_tuning_tries_two_programs_at_a_time_on_hopper(dim: int) -> None:
+    """Of 4 warps each, with up to 255 registers a thread, and half of the 227 KiB of shared memory."""
+    choices = ladder(Architecture.SM90, KernelName.FORWARD, dim, 2)
+    shared = {each: 2 * dim * (each.query_block + 2 * each.stages * each.key_block) for each in choices}
+    paired = [each for each in choices if each.warps == 4 and 2 * shared[each] <= 227 * 1024]
+    assert any(each.block == (64, 64) for each in paired)
+
+
 def test_heavier_work_begins_further_down() -> None:
     for architecture, kernel, dim, size in product(Architecture, KernelName, DIMS, (2, 4, 8)):
         ladders = [ladder(architecture, kernel, dim, size, work) for work in TileWork]
