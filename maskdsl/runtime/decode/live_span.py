@@ -12,6 +12,8 @@ from maskdsl.runtime.compiled_mask import Bound, remember
 
 _QUERIES, _KEYS = 64, 64
 """Those of a tile."""
+_SHORTEST = 512
+"""As many keys, or fewer, are looked at together sooner than spans are."""
 
 
 def live_span(compiled: Bound, starts: Sequence[int], queries: int, keys: int) -> tuple[int, int]:
@@ -20,7 +22,7 @@ def live_span(compiled: Bound, starts: Sequence[int], queries: int, keys: int) -
     Each batch entry has `queries`, from its position in `starts` on. Numbers of keys are powers of two, or all of them.
     """
     plan = compiled.plan
-    if plan.tile_inputs or plan.varies_by_batch or keys <= _KEYS:
+    if plan.tile_inputs or plan.varies_by_batch or keys <= _SHORTEST:
         return 0, keys
     blocks = {each for start in starts for each in range(start // _QUERIES, (start + queries - 1) // _QUERIES + 1)}
     spans = [_span_of(compiled, block) for block in blocks]
