@@ -127,12 +127,17 @@ class KernelPlan:
     @cached_property
     def work(self) -> TileWork:
         """How much work pairs are beside the products of tiles. Not by lengths: each length would be another kernel."""
-        tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
-        if self.operations > _HEAVY_OPERATIONS or any(reads(each).is_of_pair for each in tables):
+        if self.operations > _HEAVY_OPERATIONS or self.reads_pairs:
             return TileWork.HEAVY
         limits = self.row_limits
         is_open = limits is not None and not (limits.low and limits.high)
         return TileWork.WIDE if is_open and self.operations <= _LIGHT_OPERATIONS else TileWork.USUAL
+
+    @cached_property
+    def reads_pairs(self) -> bool:
+        """Whether tables are read by both tokens of a pair."""
+        tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
+        return any(reads(each).is_of_pair for each in tables)
 
     @cached_property
     def operations(self) -> int:

@@ -44,7 +44,10 @@ CAUSAL = "pattern causal_layer(n = 4096) { space tokens[n] attend causal }"
 DENSE = "pattern dense(n = 4096) { space tokens[n] attend tokens -> tokens }"
 SMALL = TileChoice(32, 32, 4, 1)
 """Tiles that compile fast."""
-KNOWN_SPILLS = {("sparse_transformer-strided", "sm100"): 24}
+KNOWN_SPILLS = {
+    ("sparse_transformer-strided", "sm100"): 24,
+    ("routing_transformer-routing_transformer", "sm80"): 168,
+}
 """Bytes that decoding kernels spill."""
 HEAVY = {"uplift-star"}
 """Patterns whose kernels take minutes to compile: long."""
