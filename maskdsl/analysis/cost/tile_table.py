@@ -254,10 +254,9 @@ TABLE = (
     _entry(_AMD, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
     _entry(_SM90, _QUERY_GRADIENT, 192, 2, (128, 64, 8, 2), _USUAL, "192 KiB: a warp group for 64 queries"),
     _entry(_SM90, _QUERY_GRADIENT, 192, 2, (64, 64, 8, 2), _HEAVY, "half the results of a thread"),
-    _entry(_SM90, _QUERY_GRADIENT, 192, 2, (32, 32, 8, 1), _HEAVY, "results of 32 by 192 leave registers"),
     _entry(_SM90, _GRADIENTS, 256, 2, (64, 64, 8, 2), _HEAVY, "192 KiB; warp groups need 64 rows of results"),
     _entry(_SM90, _KEY_GRADIENT, 256, 2, (32, 64, 8, 2), _HEAVY, "half the queries to hold scores of"),
-    _entry(_NVIDIA, _GRADIENTS, 256, 2, (32, 32, 8, 1), _HEAVY, "results of 32 by 256 fill the registers"),
+    _entry(_SM80 | _SM100, _GRADIENTS, 256, 2, (32, 32, 8, 1), _HEAVY, "results of 32 by 256 fill the registers"),
     _entry(_AMD, _GRADIENTS, 256, 2, (16, 16, 4, 1), _HEAVY, "results of 16 by 256 fill the registers"),
     # Four bytes: products of three tf32 products, or without tensor cores; they dominate the time.
     _entry(_NVIDIA, _FORWARD, 64, 4, (64, 32, 4, 2), _HEAVY, "twice the bytes: half the tiles"),
