@@ -178,7 +178,7 @@ def compile_choice(
     architecture = Architecture(target)
     if kernel_name in DECODE_KERNELS:
         dim, _ = dims
-        block = decode_block(16, dim, dtype.itemsize, architecture, plan.operations, plan.reads_pairs)
+        block = decode_block(16, dim, dtype.itemsize, architecture, plan.operations, plan.reads_pair_tables)
         started = started_decoding(plan, block, dim, dtype, precision(architecture))
     else:
         started = started_kernels(plan, choice, dims, dtype, precision(architecture), input_gradients)

@@ -140,6 +140,11 @@ class KernelPlan:
         return any(reads(each).is_of_pair for each in tables)
 
     @cached_property
+    def reads_pair_tables(self) -> bool:
+        """Whether they are read other than as lists, which a kernel searches."""
+        return self.reads_pairs and not self.tiles_read_lists
+
+    @cached_property
     def operations(self) -> int:
         """The number of distinct operations of a pair."""
         return len({node for each in self.pair_expressions for node in walk(each) if isinstance(node, Apply)})

@@ -40,8 +40,8 @@ class SplitKernel:
     """The module's identifiers of the inputs, by declared name."""
     operations: int
     """The number of distinct operations that the relation computes for a pair."""
-    reads_pairs: bool
-    """Whether it reads tables by both tokens of a pair."""
+    reads_pair_tables: bool
+    """Whether it reads tables by both tokens of a pair, other than lists."""
     limits: Limits | None
     """The limits of a query's keys in closed form, for all heads."""
     state: CallState
@@ -61,7 +61,7 @@ class SplitKernel:
             plan.mask,
             plan.input_identifiers,
             plan.operations,
-            plan.reads_pairs,
+            plan.reads_pair_tables,
             plan.limits_of_all_heads,
             CallState(plan, {}, 1),
             plan.coordinates_read_inputs,
@@ -99,7 +99,7 @@ class SplitKernel:
         values |= self.state.curves(q.device)
         rows = q.shape[2] * q.shape[1] // k.shape[1]
         dim, gpu = max(q.shape[3], v.shape[3]), architecture(q.device)
-        blocks = block_ladder(decode_block(rows, dim, q.element_size(), gpu, self.operations, self.reads_pairs))
+        blocks = block_ladder(decode_block(rows, dim, q.element_size(), gpu, self.operations, self.reads_pair_tables))
         with on(q.device):
             tables = self.tables(q, values)
 
@@ -173,7 +173,7 @@ class SplitKernel:
 
 
 def decode_block(
-    rows: int, dim: int, size: int, architecture: Architecture, operations: int, reads_pairs: bool
+    rows: int, dim: int, size: int, architecture: Architecture, operations: int, reads_pair_tables: bool
 ) -> tuple[int, int]:
     """Rows and keys of a tile: no more rows than a call has, and keys that fit registers and shared memory.
 
@@ -182,7 +182,7 @@ def decode_block(
     rows = min(max(16, _power_of_two(rows)), _MOST_ROWS)
     if architecture is Architecture.INTERPRETER or size == 8:
         return min(rows, 32), 16
-    large = dim > 128 or size > 2 or reads_pairs
+    large = dim > 128 or size > 2 or reads_pair_tables
     if operations > _MOST_OPERATIONS:
         return min(rows, 32), 16
     return min(rows, 32) if large else rows, 32 if large else 64

@@ -167,7 +167,7 @@ def _of_entries(declared: Input, x: Any, entries: Tensor) -> Any:
     return x if x.shape[axis] == 1 else x.index_select(axis, entries)
 
 
-# Sequences whose pattern has their single_keys lengths
+# Sequences of patterns that follow the lengths of each
 
 
 def _follows_each(call: PagedCall) -> bool:
