@@ -3,6 +3,7 @@
 What is compiled shows without a GPU as well: Triton is told of one, and no kernel is started.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ CASES = [
     ("language/packed.attn", "packed", [{"n": 4096}, {"n": 1}, {"n": 1000}]),
     ("vision/maxvit.attn", "block", [{"h": 14, "w": 14}, {"h": 16, "w": 28}]),
 ]
+SPLIT = {"block": Counter(key_gradient_kernel=1, sum_kernel=2)}
+"""Kernels of pieces, which are compiled once: many heads share the few key blocks of a small image."""
 
 
 @pytest.mark.parametrize(("file", "name", "settings"), CASES)
@@ -90,7 +93,8 @@ def test_other_lengths_compile_nothing(file: str, name: str, settings: list[dict
     for number, lengths in enumerate(settings):
         for batch, heads in ((2, (4, 2)), (3, (16, 1))):
             call(pattern, batch, heads, **lengths)
-            assert len(misses) == first, f"setting {number} at batch {batch} compiled {misses[first:]}"
+            compiled = Counter(misses[first:])
+            assert compiled <= SPLIT.get(name, Counter()), f"setting {number} at batch {batch} compiled {compiled}"
     call(pattern, 1, (2, 1), dim=32, **settings[0])
     assert "forward_kernel" in misses[first:]
 

@@ -43,13 +43,13 @@ def results(attention: Any, tensors: list[Tensor], toward: list[Tensor]) -> list
 
 def check(name: str, key_heads: int) -> None:
     mask = maskdsl.parse(f"pattern p() {{ {PATTERNS[name]} }}")["p"].bind(heads=4)
-    queries, keys = mask.query_length, mask.key_length
+    queries, keys, batch = mask.query_length, mask.key_length, 2 if name == "batch" else 1
     shapes = (
-        (2, 4, queries, 16),
-        (2, key_heads, keys, 16),
-        (2, key_heads, keys, 24),
-        (2, 4, queries, 24),
-        (2, 4, queries),
+        (batch, 4, queries, 16),
+        (batch, key_heads, keys, 16),
+        (batch, key_heads, keys, 24),
+        (batch, 4, queries, 24),
+        (batch, 4, queries),
     )
     *tensors, toward_out, toward_lse = (torch.randn(shape) for shape in shapes)
     toward = [toward_out, toward_lse]
