@@ -99,7 +99,7 @@ class Recorder:
 
 KERNELS = tuple(map(str, KernelName))
 DECODE_KERNELS = ("decode_kernel", "merge_kernel")
-TILE_KERNELS = ("extremes_kernel", "count_kernel", "ranges_kernel", "tiles_kernel")
+TILE_KERNELS = ("extremes_kernel", "count_kernel", "ranges_kernel", "tiles_kernel", "order_kernel")
 """Those that find tiles: the first where coordinates decide them, the second and third only where rows may have more
 runs than lists have room for."""
 MANY = 1 << 14

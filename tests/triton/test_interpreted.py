@@ -178,6 +178,10 @@ def test_tiles_found_by_kernels(count: int) -> None:
     assert found["drawn"][0] > 200 * count
 
 
+def test_programs_are_ordered_as_on_the_host() -> None:
+    assert int(last_line("triton.ordered_programs")) > 500
+
+
 def test_caches_of_other_types() -> None:
     assert last_line("triton.cache_types") == "agreed"
 

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import maskdsl
 from maskdsl.analysis.tiles.block_map import EMPTY, FULL, PARTIAL
-from maskdsl.codegen.device_tiles import in_order
 from maskdsl.runtime.backends import programs as programs_module
 from maskdsl.runtime.backends.programs import Calls, column_programs, heavy_first, row_programs
 
@@ -87,20 +85,6 @@ def test_pieces_hold_every_tile_once(name: str, by: str, monkeypatch: pytest.Mon
     }
     assert {slot: row for slot, row in slots.items() if slot[1] >= 0} == expected
     assert sorted(slot for _, slot in expected) == [*range(made.pieces)]
-
-
-@pytest.mark.parametrize("by", ["row", "column"])
-@pytest.mark.parametrize("name", COMBS)
-def test_the_order_is_the_same_from_counts_on_a_device(name: str, by: str) -> None:
-    """As from the map on the host."""
-    tiles = COMBS[name].bind(heads=4).tiles(block=(16, 32))
-    made = (row_programs if by == "row" else column_programs)(tiles, CALLS)
-    heads, members, rows = (4, 1, tiles.query_blocks) if by == "row" else (2, 2, tiles.key_blocks)
-    classes = [tiles.classes(head) if by == "row" else tiles.classes(head).T for head in range(4)]
-    counts = torch.as_tensor(np.concatenate([(each != EMPTY).sum(axis=1) for each in classes]))
-    lists = torch.arange(4 * rows).view(1, heads, members, rows).expand(2, -1, -1, -1)
-    programs, _ = in_order(lists, counts, rows, by == "row", CALLS.processors)
-    assert np.array_equal(programs.numpy(), made.programs)
 
 
 def test_heavy_programs_come_first() -> None:

@@ -57,7 +57,7 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int,
     q = torch.empty(batch, mask.heads, mask.query_length, 1)
     given = [tensors[each.source or each.name] for each in mask.ir.inputs]
     call = attention._compiled.default_kernel.call(given, q, False)
-    call.module.ROWS = 4
+    call.module.ROWS = call.module.ORDERED = 4
     exact = tiles(mask.ir, block, inputs, batch)
     shape = batch, mask.heads, mask.heads, mask.query_length, mask.key_length
     compared = needless = 0
