@@ -23,7 +23,7 @@ GRAIN = 8
 """Programs of less than this fraction of a processor's share of the work need no order: they fill what is left."""
 ROWS = 4096
 """Rows whose ranges are computed at once."""
-ORDERED = 128
+ORDERED = 64
 """Programs that are ordered at once."""
 TILES_NUMBERS = ["room", "heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
 # hole: tiles_numbers
