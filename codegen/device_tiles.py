@@ -31,7 +31,7 @@ TILES_NUMBERS = ["room", "heads", "rows", "columns", "whole_columns", "query_len
 
 
 # hole: extremes
-EXTREMES_NUMBERS = ["heads", "tokens"]
+EXTREMES_NUMBERS = ["classes", "heads", "tokens"]
 EXTREMES_NUMBERS += [
     f"{tensor}_{axis}_stride" for tensor in ("value", "position") for axis in ("batch", "head", "token")
 ]
@@ -41,6 +41,8 @@ EXTREMES_NUMBERS += [
 def extremes_kernel(
     lows,
     highs,
+    other_lows,
+    other_highs,
     values,
     positions,
     value_batch_stride,
@@ -49,16 +51,27 @@ def extremes_kernel(
     position_batch_stride,
     position_head_stride,
     position_token_stride,
+    classes,
     heads,
     tokens,
     BLOCK: tl.constexpr,
+    OTHER_BLOCK: tl.constexpr,
     PADDED: tl.constexpr,
 ):
-    """Minimum and maximum of the values of one block of tokens; `positions` are None, or lay the tokens out."""
-    blocks = tl.cdiv(tokens, BLOCK)
-    block, wide = tl.program_id(0) % blocks, (tl.program_id(0) // blocks).to(tl.int64)
+    """Minimum and maximum of the values of one block of tokens; `positions` are None, or lay the tokens out.
+
+    Behind the blocks of BLOCK tokens of all `classes` come those of OTHER_BLOCK, if any.
+    """
+    number, size = tl.program_id(0), tl.program_id(0) * 0 + BLOCK
+    count = classes * tl.cdiv(tokens, BLOCK)
+    if number >= count:
+        number -= count
+        size += OTHER_BLOCK - BLOCK
+        lows, highs = other_lows, other_highs
+    blocks = tl.cdiv(tokens, size)
+    block, wide = number % blocks, (number // blocks).to(tl.int64)
     batch, head = wide // heads, wide % heads
-    token = tl.minimum(block * BLOCK + tl.minimum(tl.arange(0, PADDED), BLOCK - 1), tokens - 1).to(tl.int64)
+    token = tl.minimum(block * size + tl.minimum(tl.arange(0, PADDED), size - 1), tokens - 1).to(tl.int64)
     if positions is not None:
         token = tl.load(
             positions + batch * position_batch_stride + head * position_head_stride + token * position_token_stride
@@ -69,28 +82,29 @@ def extremes_kernel(
     if least.dtype.is_floating():
         least = tl.where(value == value, least, float("-inf"))
         greatest = tl.where(value == value, greatest, float("inf"))
-    tl.store(lows + tl.program_id(0), tl.min(least, 0))
-    tl.store(highs + tl.program_id(0), tl.max(greatest, 0))
+    tl.store(lows + number, tl.min(least, 0))
+    tl.store(highs + number, tl.max(greatest, 0))
 
 
-def extremes(values, positions, batch, heads, dtype, block):
+def extremes(values, positions, batch, heads, dtype, *sizes):
     """Minimum and maximum of a per-token table in each block, both [batch, heads, blocks]. NaN gives -inf and inf.
 
-    `values` and `positions` are those of `token_table`.
+    There are two for each of the one or two `sizes` of blocks. `values` and `positions` are those of `token_table`.
     """
     values = values.view(*(1,) * (3 - values.dim()), *values.shape)
     tokens = values.shape[2] if positions is None else positions.shape[2]
     values = (values.view(torch.uint8) if values.dtype == torch.bool else values).expand(batch, heads, -1)
     positions = None if positions is None else positions.expand(batch, heads, -1)
-    blocks = -(-tokens // block)
-    lows, highs = (torch.empty(batch, heads, blocks, dtype=dtype, device=values.device) for _ in range(2))
+    counts = [-(-tokens // size) for size in sizes]
+    ends = [torch.empty(batch, heads, count, dtype=dtype, device=values.device) for count in counts for _ in range(2)]
     strides = *values.stride(), *((0, 0, 0) if positions is None else positions.stride())
-    extremes_kernel[(batch * heads * blocks,)](
-        *(lows, highs, values, positions, *strides, heads, tokens),
-        BLOCK=block,
-        PADDED=triton.next_power_of_2(block),
+    extremes_kernel[(batch * heads * sum(counts),)](
+        *(*ends[:2], *ends[-2:], values, positions, *strides, batch * heads, heads, tokens),
+        BLOCK=sizes[0],
+        OTHER_BLOCK=sizes[-1],
+        PADDED=triton.next_power_of_2(max(sizes)),
     )
-    return lows, highs
+    return ends
 
 
 # end

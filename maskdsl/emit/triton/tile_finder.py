@@ -126,11 +126,15 @@ class TileBody:
         plan, names = self.names.plan, self.names
         lines = names.coordinate_calls("device")
         lines += [f"{word} = 1" for word, kind in _VARYING.items() if kind not in plan.tiles_vary]
+        bounded: dict[tuple[str, str], list[Side]] = {}
         for side, name in self.coordinates:
-            text, number = names.coordinates[side, name], int(side is Side.KEY)
-            values = f'{names.kind(side)}_values["{plan.identifiers[name]}"]'
-            arguments = [values, f"layout[{number}]", "batch", "heads", names.dtype(side, name), f"block[{number}]"]
-            lines += _called(f"{text}_lows, {text}_highs = extremes", arguments)
+            bounded.setdefault((names.kind(side), name), []).append(side)
+        for (kind, name), sides in bounded.items():
+            ends = [f"{names.coordinates[side, name]}_{end}s" for side in sides for end in ("low", "high")]
+            numbers = [int(side is Side.KEY) for side in sides]
+            arguments = [f'{kind}_values["{plan.identifiers[name]}"]', f"layout[{numbers[0]}]", "batch", "heads"]
+            arguments += [names.dtype(sides[0], name), *(f"block[{number}]" for number in numbers)]
+            lines += _called(f"{', '.join(ends)} = extremes", arguments)
         for counts, text in self.counts.items():
             table = f'inputs["{plan.input_identifiers[counts.table.name]}"]'
             for axis, side in counts.laid_out:
