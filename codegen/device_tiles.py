@@ -23,8 +23,10 @@ GRAIN = 8
 """Programs of less than this fraction of a processor's share of the work need no order: they fill what is left."""
 ROWS = 4096
 """Rows whose ranges are computed at once."""
-ORDERED = 64
+ORDERED = 32
 """Programs that are ordered at once."""
+COMPARED = 128
+"""Programs with which these are compared at once."""
 TILES_NUMBERS = ["room", "heads", "rows", "columns", "whole_columns", "query_length", "key_length"]
 # hole: tiles_numbers
 # end
@@ -351,13 +353,14 @@ def order_kernel(
     BY_ROW: tl.constexpr,
     ROWS: tl.constexpr,
     ORDERED: tl.constexpr,
+    COMPARED: tl.constexpr,
     PROGRAM: tl.constexpr,
     GRAIN: tl.constexpr,
 ):
     """Writes the `count` programs, heavy ones first, and the rows of their lists; of like work they keep their order.
 
     Fewer than 2 * processors * GRAIN programs have a level above 0. Each of these counts those ahead of it, and each
-    other program moves back by as many as are behind it, which are compared ORDERED by ORDERED.
+    other program moves back by as many as are behind it, which are compared ORDERED by COMPARED.
     """
     total = (tl.program_id(0) * 0).to(tl.int64)
     most = tl.program_id(0) * 0
@@ -377,8 +380,8 @@ def order_kernel(
         if most.to(tl.int64) * members + PROGRAM >= grain:
             level = level_of(number, *shared, BY_ROW, PROGRAM)
             position = tl.where(level > 0, 0, number)
-            for chunk in range(tl.cdiv(count, ORDERED)):
-                other = chunk * ORDERED + tl.arange(0, ORDERED)
+            for chunk in range(tl.cdiv(count, COMPARED)):
+                other = chunk * COMPARED + tl.arange(0, COMPARED)
                 other_level = level_of(other, *shared, BY_ROW, PROGRAM)
                 if tl.max(other_level, 0) > 0:
                     is_behind = other[None, :] > number[:, None]
@@ -414,12 +417,13 @@ def in_order(full_rows, partial_rows, batch, heads, shape, by_row, processors):
     programs, full_ordered, partial_ordered = (
         torch.empty(size, 3, dtype=torch.int32, device=full_rows.device) for size in sizes
     )
-    order_kernel[(min(processors, -(-count // ORDERED)),)](
+    order_kernel[(min(4 * processors, -(-count // ORDERED)),)](
         *(programs, full_ordered, partial_ordered, full_rows, partial_rows, count, len(full_rows), batch, heads, rows),
         *(program_heads, all_heads // program_heads, processors),
         BY_ROW=by_row,
         ROWS=ROWS,
         ORDERED=ORDERED,
+        COMPARED=COMPARED,
         PROGRAM=PROGRAM,
         GRAIN=GRAIN,
     )

@@ -40,7 +40,7 @@ def expected(full: np.ndarray, partial: np.ndarray, shape: tuple[int, ...]) -> t
 
 def main() -> None:
     torch.empty = nonsense  # type: ignore[assignment]
-    device_tiles.ROWS, device_tiles.ORDERED = 8, 4
+    device_tiles.ROWS, device_tiles.ORDERED, device_tiles.COMPARED = 8, 4, 16
     random, moved = np.random.default_rng(5), 0
     for shape in SHAPES:
         entries, heads, program_heads, rows, entry_classes, head_classes, by_row, processors = shape
