@@ -91,7 +91,7 @@ def test_other_lengths_compile_nothing(file: str, name: str, settings: list[dict
     first = len(misses)
     assert set(misses) >= {"forward_kernel", "query_gradient_kernel", "key_gradient_kernel"}
     for number, lengths in enumerate(settings):
-        for batch, heads in ((2, (4, 2)), (3, (16, 1))):
+        for batch, heads in ((1, (2, 1)), (2, (4, 2)), (3, (16, 1))):
             call(pattern, batch, heads, **lengths)
             compiled = Counter(misses[first:])
             assert compiled <= SPLIT.get(name, Counter()), f"setting {number} at batch {batch} compiled {compiled}"
