@@ -69,8 +69,9 @@ typedef int32_t ints __attribute__((vector_size(64)));
 typedef int32_t loose_ints __attribute__((vector_size(64), aligned(2)));
 typedef uint16_t halves __attribute__((vector_size(32)));
 typedef uint16_t loose_halves __attribute__((vector_size(32), aligned(2)));
+typedef uint8_t loose_bytes __attribute__((vector_size(16), aligned(1)));
 
-enum type { FLOAT32, BFLOAT16, FLOAT16 };
+enum type { FLOAT32, BFLOAT16, FLOAT16, E4M3, E5M2 }; /* those of 8 bits of keys and values alone */
 /* hole: terms */
 enum { PAIR_TERMS = 1, DERIVATIVES = 1 }; /* numbers of a pair beside its product, and derivatives of its score */
 #define ABSENT -INFINITY /* the score of pairs that do not attend */
@@ -79,7 +80,7 @@ enum { PAIR_TERMS = 1, DERIVATIVES = 1 }; /* numbers of a pair beside its produc
 /* Strides are in elements: of batch entries (or pages), heads and tokens. Dims lie side by side. */
 typedef struct {
     char *data;
-    int64_t batch, head, token;
+    int64_t batch, head, token, type;
 } tensor;
 
 typedef struct {
@@ -100,7 +101,7 @@ typedef struct {
 } segment;
 
 typedef struct {
-    int32_t type, fold; /* of q, k, v and out; heads of a row: 1, or all that share keys */
+    int32_t fold; /* heads of a row: 1, or all that share keys */
     int32_t batch, heads, key_heads, queries, keys, dim, value_dim;
     int32_t key_block; /* panels do not cross blocks of so many keys */
     int32_t page;      /* keys of a page, whose number stands in `pages`; 0: keys lie as in a tensor */
@@ -244,8 +245,19 @@ INLINE halves to_float16(vec x) {
     return __builtin_convertvector(((ints)result | (bits >> 16 & 0x8000)) & 0xffff, halves);
 }
 
+/* Of float8_e4m3fn, which has no infinity; of float8_e5m2, the upper half of a float16. */
+INLINE vec of_8_bits(loose_bytes x, int64_t type) {
+    if (type == E5M2)
+        return of_float16(__builtin_convertvector(x, halves) << 8);
+    ints bits = __builtin_convertvector(x, ints), size = (bits & 0x7f) << 20;
+    vec result = choose(size == 0x07f00000, (vec)splat_int(0x7fc00000), (vec)size * 0x1p120f);
+    return (vec)((ints)result | (bits & 0x80) << 24);
+}
+
+INLINE int64_t size_of(int64_t type) { return type == FLOAT32 ? 4 : type < E4M3 ? 2 : 1; }
+
 /* `count` elements, as floats. */
-INLINE void load_row(float *to, const void *from, int64_t count, int type) {
+INLINE void load_row(float *to, const void *from, int64_t count, int64_t type) {
     int64_t n = 0;
     switch (type) {
     case FLOAT32:
@@ -259,15 +271,21 @@ INLINE void load_row(float *to, const void *from, int64_t count, int type) {
             memcpy(to + n, &bits, 4);
         }
         break;
-    default:
+    case FLOAT16:
         for (; n + LANES <= count; n += LANES)
             store(to + n, of_float16(*(const loose_halves *)((const uint16_t *)from + n)));
         for (; n < count; n++)
             to[n] = of_float16((halves){((const uint16_t *)from)[n]})[0];
+        break;
+    default:
+        for (; n + LANES <= count; n += LANES)
+            store(to + n, of_8_bits(*(const loose_bytes *)((const uint8_t *)from + n), type));
+        for (; n < count; n++)
+            to[n] = of_8_bits((loose_bytes){((const uint8_t *)from)[n]}, type)[0];
     }
 }
 
-INLINE void store_row(void *to, const float *from, int64_t count, int type) {
+INLINE void store_row(void *to, const float *from, int64_t count, int64_t type) {
     int64_t n = 0;
     switch (type) {
     case FLOAT32:
@@ -504,14 +522,13 @@ typedef struct {
     int64_t steps, value_steps; /* words of a key, and of a value in panels */
     int64_t dims, value_dims;   /* padded to whole vectors */
     int64_t panels, block_panels;
-    int64_t size;         /* of an element, in bytes */
 } sizes;
 
 INLINE int64_t rounded_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 
 static sizes sizes_of(const call *c) {
-    sizes z = {.c = c, .size = c->type == FLOAT32 ? 4 : 2};
-    z.pairs = HAS_PAIRS && c->type == BFLOAT16;
+    sizes z = {.c = c};
+    z.pairs = HAS_PAIRS && c->q.type == BFLOAT16 && c->k.type == BFLOAT16 && c->v.type == BFLOAT16;
     z.steps = z.pairs ? (c->dim + 1) / 2 : c->dim;
     z.value_steps = z.pairs ? (c->value_dim + 1) / 2 : c->value_dim;
     z.dims = rounded_up(c->dim, LANES);
@@ -548,7 +565,7 @@ INLINE const char *key_row(const sizes *z, const tensor *t, int b, int key_head,
         entry = entry < 0 ? 0 : entry;
         number %= c->page;
     }
-    return t->data + (entry * t->batch + key_head * t->head + number * t->token) * z->size;
+    return t->data + (entry * t->batch + key_head * t->head + number * t->token) * size_of(t->type);
 }
 
 INLINE int64_t query_number(const call *c, int b, int head, int64_t number) {
@@ -556,13 +573,13 @@ INLINE int64_t query_number(const call *c, int b, int head, int64_t number) {
 }
 
 INLINE char *query_row(const sizes *z, const tensor *t, int b, int head, int64_t number) {
-    return t->data + (b * t->batch + head * t->head + query_number(z->c, b, head, number) * t->token) * z->size;
+    return t->data + (b * t->batch + head * t->head + query_number(z->c, b, head, number) * t->token) * size_of(t->type);
 }
 
 /* Packing */
 
 /* Rows of words to a panel: [steps, LANES]. Lanes from `count` on are 0. */
-static void pack_panel(const sizes *z, float *to, const char *const *rows, int count, int64_t dim) {
+static void pack_panel(const sizes *z, float *to, const char *const *rows, int count, int64_t dim, int64_t type) {
     int64_t steps = z->pairs ? (dim + 1) / 2 : dim;
     for (int64_t first = 0; first < steps; first += LANES) {
         int64_t here = steps - first < LANES ? steps - first : LANES;
@@ -577,13 +594,13 @@ static void pack_panel(const sizes *z, float *to, const char *const *rows, int c
                     words[lane] = *(const loose_ints *)(rows[lane] + first * 4);
                 else
                     memcpy(&words[lane], rows[lane] + first * 4, bytes);
-            } else if (z->c->type == FLOAT32) {
+            } else if (type == FLOAT32) {
                 if (here == LANES)
                     words[lane] = *(const loose_ints *)(rows[lane] + first * 4);
                 else
                     memcpy(&words[lane], rows[lane] + first * 4, here * 4);
             } else {
-                load_row((float *)&words[lane], rows[lane] + first * 2, here, z->c->type);
+                load_row((float *)&words[lane], rows[lane] + first * size_of(type), here, type);
             }
         }
         transpose(words);
@@ -593,18 +610,18 @@ static void pack_panel(const sizes *z, float *to, const char *const *rows, int c
 }
 
 /* Rows as they are multiplied by probabilities, padded: [LANES, dims] floats, or [LANES / 2, dims] pairs of rows. */
-static void pack_rows(const sizes *z, float *to, const char *const *rows, int count, int64_t dim, int pairs) {
+static void pack_rows(float *to, const char *const *rows, int count, int64_t dim, int pairs, int64_t type) {
     int64_t dims = rounded_up(dim, LANES);
     if (!pairs) {
         for (int lane = 0; lane < LANES; lane++, to += dims) {
-            if (lane < count && dims == dim && z->c->type == FLOAT32) {
+            if (lane < count && dims == dim && type == FLOAT32) {
                 for (int64_t n = 0; n < dims; n += LANES)
                     *(vec *)(to + n) = load((const float *)rows[lane] + n);
                 continue;
             }
             int64_t real = lane < count ? dim : 0;
             if (real)
-                load_row(to, rows[lane], dim, z->c->type);
+                load_row(to, rows[lane], dim, type);
             memset(to + real, 0, (dims - real) * 4);
         }
         return;
@@ -634,7 +651,7 @@ INLINE void pack_query(const sizes *z, float *to, const char *row, int64_t dim) 
         to[steps - 1] = 0;
         memcpy(to, row, dim * 2);
     } else
-        load_row(to, row, dim, z->c->type);
+        load_row(to, row, dim, z->c->q.type);
 }
 
 /* What one unit has packed; parts may be NULL. */
@@ -656,7 +673,7 @@ static int find_keys(const sizes *z, const tensor *t, int b, int key_head, int64
     if (lie_in_order(z)) {
         const char *row = key_row(z, t, b, key_head, first);
         for (int lane = 0; lane < LANES; lane++)
-            rows[lane] = row + (lane < count ? lane : count - 1) * t->token * z->size;
+            rows[lane] = row + (lane < count ? lane : count - 1) * t->token * size_of(t->type);
     } else
         for (int lane = 0; lane < LANES; lane++)
             rows[lane] = lane < count ? key_row(z, t, b, key_head, first + lane) : rows[lane - 1];
@@ -665,7 +682,7 @@ static int find_keys(const sizes *z, const tensor *t, int b, int key_head, int64
 
 /* Whether values of whole panels need no packing. */
 INLINE int values_lie_dense(const sizes *z) {
-    return z->c->type == FLOAT32 && z->c->v.token == z->value_dims && lie_in_order(z);
+    return z->c->v.type == FLOAT32 && z->c->v.token == z->value_dims && lie_in_order(z);
 }
 
 /* Floats of the values of a panel, packed. */
@@ -677,14 +694,14 @@ static void pack_one(const sizes *z, const packed *p, int backward, int b, int k
     if (!panel_keys(z, b, panel, &(int64_t){0}))
         return;
     const int count = find_keys(z, &c->k, b, key_head, panel, rows);
-    pack_panel(z, p->keys + panel * z->steps * LANES, rows, count, c->dim);
+    pack_panel(z, p->keys + panel * z->steps * LANES, rows, count, c->dim, c->k.type);
     if (backward)
-        pack_rows(z, p->key_rows + panel * z->dims * LANES, rows, count, c->dim, 0);
+        pack_rows(p->key_rows + panel * z->dims * LANES, rows, count, c->dim, 0, c->k.type);
     find_keys(z, &c->v, b, key_head, panel, rows);
     if (backward)
-        pack_panel(z, p->value_panels + panel * z->value_steps * LANES, rows, count, c->value_dim);
+        pack_panel(z, p->value_panels + panel * z->value_steps * LANES, rows, count, c->value_dim, c->v.type);
     else if (!values_lie_dense(z) || count < LANES)
-        pack_rows(z, p->values + panel * value_size(z), rows, count, c->value_dim, z->pairs);
+        pack_rows(p->values + panel * value_size(z), rows, count, c->value_dim, z->pairs, c->v.type);
 }
 
 /* Rows and their chunks of panels */
@@ -1047,16 +1064,16 @@ static int finish(const walk *w, state *t) {
             total += splat(factors[i] == 0 ? l[i] : lse[i] * 0.0f);
             if (c->lse)
                 c->lse[scalar_at(w, first + i)] = lse[i];
-            store_row(row_at(w, &c->out, first + i), out, c->value_dim, c->type);
+            store_row(row_at(w, &c->out, first + i), out, c->value_dim, c->out.type);
         }
     }
     return sum(total) == 0;
 }
 
 /* Asks for rows that are read later, or for those that lie `ahead` bytes behind them: few queries wait for memory. */
-INLINE void ask_for(const sizes *z, const char *const *rows, int64_t ahead, int64_t dim) {
+INLINE void ask_for(const char *const *rows, int64_t ahead, int64_t bytes) {
     for (int lane = 0; lane < LANES; lane++)
-        for (int64_t n = 0; n < dim * z->size; n += 64)
+        for (int64_t n = 0; n < bytes; n += 64)
             __builtin_prefetch(rows[lane] + ahead + n, 0, 2);
 }
 
@@ -1066,32 +1083,33 @@ static void score_chunk(const walk *w, const chunk *at, state *t, const packed *
     const sizes *z = w->z;
     const int64_t key_size = z->steps * LANES;
     const int key_head = w->head / (w->c->heads / w->c->key_heads);
-    const int in_place = !p && w->rows <= FEW && z->steps % LANES == 0 && w->c->type != FLOAT16 &&
-                         (z->pairs || w->c->type == FLOAT32);
+    const tensor *k = &w->c->k, *v = &w->c->v;
+    const int64_t key_bytes = size_of(k->type), value_bytes = size_of(v->type);
+    const int in_place = !p && w->rows <= FEW && z->steps % LANES == 0 && (z->pairs || k->type == FLOAT32);
     const float *keys[CHUNK];
     for (int j = 0; j < at->count; j++) {
         const char *rows[LANES];
-        const int count = find_keys(z, &w->c->v, w->b, key_head, at->panels[j], rows);
+        const int count = find_keys(z, v, w->b, key_head, at->panels[j], rows);
         const int lie_dense = values_lie_dense(z) && count == LANES;
         keys[j] = p ? p->keys + at->panels[j] * key_size : own->keys + j * key_size;
         values[j] = lie_dense ? (const float *)rows[0]
                     : p ? p->values + at->panels[j] * value_size(z) : own->values + j * value_size(z);
         if (p)
             continue;
-        ask_for(z, rows, 0, w->c->value_dim);
-        find_keys(z, &w->c->k, w->b, key_head, at->panels[j], rows);
-        ask_for(z, rows, AHEAD * LANES * w->c->k.token * z->size, w->c->dim);
+        ask_for(rows, 0, w->c->value_dim * value_bytes);
+        find_keys(z, k, w->b, key_head, at->panels[j], rows);
+        ask_for(rows, AHEAD * LANES * k->token * key_bytes, w->c->dim * key_bytes);
         if (in_place)
             for (int i = 0; i < w->rows; i++)
                 *(vec *)(t->s + i * WIDTH + j * LANES) = z->pairs
                     ? products_in_place(t->q + i * z->steps, rows, z->steps, 1)
                     : products_in_place(t->q + i * z->steps, rows, z->steps, 0);
         else
-            pack_panel(z, own->keys + j * key_size, rows, count, w->c->dim);
+            pack_panel(z, own->keys + j * key_size, rows, count, w->c->dim, k->type);
         if (lie_dense)
             continue;
-        find_keys(z, &w->c->v, w->b, key_head, at->panels[j], rows);
-        pack_rows(z, own->values + j * value_size(z), rows, count, w->c->value_dim, z->pairs);
+        find_keys(z, v, w->b, key_head, at->panels[j], rows);
+        pack_rows(own->values + j * value_size(z), rows, count, w->c->value_dim, z->pairs, v->type);
     }
     if (!in_place)
         scores_by_type(t->s, t->q, w->rows, z->steps, keys, at->spans, at->count, z->pairs);
@@ -1487,8 +1505,8 @@ typedef struct {
 } back_state;
 
 /* A row as floats, padded. */
-static void load_padded(const sizes *z, float *to, const char *from, int64_t dim, int64_t dims) {
-    load_row(to, from, dim, z->c->type);
+static void load_padded(const walk *w, float *to, const tensor *t, int i, int64_t dim, int64_t dims) {
+    load_row(to, row_at(w, t, i), dim, t->type);
     memset(to + dim, 0, (dims - dim) * 4);
 }
 
@@ -1506,9 +1524,9 @@ static int begin_backward(const walk *w, back_state *t) {
     for (int i = 0; i < w->rows; i++) {
         const int64_t at = scalar_at(w, i);
         float *grad = t->grad_rows + i * z->value_dims;
-        load_padded(z, t->q_rows + i * z->dims, row_at(w, &c->q, i), c->dim, z->dims);
-        load_padded(z, grad, row_at(w, &c->grad_out, i), c->value_dim, z->value_dims);
-        load_padded(z, out, row_at(w, &c->out, i), c->value_dim, z->value_dims);
+        load_padded(w, t->q_rows + i * z->dims, &c->q, i, c->dim, z->dims);
+        load_padded(w, grad, &c->grad_out, i, c->value_dim, z->value_dims);
+        load_padded(w, out, &c->out, i, c->value_dim, z->value_dims);
         vec total = {};
         for (int64_t n = 0; n < z->value_dims; n += LANES)
             total += load(out + n) * load(grad + n);
@@ -1524,7 +1542,7 @@ static int begin_backward(const walk *w, back_state *t) {
             for (int64_t n = 0; n < z->value_dims; n += LANES)
                 store(grad + n, load(grad + n) * factor);
             if (z->pairs)
-                store_row(t->grad + i * z->value_steps, grad, c->value_dim, c->type);
+                store_row(t->grad + i * z->value_steps, grad, c->value_dim, c->grad_out.type);
             else if (t->grad != t->grad_rows)
                 memcpy(t->grad + i * z->value_steps, grad, c->value_dim * 4);
         }
@@ -1575,7 +1593,7 @@ static void finish_queries(group *g, const walk *w, back_state *t) {
             total += x * 0.0f;
             store(dq + n, x);
         }
-        store_row(row_at(w, &c->grad_q, i), dq, c->dim, c->type);
+        store_row(row_at(w, &c->grad_q, i), dq, c->dim, c->grad_q.type);
     }
     if (sum(total) != 0)
         atomic_store(&g->fault, NOT_FINITE);
@@ -1708,8 +1726,8 @@ static void finish_item(void *context, int64_t item, float *memory) {
             store(dv + n, x);
             total += x * 0.0f;
         }
-        store_row((char *)key_row(z, &c->grad_k, b, key_head, first + lane), dk, c->dim, c->type);
-        store_row((char *)key_row(z, &c->grad_v, b, key_head, first + lane), dv, c->value_dim, c->type);
+        store_row((char *)key_row(z, &c->grad_k, b, key_head, first + lane), dk, c->dim, c->grad_k.type);
+        store_row((char *)key_row(z, &c->grad_v, b, key_head, first + lane), dv, c->value_dim, c->grad_v.type);
     }
     if (sum(total) != 0)
         atomic_store(&g->fault, NOT_FINITE);

@@ -138,3 +138,24 @@ def test_mistakes(changed: dict[str, Any], says: str) -> None:
     with pytest.raises(AttnError) as caught:
         MODULE["window"].bind(heads=HEADS).compile()(**given)
     assert re.search(says, str(caught.value), re.DOTALL), caught.value
+
+
+@pytest.mark.skipif("native" not in BACKENDS, reason="the kernel in C needs a compiler")
+@pytest.mark.parametrize("cached", [HALF, BRAIN, FULL, E4M3, E5M2], ids=str)
+def test_the_kernel_in_c_reads_pages_as_they_are(cached: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number of 8 bits, and none is converted by torch."""
+    for name in ("attend_gathered", "gathered_pages"):
+        monkeypatch.delattr(f"maskdsl.runtime.decode.decode_call.{name}")
+    pages = torch.randn(2, 18, 2, 10, DIM).to(cached)
+    if cached.itemsize == 1:
+        numbers = torch.arange(256, dtype=torch.uint8).view(cached)
+        pages[1].view(-1)[:256] = torch.where(numbers.float().isfinite(), numbers.float(), 0).to(cached)
+    q, table, lengths = torch.randn(2, HEADS, 1, DIM).to(BRAIN), torch.randperm(18).view(2, 9), torch.tensor([90, 31])
+    where: dict[str, Any] = {"query_start": lengths - 1, "key_lengths": lengths, "page_table": table}
+    attention = maskdsl.parse("pattern all(n = 90) { space t[n]  attend causal }")["all"].bind(heads=HEADS)
+    out = attention.compile("native")(q, *pages, **where)
+    keys, values = pages.double()[:, table].transpose(2, 3).flatten(3, 4).repeat_interleave(2, dim=2)
+    for entry, count in enumerate(lengths.tolist()):
+        scores = q[entry].double() @ keys[entry, :, :count].mT * DIM**-0.5
+        expected = scores.softmax(dim=-1) @ values[entry, :, :count]
+        torch.testing.assert_close(out[entry].double(), expected, rtol=ROOM[BRAIN], atol=ROOM[BRAIN])

@@ -7,7 +7,7 @@ Rows, runs, masks and biases are written down (`native_lists.py`) from dense arr
 from collections.abc import Iterator, Mapping
 from ctypes import Structure, sizeof
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,53 @@ from tests.support.native_lists import LANES, ROW, Lists
 
 Array = NDArray[Any]
 
-TYPES = ("float32", "bfloat16", "float16")
+TYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
 """In the order of `enum type`."""
 
 
 def rounded(x: Array, kind: str) -> Array:
     """Numbers of a type, in float64."""
-    if kind != "bfloat16":
-        return x.astype(kind).astype(np.float64)
-    return (_bfloat16(x).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return read(stored(x, kind).tobytes(), kind).reshape(x.shape)
 
 
 def stored(x: Array, kind: str) -> Array:
+    if kind in _EIGHT_BITS:
+        return _eight_bits(x, kind)
     return _bfloat16(x) if kind == "bfloat16" else x.astype(kind)
 
 
 def read(data: bytes, kind: str) -> Array:
+    if kind in _EIGHT_BITS:
+        return _numbers(kind)[np.frombuffer(data, np.uint8)]
     if kind != "bfloat16":
         return np.frombuffer(data, kind).astype(np.float64)
     return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+_EIGHT_BITS = {"float8_e4m3fn": (3, 7), "float8_e5m2": (2, 15)}
+"""The bits of a mantissa, and what is subtracted from exponents."""
+
+
+@cache
+def _numbers(kind: str) -> Array:
+    """The number of each byte, as the OCP's specification of 8-bit floating point says."""
+    bits, bias = _EIGHT_BITS[kind]
+    codes = np.arange(128)
+    exponent, mantissa = codes >> bits, codes % (1 << bits) / (1 << bits)
+    sizes = np.where(exponent == 0, mantissa * 2.0 ** (1 - bias), (1 + mantissa) * 2.0 ** (exponent - bias))
+    if kind == "float8_e5m2":
+        sizes[124:] = [np.inf, np.nan, np.nan, np.nan]
+    else:
+        sizes[127] = np.nan
+    return np.concatenate([sizes, -sizes])
+
+
+def _eight_bits(x: Array, kind: str) -> Array:
+    """The nearest of finite numbers."""
+    numbers = _numbers(kind)
+    distances = np.abs(x[..., None] - np.where(np.isfinite(numbers), numbers, 1e9))
+    code = np.where(np.isnan(x), 127, distances.argmin(axis=-1))
+    return code.astype(np.uint8)
 
 
 def _bfloat16(x: Array) -> Array:
@@ -80,6 +108,8 @@ class NativeCase:
     threads: int
     wants_lse: bool
     wants_gradients: bool
+    cached: tuple[str, str] | None = None
+    """The types of keys and values, where they are other ones."""
     spoils: str = ""
     """A tensor that is NaN, or `scale`, which is so large that log-sum-exps are."""
 
@@ -90,6 +120,12 @@ class NativeCase:
     @property
     def fold(self) -> int:
         return self.group if self.folds else 1
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The type of each tensor."""
+        tensors = dict.fromkeys(("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v"), self.kind)
+        return tensors if self.cached is None else tensors | dict(zip("kv", self.cached, strict=True))
 
     @property
     def word(self) -> int:
@@ -120,7 +156,7 @@ class NativeCase:
             "v": (self.batch, self.key_heads, self.keys, self.value_dim),
             "grad_out": (*per_query, self.value_dim),
         }
-        made = {name: rounded(random.standard_normal(shape), self.kind) for name, shape in shapes.items()}
+        made = {name: rounded(random.standard_normal(shape), self.kinds[name]) for name, shape in shapes.items()}
         for name in ("sinks", "factor", "grad_lse"):
             made[name] = rounded(random.standard_normal(per_query), "float32")
         made["sinks"][:, :, ::3] = -np.inf
@@ -248,7 +284,7 @@ class NativeCase:
 
     def arrays(self) -> dict[str, Array]:
         """All that `call` points to, by name."""
-        made = {name: stored(self._there(name), self.kind) for name in ("q", "k", "v", "grad_out")}
+        made = {name: stored(self._there(name), self.kinds[name]) for name in ("q", "k", "v", "grad_out")}
         for name in ("q", "k", "v"):
             made[f"grad_{name}"] = np.full_like(made[name], 7)  # no result
         made["out"] = np.full_like(made["grad_out"], 7)
@@ -300,7 +336,7 @@ class NativeCase:
         made = structures()["call"]()
         values: dict[str, Any] = {name: getattr(self, name) for name in ("batch", "heads", "key_heads", "queries")}
         values |= {name: getattr(self, name) for name in ("keys", "dim", "value_dim", "key_block", "page", "threads")}
-        values |= {"type": TYPES.index(self.kind), "fold": self.fold, "packs": self.packs, "scale": self.scale}
+        values |= {"fold": self.fold, "packs": self.packs, "scale": self.scale}
         values |= {"cap": self.cap, "height": ROW}
         if self.has_bias:
             bias = arrays["bias"]
@@ -316,6 +352,7 @@ class NativeCase:
         for name in ("q", "k", "v", "out", "grad_out", "grad_q", "grad_k", "grad_v"):
             x, tensor = arrays[name], getattr(made, name)
             tensor.batch, tensor.head, tensor.token = x[0].size, x[0, 0].size, x.shape[3]
+            tensor.type = TYPES.index(self.kinds[name])
         return made
 
     def write(self, path: Path) -> dict[str, tuple[int, int]]:
@@ -371,6 +408,7 @@ def drawn_cases(seed: int, count: int) -> list[NativeCase]:
             NativeCase(
                 seed=seed + number,
                 kind=TYPES[number % 3],
+                cached=one_of(None, (one_of(*TYPES), one_of(*TYPES))) if page or misses else None,
                 batch=one_of(1, 2),
                 key_heads=one_of(1, 2),
                 group=one_of(1, 1, 3),

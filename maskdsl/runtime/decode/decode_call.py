@@ -113,8 +113,7 @@ def decoded(
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
         return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
-    is_alike = q.dtype == k.dtype == v.dtype
-    if backend.takes_some_queries and is_alike and present is None and not compiled.plan.mask.keys.is_pooled:
+    if backend.takes_some_queries and present is None and not compiled.plan.mask.keys.is_pooled:
         where = on_host(compiled, q, k, positions)
         results = backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
         if results is not None:

@@ -15,7 +15,7 @@ from maskdsl.ir.expressions import Constant
 from maskdsl.runtime.backends.native.chosen_rows import ChosenLists
 from maskdsl.runtime.backends.native.library import library, library_of, native_library
 from maskdsl.runtime.backends.native.panel_lists import PanelGrid, PanelLists
-from maskdsl.runtime.backends.native.structures import TYPES, CallStructure, with_dims_together
+from maskdsl.runtime.backends.native.structures import CallStructure, with_dims_together
 from maskdsl.runtime.base.call import KernelCall
 
 
@@ -52,7 +52,6 @@ def structure_of(
     batch, heads, queries, dim = q.shape
     bias, scale = call.plan.score_bias, call.plan.mask.scale
     made = CallStructure(
-        type=TYPES[q.dtype],
         fold=1,
         batch=batch,
         heads=heads,

@@ -29,7 +29,7 @@ from maskdsl.runtime.backends.native.native_calls import (
 )
 from maskdsl.runtime.backends.native.query_choices import lists_of_queries
 from maskdsl.runtime.backends.native.row_blocks import QueryLists, RowBlocks
-from maskdsl.runtime.backends.native.structures import LANES, LARGEST_ROW, CallStructure
+from maskdsl.runtime.backends.native.structures import CACHE_TYPES, LANES, LARGEST_ROW, CallStructure
 from maskdsl.runtime.base.call import KernelCall, TokenPositions
 
 _BLOCKS = 64
@@ -58,6 +58,8 @@ def attend_some(
     call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
 ) -> tuple[Tensor, Tensor] | None:
     """The output and the log-sum-exp; None where the kernel does not compute them."""
+    if not {k.dtype, v.dtype} <= CACHE_TYPES.keys():
+        return None
     terms = call.plan.score_terms
     text = None if terms is None else call.state.keep("native text", lambda: native_of_terms(terms))
     functions = native_functions() if text is None else native_functions() and filled_functions(text.text)
@@ -133,7 +135,7 @@ def _structure(
     call: KernelCall, blocks: RowBlocks, lists: QueryLists, q: Tensor, k: Tensor, v: Tensor
 ) -> CallStructure:
     """The structure of a call, without its tensors."""
-    form, key = lists.form, (q.shape, v.shape[3], q.dtype)
+    form, key = lists.form, (q.shape, v.shape[3])
     if key not in form.structures:
         form.structures[key] = structure_of(call, form.lists, blocks.grid, q, k, v)
         form.structures[key].fold = q.shape[1] // k.shape[1] if form.fold else 1

@@ -9,6 +9,8 @@ from torch import Tensor
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """The types of q, k and v that the kernel takes, and their numbers."""
+CACHE_TYPES = {**TYPES, torch.float8_e4m3fn: 3, torch.float8_e5m2: 4}
+"""Those of k and v alone, going forward."""
 LANES = 16
 """Keys of a panel."""
 LARGEST_ROW = 64
@@ -19,14 +21,14 @@ RUN = np.dtype([("panel", "i4"), ("panels", "i4"), ("mask", "i4"), ("bias", "i4"
 
 
 class _StridedTensor(Structure):
-    _fields_ = (("data", c_void_p), ("batch", c_int64), ("head", c_int64), ("token", c_int64))
+    _fields_ = (("data", c_void_p), ("batch", c_int64), ("head", c_int64), ("token", c_int64), ("type", c_int64))
 
 
 class CallStructure(Structure):
     """`call` of native.c, which says what each field is."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("type", "fold", "batch", "heads", "key_heads", "queries", "keys")),
+        *((name, c_int32) for name in ("fold", "batch", "heads", "key_heads", "queries", "keys")),
         *((name, c_int32) for name in ("dim", "value_dim", "key_block", "page", "threads", "packs")),
         ("scale", c_float),
         ("cap", c_float),
@@ -49,7 +51,7 @@ class CallStructure(Structure):
         numbers: list[int] = []
         for x in tensors:
             batch, head, token, _ = x.stride()
-            numbers += (x.data_ptr(), batch, head, token)
+            numbers += (x.data_ptr(), batch, head, token, CACHE_TYPES[x.dtype])
         pack_into(f"{len(numbers)}q", self, _FIRST_TENSOR, *numbers)
 
 
