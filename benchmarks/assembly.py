@@ -85,11 +85,12 @@ def innermost(graph: nx.DiGraph) -> Iterator[frozenset[int]]:
 
 
 def blocks(lines: list[str]) -> nx.DiGraph:
-    """The control-flow graph of basic blocks, by number; each has its `text`."""
+    """The control-flow graph of the basic blocks that are reached, by number; each has its `text`."""
     cuts = {0, len(lines)}
     cuts |= {number for number, line in enumerate(lines) if LABEL.match(line)}
     cuts |= {number + 1 for number, line in enumerate(lines) if BRANCH.search(line)}
     graph = nx.DiGraph()
+    graph.add_node(0, text="")
     labels: dict[str, int] = {}
     branches: list[tuple[int, str]] = []
     for number, (first, last) in enumerate(pairwise(sorted(cuts))):
@@ -102,6 +103,7 @@ def blocks(lines: list[str]) -> nx.DiGraph:
         if last < len(lines) and not (branch and is_always(lines[last - 1])):
             graph.add_edge(number, number + 1)
     graph.add_edges_from((number, labels[label]) for number, label in branches)
+    graph.remove_nodes_from({*graph} - {0} - nx.descendants(graph, 0))  # labels for debuggers alone
     return graph
 
 

@@ -57,6 +57,26 @@ AMD = """
 	s_cbranch_scc1 .LBB0_1
 	s_endpgm
 """
+# Two loops in one, each behind a branch that is always taken and a label that nothing jumps to.
+DEBUGGED = """
+.LBB0_1:
+	s_cbranch_scc1 .LBB0_3
+	s_branch .LBB0_2
+.Ltmp1:
+.LBB0_2:
+	v_mfma_f32_16x16x16_bf16 a[0:3], v[0:1], v[2:3], a[0:3]
+	s_cbranch_scc1 .LBB0_2
+	s_branch .LBB0_5
+.Ltmp2:
+.LBB0_4:
+	s_add_i32 s1, s1, 1
+.LBB0_5:
+	v_mfma_f32_16x16x16_bf16 a[4:7], v[0:1], v[2:3], a[4:7]
+	s_cbranch_scc1 .LBB0_4
+	s_cbranch_scc1 .LBB0_1
+.LBB0_3:
+	s_endpgm
+"""
 
 
 def test_one_loop() -> None:
@@ -69,6 +89,11 @@ def test_innermost_loops_with_matrix_instructions() -> None:
     first, second = tile_loops(NESTED)
     assert first == Loop(3, 1, ("wgmma.mma_async",), 1, 0)
     assert second == Loop(6, 2, ("wgmma.mma_async",), 1, 0)
+
+
+def test_labels_for_debuggers_enter_no_loop() -> None:
+    first, second = tile_loops(DEBUGGED)
+    assert (first.instructions, second.instructions) == (2, 3)
 
 
 def test_kinds_of_instructions() -> None:

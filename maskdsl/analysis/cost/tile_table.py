@@ -188,14 +188,17 @@ TABLE = (
     _entry(_AMD, _FORWARD, 64, 2, (128, 64, 4, 1), _HEAVY, "compilers fail on some tables of pairs in two stages"),
     _entry(_AMD, _FORWARD, 64, 2, (128, 32, 4, 2), _HEAVY, "half the memory"),
     _entry(_AMD, _FORWARD, 64, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
-    _entry(_AMD, _FORWARD, 128, 2, (128, 64, 8, 1), _WIDE, "one stage: two would need all 64 KiB"),
-    _entry(_AMD, _FORWARD, 128, 2, (128, 32, 8, 1), _HEAVY, "conditions of half the pairs"),
+    _entry(
+        _AMD, _FORWARD, 128, 2, (128, 64, 4, 1), _USUAL, "products of 32 rows: 8 wavefronts would compute all twice"
+    ),
+    _entry(_AMD, _FORWARD, 128, 2, (64, 64, 4, 1), _HEAVY, "conditions of half the pairs; two programs at once"),
     _entry(_AMD, _FORWARD, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
     _entry(_SM90, _FORWARD, 192, 2, (128, 64, 8, 2), _USUAL, "144 KiB, products of 64 keys in chunks of 128 dims"),
     _entry(_SM90, _FORWARD, 192, 2, (64, 64, 8, 2), _HEAVY, "half the results of a thread"),
     _entry(_SM90, _FORWARD, 192, 2, (64, 32, 8, 1), _HEAVY, "half the keys, and one stage: less memory"),
     _entry(_SM90, _FORWARD, 256, 2, (128, 64, 8, 2), _USUAL, "192 KiB: a warp group for 64 queries"),
     _entry(_NVIDIA, _FORWARD, 256, 2, (64, 64, 8, 2), _HEAVY, "results as large as 128 by 128"),
+    _entry(_AMD, _FORWARD, 256, 2, (128, 64, 4, 1), _USUAL, "512 registers: results of 32 by 256 a wavefront"),
     _entry(_GPUS, _FORWARD, 256, 2, (64, 32, 8, 1), _HEAVY, "half the keys, and one stage: less memory"),
     _entry(_GPUS, _FORWARD, 256, 2, (32, 32, 4, 1), _HEAVY, "half of that"),
     # Two bytes, backward. The side with the gradient has the longer block: accumulators stay, the other side is read.
@@ -229,18 +232,22 @@ TABLE = (
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 1), _HEAVY, "a second stage costs registers"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "six products with tables"),
-    _entry(_AMD, _QUERY_GRADIENT, 64, 2, (64, 64, 4, 1), _USUAL, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(
+        _AMD, _QUERY_GRADIENT, 64, 2, (128, 32, 4, 2), _USUAL, "32 queries a wavefront: no product is computed twice"
+    ),
     _entry(_AMD, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 1), _HEAVY, "conditions of half the pairs"),
-    _entry(_AMD, _KEY_GRADIENT, 64, 2, (64, 64, 4, 1), _USUAL, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(_AMD, _KEY_GRADIENT, 64, 2, (32, 128, 4, 1), _USUAL, "32 keys a wavefront: no product is computed twice"),
     _entry(_AMD, _KEY_GRADIENT, 64, 2, (32, 64, 4, 1), _HEAVY, "conditions of half the pairs"),
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _USUAL, "80 KiB, which 8.6 has"),
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 64, 8, 1), _HEAVY, "room for addresses; both stages would not fit"),
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
-    _entry(_SM90, _KEY_GRADIENT, 128, 2, (32, 128, 8, 2), _USUAL, "products of 32 queries; of 16 they wait for memory"),
+    _entry(_SM90, _KEY_GRADIENT, 128, 2, (32, 128, 8, 2), _HEAVY, "products of 32 queries; of 16 they wait for memory"),
     _entry(_SM90, _KEY_GRADIENT, 128, 2, (64, 64, 8, 2), _USUAL, "as wide products, half the results of a thread"),
+    _entry(_SM90, _KEY_GRADIENT, 128, 2, (16, 128, 8, 2), _HEAVY, "results as wide; scores of half the queries"),
     _entry(
         _SM80 | _SM90, _KEY_GRADIENT, 128, 2, (32, 64, 8, 2), _HEAVY, "two results of 64 by 128: room for conditions"
     ),
+    _entry(_SM80 | _SM90, _KEY_GRADIENT, 128, 2, (16, 64, 8, 2), _HEAVY, "scores of half the queries"),
     _entry(_SM90, _QUERY_GRADIENT, 128, 2, (128, 64, 8, 3), _USUAL, "160 KiB: products as wide as warp groups need"),
     _entry(
         _SM90 | _SM100, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _HEAVY, "a warp group for 64 queries, half the keys"
@@ -249,14 +256,27 @@ TABLE = (
     _entry(
         _SM100, _KEY_GRADIENT, 128, 2, (32, 128, 8, 1), _HEAVY, "results in tensor memory; a second stage would spill"
     ),
-    _entry(_SM100, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "half of that"),
+    _entry(_SM100, _KEY_GRADIENT, 128, 2, (32, 64, 8, 1), _HEAVY, "half of that"),
+    _entry(_SM100, _KEY_GRADIENT, 128, 2, (16, 64, 8, 1), _HEAVY, "scores of half the queries"),
     _entry(_AMD, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
-    _entry(_AMD, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
+    _entry(_AMD, _KEY_GRADIENT, 128, 2, (32, 128, 4, 1), _HEAVY, "32 keys a wavefront: no product is computed twice"),
+    _entry(_AMD, _KEY_GRADIENT, 128, 2, (16, 128, 4, 1), _HEAVY, "conditions of half the pairs"),
+    _entry(_AMD, _KEY_GRADIENT, 128, 2, (32, 64, 4, 1), _HEAVY, "half the results of a thread"),
     _entry(_SM90, _QUERY_GRADIENT, 192, 2, (128, 64, 8, 2), _USUAL, "192 KiB: a warp group for 64 queries"),
     _entry(_SM90, _QUERY_GRADIENT, 192, 2, (64, 64, 8, 2), _HEAVY, "half the results of a thread"),
     _entry(_SM90, _GRADIENTS, 256, 2, (64, 64, 8, 2), _HEAVY, "192 KiB; warp groups need 64 rows of results"),
     _entry(_SM90, _KEY_GRADIENT, 256, 2, (32, 64, 8, 2), _HEAVY, "half the queries to hold scores of"),
+    _entry(_SM100, _QUERY_GRADIENT, 256, 2, (64, 64, 8, 2), _HEAVY, "225 KiB; results in tensor memory"),
+    _entry(
+        _SM100, _QUERY_GRADIENT, 256, 2, (128, 32, 8, 2), _HEAVY, "as many pairs, half the keys to hold conditions of"
+    ),
+    _entry(_SM80 | _SM100, _QUERY_GRADIENT, 256, 2, (64, 32, 8, 2), _HEAVY, "copies while another tile is computed"),
+    _entry(_SM80 | _SM100, _KEY_GRADIENT, 256, 2, (64, 32, 8, 2), _HEAVY, "two results of 64 by 256 would spill"),
+    _entry(_SM80 | _SM100, _GRADIENTS, 256, 2, (32, 32, 8, 2), _HEAVY, "80 KiB, which 8.6 has"),
     _entry(_SM80 | _SM100, _GRADIENTS, 256, 2, (32, 32, 8, 1), _HEAVY, "results of 32 by 256 fill the registers"),
+    _entry(_AMD, _QUERY_GRADIENT, 256, 2, (128, 32, 4, 1), _USUAL, "512 registers: results of 32 by 256 a wavefront"),
+    _entry(_AMD, _QUERY_GRADIENT, 256, 2, (32, 16, 4, 1), _HEAVY, "two programs at once"),
+    _entry(_AMD, _KEY_GRADIENT, 256, 2, (16, 32, 4, 1), _HEAVY, "two programs at once; 32 queries would spill"),
     _entry(_AMD, _GRADIENTS, 256, 2, (16, 16, 4, 1), _HEAVY, "results of 16 by 256 fill the registers"),
     # Four bytes: products of three tf32 products, or without tensor cores; they dominate the time.
     _entry(_NVIDIA, _FORWARD, 64, 4, (64, 32, 4, 2), _HEAVY, "twice the bytes: half the tiles"),

@@ -1,0 +1,39 @@
+"""Kernels that are heavy for a GPU keep their values in registers, at some step of their ladder."""
+
+from pathlib import Path
+
+import pytest
+from ahead import compile_ahead
+
+import maskdsl
+from maskdsl.analysis.cost.tile_table import KernelName
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+QUERIES, KEYS = KernelName.QUERY_GRADIENT, KernelName.KEY_GRADIENT
+HEAVY = [
+    ("language/bigbird", "bigbird", "sm90", 128, KEYS),
+    ("language/bigbird", "bigbird", "gfx942", 128, KEYS),
+    ("routing/nsa", "nsa", "sm100", 128, KEYS),
+    ("language/causal", "causal_dense", "sm80", 96, KEYS),
+]
+LONG = [
+    ("language/deberta", "deberta", "sm90", 128, KEYS),
+    ("language/combiner", "combiner_logsparse", "sm90", 128, KEYS),
+    ("routing/infllm", "nosa", "sm90", 128, KEYS),
+    ("routing/flexprefill", "flexprefill", "sm90", 128, KEYS),
+    ("language/bigbird", "bigbird", "sm80", 96, KEYS),
+    *(
+        ("language/bigbird", "bigbird", target, 256, kernel)
+        for target in ("sm80", "sm100", "gfx942")
+        for kernel in (QUERIES, KEYS)
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "target", "dim", "kernel"),
+    [*HEAVY, *(pytest.param(*each, marks=pytest.mark.long) for each in LONG)],
+)
+def test_heavy_gradients_spill_nothing(file: str, name: str, target: str, dim: int, kernel: KernelName) -> None:
+    mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=4).ir
+    assert compile_ahead(mask, target, dim, kernel_name=kernel).usage.spills == 0
