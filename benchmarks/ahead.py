@@ -145,14 +145,28 @@ def compile_ahead(
     Without a tile choice, one of `KERNELS` goes down its ladder, as calls do; all others take the top of the forward
     kernel's. Values have the head dim of keys, or their own.
     """
+    dims = dim, value_dim or dim
+    if choice:
+        return compile_choice(make_plan(mask), target, dims, DTYPES[dtype], kernel_name, choice, input_gradients)
+    return choose_ahead(mask, target, dims, DTYPES[dtype], kernel_name, input_gradients)[1]
+
+
+def choose_ahead(
+    mask: MaskIR,
+    target: str,
+    dims: tuple[int, int],
+    dtype: torch.dtype,
+    kernel_name: str,
+    input_gradients: bool = False,
+) -> tuple[TileChoice, Compiled]:
+    """A kernel for head dims of keys and of values, with the tile choice that is taken."""
     plan, has_ladder = make_plan(mask), kernel_name in KERNELS
     chooser = KernelName(kernel_name) if has_ladder else KernelName.FORWARD
-    dims, size = (dim, value_dim or dim), DTYPES[dtype].itemsize
-    choices = (choice,) if choice else ladder(Architecture(target), chooser, max(dims), size, plan.work)
+    choices = ladder(Architecture(target), chooser, max(dims), dtype.itemsize, plan.work)
 
     @cache
     def compiled(choice: TileChoice) -> Compiled:
-        return compile_choice(plan, target, dims, DTYPES[dtype], kernel_name, choice, input_gradients)
+        return compile_choice(plan, target, dims, dtype, kernel_name, choice, input_gradients)
 
     def fits(choice: TileChoice) -> bool:
         try:
@@ -161,8 +175,9 @@ def compile_ahead(
             return False
 
     if not has_ladder:
-        return compiled(choices[0])
-    return compiled(first_choice(choices, fits, lambda each: compiled(each).usage.spills == 0))
+        return choices[0], compiled(choices[0])
+    taken = first_choice(choices, fits, lambda each: compiled(each).usage.spills == 0)
+    return taken, compiled(taken)
 
 
 def compile_choice(
@@ -353,13 +368,19 @@ def nvidia(compiled: CompiledKernel) -> Compiled:
 def machine_code(compiled: Compiled) -> str:
     """The assembly of what the GPU runs: SASS or AMD GCN."""
     is_ptx = ".version" in compiled.assembly[:1000]
-    return told("nvdisasm", "-c", content=compiled.binary) if is_ptx else compiled.assembly
+    return told("nvdisasm", "-c", "-ndf", content=compiled.binary) if is_ptx else compiled.assembly
 
 
 def is_serialized(compiled: Compiled) -> bool:
     """Whether `ptxas` lets each matrix product of a kernel for sm90 wait for the one before it."""
+    return bool(product_warnings(compiled))
+
+
+def product_warnings(compiled: Compiled) -> list[str]:
+    """The warnings of `ptxas` of lost performance in the matrix products of a kernel for sm90: `C7515`."""
     options = "--gpu-name", "sm_90a", "--verbose", "--output-file", os.devnull
-    return bool(re.search(r"C75\d\d", told("ptxas", *options, content=compiled.assembly.encode())))
+    said = told("ptxas", *options, content=compiled.assembly.encode())
+    return sorted(set(re.findall(r"C75\d\d", said)))
 
 
 def told(tool: str, *options: str, content: bytes) -> str:
