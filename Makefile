@@ -11,7 +11,7 @@ TESTS ?= tests
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help fuzz hostile mutants sanitize test test-fast test-long test-gpu demo check golden bench bench-gpu aot gallery pictures docs versions clean
+.PHONY: help fuzz hostile mutants sanitize test test-fast test-long test-gpu demo check golden bench bench-gpu aot beside gallery pictures docs versions clean
 
 help:
 	@echo "make test       the tests"
@@ -31,6 +31,8 @@ help:
 	@echo "make bench-gpu  measure on a GPU against FlexAttention, flash attention and cuDNN's, in an hour, and write"
 	@echo "                docs/measured-gpu.md; benchmarks/first_contact.py does so in minutes, on a bare machine too"
 	@echo "make aot        compile all kernels for GPUs that need not be here, and record what they use"
+	@echo "make beside     compile our kernels and FlexAttention's for a dozen patterns, and write"
+	@echo "                docs/kernels-beside-flex.md; benchmarks/beside.py --only NAME does so for one"
 	@echo "make gallery    measure and draw every example, and write docs/gallery.md"
 	@echo "make pictures   draw the pictures of the README and of the gallery anew, and measure nothing"
 	@echo "make docs       build the documentation as a site, in build/site"
@@ -106,6 +108,9 @@ bench-gpu: $(READY)
 
 aot: $(READY)
 	$(BIN)/python benchmarks/aot.py
+
+beside: $(READY)
+	$(BIN)/python benchmarks/beside.py
 
 gallery: $(READY)
 	$(BIN)/python benchmarks/gallery.py
