@@ -272,8 +272,8 @@ def started_kernels(
         lengths = q.shape[2], k.shape[2]
         layout = tuple(torch.empty(1, 1, length, dtype=torch.int64, device=q.device) for length in lengths)
         for times in (MANY, 1):  # of so many tokens rows may have more runs than lists have room for
-            sides = (times * length for length in lengths)
-            module.find_tiles(q.device, (*q.shape[:2], k.shape[1], *sides), inputs, block, layout)
+            shape = *q.shape[:2], k.shape[1], *(times * length for length in lengths)
+            module.find_tiles(q.device, shape, module.block_bounds(q.device, shape, inputs, layout), block)
     return recording.started()
 
 

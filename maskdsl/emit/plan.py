@@ -13,10 +13,10 @@ from maskdsl.analysis.orders.clique_tiles import clique_tiles
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.declared.sequences import Given, Sequence, Space
-from maskdsl.ir.expressions import PAIR, Apply, Expression, Read, Side, walk
+from maskdsl.ir.expressions import PAIR, Apply, Coordinate, Expression, Read, Side, walk
 from maskdsl.ir.facts.distance_terms import DistanceTerm, distance_terms
 from maskdsl.ir.facts.reads import Reads, reads, reads_lists
-from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace
+from maskdsl.ir.facts.trace import dependencies, pair_trace, tile_trace, token_trace, trace
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.ops import TORCH_HELPERS, Type
@@ -241,6 +241,17 @@ class KernelPlan:
     def viewed_inputs(self) -> tuple[Input, ...]:
         """The other inputs, of which kernels read the elements themselves."""
         return tuple(each for each in self.mask.inputs if each not in self.copied_inputs)
+
+    @cached_property
+    def uncomputed_integers(self) -> frozenset[str]:
+        """The names of the inputs of integers with which no function of torch in a module of kernels computes."""
+        mask = self.mask
+        traced = token_trace(mask, self.expressions, ordered=True).expressions
+        computed = [*mask.query_values, *(each for each in traced if not isinstance(each, Coordinate))]
+        if any(each.is_pooled for each in mask.sequences.values()):
+            return frozenset()
+        used = frozenset().union(*(trace(sequence, computed).inputs for sequence in mask.sequences.values()))
+        return frozenset(each.name for each in mask.inputs if each.type is Type.INT and each.name not in used)
 
     @cached_property
     def order_reads_inputs(self) -> bool:

@@ -115,7 +115,7 @@ def layers_share() -> None:
     outs += [case.forward(document=document) for _ in range(2)]
     assert case.started() == {"forward_kernel": 2}
     case.backward(outs[2], document=document)
-    assert case.started() == {"extremes_kernel": 2, "tiles_kernel": 2} | BACKWARD  # columns, and rows of other blocks
+    assert case.started() == {"tiles_kernel": 2} | BACKWARD  # columns, and rows of other blocks
     for out in outs[:2]:
         case.backward(out, document=document)
         assert case.started() == BACKWARD
@@ -285,7 +285,7 @@ def prepared() -> None:
         case.forward(document=documents(size))
         case.started()
     case.backward(outs[0], document=document)
-    assert case.started() == {"extremes_kernel": 2, "tiles_kernel": 2} | BACKWARD
+    assert case.started() == {"tiles_kernel": 2} | BACKWARD
     case.backward(outs[1], document=document)
     assert case.started() == BACKWARD
     for stream, started in (

@@ -6,7 +6,7 @@ Prints how many programs were ordered by their work, or raises.
 import numpy as np
 import torch
 
-from maskdsl.codegen import device_tiles
+from maskdsl.codegen import program_order
 from maskdsl.runtime.backends.programs import PROGRAM, heavy_first
 from tests.triton.tiles import nonsense
 
@@ -40,7 +40,7 @@ def expected(full: np.ndarray, partial: np.ndarray, shape: tuple[int, ...]) -> t
 
 def main() -> None:
     torch.empty = nonsense  # type: ignore[assignment]
-    device_tiles.ROWS, device_tiles.ORDERED, device_tiles.COMPARED = 8, 4, 16
+    program_order.LISTS, program_order.ORDERED, program_order.COMPARED = 8, 4, 16
     random, moved = np.random.default_rng(5), 0
     for shape in SHAPES:
         entries, heads, program_heads, rows, entry_classes, head_classes, by_row, processors = shape
@@ -51,7 +51,7 @@ def main() -> None:
             partial[:, 2] = np.where(random.random(count) < 0.3, random.integers(0, most, count), 0)
             tables = torch.from_numpy(full), torch.from_numpy(partial)
             whole = entries, heads, program_heads, rows
-            found = device_tiles.in_order(*tables, entry_classes, head_classes, whole, by_row, processors)
+            found = program_order.in_order(*tables, entry_classes, head_classes, whole, by_row, processors)
             programs, lists, moves = expected(full, partial, shape)
             for each, right in zip(found, (programs, full[lists], partial[lists]), strict=True):
                 assert each.dtype == torch.int32

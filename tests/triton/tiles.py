@@ -57,12 +57,14 @@ def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int,
     q = torch.empty(batch, mask.heads, mask.query_length, 1)
     given = [tensors[each.source or each.name] for each in mask.ir.inputs]
     call = attention._compiled.default_kernel.call(given, q, False)
-    call.module.ROWS = call.module.ORDERED = 4
+    call.module.ROWS = call.module.LISTS = call.module.ORDERED = 4
+    call.module.SMALLEST = min(block)
     exact = tiles(mask.ir, block, inputs, batch)
     shape = batch, mask.heads, mask.heads, mask.query_length, mask.key_length
+    bounds = call.module.block_bounds(q.device, shape, call.values, call.layout)
     compared = needless = 0
     for by_row in (True, False):
-        lists = call.module.find_tiles(q.device, shape, call.values, block, call.layout, by_row)
+        lists = call.module.find_tiles(q.device, shape, bounds, block, by_row)
         programs = [tuple(each) for each in lists.programs.tolist()]
         rows = -(-(mask.query_length if by_row else mask.key_length) // block[0 if by_row else 1])
         assert sorted(programs) == [*np.ndindex(batch, mask.heads, rows)], "each row once"
@@ -99,7 +101,7 @@ def main() -> None:
     marks = {"few": random.random(200) < 0.02, "all": np.ones(200, dtype=bool)}
     marks["every second"] = np.arange(200) % 2 == 0  # with more runs in a row than lists hold
     for name, mark in marks.items():
-        counts[name] = compare(module["every"].bind(), {"mark": mark}, (40, 1), 1)
+        counts[name] = compare(module["every"].bind(), {"mark": mark}, (32, 1), 1)
     group = np.repeat(random.integers(0, 3, (2, 9)), 7, axis=1)
     counts["laid_out"] = compare(module["laid_out"].bind(heads=2), {"group": group}, (8, 8), 1)
     drawn, missing = np.zeros(2, dtype=int), int(sys.argv[1])

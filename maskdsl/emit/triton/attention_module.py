@@ -1,6 +1,6 @@
 """Plan to a Triton module: forward and backward over tiles, from `codegen/forward.py`, `backward.py`, `key_gradient`.
 
-`codegen/device_tiles.py` joins them where inputs decide the tiles.
+`codegen/block_ends.py`, `program_order.py` and `device_tiles.py` join them where inputs decide the tiles.
 """
 
 from functools import cached_property
@@ -34,6 +34,8 @@ from maskdsl.ir.expressions import Constant, Side
 from maskdsl.ir.mask import Normalize
 
 _LOG2_E = "1.4426950408889634"
+_OF_TILES = ("block_ends", "program_order", "device_tiles")
+"""The skeletons that find tiles on the device."""
 
 
 def emit_triton(plan: KernelPlan) -> str:
@@ -65,7 +67,7 @@ def emit_triton(plan: KernelPlan) -> str:
             {**backward, **around.gradient_holes(GradientSums(body.leaves))},
         ),
         *([fill(read_skeleton("pieces"), piece_holes(plan))] if any(splits(plan, each) for each in KernelName) else []),
-        *([fill(read_skeleton("device_tiles"), tiles)] if tiles else []),
+        *([fill("\n\n".join(map(read_skeleton, _OF_TILES)), tiles)] if tiles else []),
     ]
     return "\n\n".join(pieces)
 

@@ -1,4 +1,7 @@
-"""Plan to the code that fills `codegen/device_tiles.py`: bounds of the relation over blocks, which classify tiles."""
+"""Plan to the code that fills `codegen/block_ends.py` and `device_tiles.py`.
+
+Bounds of the relation over blocks classify tiles.
+"""
 
 from functools import cached_property
 
@@ -24,7 +27,7 @@ _VARYING = {"heads": DimensionKind.HEADS, "batch": DimensionKind.BATCH}
 
 @dataclass(frozen=True)
 class TileBody:
-    """The holes of the skeleton that finds tiles on the device, for patterns whose tiles depend on inputs."""
+    """The holes of the skeletons that find tiles on the device, for patterns whose tiles depend on inputs."""
 
     names: KernelNames
 
@@ -62,6 +65,14 @@ class TileBody:
         return self.names.plan.mask.named(reads(*self.bounds[0]).inputs)
 
     @cached_property
+    def extremes(self) -> dict[tuple[Side, str], str]:
+        """The variable of the extremes of each coordinate of each kind of tokens."""
+        chosen: dict[tuple[Side, str], str] = {}
+        for side, name in self.coordinates:
+            chosen.setdefault((self.names.kind(side), name), f"{self.names.coordinates[side, name]}_ends")
+        return chosen
+
+    @cached_property
     def counts(self) -> dict[Counts, str]:
         """The pointers of the prefix counts that the bounds read."""
         taken = {*self.names.taken, *self.names.coordinates.values(), *self.names.inputs.values(), *self.names.numbers}
@@ -70,6 +81,12 @@ class TileBody:
             text = f"{self.names.plan.input_identifiers[each.table.name]}_counts"
             chosen[each] = unused(text, {*taken, *chosen.values()})
         return chosen
+
+    @property
+    def kept(self) -> list[str]:
+        """The variables of what `block_bounds` returns, one or more."""
+        tables = [self.names.inputs[each.name] for each in self.reads]
+        return [*self.extremes.values(), *self.counts.values(), *tables]
 
     def holes(self) -> MaybeHoles:
         verdict = self.verdict()
@@ -81,6 +98,7 @@ class TileBody:
         return {
             "above": [],
             "extremes": None if self.coordinates else [],
+            "bounds": self.bound_lines(),
             "tiles_numbers": [f"TILES_NUMBERS += [{listed}]"] if numbers else [],
             "judge_parameters": parameters,
             "verdict": verdict,
@@ -122,25 +140,34 @@ class TileBody:
 
     # Around it
 
-    def preparation(self) -> list[str]:
+    def shared_lines(self) -> list[str]:
+        return [f"{word} = 1" for word, kind in _VARYING.items() if kind not in self.names.plan.tiles_vary]
+
+    def bound_lines(self) -> list[str]:
+        """The statements of `block_bounds`."""
         plan, names = self.names.plan, self.names
-        lines = names.coordinate_calls("device")
-        lines += [f"{word} = 1" for word, kind in _VARYING.items() if kind not in plan.tiles_vary]
-        bounded: dict[tuple[str, str], list[Side]] = {}
-        for side, name in self.coordinates:
-            bounded.setdefault((names.kind(side), name), []).append(side)
-        for (kind, name), sides in bounded.items():
-            ends = [f"{names.coordinates[side, name]}_{end}s" for side in sides for end in ("low", "high")]
-            numbers = [int(side is Side.KEY) for side in sides]
-            arguments = [f'{kind}_values["{plan.identifiers[name]}"]', f"layout[{numbers[0]}]", "batch", "heads"]
-            arguments += [names.dtype(sides[0], name), *(f"block[{number}]" for number in numbers)]
-            lines += _called(f"{', '.join(ends)} = extremes", arguments)
+        lines = [*names.coordinate_calls("device"), *self.shared_lines()]
+        for (kind, name), text in self.extremes.items():
+            arguments = [f'{kind}_values["{plan.identifiers[name]}"]', f"layout[{int(kind is Side.KEY)}]", "batch"]
+            side = next(each for each in PAIR if names.kind(each) is kind)
+            lines += _called(f"{text} = extremes", [*arguments, "heads", names.dtype(side, name)])
         for counts, text in self.counts.items():
             table = f'inputs["{plan.input_identifiers[counts.table.name]}"]'
             for axis, side in counts.laid_out:
                 table += f".index_select({axis}, layout[{int(side is Side.KEY)}].flatten())"
             lines.append(f"{text} = counts_before({table}, {counts.axes})")
-        return lines + names.input_lines(self.reads)
+        return [*lines, *names.input_lines(self.reads), *wrapped_tuple("return ", self.kept)]
+
+    def preparation(self) -> list[str]:
+        """The statements of `find_tiles` that take what `block_bounds` has returned."""
+        lines = self.shared_lines()
+        *others, last = wrapped_tuple("", self.kept)
+        lines += [*others, f"{last} = bounds"]
+        for side, name in self.coordinates:
+            ends = ", ".join(f"{self.names.coordinates[side, name]}_{end}s" for end in ("low", "high"))
+            text = self.extremes[self.names.kind(side), name]
+            lines.append(f"{ends} = extremes_of({text}, block[{int(side is Side.KEY)}])")
+        return lines
 
     def most_runs(self) -> list[str]:
         """Statements that raise the limit of runs: each group that a route selects adds one to the rows it overlaps."""

@@ -28,7 +28,10 @@ from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.ops import Type
 
-_SKELETONS = ("forward", "backward", "key_gradient", "pieces", "device_tiles", "decode", "triton_functions")
+_SKELETONS = (
+    *("forward", "backward", "key_gradient", "pieces", "block_ends", "program_order", "device_tiles"),
+    *("decode", "triton_functions"),
+)
 _CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 _GENERATED = {
     *("sinks", "sink_i", "sink_sums", "factors", "factors_grad", "factor_i", "factor_sum", "shares", "of_queries"),
@@ -38,7 +41,7 @@ _GENERATED = {
     *("listed", "listed_count", "listed_positions", "first_listed", "possible", "bits", "lowest", "member"),
 }
 """Variables of generated code that are in no skeleton."""
-_ENDS = ("_low", "_high", "_lows", "_highs")
+_ENDS = ("_low", "_high", "_lows", "_highs", "_ends")
 """Behind the name of a coordinate: its bounds over a block, and their tables."""
 MARGIN = 128
 """The most tokens of a block."""

@@ -105,6 +105,10 @@ class Backend(ABC):
         """Names of the inputs that the host reads to compute tiles or the order, which waits for the device."""
         return plan.tile_inputs
 
+    def uncomputed_integers(self, plan: KernelPlan) -> frozenset[str]:
+        """Names of the inputs of integers of any type, with which no function of the module computes in torch."""
+        return frozenset()
+
     def finds_order(self, plan: KernelPlan) -> bool:
         """Whether the module's `layouts` computes the order of tokens on the device; otherwise the host does."""
         return False

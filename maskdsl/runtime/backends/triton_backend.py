@@ -45,6 +45,9 @@ class Triton(Backend):
     def host_inputs(self, plan: KernelPlan) -> tuple[str, ...]:
         return () if plan.finds_device_tiles else plan.tile_inputs
 
+    def uncomputed_integers(self, plan: KernelPlan) -> frozenset[str]:
+        return plan.uncomputed_integers
+
     def finds_order(self, plan: KernelPlan) -> bool:
         return plan.finds_device_order
 
@@ -177,10 +180,13 @@ class Launch:
         if call.plan.finds_device_tiles:
             shape = *q.shape[:2], k.shape[1], q.shape[2], k.shape[2]
 
+            def bounds() -> Any:
+                return call.module.block_bounds(device, shape, call.values, call.layout)
+
             def find() -> Any:
                 with without_choice("tiles_kernel", call.plan.mask.name, device):
-                    arguments = device, shape, call.values, choice.block, call.layout, by_row, processors(device)
-                    return call.module.find_tiles(*arguments)
+                    kept = call.kept.keep(("bounds", shape), bounds)
+                    return call.module.find_tiles(device, shape, kept, choice.block, by_row, processors(device))
 
             return call.kept.keep((by_row, choice.block, shape), find)
         sizes = Calls(q.shape[0], q.shape[1], k.shape[1], processors(device), splits(call.plan, kernel))

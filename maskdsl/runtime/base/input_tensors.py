@@ -7,9 +7,12 @@ from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.ops import Type
 
 
-def as_value(declared: Input, tensor: Tensor) -> Tensor:
-    """An input for generated modules: integers as int64, per-token values as [batch or 1, heads or 1, tokens]."""
-    if declared.type is Type.INT:
+def as_value(declared: Input, tensor: Tensor, widens: bool = True) -> Tensor:
+    """An input for generated modules: per-token values as [batch or 1, heads or 1, tokens].
+
+    Integers are int64; of the given type if not `widens`, for modules that do not compute with them.
+    """
+    if widens and declared.type is Type.INT:
         tensor = tensor.long()
     if not declared.is_coordinate:
         return tensor

@@ -222,8 +222,8 @@ class Kernel:
         return self._make_call(state, kept, given, values, q, wants_lse)
 
     def _values_of(self, inputs: Iterable[Input], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        names = self.plan.input_identifiers
-        return {names[each.name]: as_value(each, given[each.name]) for each in inputs}
+        names, narrow = self.plan.input_identifiers, self.backend.uncomputed_integers(self.plan)
+        return {names[each.name]: as_value(each, given[each.name], each.name not in narrow) for each in inputs}
 
     def _make_call(
         self,
