@@ -95,6 +95,10 @@ def test_tiles_that_calls_share() -> None:
     assert last_line("triton.kept_tiles") == "agreed"
 
 
+def test_integers_of_every_type() -> None:
+    assert last_line("triton.integer_types") == "agreed"
+
+
 def test_gradients_through_routes() -> None:
     assert last_line("triton.route_gradients") == "agreed"
 
