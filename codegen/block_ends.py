@@ -56,9 +56,7 @@ def extremes_kernel(
 
 
 @triton.jit
-def store_extremes(
-    lows, least, greatest, head_class, piece, tokens, room, SIZE: tl.constexpr, LARGEST: tl.constexpr
-):
+def store_extremes(lows, least, greatest, head_class, piece, tokens, room, SIZE: tl.constexpr, LARGEST: tl.constexpr):
     """Stores the minimum and the maximum of each SIZE of these LARGEST tokens."""
     COUNT: tl.constexpr = LARGEST // SIZE
     blocks = tl.cdiv(tokens, SIZE)
@@ -100,7 +98,6 @@ def block_bounds(device, shape, inputs, layout=(None, None)):
 
     `shape` is that of `find_tiles`; `inputs` and `layout` are those of `attention`.
     """
-    batch, heads = shape[:2]
     # hole: bounds
     return ()
     # end

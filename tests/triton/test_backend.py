@@ -107,7 +107,10 @@ REVIEWED = {
 }
 
 
-SKELETONS = {"triton": ("forward", "backward", "key_gradient", "pieces", "block_ends", "program_order", "device_tiles"), "decode": ("decode",)}
+SKELETONS = {
+    "triton": ("forward", "backward", "key_gradient", "pieces", "block_ends", "program_order", "device_tiles"),
+    "decode": ("decode",),
+}
 
 
 def generated(name: str, stage: str) -> str:

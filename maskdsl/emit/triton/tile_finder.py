@@ -69,7 +69,7 @@ class TileBody:
         """The variable of the extremes of each coordinate of each kind of tokens."""
         chosen: dict[tuple[Side, str], str] = {}
         for side, name in self.coordinates:
-            chosen.setdefault((self.names.kind(side), name), f"{self.names.coordinates[side, name]}_ends")
+            chosen.setdefault((self.names.plan.mask.kind(side), name), f"{self.names.coordinates[side, name]}_ends")
         return chosen
 
     @cached_property
@@ -146,10 +146,10 @@ class TileBody:
     def bound_lines(self) -> list[str]:
         """The statements of `block_bounds`."""
         plan, names = self.names.plan, self.names
-        lines = [*names.coordinate_calls("device"), *self.shared_lines()]
+        lines = ["batch, heads = shape[:2]", *names.coordinate_calls("device"), *self.shared_lines()]
         for (kind, name), text in self.extremes.items():
             arguments = [f'{kind}_values["{plan.identifiers[name]}"]', f"layout[{int(kind is Side.KEY)}]", "batch"]
-            side = next(each for each in PAIR if names.kind(each) is kind)
+            side = next(each for each in PAIR if plan.mask.kind(each) is kind)
             lines += _called(f"{text} = extremes", [*arguments, "heads", names.dtype(side, name)])
         for counts, text in self.counts.items():
             table = f'inputs["{plan.input_identifiers[counts.table.name]}"]'
@@ -165,7 +165,7 @@ class TileBody:
         lines += [*others, f"{last} = bounds"]
         for side, name in self.coordinates:
             ends = ", ".join(f"{self.names.coordinates[side, name]}_{end}s" for end in ("low", "high"))
-            text = self.extremes[self.names.kind(side), name]
+            text = self.extremes[self.names.plan.mask.kind(side), name]
             lines.append(f"{ends} = extremes_of({text}, block[{int(side is Side.KEY)}])")
         return lines
 
