@@ -16,12 +16,15 @@ HEAVY = [
     ("routing/nsa", "nsa", "sm100", 128, KEYS),
     ("language/causal", "causal_dense", "sm80", 96, KEYS),
 ]
+HEAVIEST = (("sam", "window"), ("uplift", "star"))
 LONG = [
     ("language/deberta", "deberta", "sm90", 128, KEYS),
     ("language/combiner", "combiner_logsparse", "sm90", 128, KEYS),
     ("routing/infllm", "nosa", "sm90", 128, KEYS),
     ("routing/flexprefill", "flexprefill", "sm90", 128, KEYS),
+    *((f"vision/{file}", name, "sm90", 128, kernel) for file, name in HEAVIEST for kernel in (QUERIES, KEYS)),
     ("language/bigbird", "bigbird", "sm80", 96, KEYS),
+    ("language/bigbird", "bigbird", "sm100", 128, KEYS),
     *(
         ("language/bigbird", "bigbird", target, 256, kernel)
         for target in ("sm80", "sm100", "gfx942")

@@ -1,8 +1,9 @@
 """The tile table: tile sizes, warps and stages of kernels, by GPU family, head dim, element size and work per pair.
 
 Plain data and lookups. `runtime` reads a ladder of launch configurations: it takes the first that fits the GPU, or
-measures all if asked to. The first configurations at two bytes were compiled ahead of time for all examples: no
-register spills forward at head dims 64 and 128, nor backward at 64 (`make aot` records it, tests hold it).
+measures all if asked to. `python benchmarks/ladders.py` derives those at two bytes from machine code. They were
+compiled ahead of time for all examples: no register spills forward at head dims 64 and 128, nor backward at 64 (`make
+aot` records it, tests hold it).
 """
 
 from collections.abc import Callable, Sequence
@@ -102,7 +103,8 @@ def first_choice(
     """The first configuration that `fits` the GPU and `keeps` its values in registers, without spills.
 
     Both predicates compile a kernel, so they are called lazily. To avoid spills alone, the smallest tiles (`LAST`) are
-    never taken: spills cost less. If nothing fits, the last configuration is taken; its launch raises the error.
+    never taken: spills cost less. If nothing fits, the last configuration is taken; its launch raises the error. Spills
+    count outside of loops too, where they cost little: calls know their number, and not where they are.
     """
     fitting = filter(fits, choices)
     first = next(fitting, choices[-1])
@@ -179,7 +181,7 @@ TABLE = (
     _entry(_SM100, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM100, _FORWARD, 64, 2, (64, 64, 8, 2), _HEAVY, "as many pairs, half the results of a thread"),
     _entry(_SM100, _FORWARD, 64, 2, (64, 32, 8, 1), _HEAVY, "six products with tables"),
-    _entry(_SM100, _FORWARD, 128, 2, (128, 64, 8, 2), _WIDE, "104 KiB: no registers for conditions"),
+    _entry(_SM100, _FORWARD, 128, 2, (128, 32, 4, 3), _USUAL, "80 KiB, 256 columns: two programs share a processor"),
     _entry(_SM100, _FORWARD, 128, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM100, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
     _entry(_SM100, _FORWARD, 128, 2, (64, 32, 8, 2), _HEAVY, "half the pairs of a thread"),
@@ -239,24 +241,37 @@ TABLE = (
     _entry(_AMD, _KEY_GRADIENT, 64, 2, (32, 128, 4, 1), _USUAL, "32 keys a wavefront: no product is computed twice"),
     _entry(_AMD, _KEY_GRADIENT, 64, 2, (32, 64, 4, 1), _HEAVY, "conditions of half the pairs"),
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _USUAL, "80 KiB, which 8.6 has"),
-    _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 64, 8, 1), _HEAVY, "room for addresses; both stages would not fit"),
+    _entry(
+        _SM80, _QUERY_GRADIENT, 128, 2, (64, 64, 8, 2), _HEAVY, "96 KiB, which 8.6 has: half the results of a thread"
+    ),
+    _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 64, 8, 1), _HEAVY, "room for tables in shared memory"),
     _entry(_SM80, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
     _entry(_SM90, _KEY_GRADIENT, 128, 2, (32, 128, 8, 2), _HEAVY, "products of 32 queries; of 16 they wait for memory"),
     _entry(_SM90, _KEY_GRADIENT, 128, 2, (64, 64, 8, 2), _USUAL, "as wide products, half the results of a thread"),
-    _entry(_SM90, _KEY_GRADIENT, 128, 2, (16, 128, 8, 2), _HEAVY, "results as wide; scores of half the queries"),
+    _entry(_SM80, _KEY_GRADIENT, 128, 2, (64, 64, 8, 2), _USUAL, "96 KiB, which 8.6 has; two results of 64 by 128"),
+    _entry(
+        _SM80 | _SM90, _KEY_GRADIENT, 128, 2, (16, 128, 8, 2), _HEAVY, "results as wide; scores of half the queries"
+    ),
     _entry(
         _SM80 | _SM90, _KEY_GRADIENT, 128, 2, (32, 64, 8, 2), _HEAVY, "two results of 64 by 128: room for conditions"
     ),
     _entry(_SM80 | _SM90, _KEY_GRADIENT, 128, 2, (16, 64, 8, 2), _HEAVY, "scores of half the queries"),
+    _entry(_SM80 | _SM90, _KEY_GRADIENT, 128, 2, (16, 64, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM90, _QUERY_GRADIENT, 128, 2, (128, 64, 8, 3), _USUAL, "160 KiB: products as wide as warp groups need"),
+    _entry(_SM90, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _USUAL, "a warp group for 64 queries, half the keys"),
+    _entry(_SM90, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 2), _HEAVY, "half the pairs; two programs at once"),
     _entry(
-        _SM90 | _SM100, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _HEAVY, "a warp group for 64 queries, half the keys"
+        _SM100, _QUERY_GRADIENT, 128, 2, (128, 32, 4, 2), _HEAVY, "96 KiB, 256 columns: two programs share a processor"
     ),
-    _entry(_SM90 | _SM100, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "half of that"),
+    _entry(_SM100, _QUERY_GRADIENT, 128, 2, (128, 32, 8, 2), _HEAVY, "half the pairs of a thread"),
+    _entry(_SM90, _QUERY_GRADIENT, 128, 2, (64, 32, 8, 2), _HEAVY, "half the pairs of a thread"),
+    _entry(_SM90 | _SM100, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "one stage: less memory"),
+    _entry(_SM90, _QUERY_GRADIENT, 128, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
     _entry(
         _SM100, _KEY_GRADIENT, 128, 2, (32, 128, 8, 1), _HEAVY, "results in tensor memory; a second stage would spill"
     ),
-    _entry(_SM100, _KEY_GRADIENT, 128, 2, (32, 64, 8, 1), _HEAVY, "half of that"),
+    _entry(_SM100, _KEY_GRADIENT, 128, 2, (64, 64, 8, 2), _HEAVY, "half the results of a thread"),
+    _entry(_SM100, _KEY_GRADIENT, 128, 2, (32, 64, 8, 1), _HEAVY, "half the queries to hold scores of"),
     _entry(_SM100, _KEY_GRADIENT, 128, 2, (16, 64, 8, 1), _HEAVY, "scores of half the queries"),
     _entry(_AMD, _QUERY_GRADIENT, 128, 2, (64, 32, 4, 1), _HEAVY, "4 wavefronts have 512 registers, 8 have 256"),
     _entry(_AMD, _KEY_GRADIENT, 128, 2, (32, 128, 4, 1), _HEAVY, "32 keys a wavefront: no product is computed twice"),
