@@ -93,7 +93,7 @@ def main() -> None:
         of_cell = record["results"].setdefault(name_of(cell), {})
         of_cell |= compiled_cell(cell, sorted(arguments.patterns, key=[*PATTERNS].index))
         RESULTS.write_text(text_of(record | {"triton": version("triton"), "dtype": "bf16"}))
-    for cell in cells:
+    for cell in (cell for cell in cells if name_of(cell) in record["results"]):
         Console(width=160).print(shown(cell, record["results"][name_of(cell)]))
 
 
@@ -179,7 +179,7 @@ def mask_of(pattern: str) -> maskdsl.Mask:
 def tiles_of(pattern: str, block: tuple[int, int], kernel: KernelName) -> tuple[int, int, int]:
     """Programs of a head, full tiles and partial ones."""
     mask = mask_of(pattern)
-    inputs = {each: np.arange(mask.query_length) // DOCUMENT for each in mask.inputs}
+    inputs = {each.name: np.arange(mask.query_length) // DOCUMENT for each in mask.ir.inputs if each.is_coordinate}
     tiles = mask.tiles(block=block, **inputs)
     rows = tiles.key_blocks if kernel is KernelName.KEY_GRADIENT else tiles.query_blocks
     return rows, tiles.full_count(), tiles.partial_count()

@@ -5,7 +5,7 @@ import json
 import pytest
 from ahead import Compiled, Usage
 from clocks import PROCESSORS, group_products, resident, tensor_products, warp_products
-from ladders import EQUAL, RESULTS, candidates, keeps, name_of, ranked, rungs, spelled, taken
+from ladders import EQUAL, PATTERNS, RESULTS, candidates, keeps, name_of, ranked, rungs, spelled, taken, tiles_of
 
 from maskdsl.analysis.cost.tile_table import KernelName, TileChoice
 
@@ -28,6 +28,12 @@ def test_no_configuration_on_record_is_faster_than_what_the_table_takes(cell: tu
 @pytest.mark.parametrize("target", PROCESSORS)
 def test_the_record_has_every_kernel_at_128_dims(target: str) -> None:
     assert {(target, 128, kernel) for kernel in KernelName} <= {*CELLS}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_tiles_of_patterns_are_counted(pattern: str) -> None:
+    programs, full, partial = tiles_of(pattern, (128, 64), KernelName.KEY_GRADIENT)
+    assert 0 < programs <= full + partial
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=name_of)
