@@ -24,7 +24,7 @@ from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoic
 from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.backward_body import GradientBody
-from maskdsl.emit.triton.decode_module import emit_decode
+from maskdsl.emit.triton.decode_module import emit_decode, loop_plan
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import PAIR
@@ -193,7 +193,8 @@ def compile_choice(
     architecture = Architecture(target)
     if kernel_name in DECODE_KERNELS:
         dim, _ = dims
-        block = decode_block(16, dim, dtype.itemsize, architecture, plan.operations, plan.reads_pair_tables)
+        loop = loop_plan(plan)
+        block = decode_block(16, dim, dtype.itemsize, architecture, loop.operations, loop.reads_pair_tables)
         started = started_decoding(plan, block, dim, dtype, precision(architecture))
     else:
         started = started_kernels(plan, choice, dims, dtype, precision(architecture), input_gradients)

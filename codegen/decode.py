@@ -141,6 +141,8 @@ def decode_kernel(
             # hole: predicate
             # end
             present = tl.max(attends.to(tl.int32), 0) > 0
+            # hole: row_predicate
+            # end
             key_offsets = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + token * k_token_stride
             key_tile = load_rows(k, key_offsets * STRIDE_UNIT, present, DIM, PADDED_DIM)
             s = tl.dot(query_tile, tl.trans(key_tile.to(query_tile.dtype)), input_precision=PRECISION, out_dtype=WIDE)

@@ -119,6 +119,14 @@ def as_bits(flags):
 
 
 @triton.jit
+def bits_of_rows(flags):
+    """The bits of up to 64 flags of each row [rows, flags], as [rows, 1], and those that some row has, as [1, 1]."""
+    numbers = tl.arange(0, flags.shape[1])[None, :].to(tl.int64)
+    some = tl.max(flags.to(tl.int32), 0).to(tl.int64)[None, :]
+    return tl.sum(flags.to(tl.int64) << numbers, 1)[:, None], tl.sum(some << numbers, 1)[:, None]
+
+
+@triton.jit
 def take_lowest(bits):
     """The number of the lowest bit that is set, by the exponent of its power of two, and the bits without it."""
     lowest = bits & -bits

@@ -184,13 +184,13 @@ def test_key_gradients_multiply_wide_tiles_on_hopper(text: str) -> None:
     assert min(widths) >= 32
 
 
-DECODED = ("longformer", "sliding_window", "packed", "neighborhood", "streaming")
+DECODED = ("longformer", "sliding_window", "packed", "neighborhood", "streaming", "bigbird", "moba")
 
 
 @pytest.mark.parametrize(
     ("name", "target"),
     [
-        pytest.param(*each, marks=() if number in (1, 4) else pytest.mark.long)
+        pytest.param(*each, marks=() if number in (1, 4, 11, 13) else pytest.mark.long)
         for number, each in enumerate(product(DECODED, ("sm80", "sm90")))
     ],
 )

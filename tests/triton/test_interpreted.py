@@ -155,6 +155,11 @@ def test_decoding_of_long_sequences() -> None:
     assert last_line("triton.long_decoding") == "32"
 
 
+@pytest.mark.parametrize("name", maskdsl.load(HERE / "block_conditions.attn"))
+def test_conditions_of_blocks_of_keys(name: str) -> None:
+    assert last_line("triton.block_conditions", name) == "agreed"
+
+
 def test_decoding_of_routes() -> None:
     assert last_line("triton.routed") == "agreed"
 

@@ -1,5 +1,6 @@
 """Plan to a Triton module of decoding and chunked prefill, by split-KV, from `codegen/decode.py`."""
 
+from dataclasses import replace
 from functools import cached_property
 
 from maskdsl.analysis.closed.closed_form import Limits
@@ -14,13 +15,19 @@ from maskdsl.emit.triton.tile_loops import Ends
 from maskdsl.emit.triton.token_coordinates import LISTED, KernelNames
 from maskdsl.emit.triton.unnormalized import decode_holes
 from maskdsl.ir.declared.inputs import DimensionKind
-from maskdsl.ir.expressions import TRUE, Coordinate, Head, Leaf, Side
+from maskdsl.ir.expressions import TRUE, Coordinate, Expression, Head, Leaf, Side
+from maskdsl.ir.facts.block_conditions import CONDITION, BlockCondition, block_condition
 from maskdsl.ir.facts.bounds import ANYTHING, Bounder, Bounds
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.mask import Normalize
 from maskdsl.ir.ops import Type
 
 _EXTREMES = (("low", "min"), ("high", "max"))
+_MOST_KEYS = 64
+"""Of a block."""
+_OF_BLOCK = "of_block = (({} >> lowest) & 1) != 0"
+_AS_SCORES = 'row_bits |= (m_i[:, None] > float("inf")).to(tl.int64)  # nothing: registers hold rows as those of scores'
 _LISTED_BLOCKS = [
     "for _ in range(listed_count):",
     "    lowest, bits = take_lowest(bits)",
@@ -44,20 +51,35 @@ def emit_decode(plan: KernelPlan) -> str:
 class _DecodeBody(Body):
     """The code of a pattern where a tile's rows belong to several heads: `head` and `wide_head` hold one a row."""
 
+    @cached_property
+    def names(self) -> KernelNames:
+        return _DecodeNames(self.plan)
+
+    @cached_property
+    def condition(self) -> BlockCondition | None:
+        return _listed_condition(self.plan)
+
+    @property
+    def relation(self) -> Expression:
+        """What the loop evaluates for pairs."""
+        return self.plan.mask.relation if self.condition is None else self.condition.rest
+
     def decode_holes(self) -> dict[str, list[str] | None]:
         everything = self.plan.expressions
+        in_loop = [self.relation if each is self.plan.mask.relation else each for each in everything]
         weight = self.weight_lines()
         limits = self.plan.limits_of_all_heads
         lists = _ListedBody(self.plan).list_lines() if limits is None else []
         live = [] if limits is None else self.live_lines(limits)
         pairs = {
             "predicate": self.relation_lines(),
+            "row_predicate": self.row_relation_lines(),
             "score": self.score_lines(),
             "weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
             "query_values": self.query_value_lines("ROW_BLOCK"),
         }
         queries = [*self.table_lines(), *self.coordinate_lines(Side.QUERY, everything)]
-        keys = self.coordinate_lines(Side.KEY, everything)
+        keys = self.coordinate_lines(Side.KEY, in_loop)
         lines = [*queries, *keys, *live, *lists, *(line for lines in pairs.values() for line in lines or ())]
         used = words_of("\n".join(lines))
         of_rows = {
@@ -82,6 +104,38 @@ class _DecodeBody(Body):
             "key_coordinates": [*positions, *keys],
             **pairs,
         }
+
+    def relation_lines(self) -> list[str]:
+        if self.condition is None:
+            return self.printed_relation()
+        if not self.is_of_some_row:
+            return [_OF_BLOCK.format("row_bits"), *self.printed_relation()]
+        of_block = _OF_BLOCK.format("(any_bits if ONE_QUERY else row_bits)")
+        return ["existing = attends", of_block, *self.printed_relation()]
+
+    def row_relation_lines(self) -> list[str]:
+        """Statements that narrow pairs down to those of each row, where one of any row stood for all."""
+        if not self.is_of_some_row:
+            return []
+        lines = ["attends = existing", _OF_BLOCK.format("row_bits"), *self.printed_relation()]
+        return ["if ONE_QUERY:", *(f"    {line}" for line in lines)]
+
+    @property
+    def is_of_some_row(self) -> bool:
+        """Whether rows of one query differ in the condition of blocks alone, so that one of any row tells which keys
+        some row attends."""
+        if self.condition is None or not self.condition.is_monotone:
+            return False
+        read = reads(self.condition.rest)
+        others = [each for each in read.coordinates if each != CONDITION]
+        return not (read.head or any(self.varies(each.side, each.name) for each in others))
+
+    def printed_relation(self) -> list[str]:
+        if self.relation == TRUE:
+            return []
+        printer = self.printer(relation=True)
+        printer.statement("attends &= ", self.relation)
+        return printer.lines
 
     def scaled_result(self, factor: str) -> str:
         """The output is one tensor here, not in chunks."""
@@ -130,13 +184,38 @@ class _DecodeBody(Body):
         return lines
 
 
+def loop_plan(plan: KernelPlan) -> KernelPlan:
+    """A plan of what the loop over blocks of keys evaluates for pairs: work, not text, follows from it."""
+    plan = decode_plan(plan)
+    condition = _listed_condition(plan)
+    return plan if condition is None else replace(plan, mask=replace(plan.mask, relation=condition.rest))
+
+
+def _listed_condition(plan: KernelPlan) -> BlockCondition | None:
+    """What is evaluated once a block, where blocks are listed."""
+    return None if plan.limits_of_all_heads is not None else block_condition(plan.mask, _MOST_KEYS)
+
+
 @dataclass(frozen=True)
-class _ListedNames(KernelNames):
+class _DecodeNames(KernelNames):
+    """The names of a kernel, and that of the condition of blocks."""
+
+    @cached_property
+    def coordinates(self) -> dict[tuple[Side, str], str]:
+        return {**KernelNames(self.plan).coordinates, (CONDITION.side, CONDITION.name): "of_block"}
+
+    @property
+    def uncomputed(self) -> frozenset[str]:
+        return frozenset({CONDITION.name})
+
+
+@dataclass(frozen=True)
+class _ListedNames(_DecodeNames):
     """The names of a kernel, with others for coordinates of the keys of listed blocks."""
 
     @cached_property
     def coordinates(self) -> dict[tuple[Side, str], str]:
-        of_pairs = KernelNames(self.plan).coordinates
+        of_pairs = _DecodeNames(self.plan).coordinates
         return {each: f"{LISTED}{text}" if each[0] is Side.KEY else text for each, text in of_pairs.items()}
 
     @cached_property
@@ -152,6 +231,11 @@ class _ListedBody(_DecodeBody):
     def names(self) -> KernelNames:
         return _ListedNames(self.plan)
 
+    @property
+    def blocks(self) -> int:
+        """How many are listed at a time: half as many where each row looks at them, which takes registers."""
+        return 64 if self.condition is None else 32
+
     def values_prefix(self, side: Side) -> str:
         return LISTED if side is Side.KEY else super().values_prefix(side)
 
@@ -166,22 +250,46 @@ class _ListedBody(_DecodeBody):
 
     def list_lines(self) -> list[str]:
         """Statements that list blocks by the bounds of the relation; none if these cannot exclude any."""
-        bound = Bounder(_ends_over_heads, self.names.leaf).bounds(self.plan.mask.relation).high
+        bound = Bounder(_ends_over_heads, self.names.leaf).bounds(self.relation).high
         if bound == TRUE:
             return []
         printer = BoundNames(self.names).printer(taken=self.names.coordinates.values())
         printer.statement("possible &= ", bound)
+        conditions = self.condition_lines(words_of("\n".join(printer.lines)))
         lines = [
-            "listed = (first_listed + splits * tl.arange(0, 64))[None, :]",
-            *self.key_extremes(words_of("\n".join(printer.lines))),
+            f"listed = (first_listed + splits * tl.arange(0, {self.blocks}))[None, :]",
+            *self.key_extremes(words_of("\n".join([*printer.lines, *conditions]))),
             "possible = listed < live_end",
+            *conditions,
             *printer.lines,
             "bits, listed_count = as_bits(possible)",
         ]
         return [
-            "# Of 64 blocks at a time, bits say which may have pairs; one loop goes through these.",
-            "for first_listed in range(live_start + split, live_end, splits * 64):",
+            f"# Of {self.blocks} blocks at a time, bits say which may have pairs; one loop goes through these.",
+            f"for first_listed in range(live_start + split, live_end, splits * {self.blocks}):",
             *(f"    {line}" for line in lines),
+        ]
+
+    def condition_lines(self, used: set[str]) -> list[str]:
+        """Statements that evaluate the condition of the listed blocks for each row: bits of rows, and of any row."""
+        if self.condition is None:
+            return []
+        of_keys = {each: f"{text}_low" for each, text in self.names.coordinates.items() if each[0] is Side.KEY}
+        names = {**self.names.coordinates, **of_keys}
+        printer = self.printer(relation=True, prefix=LISTED)
+        without_softmax = self.plan.mask.normalize is Normalize.NONE
+        printer.coordinates = lambda side, name: names[side, name]
+        printer.statement("in_blocks &= ", self.condition.condition)
+        return [
+            "in_blocks = possible",
+            *printer.lines,
+            "row_bits, any_bits = bits_of_rows(in_blocks)",
+            *([] if without_softmax else [_AS_SCORES]),
+            *(
+                f"of_block_{end} = tl.{function}(in_blocks.to(tl.int32), 0)[None, :] != 0"
+                for end, function in _EXTREMES
+                if f"of_block_{end}" in used
+            ),
         ]
 
     def key_extremes(self, used: set[str]) -> list[str]:
@@ -214,8 +322,8 @@ class _ListedBody(_DecodeBody):
             kind = "int32" if is_bool else self.names.dtype(Side.KEY, name).removeprefix("torch.")
             limit = 2 ** (int(kind.removeprefix("int")) - 1)
             lines = [
-                f"{text}_low = tl.full([1, 64], {limit - 1}, tl.{kind})",
-                f"{text}_high = tl.full([1, 64], {-limit}, tl.{kind})",
+                f"{text}_low = tl.full([1, {self.blocks}], {limit - 1}, tl.{kind})",
+                f"{text}_high = tl.full([1, {self.blocks}], {-limit}, tl.{kind})",
                 "for member in range(heads_per_key_head):",
                 *(f"    {line}" for line in self.coordinate_lines(Side.KEY, [self.coordinate(name)])),
                 *(f"    {text}_{end} = tl.{f}imum({text}_{end}, tl.{f}({value}, 0)[None, :])" for end, f in _EXTREMES),

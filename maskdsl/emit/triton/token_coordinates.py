@@ -39,6 +39,7 @@ _GENERATED = {
     *("full_start", "full_end", "first_query", "last_query", "first_key", "last_key", "head_low", "head_high"),
     *("low", "high", "places", "APPROXIMATE", "distance"),
     *("listed", "listed_count", "listed_positions", "first_listed", "possible", "bits", "lowest", "member"),
+    *("of_block", "of_block_low", "of_block_high", "in_blocks", "row_bits", "any_bits", "existing"),
 }
 """Variables of generated code that are in no skeleton."""
 _ENDS = ("_low", "_high", "_lows", "_highs", "_ends")

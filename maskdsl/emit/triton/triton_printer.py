@@ -39,6 +39,7 @@ HELPERS = (
     "join_sink",
     "scaled_but_zeros",
     "as_bits",
+    "bits_of_rows",
     "take_lowest",
     "find_entry",
     "inside",

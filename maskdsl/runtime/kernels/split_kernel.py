@@ -12,7 +12,7 @@ from maskdsl.analysis.closed.closed_form import Limits
 from maskdsl.analysis.closed.live_range import longest_range
 from maskdsl.analysis.cost.tile_table import Architecture
 from maskdsl.emit.plan import KernelPlan, decode_plan
-from maskdsl.emit.triton.decode_module import emit_decode
+from maskdsl.emit.triton.decode_module import emit_decode, loop_plan
 from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.backends.tile_choice import architecture, no_configuration
 from maskdsl.runtime.backends.triton_backend import check, computable, on, precision
@@ -56,12 +56,12 @@ class SplitKernel:
     @staticmethod
     def of(plan: KernelPlan) -> "SplitKernel":
         """For the plan of a mask, by `decode_plan`."""
-        plan = decode_plan(plan)
+        plan, loop = decode_plan(plan), loop_plan(plan)
         return SplitKernel(
             plan.mask,
             plan.input_identifiers,
-            plan.operations,
-            plan.reads_pair_tables,
+            loop.operations,
+            loop.reads_pair_tables,
             plan.limits_of_all_heads,
             CallState(plan, {}, 1),
             plan.coordinates_read_inputs,
