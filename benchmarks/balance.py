@@ -50,12 +50,21 @@ def pattern(name: str, length: int) -> maskdsl.Mask:
     return maskdsl.load(EXAMPLES / f"{name}.attn")[name].bind(n=length, heads=HEADS, **PATTERNS[name])
 
 
-def balance(mask: maskdsl.Mask, kernel: str) -> Balance:
-    """The balance of a kernel of `KERNELS`, of one batch entry."""
+def packed(length: int, heads: int) -> tuple[maskdsl.Mask, dict[str, NDArray[np.int32]]]:
+    """Causal attention inside of documents, and its inputs: one document of 8,192 tokens among many short ones."""
+    random, lengths = np.random.default_rng(0), [8192]
+    while sum(lengths) < length:
+        lengths.append(min(int(random.lognormal(5.5, 1)) + 16, length - sum(lengths)))
+    document = np.repeat(np.arange(len(lengths), dtype=np.int32), random.permutation(lengths))
+    return maskdsl.load(EXAMPLES / "packed.attn")["packed"].bind(n=length, heads=heads), {"document": document}
+
+
+def balance(mask: maskdsl.Mask, kernel: str, splits: bool = True, **inputs: NDArray[np.int32]) -> Balance:
+    """The balance of a kernel of `KERNELS`, of one batch entry, where rows can be split or not."""
     programs_of, block = KERNELS[kernel]
-    calls = Calls(1, mask.heads, mask.heads, PROCESSORS, splits=True)
+    calls = Calls(1, mask.heads, mask.heads, PROCESSORS, splits)
     start = time.process_time()
-    tiles = mask.tiles(block=block)
+    tiles = mask.tiles(block=block, **inputs)
     middle = time.process_time()
     programs = programs_of(tiles, calls)
     end = time.process_time()
@@ -89,6 +98,12 @@ def main() -> None:
                 found = balance(mask, kernel)
                 times = f"map {found.map_seconds * 1000:.0f} ms, plan {found.plan_seconds * 1000:.0f} ms"
                 print(f"{name:10} {length:7} {kernel:8} {found.unordered:.2f} -> {found.ratio:.2f}  {times}")
+        for heads in (HEADS, 2, 1):  # whose rows are found on the device, and stay whole
+            mask, inputs = packed(length, heads)
+            for kernel in KERNELS:
+                whole, split = (balance(mask, kernel, splits, **inputs) for splits in (False, True))
+                ratios = f"{whole.unordered:.2f} -> {whole.ratio:.2f}, were rows split {split.ratio:.2f}"
+                print(f"{'packed':10} {length:7} {kernel:8} {ratios}  {heads} heads")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ from maskdsl.runtime.decode.cache_types import NO_SCALES, scales_of
 from maskdsl.runtime.decode.paging import call_positions, room
 from maskdsl.runtime.methods.attention_facts import AttentionModule
 from maskdsl.runtime.methods.given_out import check_out, written
-from maskdsl.runtime.methods.paged_varlen import PagedCall, attend_paged, of_pages
+from maskdsl.runtime.methods.paged_call import PagedCall
+from maskdsl.runtime.methods.paged_checks import of_pages
+from maskdsl.runtime.methods.paged_varlen import attend_paged
 from maskdsl.runtime.methods.prepared import PlainCall, PreparedAttention
 from maskdsl.runtime.methods.prepared_decode import DecodeStep, PreparedDecode
 from maskdsl.runtime.routing.routing_state import RoutingState

@@ -4,51 +4,22 @@ On the host, sequences with as many queries as others are the batch entries of o
 for a GPU, they are cut into blocks of as many queries.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from maskdsl.base.diagnostics import AttnError, Diagnostic
-from maskdsl.base.errors.calls.lengths import NotThreeAxes
-from maskdsl.base.errors.calls.serving import FewerKeys, ForwardOnly, PagesOfSequences
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.routes import Draw, route_expressions
-from maskdsl.runtime.base.validate import check_given, check_tensors, integers_of, wrong_heads
-from maskdsl.runtime.calls.varlen import check_starts, malformed_ends, misplaced_ends
 from maskdsl.runtime.compiled_mask import Bound
-from maskdsl.runtime.decode.paging import CallPositions, absent_keys, is_on_host, malformed, page_rows, room
-from maskdsl.runtime.methods.attention_facts import AttentionModule
-from maskdsl.runtime.torch_ops.attention_op import needs_recording
+from maskdsl.runtime.decode.paging import is_on_host, page_rows, room
+from maskdsl.runtime.methods.paged_call import PagedCall
+from maskdsl.runtime.methods.paged_checks import check_positions, check_tensors_of_pages
 
 _MOST_ROWS = 64
 """The most rows of a block of queries: those of a tile of the split-KV kernel."""
-
-
-class PagedCall(NamedTuple):
-    """A call of packed queries over pages. Tensors of positions are integers."""
-
-    attention: AttentionModule
-    q: Tensor
-    """[all queries, heads, dim]."""
-    k: Tensor
-    """Pages, in the layout of the attention; v as well."""
-    v: Tensor
-    ends: Tensor
-    """Where the queries of each sequence begin, [sequences + 1]."""
-    starts: Tensor | None
-    """The position of its first query, [sequences]; None for the last tokens of a sequence."""
-    key_lengths: Tensor
-    """The number of its keys, [sequences]."""
-    page_table: Tensor
-    """The page of each stretch of keys, [sequences, pages]."""
-    inputs: Mapping[str, Any]
-    """By name: tensors, or the lists of sparse inputs."""
-    wants_lse: bool
-    key_scale: float | Tensor | None
-    value_scale: float | Tensor | None
 
 
 class _CallRows(NamedTuple):
@@ -82,19 +53,19 @@ def attend_paged(call: PagedCall) -> tuple[Tensor, Tensor | None]:
 
     Raises `AttnError`.
     """
-    _check_tensors(call)
+    check_tensors_of_pages(call)
     compiled = _bound(call)
-    _check_values(call, compiled)
+    check_positions(call, compiled)
     mask, signature, counts = compiled.plan.mask, call.attention._signature, torch.diff(call.ends.long())
     starts = call.starts
     if starts is None:
         starts = call.key_lengths.long() - counts if mask.is_layer else torch.zeros_like(counts)
     takes_all = bool(signature.sparse) or _reads_batch(compiled)
-    needs_host = takes_all or signature.is_routed or signature.multiplies or _follows_each(call)
+    needs_host = takes_all or signature.is_routed or signature.multiplies or call.follows_each
     if not (needs_host or is_on_host(call.ends)):
         return _in_blocks(call, starts.long(), mask.queries.length)
     groups = dict[tuple[int, int], list[int]]()
-    keys = call.key_lengths.long() if _follows_each(call) else torch.zeros_like(counts)
+    keys = call.key_lengths.long() if call.follows_each else torch.zeros_like(counts)
     for sequence, (count, length) in enumerate(torch.stack([counts, keys], dim=1).tolist()):
         if count:
             groups.setdefault((count, length), []).append(sequence)
@@ -106,11 +77,31 @@ def attend_paged(call: PagedCall) -> tuple[Tensor, Tensor | None]:
         tokens = call.ends.long()[sequences, None] + torch.arange(count, device=call.q.device)
         first = starts[sequences].clamp(0, max(mask.queries.length - count, 0))  # others' queries are in the pattern
         rows = _CallRows(tokens.clamp(max=len(call.q) - 1), sequences, first, call.key_lengths[sequences])
-        results = _each_length(call, rows, length) if _follows_each(call) else _attended(call, rows)
+        results = _each_length(call, rows, length) if call.follows_each else _attended(call, rows)
         if takes_all:
             tokens, results = tokens[members], results.of(members)
         computed.append((tokens, results))
     return _together(call, computed)
+
+
+def _bound(call: PagedCall) -> Bound:
+    """The mask that says what the call may be."""
+    most, longest = 1, room(call.heads_first()[1], call.positions)
+    if is_on_host(call.ends) or call.follows_each:
+        most = max(1, int(torch.diff(call.ends.long()).max()))
+    if call.follows_each:
+        longest = max(1, int(call.key_lengths.max()))
+    return call.attention._compiled.bound(most, longest)
+
+
+def _reads_batch(compiled: Bound) -> bool:
+    """Whether something depends on the number of the sequence, other than through inputs."""
+    count = len(compiled.plan.mask.branches)
+    plans = [compiled.sum_of((number,)).plan for number in range(count)] or [compiled.plan]
+    routed = [each for plan in plans for each in plan.mask.routed]
+    drawn = any(isinstance(each, Draw) for each in routed)
+    of_routes = reads(*(each for one in routed for each in route_expressions(one)))
+    return drawn or of_routes.batch or any(plan.reads_batch for plan in plans)
 
 
 def _together(call: PagedCall, computed: Sequence[tuple[Tensor, _CallResults]]) -> tuple[Tensor, Tensor | None]:
@@ -168,14 +159,6 @@ def _of_entries(declared: Input, x: Any, entries: Tensor) -> Any:
 
 
 # Sequences of patterns that follow the lengths of each
-
-
-def _follows_each(call: PagedCall) -> bool:
-    """Whether the pattern follows the numbers of queries and of keys, as in trees of drafts behind a context.
-
-    Then spaces begin elsewhere in each sequence, so that one longer pattern cannot stand for all.
-    """
-    return call.attention._signature.follows == 2
 
 
 def _each_length(call: PagedCall, rows: _CallRows, length: int) -> _CallResults:
@@ -246,97 +229,3 @@ def _in_blocks(call: PagedCall, starts: Tensor, length: int) -> tuple[Tensor, Te
         return out, None
     lse = results.lse[block, row].movedim(0, -1)
     return out, lse.masked_fill(absent, -torch.inf)
-
-
-# Checks
-
-
-def of_pages(
-    key_lengths: object, page_table: object, cu_seqlens_k: object, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """The lengths and the table that the arguments of a call give. Raises `AttnError` if one of them is missing."""
-    if cu_seqlens_k is not None:
-        raise AttnError(PagesOfSequences(missing="cu_seqlens_k", found="given"))
-    for name, value in (("key_lengths", key_lengths), ("page_table", page_table)):
-        if value is None:
-            raise AttnError(PagesOfSequences(missing=name, found="not given"))
-    return integers_of("key_lengths", key_lengths, device), integers_of("page_table", page_table, device)
-
-
-def _reads_batch(compiled: Bound) -> bool:
-    """Whether something depends on the number of the sequence, other than through inputs."""
-    count = len(compiled.plan.mask.branches)
-    plans = [compiled.sum_of((number,)).plan for number in range(count)] or [compiled.plan]
-    routed = [each for plan in plans for each in plan.mask.routed]
-    drawn = any(isinstance(each, Draw) for each in routed)
-    of_routes = reads(*(each for one in routed for each in route_expressions(one)))
-    return drawn or of_routes.batch or any(plan.reads_batch for plan in plans)
-
-
-def _bound(call: PagedCall) -> Bound:
-    """The mask that says what the call may be."""
-    most, longest = 1, room(_heads_first(call)[1], _positions(call))
-    if is_on_host(call.ends) or _follows_each(call):
-        most = max(1, int(torch.diff(call.ends.long()).max()))
-    if _follows_each(call):
-        longest = max(1, int(call.key_lengths.max()))
-    return call.attention._compiled.bound(most, longest)
-
-
-def _positions(call: PagedCall) -> CallPositions:
-    starts = torch.zeros_like(call.key_lengths) if call.starts is None else call.starts
-    return CallPositions(starts, call.key_lengths, call.page_table, None)
-
-
-def _heads_first(call: PagedCall) -> tuple[Tensor, Tensor, Tensor]:
-    """One query of each sequence, in no memory, and pages, with heads before tokens."""
-    entries = call.q.new_empty(()).expand(len(call.ends) - 1, call.q.shape[1], 1, call.q.shape[2])
-    k, v = ((x if call.attention.layout == "bhnd" else x.transpose(1, 2)) for x in (call.k, call.v))
-    return entries, k, v
-
-
-def _check_tensors(call: PagedCall) -> None:
-    """Raises for shapes, types and devices, and where a gradient is asked."""
-    if call.q.dim() != 3:
-        raise AttnError(NotThreeAxes(name="q", shape=tuple(call.q.shape)))
-    errors: list[Diagnostic] = [*malformed_ends("cu_seqlens_q", call.ends, len(call.ends), call.q)]
-    if errors:
-        raise AttnError(*errors)
-    if call.k.dim() == call.v.dim() == 4:
-        entries, k, v = _heads_first(call)
-    else:
-        entries, k, v = call.q[None], call.k, call.v
-    check_tensors(entries, k, v, "declared", paged=True, mixed=True)
-    errors = [*malformed(entries, k, _positions(call))]
-    if errors:
-        raise AttnError(*errors)
-    signature = call.attention._signature
-    sizes = {DimensionKind.BATCH: len(call.ends) - 1, DimensionKind.DIM: call.q.shape[2]}
-    check_given(signature, [call.inputs[each.name] for each in signature.declared], sizes)
-    named = {"q": call.q, "k": call.k, "v": call.v, **call.inputs}
-    for name, x in named.items():
-        if isinstance(x, Tensor) and needs_recording(x):
-            hint = "call it under `torch.no_grad()`; for training give the keys themselves, and `cu_seqlens_k`"
-            raise AttnError(ForwardOnly(what="`varlen` over pages", name=name, hint=hint))
-
-
-def _check_values(call: PagedCall, compiled: Bound) -> None:
-    """Raises for heads, and for positions, lengths and pages, as far as it shows without waiting for a GPU."""
-    (entries, k, _), mask = _heads_first(call), compiled.plan.mask
-    errors: list[Diagnostic] = [*wrong_heads(compiled.plan, entries, k)]
-    if is_on_host(call.ends):
-        errors += misplaced_ends("cu_seqlens_q", call.ends, len(call.q), mask.queries.length)
-        errors = errors or [*absent_keys(compiled, k, _positions(call))] or [*_fewer_keys(call, mask.is_layer)]
-    if errors:
-        raise AttnError(*errors)
-    if call.starts is not None:
-        check_starts(compiled, call.starts, call.ends)
-
-
-def _fewer_keys(call: PagedCall, is_layer: bool) -> Iterator[Diagnostic]:
-    """The error of a sequence whose queries cannot all be its last tokens."""
-    counts = torch.diff(call.ends.long())
-    short = ((counts > call.key_lengths) & (counts > 0)).nonzero()
-    if is_layer and call.starts is None and len(short):
-        number = int(short[0])
-        yield FewerKeys(number=number, queries=int(counts[number]), keys=int(call.key_lengths[number]))
