@@ -19,7 +19,9 @@ import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
+from triton.tools.tensor_descriptor import TensorDescriptor
 
+from maskdsl.analysis.cost.descriptors import with_descriptors
 from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, first_choice, ladder
 from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
@@ -74,6 +76,11 @@ class Compiled:
     """PTX or AMD GCN."""
     binary: bytes
     """The machine code."""
+
+    @property
+    def loads_by_descriptors(self) -> bool:
+        """Whether tiles are copied by tensor descriptors."""
+        return "cp.async.bulk.tensor" in self.assembly
 
 
 class Started(NamedTuple):
@@ -139,16 +146,18 @@ def compile_ahead(
     choice: TileChoice | None = None,
     input_gradients: bool = False,
     value_dim: int | None = None,
+    descriptors: bool = False,
 ) -> Compiled:
     """Compiles one of the `kernel_names` or `DECODE_KERNELS` of a mask, for one of `TARGETS` and of `DTYPES`.
 
     Without a tile choice, one of `KERNELS` goes down its ladder, as calls do; all others take the top of the forward
-    kernel's. Values have the head dim of keys, or their own.
+    kernel's. Values have the head dim of keys, or their own. With `descriptors` the ladder is that of calls under
+    MASKDSL_DESCRIPTORS=1.
     """
     dims = dim, value_dim or dim
     if choice:
         return compile_choice(make_plan(mask), target, dims, DTYPES[dtype], kernel_name, choice, input_gradients)
-    return choose_ahead(mask, target, dims, DTYPES[dtype], kernel_name, input_gradients)[1]
+    return choose_ahead(mask, target, dims, DTYPES[dtype], kernel_name, input_gradients, descriptors)[1]
 
 
 def choose_ahead(
@@ -158,11 +167,15 @@ def choose_ahead(
     dtype: torch.dtype,
     kernel_name: str,
     input_gradients: bool = False,
+    descriptors: bool = False,
 ) -> tuple[TileChoice, Compiled]:
     """A kernel for head dims of keys and of values, with the tile choice that is taken."""
     plan, has_ladder = make_plan(mask), kernel_name in KERNELS
     chooser = KernelName(kernel_name) if has_ladder else KernelName.FORWARD
-    choices = ladder(Architecture(target), chooser, max(dims), dtype.itemsize, plan.work)
+    asked = Architecture(target), chooser, max(dims), dtype.itemsize
+    choices = ladder(*asked, plan.work)
+    if descriptors:
+        choices = with_descriptors(choices, *asked)
 
     @cache
     def compiled(choice: TileChoice) -> Compiled:
@@ -218,6 +231,8 @@ def compile_started(started: Started, target: str) -> Compiled:
             or (specialized and isinstance(value, int) and value == 1)
         ):
             types[name], constants[name] = "constexpr", value
+        elif isinstance(value, TensorDescriptor):
+            types[name] = f"tensordesc<{POINTERS[value.base.dtype][1:]}{value.block_shape}>"
         elif isinstance(value, Tensor):
             types[name] = POINTERS[value.dtype]
             aligned[(number,)] = [["tt.divisibility", 16]]
@@ -257,7 +272,7 @@ def started_kernels(
     module, (q, k, v), inputs = recording.module, examples(plan, dims, dtype), example_values(plan)
     tiles = module.Tiles(*[torch.zeros(1, 3, dtype=torch.int32)] * 5) if hasattr(module, "Tiles") else None
     block = choice.query_block, choice.key_block
-    options = {"precision": precision, "warps": choice.warps, "stages": choice.stages}
+    options = {"precision": precision, "warps": choice.warps, "stages": choice.stages, "descriptors": choice.descriptors}
     out, lse = module.attention(q, k, v, inputs, tiles, block, **options)
     module.gradients(
         **Saved(q, k, v, out, lse, grad_out=out, grad_lse=lse)._asdict(),
@@ -267,6 +282,7 @@ def started_kernels(
         row_options=choice.options,
         column_options=choice.options,
         precision=precision,
+        descriptors=choice.descriptors,
         wanted=inputs if input_gradients else (),
     )
     if plan.finds_device_tiles:

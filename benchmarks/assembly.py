@@ -12,6 +12,8 @@ LABEL = re.compile(r"^(\$L__BB\w+|\.LBB\w+|\.L_x_\w+):")
 BRANCH = re.compile(
     r"\b(?:bra(?:\.uni)?|s_c?branch\w*|BRA[.\w]*)\s+(?:!?U?P\w+, *)?(?:`\()?(\$L__BB\w+|\.LBB\w+|\.L_x_\w+)"
 )
+END = re.compile(r"^\s+(?:/\*[0-9a-f]+\*/\s+)?(?:EXIT|ret|s_endpgm)\b")
+"""Where all threads end: nothing goes on to the next line."""
 INSTRUCTION = re.compile(r"^\s+(?:/\*[0-9a-f]+\*/\s+)?[@\w]", re.MULTILINE)
 MATRIX = re.compile(r"\b(wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_mfma|HGMMA|UTCHMMA|HMMA)")
 COMPARE = re.compile(r"\b(?:setp\.|v_cmp)")
@@ -88,7 +90,7 @@ def blocks(lines: list[str]) -> nx.DiGraph:
     """The control-flow graph of the basic blocks that are reached, by number; each has its `text`."""
     cuts = {0, len(lines)}
     cuts |= {number for number, line in enumerate(lines) if LABEL.match(line)}
-    cuts |= {number + 1 for number, line in enumerate(lines) if BRANCH.search(line)}
+    cuts |= {number + 1 for number, line in enumerate(lines) if BRANCH.search(line) or END.match(line)}
     graph = nx.DiGraph()
     graph.add_node(0, text="")
     labels: dict[str, int] = {}
@@ -100,7 +102,7 @@ def blocks(lines: list[str]) -> nx.DiGraph:
         branch = BRANCH.search(lines[last - 1])
         if branch:
             branches.append((number, branch[1]))
-        if last < len(lines) and not (branch and is_always(lines[last - 1])):
+        if last < len(lines) and not (branch and is_always(lines[last - 1])) and not END.match(lines[last - 1]):
             graph.add_edge(number, number + 1)
     graph.add_edges_from((number, labels[label]) for number, label in branches)
     graph.remove_nodes_from({*graph} - {0} - nx.descendants(graph, 0))  # labels for debuggers alone

@@ -7,7 +7,9 @@ import triton.language as tl
 from maskdsl.codegen.forward import (
     NUMBERS,
     add_products,
+    describe,
     first_tile,
+    load_block,
     load_program,
     load_tokens,
     next_tile,
@@ -129,6 +131,8 @@ def query_gradient_kernel(
     heads_per_key_head,
     query_length,
     key_length,
+    k_descriptor,
+    v_descriptor,
     # hole: query_parameters
     # end
     DIM: tl.constexpr,
@@ -179,8 +183,11 @@ def query_gradient_kernel(
         run, next_block, end, step = next_tile(run, block, end, step)
         # end
         key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-        key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
-        value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
+        at = batch, key_head, block * KEY_BLOCK
+        key_tile = load_block(k_descriptor, at, k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+        value_tile = load_block(
+            v_descriptor, at, v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM
+        )
         s = products(query_tile, key_tile, PRECISION, WIDE)
         # hole: query_full_score
         # end
@@ -205,8 +212,11 @@ def query_gradient_kernel(
         # end
         keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
         key_positions = tl.minimum(keys, key_length - 1)
-        key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
-        value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
+        at = batch, key_head, block * KEY_BLOCK
+        key_tile = load_block(k_descriptor, at, k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+        value_tile = load_block(
+            v_descriptor, at, v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM
+        )
         s = products(query_tile, key_tile, PRECISION, WIDE)
         # hole: query_partial_score
         # end
@@ -260,14 +270,16 @@ def gradients(
     layout=(None, None),
     precision="ieee",
     wanted=(),
+    descriptors=False,
     tables=None,
 ):
     """dQ, dK and dV, shaped as q, k and v in laid-out order, and a dict of the gradients of the `wanted` inputs.
 
     `out` and `lse` are the results of `attention`, `grad_out` and `grad_lse` their gradients. `row_tiles` is the block
     map by query block, `column_tiles` by key block; None if the kernels have the tiles in closed form. `row_options`
-    and `column_options` are QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages of the two kernels. The dict has only
-    inputs that scores or weights depend on. The other arguments are those of `attention`.
+    and `column_options` are QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages of the two kernels; `descriptors` says that
+    the loops of dQ load by them, where they can. The dict has only inputs that scores or weights depend on. The other
+    arguments are those of `attention`.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -310,12 +322,13 @@ def gradients(
         # end
         "PRECISION": precision,
     }
+    described = (describe(x, row_options["KEY_BLOCK"], descriptors) for x in (k, v))
     # hole: row_pieces
     piece_results = piece_room(row_tiles, lse, row_options["QUERY_BLOCK"], constants["PADDED_DIM"])
     row_arguments += (row_tiles.slots, piece_results)
     # end
     query_gradient_kernel[(rows,)](
-        *(*shared, grad_q, *strides, *row_arguments, *numbers, *arguments),
+        *(*shared, grad_q, *strides, *row_arguments, *numbers, *described, *arguments),
         # hole: query_arguments
         # end
         **constants,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 import triton
 import triton.language as tl
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 # hole: piece_functions
 from maskdsl.codegen.pieces import piece_room, start_join_kernel
@@ -67,6 +68,39 @@ def padded(dim):
     """
     power = max(16, 1 << (dim - 1).bit_length())
     return power * 3 // 4 if 64 < dim <= power * 3 // 4 else power
+
+
+def describe(x, block, wanted):
+    """A descriptor of x, [batch, heads, tokens, dim], by which GPUs copy blocks of `block` tokens, if it is wanted.
+
+    None where they cannot: strides are more than 0 and, as the address is, multiples of 16 bytes. Only tiles of one
+    chunk are copied. Strides of axes of size 1 lead nowhere.
+    """
+    if not wanted:
+        return None
+    dims, axes = padded(x.shape[3]), zip(x.shape[:3], x.stride()[:3], strict=True)
+    strides = [stride if size > 1 else 16 for size, stride in axes]
+    steps = [stride * x.element_size() for stride in strides]
+    if dims & (dims - 1) or x.data_ptr() % 16 or not all(0 < step < 2**40 and step % 16 == 0 for step in steps):
+        return None
+    return TensorDescriptor(x, [*x.shape], [*strides, 1], [1, 1, block, dims])
+
+
+@triton.jit
+def load_block(
+    descriptor, at, tensor, positions, stride, STRIDE_UNIT: tl.constexpr, DIM: tl.constexpr, PADDED: tl.constexpr
+):
+    """`load_tokens` of a block; by a descriptor, if there is one, `at` its batch entry, head and first token.
+
+    A descriptor gives zeros past the last token, where positions are clamped.
+    """
+    if descriptor is None:
+        tile = load_tokens(tensor, positions, stride, STRIDE_UNIT, DIM, PADDED)
+    else:
+        batch, head, start = at
+        tile = descriptor.load([batch.to(tl.int32), head.to(tl.int32), start, 0])
+        tile = (tl.reshape(tile, [positions.shape[0], PADDED]),)
+    return tile
 
 
 @triton.jit
@@ -215,6 +249,8 @@ def forward_kernel(
     heads_per_key_head,
     query_length,
     key_length,
+    k_descriptor,
+    v_descriptor,
     # hole: parameters
     # end
     DIM: tl.constexpr,
@@ -265,7 +301,8 @@ def forward_kernel(
         run, next_block, end, step = next_tile(run, block, end, step)
         # end
         key_positions = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
-        key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+        at = batch, key_head, block * KEY_BLOCK
+        key_tile = load_block(k_descriptor, at, k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
         s = products(query_tile, key_tile, PRECISION, WIDE)
         # hole: full_score
         # end
@@ -275,7 +312,9 @@ def forward_kernel(
         # end
         # hole: full_weight
         # end
-        value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
+        value_tile = load_block(
+            v_descriptor, at, v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM
+        )
         # hole: full_rescale
         result = scaled(result, rescale[:, None])
         # end
@@ -290,7 +329,8 @@ def forward_kernel(
         # end
         keys = block * KEY_BLOCK + tl.arange(0, KEY_BLOCK)
         key_positions = tl.minimum(keys, key_length - 1)
-        key_tile = load_tokens(k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
+        at = batch, key_head, block * KEY_BLOCK
+        key_tile = load_block(k_descriptor, at, k, key_positions, k_token_stride, STRIDE_UNIT, DIM, PADDED_DIM)
         s = products(query_tile, key_tile, PRECISION, WIDE)
         # hole: partial_score
         # end
@@ -306,7 +346,9 @@ def forward_kernel(
         # end
         # hole: partial_weight
         # end
-        value_tile = load_tokens(v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM)
+        value_tile = load_block(
+            v_descriptor, at, v, key_positions, v_token_stride, STRIDE_UNIT, VALUE_DIM, PADDED_VALUE_DIM
+        )
         # hole: partial_rescale
         result = scaled(result, rescale[:, None])
         # end
@@ -335,15 +377,28 @@ def forward_kernel(
     store_tokens(out + (query_offset + queries)[:, None] * VALUE_DIM, result, real, VALUE_DIM)
 
 
-def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="ieee", warps=8, stages=2, tables=None):
+def attention(
+    q,
+    k,
+    v,
+    inputs,
+    tiles,
+    block,
+    layout=(None, None),
+    precision="ieee",
+    warps=8,
+    stages=2,
+    descriptors=False,
+    tables=None,
+):
     """Output [batch, heads, queries, value dim] and natural log-sum-exp [batch, heads, queries], in laid-out order.
 
     q, k and v are [batch, heads, tokens, dim] in laid-out order. `inputs` are the pattern's inputs by name, in declared
     order; per-token inputs are [batch or 1, heads or 1, tokens]. `tiles` is the block map for `block`, a pair of powers
     of two (queries, keys); None if the kernel has the tiles in closed form. `layout` is a pair, of queries and of keys:
     their declared positions in laid-out order, [batch or 1, heads or 1, tokens], or None if both orders are the same.
-    `precision`, of float32 products, is "ieee", "tf32x3" or "tf32". `tables` is a result of `token_tables` for the same
-    inputs; None computes it.
+    `precision`, of float32 products, is "ieee", "tf32x3" or "tf32". `descriptors` says that the loops load by tensor
+    descriptors where they can. `tables` is a result of `token_tables` for the same inputs; None computes it.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
@@ -379,6 +434,8 @@ def attention(q, k, v, inputs, tiles, block, layout=(None, None), precision="iee
         heads // key_heads,
         query_length,
         key_length,
+        describe(k, block[1], descriptors),
+        describe(v, block[1], descriptors),
         # hole: arguments
         # end
         DIM=dim,

@@ -49,6 +49,25 @@ MACHINE = """
 .L_x_2:
         /*0160*/                   EXIT ;
 """
+# A loop whose wait is behind the end of the program, which is the only way into it.
+APART = """
+.L_x_1:
+        /*0100*/                   SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [UR4], R1 ;
+        /*0110*/              @!P0 BRA `(.L_x_2) ;
+.L_x_3:
+        /*0120*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR12], R24, gsb0 ;
+        /*0130*/               @P1 BRA `(.L_x_1) ;
+.L_x_4:
+        /*0140*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR12], R24, gsb0 ;
+        /*0150*/               @P2 BRA `(.L_x_4) ;
+        /*0160*/               @P3 EXIT ;
+        /*0170*/                   STG.E.128 desc[UR4][R2.64], R4 ;
+        /*0180*/                   EXIT ;
+.L_x_2:
+        /*0190*/                   SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [UR4], R1 ;
+        /*01a0*/              @!P0 BRA `(.L_x_2) ;
+        /*01b0*/                   BRA `(.L_x_3) ;
+"""
 AMD = """
 .LBB0_1:
 	v_mfma_f32_16x16x16_bf16 a[0:3], v[0:1], v[2:3], a[0:3]
@@ -83,6 +102,10 @@ def test_one_loop() -> None:
     assert tile_loops(STRAIGHT) == (Loop(4, 1, ("mma.sync",), 1, 1),)
     assert tile_loops(AMD) == (Loop(4, 1, ("v_mfma",), 1, 1),)
     assert tile_loops(MACHINE) == (Loop(6, 1, ("HGMMA",), 0, 0),)
+
+
+def test_a_loop_ends_where_the_program_does() -> None:
+    assert [each.instructions for each in tile_loops(APART)] == [7, 2]
 
 
 def test_innermost_loops_with_matrix_instructions() -> None:

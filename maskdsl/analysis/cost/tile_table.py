@@ -21,6 +21,8 @@ class TileChoice(NamedTuple):
     key_block: int
     warps: int
     stages: int
+    descriptors: bool = False
+    """Whether loops load by tensor descriptors, where strides allow it."""
 
     @property
     def block(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from maskdsl.analysis.cost.descriptors import with_descriptors
 from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, architecture_of, first_choice, ladder
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import NoConfiguration
@@ -51,7 +52,10 @@ CHOOSER = Chooser()
 
 def _answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start: Start) -> TileChoice:
     kernel, device = question.kernel, question.device
-    choices = ladder(architecture(device), kernel, max(question.dims), question.dtype.itemsize, plan.work)
+    asked = architecture(device), kernel, max(question.dims), question.dtype.itemsize
+    choices = ladder(*asked, plan.work)
+    if question.descriptors:
+        choices = with_descriptors(choices, *asked)
     real = function.__globals__[kernel]
 
     @cache

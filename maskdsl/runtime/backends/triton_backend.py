@@ -29,6 +29,7 @@ from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.precision import allows_tf32
 
 _LARGEST_DIM = 256
+_DESCRIPTORS = "MASKDSL_DESCRIPTORS"
 
 
 class Triton(Backend):
@@ -117,11 +118,12 @@ class Launch:
                 "precision": precision(architecture(device)),
                 "warps": choice.warps,
                 "stages": choice.stages,
+                "descriptors": choice.descriptors,
                 "tables": self.tables(q),
             }
 
         with on(device):
-            choice = self.choose(KernelName.FORWARD, q, v, lambda attention, each: attention(q, k, v, **bound(each)))
+            choice = self.choose(KernelName.FORWARD, q, k, v, lambda attention, each: attention(q, k, v, **bound(each)))
             attend: Attend = partial(call.module.attention, **bound(choice))
 
         def attend_on_device(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -145,6 +147,7 @@ class Launch:
                 layout=call.layout,
                 precision=precision(architecture(q.device)),
                 wanted=wanted,
+                descriptors=query.descriptors,
                 tables=self.tables(q),
             )
             return results
@@ -152,10 +155,10 @@ class Launch:
         with on(q.device):
             # While one kernel's choices are tried, the other is idle, so its own choice does not matter.
             query = self.choose(
-                KernelName.QUERY_GRADIENT, q, v, lambda gradients, each: start(gradients, each, each), wanted
+                KernelName.QUERY_GRADIENT, q, k, v, lambda gradients, each: start(gradients, each, each), wanted
             )
             key = self.choose(
-                KernelName.KEY_GRADIENT, q, v, lambda gradients, each: start(gradients, query, each), wanted
+                KernelName.KEY_GRADIENT, q, k, v, lambda gradients, each: start(gradients, query, each), wanted
             )
             query_grad, key_grad, value_grad, named = start(call.module.gradients, query, key)
         # Inputs that only decide which pairs attend, or the order of tokens, have zero gradients.
@@ -163,13 +166,14 @@ class Launch:
         return Gradients(query_grad, key_grad, value_grad, values)
 
     def choose(
-        self, kernel: KernelName, q: Tensor, v: Tensor, start: Start, wanted: tuple[str, ...] = ()
+        self, kernel: KernelName, q: Tensor, k: Tensor, v: Tensor, start: Start, wanted: tuple[str, ...] = ()
     ) -> TileChoice:
         """The tile choice of a kernel; `wanted` are the values whose gradients it computes."""
         plan, module = self.call.plan, self.call.module
         function = module.attention if kernel is KernelName.FORWARD else module.gradients
         length = (q.shape[2] - 1).bit_length() if plan.tune else 0
-        question = TuningKey(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, wanted)
+        described = uses_descriptors() and all(module.describe(x, 16, True) is not None for x in (k, v))
+        question = TuningKey(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, wanted, described)
         return CHOOSER.choose(plan, question, function, start)
 
     def tiles(self, choice: TileChoice, q: Tensor, k: Tensor, kernel: KernelName) -> Any:
@@ -231,6 +235,11 @@ def processors(device: torch.device) -> int:
 def interpreted() -> bool:
     """Whether Triton runs kernels in its interpreter, by TRITON_INTERPRET."""
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on")
+
+
+def uses_descriptors() -> bool:
+    """Whether kernels may load by tensor descriptors, by MASKDSL_DESCRIPTORS."""
+    return os.environ.get(_DESCRIPTORS, "").strip() == "1"
 
 
 @lru_cache(maxsize=1)

@@ -37,6 +37,8 @@ class TuningKey:
     """log2 of the number of queries, rounded up; 0 where the length does not matter."""
     inputs: tuple[str, ...] = ()
     """The inputs whose gradients the kernel computes too."""
+    descriptors: bool = False
+    """Whether it may load by tensor descriptors."""
 
 
 def fastest(
@@ -104,7 +106,8 @@ def _cache_file(question: TuningKey, function: FunctionType) -> Path:
     """The cache file of a question, named by a hash of the device code, the GPU's name and the question."""
     text = device_code("".join(linecache.getlines(function.__code__.co_filename)))
     gpu = torch.cuda.get_device_name(question.device) if question.device.type == "cuda" else "cpu"
-    key = (text, gpu, question.kernel, question.dims, question.dtype, question.length, question.inputs)
+    asked = question.kernel, question.dims, question.dtype, question.length, question.inputs, question.descriptors
+    key = (text, gpu, *asked)
     digest = hashlib.sha256("\n".join(map(str, key)).encode()).hexdigest()
     return cache_directory() / "tiles" / f"{digest[:32]}.json"
 
