@@ -272,7 +272,12 @@ def started_kernels(
     module, (q, k, v), inputs = recording.module, examples(plan, dims, dtype), example_values(plan)
     tiles = module.Tiles(*[torch.zeros(1, 3, dtype=torch.int32)] * 5) if hasattr(module, "Tiles") else None
     block = choice.query_block, choice.key_block
-    options = {"precision": precision, "warps": choice.warps, "stages": choice.stages, "descriptors": choice.descriptors}
+    options = {
+        "precision": precision,
+        "warps": choice.warps,
+        "stages": choice.stages,
+        "descriptors": choice.descriptors,
+    }
     out, lse = module.attention(q, k, v, inputs, tiles, block, **options)
     module.gradients(
         **Saved(q, k, v, out, lse, grad_out=out, grad_lse=lse)._asdict(),

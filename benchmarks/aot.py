@@ -7,10 +7,10 @@ thread, bytes of registers spilled, bytes of shared memory; the matrix instructi
 compares and selects in the first loop, which is that over full tiles; the instructions of each loop in machine code, by
 kind too (products, exponentials, floats, integers and addresses, copies, barriers, others);
 and for sm90, whether `ptxas` lets matrix products wait for each other. Kernels that load by tensor descriptors where
-these are on, `MASKDSL_DESCRIPTORS=1`, have the same of that form under `descriptors`. Beside these are `selection`, the first three of
-the kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the masks whose
-kernels their calls run; `decode_kernel` is one of these, where calls run it. Examples that run kernels of several
-masks, as those with branches do, are left out: `words.attn` has one of each kind.
+these are on, `MASKDSL_DESCRIPTORS=1`, have the same of that form under `descriptors`. Beside these are `selection`, the
+first three of the kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the
+masks whose kernels their calls run; `decode_kernel` is one of these, where calls run it. Examples that run kernels of
+several masks, as those with branches do, are left out: `words.attn` has one of each kind.
 """
 
 import json

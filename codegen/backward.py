@@ -277,9 +277,9 @@ def gradients(
 
     `out` and `lse` are the results of `attention`, `grad_out` and `grad_lse` their gradients. `row_tiles` is the block
     map by query block, `column_tiles` by key block; None if the kernels have the tiles in closed form. `row_options`
-    and `column_options` are QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages of the two kernels; `descriptors` says that
-    the loops of dQ load by them, where they can. The dict has only inputs that scores or weights depend on. The other
-    arguments are those of `attention`.
+    and `column_options` are QUERY_BLOCK, KEY_BLOCK, num_warps and num_stages of the two kernels. `descriptors` says
+    that the loops for dQ load by them where they can. The dict has only inputs that scores or weights depend on. The
+    other arguments are those of `attention`.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape

@@ -1,6 +1,6 @@
 """What the two calls do, the most important first: each ends when its time is spent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -17,6 +17,10 @@ ALONE = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 """So that Inductor compiles in the process of the step: its workers would run beside what is measured."""
 UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 """So that reads behind a tensor are reads behind an allocation."""
+DESCRIBED = {"MASKDSL_DESCRIPTORS": "1"}
+"""Kernels load by tensor descriptors, where loops are shorter so. Unless they are asked to, they do not."""
+
+FEW = "lengths or test_head_dims or heads or bits or another_dim"
 
 Row = dict[str, Any]
 
@@ -27,10 +31,13 @@ def check() -> list[Step]:
     return [
         *start(),
         Step("smoke", "gpu.checks:smoke", {"length": 1741, "dim": 64}, limit=40),
+        Step("smoke, descriptors", "gpu.checks:smoke", {"length": 1741, "dim": 128}, limit=40, environment=DESCRIBED),
         Step("small calls", "gpu.checks:small_calls", limit=60),
         sanitizer("memcheck", 60),
         sanitizer("racecheck", 35),
+        sanitizer("memcheck", 45, described=True),
         Step("tests", TESTS, {"files": ["test_kernels", "test_launches"], "expression": quick}, limit=100),
+        Step("tests, descriptors", TESTS, {"files": ["test_kernels"], "expression": FEW}, 80, environment=DESCRIBED),
         Step("offsets past 2**31", TESTS, {"files": ["test_large"], "workers": 1}, limit=45),
         Step("every launch configuration", TESTS, {"files": ["test_configurations"]}, limit=90),
         Step("the same bits under load", TESTS, {"files": ["test_repeats"], "workers": 2}, limit=45),
@@ -44,9 +51,12 @@ def start() -> list[Step]:
     ]
 
 
-def sanitizer(tool: str, limit: float) -> Step:
+def sanitizer(tool: str, limit: float, described: bool = False) -> Step:
+    name, calls, environment = (
+        (f"{tool}, descriptors", "descriptors", {**UNCACHED, **DESCRIBED}) if described else (tool, tool, UNCACHED)
+    )
     command = (SANITIZER, "--tool", tool, "--error-exitcode", "9", *(API_ERRORS if tool == "memcheck" else ()))
-    return Step(tool, "gpu.checks:sanitized", {"tool": tool}, limit, 20, command, UNCACHED)
+    return Step(name, "gpu.checks:sanitized", {"calls": calls}, limit, 20, command, environment)
 
 
 def measure(long: bool) -> list[Step]:
@@ -59,7 +69,10 @@ def measure(long: bool) -> list[Step]:
     return [
         *start(),
         Step("compile", "gpu.checks:compile_rows", {"rows": rows}, 900 if long else 100, 60, environment=ALONE),
-        *in_order([row_step(row, seconds, long, limit) for row in rows], others(seconds, limit)),
+        *in_order(
+            [row_step(row, seconds, long, limit) for row in rows],
+            [*(row_step(row, seconds, long, limit, described=True) for row in DESCRIBED_ROWS), *others(seconds, limit)],
+        ),
     ]
 
 
@@ -72,13 +85,17 @@ def in_order(rows: list[Step], rest: list[Step]) -> Iterator[Step]:
     yield from rows[FIRST + 2 * len(rest) :]
 
 
-def row_step(row: Row, seconds: float, tunes: bool, limit: float) -> Step:
-    return peers(title(row), "gpu.contest", {"seconds": seconds, "tunes": tunes, **row}, limit)
+def row_step(row: Row, seconds: float, tunes: bool, limit: float, described: bool = False) -> Step:
+    given = {"seconds": seconds, "tunes": tunes, **row}
+    if described:
+        given["descriptors"] = True
+        return peers(f"{title(row)}, descriptors", "gpu.contest", given, limit, {**ALONE, **DESCRIBED})
+    return peers(title(row), "gpu.contest", given, limit)
 
 
-def peers(name: str, module: str, arguments: Row, limit: float) -> Step:
+def peers(name: str, module: str, arguments: Row, limit: float, environment: Mapping[str, str] = ALONE) -> Step:
     """The step of a module that measures ours against others."""
-    return Step(name, f"{module}:step", arguments, limit, environment=ALONE)
+    return Step(name, f"{module}:step", arguments, limit, environment=environment)
 
 
 def title(row: Row) -> str:
@@ -126,6 +143,8 @@ ROWS = (
 )
 FIRST = 5
 """Rows before anything else."""
+DESCRIBED_ROWS = tuple(each for each in ROWS[:FIRST] if each["pattern"] in ("causal", "Longformer"))
+"""Those that are measured with tensor descriptors too. They count for no goal."""
 PATTERNS = (
     *("dense", "causal", "window 1,024", "window and sinks", "packed documents", "Longformer", "dilated window"),
     *("neighbourhood 13 x 13", "Swin", "Hilbert window", "ALiBi", "soft cap", "T5 table"),

@@ -67,8 +67,15 @@ CALLS: dict[str, tuple[dict[str, Any], ...]] = {
         {"file": "language/causal", "name": "causal_dense", "n": 300, "dim": 128},
         {"file": "language/packed", "name": "packed", "n": 300, "dim": 64},
     ),
+    "descriptors": (
+        {"file": "language/causal", "name": "causal_dense", "n": 1, "dim": 128},
+        {"file": "language/causal", "name": "causal_dense", "n": 1741, "dim": 128},
+        {"file": "language/longformer", "name": "longformer", "n": 1741, "dim": 256},
+        {"file": "language/packed", "name": "packed", "n": 129, "dim": 128, "heads": 6, "key_heads": 2},
+        {"file": "vision/neighborhood", "name": "na2", "h": 37, "w": 45, "dim": 64},
+    ),
 }
-"""By tool: small calls, with the awkward lengths of the tests."""
+"""By tool, or by what they try: small calls, with the awkward lengths of the tests."""
 
 
 def small_calls(keep: Keep) -> Record:
@@ -76,9 +83,9 @@ def small_calls(keep: Keep) -> Record:
     return side_by_side(keep, both_passes_of, [call for calls in CALLS.values() for call in calls])
 
 
-def sanitized(keep: Keep, tool: str) -> Record:
+def sanitized(keep: Keep, calls: str) -> Record:
     """Forward and backward passes of small calls, and a decode from pages, for a sanitizer to watch."""
-    for number, call in enumerate(CALLS[tool]):
+    for number, call in enumerate(CALLS[calls]):
         both_passes_of(call)
         keep({"calls": number + 1})
     decode_from_pages()

@@ -1,7 +1,7 @@
 """Run in a process of its own, with TRITON_INTERPRET=1: loads by tensor descriptors, against the definition.
 
-Results are NaN before kernels run, and so is what lies around keys and values. Prints `agreed` at the end; any difference
-raises.
+Results are NaN before kernels run, and so is what lies around keys and values. Prints `agreed` at the end; any
+difference raises.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Loads by tensor descriptors: right in the interpreter, chosen where loops are shorter with them, and off unless asked for."""
+"""Loads by tensor descriptors: right in the interpreter, chosen where loops are shorter so, off unless asked for."""
 
 import re
 from pathlib import Path
@@ -41,17 +41,19 @@ def test_results() -> None:
     assert last_line("triton.descriptors") == "agreed"
 
 
+def empty(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.bfloat16)
+
+
 def layouts(dim: int) -> dict[str, torch.Tensor]:
     """[batch, heads, tokens, dim], which descriptors can have."""
-    together = torch.empty(3, 7, 3, 5, dim)
     return {
-        "contiguous": torch.empty(3, 5, 7, dim),
-        "tokens first": torch.empty(3, 7, 5, dim).transpose(1, 2),
-        "q, k, v in one": together[:, :, 1].transpose(1, 2),
-        "some heads": torch.empty(3, 10, 7, dim)[:, 5:],
-        "every third token": torch.empty(3, 5, 21, dim)[:, :, ::3],
-        "one head of all": torch.empty(3, 1, 7, dim).expand(3, 1, 7, dim),
-        "one token of an odd row": torch.empty(3, 5, dim * 7 + 1)[..., :dim].unsqueeze(2)[:1, :1],
+        "contiguous": empty(3, 5, 7, dim),
+        "tokens first": empty(3, 7, 5, dim).transpose(1, 2),
+        "q, k, v in one": empty(3, 7, 3, 5, dim)[:, :, 1].transpose(1, 2),
+        "some heads": empty(3, 10, 7, dim)[:, 5:],
+        "every third token": empty(3, 5, 21, dim)[:, :, ::3],
+        "one head and token of odd rows": empty(3, 1, 7, dim + 8)[:, :, :1, :dim],
     }
 
 
@@ -59,32 +61,27 @@ def layouts(dim: int) -> dict[str, torch.Tensor]:
 def test_layouts_that_descriptors_have(dim: int) -> None:
     """They say the real number of tokens and dims: the GPU gives zeros behind them, never what lies there."""
     for name, x in layouts(dim).items():
-        descriptor = describe(x.bfloat16(), 64, True)
+        descriptor = describe(x, 64, True)
         assert descriptor is not None, name
         assert descriptor.shape == [*x.shape]
         assert descriptor.block_shape == [1, 1, 64, 1 << (dim - 1).bit_length()]
-        assert descriptor.strides[3] == 1
-        real = [(one, other) for one, other, size in zip(descriptor.strides, x.stride(), x.shape, strict=True) if size > 1]
-        assert all(one == other for one, other in real) or x.stride() != x.bfloat16().stride()
+        axes = zip(descriptor.strides, x.stride(), x.shape, strict=True)
+        assert all(one == other for one, other, size in axes if size > 1), name
 
 
 @pytest.mark.parametrize(
     "x",
     [
-        pytest.param(torch.empty(2, 3, 7, 20), id="rows of 40 bytes"),
-        pytest.param(torch.empty(2, 3, 7, 72)[..., 4:68], id="addresses"),
-        pytest.param(torch.empty(2, 3, 7, 65)[..., :64], id="odd strides"),
-        pytest.param(torch.empty(2, 1, 7, 64).expand(2, 3, 7, 64), id="one head for all"),
-        pytest.param(torch.empty(2, 3, 7, 192), id="chunks"),
-        pytest.param(torch.empty(2, 3, 7, 72), id="chunks of 72 dims"),
+        pytest.param(empty(2, 3, 7, 20), id="rows of 40 bytes"),
+        pytest.param(empty(2, 3, 7, 72)[..., 4:68], id="addresses"),
+        pytest.param(empty(2, 3, 7, 65)[..., :64], id="odd strides"),
+        pytest.param(empty(2, 1, 7, 64).expand(2, 3, 7, 64), id="one head for all"),
+        pytest.param(empty(2, 3, 7, 192), id="chunks"),
+        pytest.param(empty(2, 3, 7, 72), id="chunks of 72 dims"),
     ],
 )
 def test_layouts_that_they_have_not(x: torch.Tensor) -> None:
-    halves = torch.empty_strided(x.shape, x.stride(), dtype=torch.bfloat16)
-    moved = torch.as_strided(
-        torch.empty(halves.untyped_storage().size() // 2 + 8, dtype=torch.bfloat16), x.shape, x.stride(), x.storage_offset()
-    )
-    assert describe(moved, 64, True) is None
+    assert describe(x, 64, True) is None
 
 
 def test_none_unless_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
