@@ -153,10 +153,10 @@ def _entry(
 
 TABLE = (
     # Two bytes, forward. 128 queries read each key and value least often; two blocks of 64 feed 8 warps.
-    _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 3), _HEAVY, "48 KiB: three stages hide memory latency"),
-    _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 2), _HEAVY, "tables of pairs in the 99 KiB of 8.6, 8.9, 12.x"),
-    _entry(_SM80, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
-    _entry(_SM80, _FORWARD, 64, 2, (64, 64, 4, 2), _HEAVY, "half of that"),
+    _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 3), _USUAL, "48 KiB: three stages hide memory latency"),
+    _entry(_SM80, _FORWARD, 64, 2, (128, 64, 8, 2), _USUAL, "less memory, for the 99 KiB of 8.6, 8.9, 12.x"),
+    _entry(_SM80, _FORWARD, 64, 2, (64, 64, 4, 2), _HEAVY, "half the pairs; two programs at once"),
+    _entry(_SM80, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the keys"),
     _entry(_SM80, _FORWARD, 64, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM80, _FORWARD, 128, 2, (128, 64, 8, 3), _WIDE, "96 KiB: three stages, no coordinates to hold"),
     _entry(_SM80, _FORWARD, 128, 2, (128, 64, 8, 2), _USUAL, "64 KiB: a third stage costs registers"),
@@ -178,7 +178,7 @@ TABLE = (
     _entry(_SM90, _FORWARD, 128, 2, (64, 64, 4, 2), _USUAL, "two programs share a multiprocessor: for tuning"),
     _entry(_SM90, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
     _entry(_SM90, _FORWARD, 128, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
-    _entry(_SM100, _FORWARD, 64, 2, (128, 64, 8, 3), _WIDE, "three stages, no coordinates to hold"),
+    _entry(_SM100, _FORWARD, 64, 2, (128, 64, 4, 3), _USUAL, "a query a thread; two programs share a processor"),
     _entry(_SM100, _FORWARD, 64, 2, (128, 64, 8, 2), _USUAL, "a third stage costs registers"),
     _entry(_SM100, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM100, _FORWARD, 64, 2, (64, 64, 8, 2), _HEAVY, "as many pairs, half the results of a thread"),
@@ -214,24 +214,29 @@ TABLE = (
     _entry(_SM80, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
     _entry(_SM80, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "half of that"),
     _entry(_SM80, _KEY_GRADIENT, 64, 2, (16, 32, 8, 1), _HEAVY, "sums of two tables of pairs"),
-    _entry(_SM90, _QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), _HEAVY, "64 KiB: one warp group for 64 queries"),
-    _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 64, 8, 2), _HEAVY, "half the queries"),
+    _entry(_SM90, _QUERY_GRADIENT, 64, 2, (128, 64, 8, 2), _USUAL, "64 KiB: one warp group for 64 queries"),
+    _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 64, 4, 2), _HEAVY, "half the pairs; two programs at once"),
     _entry(
-        _SM90, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "as many pairs, half the keys to hold conditions of"
+        _SM90, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _USUAL, "as many pairs, half the keys to hold conditions of"
     ),
     _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
     _entry(_SM90, _QUERY_GRADIENT, 64, 2, (64, 16, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (64, 128, 8, 2), _USUAL, "products as wide as two warp groups need"),
-    _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _HEAVY, "half the queries to hold scores of"),
+    _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _USUAL, "half the queries to hold scores of"),
+    _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 64, 4, 2), _HEAVY, "half the pairs; two programs at once"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (32, 64, 8, 2), _HEAVY, "half of that"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "sums of two tables of pairs"),
     _entry(_SM90, _KEY_GRADIENT, 64, 2, (16, 32, 8, 1), _HEAVY, "six products with tables"),
+    _entry(_SM100, _QUERY_GRADIENT, 64, 2, (128, 64, 4, 2), _USUAL, "a query a thread; two programs share a processor"),
     _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 64, 4, 2), _USUAL, "4 warps have 255 registers, as many as 8"),
+    _entry(_SM100, _QUERY_GRADIENT, 64, 2, (128, 32, 4, 2), _HEAVY, "half the keys to hold conditions of"),
     _entry(
         _SM100, _QUERY_GRADIENT, 64, 2, (128, 32, 8, 2), _HEAVY, "as many pairs, half the keys to hold conditions of"
     ),
     _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 32, 4, 2), _HEAVY, "room for addresses and conditions"),
     _entry(_SM100, _QUERY_GRADIENT, 64, 2, (64, 32, 8, 1), _HEAVY, "half the pairs of a thread"),
+    _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 4, 2), _USUAL, "a key a thread; two programs share a processor"),
+    _entry(_SM100, _KEY_GRADIENT, 64, 2, (64, 64, 4, 2), _HEAVY, "half the results of a thread"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 2), _USUAL, "two results of 128 keys"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 1), _HEAVY, "a second stage costs registers"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
