@@ -59,16 +59,16 @@ def main() -> None:
 
 
 def record(only: list[str] | None, processes: int) -> None:
+    """Records cases anew as they come, so that one that fails spoils none; what is recorded of others is kept."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else {}
     names = [name for name in NAMES if only is None or name in only]
-    before = json.loads(RESULTS.read_text())["results"] if only else {}
     cases = [(name, target, dim) for name in names for target, dims in DIMS.items() for dim in dims]
-    found: dict[str, Any] = {}
+    facts = {**{name: version(name) for name in ("triton", "torch")}, "dtype": "bf16", "length": SIZE.length}
     with get_context("spawn").Pool(processes) as pool:
         for (name, target, dim), rows in track(pool.imap(compared, cases), "compiling", total=len(cases)):
-            found.setdefault(name, {}).setdefault(target, {})[str(dim)] = rows
-    results = {name: found.get(name) or before[name] for name in NAMES}
-    versions = {name: version(name) for name in ("triton", "torch")}
-    RESULTS.write_text(text_of({**versions, "dtype": "bf16", "length": SIZE.length, "results": results}))
+            results.setdefault(name, {}).setdefault(target, {})[str(dim)] = rows
+            ordered = {name: results[name] for name in NAMES if name in results}
+            RESULTS.write_text(text_of({**facts, "results": ordered}))
 
 
 def text_of(whole: Mapping[str, Any]) -> str:

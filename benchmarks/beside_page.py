@@ -47,7 +47,8 @@ causes are known:
 - Dense attention masks no tile of FlexAttention's at these lengths. Ours runs its masked loop for the last tile of a
   row alone, where keys may end.
 - dK and dV take tiles that spill nothing; those that torch takes are larger, and some spill. The tables with the tile
-  that torch takes compare instructions for a pair.
+  that torch takes compare instructions for a pair. On sm_90, where eight warps have 64 keys, both groups of four warps
+  compute the same products: 128 keys take half as many for a pair.
 """
 
 
