@@ -272,3 +272,27 @@ def test_no_gradients() -> None:
         MODULE["everything"].bind(heads=HEADS).compile().varlen(
             q.detach(), pages_k, pages_v, [0, 1], page_table=table, key_lengths=[20]
         )
+
+
+@pytest.mark.parametrize("name", ["window", "chain", "sum"])
+def test_graphs_of_torch(name: str) -> None:
+    """One graph serves other lengths, pages and counts; an exported program gives the same."""
+    attention, given = MODULE[name].bind(heads=HEADS).compile(), inputs_of(name, 3)
+    pages = torch.randn(2, 30, 2, 10, DIM)
+
+    class Served(torch.nn.Module):
+        def forward(self, q: Tensor, ends: Tensor, lengths: Tensor, table: Tensor) -> Tensor:
+            where = {"page_table": table, "key_lengths": lengths}
+            return attention.varlen(q, *pages, ends, **where, **given)
+
+    served = Served()
+    graph = torch.compile(served, fullgraph=True, backend="aot_eager")
+    calls = [
+        (torch.randn(20, HEADS, DIM), torch.tensor(ends), torch.tensor(lengths), torch.randperm(30).view(3, 10))
+        for ends, lengths in (([0, 5, 6, 20], [70, 20, 33]), ([0, 0, 19, 20], [9, 100, 1]))
+    ]
+    exported = torch.export.export(served, calls[0]).module()
+    for call in calls:
+        expected = served(*call)
+        torch.testing.assert_close(graph(*call), expected)
+        torch.testing.assert_close(exported(*call), expected)

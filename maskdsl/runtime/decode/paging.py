@@ -232,10 +232,12 @@ def on_host(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions) -> 
     """The same of a call on a CPU, whose positions have been checked."""
     starts, lengths, table, _ = positions
     available = _available(compiled, k, positions)
+    if table is not None and table.numel() and int(table.max()) >= k.shape[0]:
+        table = existing_pages(table, k.shape[0])
     return TokenPositions(
         tuple(starts.tolist()) if starts.dim() else (int(starts),) * q.shape[0],
         (available,) * q.shape[0] if lengths is None else tuple(lengths.tolist()),
-        None if table is None else existing_pages(table.to(torch.int32), k.shape[0]).contiguous(),
+        None if table is None else table.to(torch.int32).contiguous(),
     )
 
 

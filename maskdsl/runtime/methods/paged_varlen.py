@@ -104,6 +104,9 @@ def _reads_batch(compiled: Bound) -> bool:
     return drawn or of_routes.batch or any(plan.reads_batch for plan in plans)
 
 
+_reads_batch._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as `assume_constant_result` does it
+
+
 def _together(call: PagedCall, computed: Sequence[tuple[Tensor, _CallResults]]) -> tuple[Tensor, Tensor | None]:
     """The results of all queries, from those of some with their numbers; of others zeros."""
     total = len(call.q)
