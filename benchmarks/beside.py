@@ -90,7 +90,7 @@ def compared(case: Case) -> tuple[Case, dict[str, Any]]:
     call = flex_call(name, dim)
     return case, {
         str(kernel): {
-            "tile": list(tile),
+            "tile": numbers(tile),
             "ours": figures(compiled, target, usual_loops(compiled)),
             "flex": flex_figures(call, target, kernel, flex_options(kernel, tiles)),
             **({"flex_own": flex_figures(call, target, kernel)} if target == WITH_ITS_TILES else {}),
@@ -102,6 +102,11 @@ def compared(case: Case) -> tuple[Case, dict[str, Any]]:
 def our_kernel(name: str, target: str, dim: int, kernel: KernelName) -> tuple[TileChoice, Compiled]:
     """The kernel of a pattern as calls run it, with its tile."""
     return choose_ahead(named(name).mask(SIZE).ir, target, (dim, dim), torch.bfloat16, kernel)
+
+
+def numbers(tile: TileChoice) -> list[int]:
+    """Queries, keys, warps and stages of a tile, as they are recorded."""
+    return [*tile.block, tile.warps, tile.stages]
 
 
 @cache
