@@ -11,6 +11,7 @@ from maskdsl.analysis.closed.closed_form import Limits, closed_limits
 from maskdsl.analysis.cost.tile_table import TileWork
 from maskdsl.analysis.orders.clique_tiles import clique_tiles
 from maskdsl.base.records import dataclass
+from maskdsl.emit.token_codes import coded
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.declared.sequences import Given, Sequence, Space
 from maskdsl.ir.expressions import PAIR, Apply, Coordinate, Expression, Read, Side, walk
@@ -66,6 +67,16 @@ class KernelPlan:
     """Tiles that depend on inputs are found exactly on the host, not conservatively by a kernel."""
     tune: bool = False
     """Kernels take the fastest tile choice as measured, not that of the table."""
+
+    @cached_property
+    def coded(self) -> "KernelPlan":
+        """The plan of kernels, which read codes of tokens from tables. Closed forms and tiles of inputs have none."""
+        if self.row_limits is not None or self.column_limits is not None or self.finds_device_tiles:
+            return self
+        names = {*self.identifiers, *self.identifiers.values(), *self.input_identifiers.values()}
+        return replace(
+            self, mask=coded(self.mask, {*names, *(each.removeprefix("q_").removeprefix("k_") for each in names)})
+        )
 
     @cached_property
     def row_limits(self) -> Limits | None:
@@ -147,7 +158,7 @@ class KernelPlan:
     @cached_property
     def operations(self) -> int:
         """The number of distinct operations of a pair."""
-        return len({node for each in self.pair_expressions for node in walk(each) if isinstance(node, Apply)})
+        return len({node for each in self.coded.pair_expressions for node in walk(each) if isinstance(node, Apply)})
 
     @cached_property
     def query_names(self) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def emit_triton(plan: KernelPlan) -> str:
 
     It imports torch and Triton only.
     """
+    plan = plan.coded
     body = GradientBody(plan)
     loops = Loops(body.names)
     forward = {**body.holes(), **loops.holes()}

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import count
-from math import prod
 
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import HELPERS as TORCH_HELPERS
 from maskdsl.emit.plan import OF_PYTHON, KernelPlan, unused
 from maskdsl.emit.skeleton import skeleton_words
+from maskdsl.emit.token_codes import LOAD_COST, cost
 from maskdsl.emit.torch.pattern_functions import coordinate_function
 from maskdsl.emit.torch.torch_printer import TorchPrinter
 from maskdsl.emit.triton.triton_printer import HELPERS
@@ -194,40 +194,20 @@ class KernelNames:
         return self.plan.mask.kind(side)
 
     def axis(self, side: Side, name: str) -> str | None:
-        """The text of a grid axis from the position: its step and its length are arguments of the kernel."""
-        sequence = self.sequence(side)
-        if name == "i" or sequence.definition(name) is not None or name not in self.arithmetic[side]:
-            return None
-        (space,) = sequence.spaces
-        number = [axis.name for axis in space.axes].index(name)
-        text, index = self.axis_name(side, name), self.coordinates[side, "i"]
-        divided = f"{index} // {text}_step" if number < len(space.axes) - 1 else index
-        return f"{divided} % {text}_length" if number else divided
-
-    def axis_name(self, side: Side, name: str) -> str:
-        return f"{self.kind(side)}_{self.plan.identifiers[name]}"
+        """The text of the only axis of a space: the position."""
+        is_axis = name != "i" and self.sequence(side).definition(name) is None and name in self.arithmetic[side]
+        return self.coordinates[side, "i"] if is_axis else None
 
     @cached_property
     def numbers(self) -> dict[str, str]:
-        """The integer arguments of the kernel for axes and spaces, and the values that `attention` passes."""
+        """The integer arguments of the kernel for spaces, and the values that `attention` passes."""
         numbers: dict[str, str] = {}
         for side in PAIR:
-            for name in self.needed(side, self.plan.expressions):
-                if self.axis(side, name) is not None:
-                    numbers |= self.axis_numbers(side, name)
             for space in self.spaces(side):
                 start, end = _space_bounds(self.sequence(side), space)
                 kind = self.kind(side)
                 numbers |= {f"{kind}_{space}_start": str(start), f"{kind}_{space}_end": str(end)}
         return numbers
-
-    def axis_numbers(self, side: Side, name: str) -> dict[str, str]:
-        (space,) = self.sequence(side).spaces
-        number = [axis.name for axis in space.axes].index(name)
-        step = prod(axis.length for axis in space.axes[number + 1 :])
-        text, last = self.axis_name(side, name), number == len(space.axes) - 1
-        steps = {} if last else {f"{text}_step": str(step)}
-        return {**steps, **({f"{text}_length": str(space.axes[number].length)} if number else {})}
 
     def spaces(self, side: Side) -> tuple[str, ...]:
         """The spaces whose membership pairs test on one side."""
@@ -356,14 +336,19 @@ def sizes_and_strides(text: str, axes: int) -> dict[str, str]:
 
 
 def _arithmetic_names(sequence: Sequence) -> frozenset[str]:
-    """The coordinates that depend on the position alone: none where tokens are laid out in another order."""
+    """The coordinates that kernels compute from the position, as that takes no longer than to load them.
+
+    There are none where tokens are laid out in another order.
+    """
     if any(sequence.order):
         return frozenset()
     if len(sequence.spaces) > 1:
         return frozenset({"i"})
-    names = {"i", *(axis.name for space in sequence.spaces for axis in space.axes)}
+    (space,) = sequence.spaces
+    names = {"i", *(axis.name for axis in space.axes if len(space.axes) == 1)}
     for definition in sequence.coordinates:  # each after those that it reads
-        if definition.type is Type.INT and all(_follows(source, names) for _, source in definition.sources):
+        is_light = definition.type is Type.INT and cost(sequence, Coordinate(Side.TOKEN, definition.name)) <= LOAD_COST
+        if is_light and all(_follows(source, names) for _, source in definition.sources):
             names.add(definition.name)
     return frozenset(names)
 
