@@ -19,13 +19,18 @@ from maskdsl.base.arguments import (
     BATCH,
     BLOCK,
     BLOCKS,
+    COUNT,
+    DTYPE,
     FLAG,
     HEAD_DIM,
     INDEX,
+    LINK,
     POSITIVE,
+    RANKS,
     TENSORS,
     TEXT,
     BackendName,
+    DtypeName,
     TensorLayout,
     integer,
     optional,
@@ -55,6 +60,8 @@ if TYPE_CHECKING:
     from maskdsl.analysis.reach.receptive_field import Field
     from maskdsl.analysis.reasons.explanation import Explanation
     from maskdsl.api.patterns import Pattern
+    from maskdsl.api.sharded_layers import ShardPlan
+    from maskdsl.distributed.homes import ShardScheme
     from maskdsl.runtime.attention import Attention
 
 
@@ -203,6 +210,31 @@ class Mask(EngineEncodings, Displayed):
 
         blocks = cast("list[tuple[int, int]]", block)
         return best_order(self.ir, decided(self.ir, inputs), blocks, find_device(gpu), head_dim)
+
+    @takes(ranks=RANKS, per_node=COUNT, head_dim=HEAD_DIM, dtype=DTYPE, link=LINK, block=COUNT)
+    def shard(
+        self,
+        ranks: int,
+        /,
+        *,
+        per_node: int = 8,
+        head_dim: int = 128,
+        dtype: DtypeName = "bfloat16",
+        link: tuple[float, float] = (50.0, 400.0),
+        block: int = 128,
+        scheme: ShardScheme | None = None,
+        **inputs: ArrayLike,
+    ) -> ShardPlan:
+        """The cheapest plan for `ranks` processes: the tokens and heads of each, by exact prices of every scheme.
+
+        `per_node` processes are neighbours. `link` is gigabytes a second that a process receives from other nodes, and
+        from its own. Blocks of `block` tokens stay together. With the `scheme` of another plan nothing is searched: so
+        the inputs of a next step are planned for, in milliseconds with larger blocks. Of routes that are not given, all
+        candidates count as selected.
+        """
+        from maskdsl.api.sharded_layers import ShardArguments, shard_mask  # start-up time
+
+        return shard_mask(self.ir, inputs, ShardArguments(ranks, per_node, head_dim, dtype, link, block, scheme))
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:

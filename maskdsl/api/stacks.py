@@ -16,12 +16,17 @@ from maskdsl.api.patterns import Pattern, parameter_texts
 from maskdsl.base.arguments import (
     BATCH,
     BLOCK,
+    COUNT,
+    DTYPE,
     FLAG,
     HEAD_DIM,
     HEADS,
+    LINK,
+    RANKS,
     TENSORS,
     TEXT,
     BackendName,
+    DtypeName,
     TensorLayout,
     integer,
     optional,
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
     from maskdsl.analysis.cost.predict import StackPrediction
     from maskdsl.analysis.counts.stack_stats import StackStats
     from maskdsl.analysis.reach.receptive_field import Field
+    from maskdsl.api.sharded_layers import ShardPlan
+    from maskdsl.distributed.homes import ShardScheme
     from maskdsl.runtime.attention import Attention
 
 
@@ -146,6 +153,26 @@ class BoundStack(Displayed):
         from maskdsl.analysis.cost.predict import predict_stack  # start-up time
 
         return predict_stack(self.ir, find_device(gpu), self._decided(inputs), head_dim=head_dim, batch=batch)
+
+    @takes(ranks=RANKS, per_node=COUNT, head_dim=HEAD_DIM, dtype=DTYPE, link=LINK, block=COUNT)
+    def shard(
+        self,
+        ranks: int,
+        /,
+        *,
+        per_node: int = 8,
+        head_dim: int = 128,
+        dtype: DtypeName = "bfloat16",
+        link: tuple[float, float] = (50.0, 400.0),
+        block: int = 128,
+        scheme: ShardScheme | None = None,
+        **inputs: ArrayLike,
+    ) -> ShardPlan:
+        """The cheapest plan in which layers share the homes of tokens, by the sum of their times: see `Mask.shard`."""
+        from maskdsl.api.sharded_layers import ShardArguments, shard_stack  # start-up time
+
+        given = ShardArguments(ranks, per_node, head_dim, dtype, link, block, scheme)
+        return shard_stack(self.ir, self._decided(inputs), given)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:

@@ -26,6 +26,7 @@ TensorLayout = Literal["bhnd", "bnhd"]
 """Whether heads or tokens come first in q, k and v: [batch, heads, tokens, dim] or [batch, tokens, heads, dim]."""
 EngineName = Literal["flex", "cudnn", "flashmask", "magi", "flashinfer", "sdpa"]
 """FlexAttention, cuDNN frontend's Flex Attention, FlashMask, MagiAttention, FlashInfer, and torch's SDPA."""
+DtypeName = Literal["float16", "bfloat16", "float32", "float64"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -138,6 +139,11 @@ def _positive(value: Any) -> float:
     return number
 
 
+def _link(value: Any) -> tuple[float, float]:
+    between, inside = (_positive(each) for each in _fitting(not isinstance(value, str), value))
+    return between, inside
+
+
 def _blocks(value: Any) -> list[tuple[int, int]]:
     try:
         return [_block(value)]
@@ -166,6 +172,7 @@ _SIDE = integer(1, 2**31 - 1)
 COUNT = integer(1, 2**31 - 1)
 INDEX = integer(0, 2**31 - 1)
 BATCH = integer(1, MOST_ENTRIES)
+RANKS = integer(1, 1 << 16)
 HEAD_DIM = integer(1, MOST_HEAD_DIM)
 CHANCE = Kind("a number from 0, below 1", _chance)
 POSITIVE = Kind("a finite number above 0", _positive)
@@ -178,6 +185,11 @@ TEXTS = Kind("one string or several", _texts)
 FLAG = Kind("True or False", lambda value: bool(_fitting(isinstance(value, bool | np.bool_), value)))
 BLOCK = Kind("the size of a tile in tokens: one integer, or two (queries, keys)", _block)
 BLOCKS = Kind("the size of a tile in tokens, one integer or two (queries, keys), or several such sizes", _blocks)
+LINK = Kind("two finite numbers above 0: gigabytes a second between nodes, and inside one", _link)
+DTYPE = Kind(
+    "a type of numbers: " + ", ".join(get_args(DtypeName)),
+    lambda value: _fitting(value in get_args(DtypeName), value),
+)
 GRID = Kind("the axis lengths of a grid", _grid)
 PATH = Kind("a path", _path)
 PATHS = Kind("a list of paths", _paths)

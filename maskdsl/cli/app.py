@@ -13,6 +13,7 @@ from maskdsl import __version__
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import OnlyInTerminals
 from maskdsl.base.errors.commands.pictures import NeedsOut
+from maskdsl.base.limits import MOST_HEAD_DIM
 from maskdsl.cli import commands, request, shells
 from maskdsl.cli.declaring import Commands, argument
 from maskdsl.cli.request import completions, options
@@ -20,6 +21,8 @@ from maskdsl.ir.heads import Heads
 
 _BLOCKS = ("128x128", "128x64", "64x64")
 """The tile sizes that `order` compares."""
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
+"""The types of q, k and v."""
 _CHECK_FORMS = ("text", "json", "github", "sarif")
 """The forms in which `check` prints what it finds."""
 
@@ -265,7 +268,36 @@ def order(
     as_json: bool,
 ) -> None:
     """Find the order of tokens in which a pattern takes the least time; compare it with others."""
-    commands.order.order(file, words, heads, blocks, gpu, head_dim, given, top, as_json)
+    commands.order_and_shard.order(file, words, heads, blocks, gpu, head_dim, given, top, as_json)
+
+
+@app.command()
+@options.pattern
+@options.heads
+@options.ranks
+@click.option("--per-node", type=options.RANKS, default=8, help="Processes that are neighbours in one node.")
+@click.option(
+    "--link",
+    type=(options.RATE, options.RATE),
+    default=(50.0, 400.0),
+    metavar="BETWEEN INSIDE",
+    help="Gigabytes a second that a process receives from other nodes, and from its own.",
+)
+@click.option("--head-dim", type=click.IntRange(1, MOST_HEAD_DIM), default=128, help="Head dimension.")
+@click.option("--dtype", type=click.Choice(_DTYPES), default="bfloat16", help="The type of q, k and v.")
+@options.given
+@options.json
+def shard(
+    file: str,
+    words: tuple[str, ...],
+    heads: Heads,
+    ranks: tuple[int, ...],
+    given: tuple[str, ...],
+    as_json: bool,
+    **shape: Any,
+) -> None:
+    """Plan a pattern or stack for many processes: what each computes and receives, and what schemes cost."""
+    commands.order_and_shard.shard(file, words, heads, ranks, given, as_json, **shape)
 
 
 @app.command()

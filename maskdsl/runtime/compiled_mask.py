@@ -390,6 +390,14 @@ class Bound:
             return self
         return Bound(replace(self.plan, mask=for_some_queries(mask)), self.backend, mask.routed)
 
+    @cached_property
+    def for_given_routes(self) -> "Bound":
+        """The mask that computes calls with the results of routes as given, for all queries."""
+        mask = self.plan.mask
+        if not mask.routed:
+            return self
+        return Bound(replace(self.plan, mask=replace(mask, routed=())), self.backend)
+
     def derived(self, kind: type[Gathered], *sizes: int) -> "DerivedMask":
         """The mask over other tokens: a `Chunk` or `Packed` with these sizes. Cached."""
         key = kind, *sizes

@@ -36,6 +36,7 @@ OF_CALLS = frozenset(
 ) | {
     *("query_start", "key_lengths", "page_table", "page_size", "routing_state", "debug", "lengths"),
     *("dropout_p", "seed", "most", "out", "key_scale", "value_scale"),
+    *("per_node", "dtype", "link", "scheme"),
     *("cu_seqlens_q", "cu_seqlens_k"),
 }
 """Names that inputs cannot have: arguments of the Python functions that take inputs by name."""

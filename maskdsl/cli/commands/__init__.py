@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from maskdsl.cli.commands import explanations as explanations
     from maskdsl.cli.commands import lsp as lsp
     from maskdsl.cli.commands import new_file as new_file
-    from maskdsl.cli.commands import order as order
+    from maskdsl.cli.commands import order_and_shard as order_and_shard
     from maskdsl.cli.commands import pictures as pictures
     from maskdsl.cli.commands import receptive_fields as receptive_fields
     from maskdsl.cli.commands import run_and_bench as run_and_bench

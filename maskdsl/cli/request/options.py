@@ -16,6 +16,8 @@ from maskdsl.ir.heads import DEFAULT_HEADS, Heads
 
 _MOST_SECONDS = 3600.0
 SEED = click.IntRange(0, 2**63 - 1)
+RANKS = click.IntRange(1, 1 << 16)
+RATE = click.FloatRange(0, 1e6, min_open=True)
 
 
 def _a_number(context: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -124,6 +126,16 @@ gpus = click.option(
     metavar="NAME",
     help=f"Predict times on {', '.join(device.name for device in DEVICES)}, or all; may be repeated.",
     shell_complete=completions.gpus,
+)
+
+
+def _counts(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Numbers of ranks, from `8,64,512`."""
+    return tuple(RANKS.convert(each.strip(), parameter, context) for each in value.split(","))
+
+
+ranks = click.option(
+    "--ranks", default="8,64,512", metavar="NUMBER[,NUMBER]...", callback=_counts, help="The numbers of processes."
 )
 shape = _together(
     click.option(

@@ -1,4 +1,4 @@
-"""Masks over gathered tokens of another mask: a chunk of queries against its first keys, or packed sequences.
+"""Masks over gathered tokens of another mask: a chunk against its first keys, packed sequences, or any tokens.
 
 Every coordinate that pairs read becomes an input that holds the values of the gathered tokens. So later stages treat a
 gathered mask like any mask with inputs, and one gathered mask serves all calls of equal lengths.
@@ -14,10 +14,23 @@ from typing import NamedTuple
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.declared.sequences import Axis, CoordinateDefinition, Given, Sequence, Space
-from maskdsl.ir.expressions import PAIR, Batch, Coordinate, Expression, InSpace, Side, apply, rebuild
+from maskdsl.ir.expressions import (
+    PAIR,
+    TRUE,
+    Batch,
+    Constant,
+    Coordinate,
+    Expression,
+    Head,
+    InSpace,
+    Side,
+    apply,
+    rebuild,
+)
 from maskdsl.ir.facts.ranges import INT32, Range, mask_leaf
 from maskdsl.ir.facts.reads import Reads, reads
 from maskdsl.ir.facts.trace import trace
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
@@ -67,12 +80,24 @@ class Gathered(ABC):
     def kinds(self, node: Leaf) -> frozenset[DimensionKind]:
         """The dimensions of a leaf's values, beside the tokens."""
 
+    @property
+    def heads(self) -> int:
+        """The heads of the gathered mask."""
+        return self.whole.heads
+
+    @property
+    def heads_of_whole(self) -> Heads | None:
+        """Which heads of a larger attention these are; None if it is for all."""
+        return self.whole.whole
+
     @cached_property
     def mask(self) -> MaskIR:
         """The gathered mask."""
         moved = self.whole.mapped(self.moved)
         return replace(
             moved,
+            heads=self.heads,
+            whole=self.heads_of_whole,
             queries=self.sequence(Side.QUERY),
             keys=self.sequence(Side.KEY),
             self_attention=False,
@@ -142,7 +167,7 @@ class Gathered(ABC):
     def declared(self, node: Leaf) -> Input:
         """The declaration of the input that holds a leaf's values."""
         kinds = self.kinds(node)
-        dimensions = (_BATCH, Dimension(DimensionKind.HEADS, self.whole.heads, "heads"))
+        dimensions = (_BATCH, Dimension(DimensionKind.HEADS, self.heads, "heads"))
         varying = tuple(each for each in dimensions if each.kind in kinds)
         return Input(self.name(node), node.type, (*varying, self.token_dimension(node.side)), self.reach(node))
 
@@ -200,6 +225,39 @@ class Chunk(Gathered):
 
     def kinds(self, node: Leaf) -> frozenset[DimensionKind]:
         return self.varying(node) | ({DimensionKind.BATCH} if node.side is Side.QUERY else set())
+
+
+@dataclass(frozen=True)
+class Chosen(Gathered):
+    """Any queries against any keys, for `count` heads from `first` on: what one process of several computes."""
+
+    first: int
+    count: int
+
+    @property
+    def condition(self) -> Expression:
+        return TRUE
+
+    @property
+    def conditions(self) -> tuple[Input, ...]:
+        return ()
+
+    @property
+    def heads(self) -> int:
+        return self.count
+
+    @property
+    def heads_of_whole(self) -> Heads | None:
+        whole = self.whole.whole
+        return None if whole is None else replace(whole, first=whole.first + self.first, local=self.count)
+
+    def kinds(self, node: Leaf) -> frozenset[DimensionKind]:
+        return self.varying(node)
+
+    def replaced(self, node: Expression) -> Expression | None:
+        if isinstance(node, Head) and self.first:
+            return apply(Op.ADD, node, Constant(self.first))
+        return super().replaced(node)
 
 
 SEQUENCES = {side: f"{side.letter}.sequence" for side in PAIR}

@@ -1,21 +1,26 @@
-"""`order`: finds the order of tokens in which a pattern takes the least time."""
+"""`order` and `shard`: the order of tokens in which a pattern takes the least time, and its plan for many processes."""
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.cost.predict import predict_mask
 from maskdsl.analysis.orders.best import best_order
 from maskdsl.analysis.orders.search import SAVING
+from maskdsl.api.sharded_layers import ShardArguments, shard_mask, shard_stack
 from maskdsl.cli.commands.show_and_stats import finite, warn_of_slowness
 from maskdsl.cli.consoles import note, output
-from maskdsl.cli.request.masks import read_block, read_request
-from maskdsl.cli.request.routed_masks import resolve_masks
+from maskdsl.cli.request.masks import Request, read_block, read_request, read_subject
+from maskdsl.cli.request.routed_masks import resolve_masks, resolve_stack
 from maskdsl.cli.waiting import working
+from maskdsl.distributed.planning import BLOCK
 from maskdsl.ir.heads import Heads
 from maskdsl.view import units
 from maskdsl.view.terminal.order_table import orders_table
+from maskdsl.view.terminal.shard_table import schemes_table
 from maskdsl.view.terminal.show import title
+from maskdsl.view.terminal.stack_table import stack_title
 
 
 def order(
@@ -60,3 +65,34 @@ def order(
         )
     if len(shown) < len(search.rows):
         note(f"{len(search.rows) - len(shown)} more were compared; --top {len(search.rows)} shows all")
+
+
+def shard(
+    file: str,
+    words: Sequence[str],
+    heads: Heads,
+    ranks: Sequence[int],
+    given: Sequence[str],
+    as_json: bool,
+    **shape: Any,
+) -> None:
+    """Prints the plan for each number of ranks, and what other schemes would cost."""
+    subject = read_subject(file, words)
+    each_given = [ShardArguments(number, block=BLOCK, scheme=None, **shape) for number in ranks]
+    if isinstance(subject, Request):
+        resolved = resolve_masks([subject.bind(heads)], given, None)
+        mask, head = resolved.masks[0].ir, title(resolved.masks[0].ir)
+        with working("pricing schemes"):
+            plans = [shard_mask(mask, resolved.inputs, each) for each in each_given]
+    else:
+        stack = resolve_stack(subject.bind(heads).ir, given, None)
+        head = stack_title(stack.stack)
+        with working("pricing schemes"):
+            plans = [shard_stack(stack.stack, stack.inputs, each) for each in each_given]
+    if as_json:
+        print(json.dumps(finite({"heads": heads.count, "plans": [plan.as_dict() for plan in plans]}), indent=2))
+        return
+    console = output()
+    console.print(head)
+    for plan in plans:
+        console.print(schemes_table(plan))

@@ -1,0 +1,66 @@
+"""Masks to a plan: the work of each layer, every scheme with and without rows that travel, and the best."""
+
+from collections.abc import Mapping, Sequence
+
+from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.distributed.block_work import block_work, with_travelling
+from maskdsl.distributed.homes import ShardScheme
+from maskdsl.distributed.pricing import Cluster, LayerShape
+from maskdsl.distributed.scheme_search import priced, search
+from maskdsl.distributed.shard_plan import RankPlan
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.ir.facts.trace import token_trace
+from maskdsl.ir.mask import MaskIR
+from maskdsl.ir.meaning.coordinates import Coordinates
+from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
+
+BLOCK = 128
+"""Queries and keys of a block that stays together, unless somebody says otherwise."""
+
+Arrays = Mapping[str, Array]
+
+
+def shard(
+    masks: Sequence[MaskIR],
+    inputs: Sequence[Arrays],
+    times: Sequence[int],
+    cluster: Cluster,
+    layer: LayerShape,
+    block: int = BLOCK,
+    only: ShardScheme | None = None,
+) -> RankPlan:
+    """The best plan for layers of the same tokens, each so many `times`; with `only`, that of this scheme.
+
+    Raises `AttnError` as `tiles` does.
+    """
+    masks = _in_one_order(masks)
+    works = [block_work(mask, given, block) for mask, given in zip(masks, inputs, strict=True)]
+    apart = works
+    if only is None or only.travelling:
+        several = zip(masks, inputs, works, strict=True)
+        apart = [(_can_travel(mask) and with_travelling(mask, given, work)) or work for mask, given, work in several]
+    if only is not None:
+        one = priced(only, apart, times, layer, cluster)
+        assert one is not None
+        results = [one]
+    else:
+        results = [*search(works, times, layer, cluster)]
+        results += search(apart, times, layer, cluster) if any(each.travelling is not None for each in apart) else []
+        results.sort(key=lambda each: each.seconds)
+    given = input_arrays(masks[0], inputs[0], relation_inputs(masks[0], inputs[0]))
+    order = Coordinates(masks[0], masks[0].queries, given).permutation()
+    return RankPlan(cluster, layer, block, results[0], tuple(results), order, works[0].query_length, tuple(masks))
+
+
+def _can_travel(mask: MaskIR) -> bool:
+    """Whether results of some of a query's keys can be merged: one softmax, to which nothing is added but keys."""
+    return mask.has_sums and not mask.query_values and not mask.branches
+
+
+def _in_one_order(masks: Sequence[MaskIR]) -> list[MaskIR]:
+    """The masks, in declared order unless all heads, batch entries and layers have one order of tokens."""
+    varied = {kind for each in masks for kind in token_trace(each, (), ordered=True).varies(each)}
+    differ = any(each.queries.order != masks[0].queries.order for each in masks)
+    if differ or varied & {DimensionKind.HEADS, DimensionKind.BATCH}:
+        return [each.declared for each in masks]
+    return list(masks)

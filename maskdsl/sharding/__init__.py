@@ -1,0 +1,1 @@
+"""Attention of tokens and heads that several processes hold: carries out plans of `maskdsl.distributed`."""

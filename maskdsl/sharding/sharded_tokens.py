@@ -1,0 +1,235 @@
+"""`ShardedTokens`: a plan on the processes of a group: tokens to their homes and back, and attention between them."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+
+from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.sharding import NotOfPlan, NotSharded, OtherProcesses
+from maskdsl.distributed.moves import Moves
+from maskdsl.distributed.shard_plan import RankPlan
+from maskdsl.ir.mask import MaskIR, Normalize
+from maskdsl.runtime.base_attention import BaseAttention
+from maskdsl.runtime.calls.chosen import attend_chosen
+from maskdsl.runtime.calls.summand import Summand, sum_of
+from maskdsl.runtime.compiled_mask import register
+from maskdsl.runtime.decode.regrouped import merge_partials
+from maskdsl.runtime.routing.find_op import with_routed
+from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
+from maskdsl.sharding.layer_exchange import LayerExchange
+from maskdsl.sharding.moved_rows import gathered, summed, taken
+
+
+class ShardedTokens:
+    """The tokens of a plan's rank in a group of processes. All processes call its methods alike.
+
+    Gradients are those of one process, where all processes compute the same from what `gather` gives.
+    """
+
+    def __init__(self, plan: RankPlan, group: dist.ProcessGroup | DeviceMesh) -> None:
+        if isinstance(group, DeviceMesh):
+            if group.ndim != 1:
+                dimensions = f"the mesh has {group.ndim} dimensions"
+                raise AttnError(OtherProcesses(ranks=plan.ranks, found=dimensions, size=plan.ranks))
+            group = group.get_group()
+        size = dist.get_world_size(group)
+        if size != plan.ranks:
+            raise AttnError(OtherProcesses(ranks=plan.ranks, found=f"the group has {size}", size=size))
+        self.plan, self.group = plan, group
+        self.rank = dist.get_rank(group)
+        self._layers = [
+            LayerExchange(Moves(work, homes), group)
+            for work, homes in zip(plan.best.works, plan.best.homes, strict=True)
+        ]
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """int64 [tokens of this rank]: their declared positions."""
+        return self._positions[self.rank]
+
+    @cached_property
+    def _positions(self) -> list[Tensor]:
+        return [torch.from_numpy(self.plan.positions(rank)) for rank in range(self.plan.ranks)]
+
+    def scatter(self, x: Tensor, dim: int) -> Tensor:
+        """This rank's tokens of x, which all ranks have whole, in declared order along `dim`."""
+        self._check_length("the tensor", x.shape[dim], self.plan.query_length)
+        rows = taken(x.movedim(dim, 0), [each.to(x.device) for each in self._positions], self.group)
+        return rows.movedim(0, dim)
+
+    def gather(self, x: Tensor, dim: int) -> Tensor:
+        """All tokens, in declared order along `dim`, of the tokens of each rank."""
+        self._check_length("the tensor of this rank", x.shape[dim], len(self.positions))
+        rows = gathered(x.movedim(dim, 0), [len(each) for each in self._positions], self.group)
+        back = torch.argsort(torch.cat(self._positions)).to(x.device)
+        return rows[back].movedim(0, dim)
+
+    def roll(self, x: Tensor, shifts: int, dim: int) -> Tensor:
+        """This rank's tokens of the whole sequence rolled by `shifts` along `dim`, as by `torch.roll`."""
+        return self.scatter(self.gather(x, dim).roll(shifts, dim), dim)
+
+    def attend(
+        self,
+        attention: BaseAttention,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        /,
+        *,
+        return_lse: bool = False,
+        dropout_p: float = 0.0,
+        seed: int | Tensor | None = None,
+        **inputs: Any,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The attention's output for this rank's queries, as one process computes it.
+
+        q, k and v have the tokens of this rank, in the attention's layout; `inputs` are whole on all ranks, and so are
+        their gradients. `return_lse`, `dropout_p` and `seed` are those of a call. Raises `AttnError` for an attention
+        that is not of the plan, and for patterns of which one rank cannot compute its queries: pooled tokens, products
+        of vectors, one softmax for each key.
+        """
+        number, mask = self._layer_of(attention)
+        if drops(dropout_p, seed):
+            inputs |= dropout_inputs(dropout_p, seed, q.device)
+            (attention,) = attention._dropping
+        tensors = [self._whole(inputs[name], q.device) for name in attention.inputs]
+        q, k, v = (x.movedim(1, 0) if attention.layout == "bnhd" else x.movedim(2, 0) for x in (q, k, v))
+        self._check_length("the queries of this rank", len(q), len(self.positions))
+        call = _ShardedCall(self, self._layers[number], mask)
+        summands = attention._summands or [(attention._single, range(len(tensors)))]
+        out, lses = call.attended(
+            [(each, [tensors[at] for at in wanted]) for each, wanted in summands], q, k, v, return_lse
+        )
+        out, sums = out.movedim(0, 2), [lse.movedim(0, 2) for lse in lses]
+        if attention.layout == "bnhd":
+            out = out.transpose(1, 2)
+            sums = [lse.transpose(1, 2) for lse in sums]
+        return (out, attention._of_branches(sums, dim=1)) if return_lse else out
+
+    def declared(self, tokens: Array) -> Tensor:
+        """int64: the declared positions of laid-out ones."""
+        return torch.from_numpy(tokens if self.plan.order is None else self.plan.order[tokens])
+
+    def _layer_of(self, attention: BaseAttention) -> tuple[int, MaskIR]:
+        """The number of the attention's layer among the plan's different ones, and its mask."""
+        length = self.plan.query_length
+        mask = attention._compiled.bound(length, length).plan.mask
+        named = mask.name, mask.parameters
+        number = next((at for at, each in enumerate(self.plan.masks) if (each.name, each.parameters) == named), None)
+        if number is None:
+            planned = ", ".join(f"`{each.name}`" for each in self.plan.masks)
+            advice = "plan for the mask of the attention, with the same values of its parameters: mask.shard(ranks)"
+            raise AttnError(NotOfPlan(what=f"the attention is of `{mask.name}`", planned=planned, advice=advice))
+        reason = _refusal(mask)
+        if reason is not None:
+            advice = "use tensor parallelism for it, which shares heads and no tokens"
+            raise AttnError(NotSharded(pattern=mask.name, reason=reason, advice=advice, span=mask.span))
+        return number, mask
+
+    def _whole(self, x: Any, device: torch.device) -> Tensor:
+        """An input, whose gradient is the sum of all ranks'."""
+        tensor = torch.as_tensor(x, device=device)
+        return summed(tensor, self.group) if tensor.requires_grad else tensor
+
+    def _check_length(self, what: str, length: int, planned: int) -> None:
+        if length != planned:
+            advice = "give whole tensors to `scatter`, and what it returns to `gather` and `attend`"
+            raise AttnError(NotOfPlan(what=f"{what} has {length} tokens", planned=f"{planned}", advice=advice))
+
+
+def _refusal(mask: MaskIR) -> str | None:
+    """Why one rank cannot compute its queries."""
+    if mask.queries.is_pooled or mask.keys.is_pooled:
+        return "its pools may have tokens of several processes"
+    if mask.multiplies:
+        return "its scores read products of vectors of all tokens"
+    if mask.normalize is Normalize.BY_KEY:
+        return "it takes one softmax for each key, over queries of all processes"
+    return None
+
+
+class _ShardedCall:
+    """One call: the tensors of a rank, [tokens, batch, heads, dim] each."""
+
+    def __init__(self, tokens: ShardedTokens, exchange: LayerExchange, mask: MaskIR) -> None:
+        self.tokens, self.exchange, self.mask = tokens, exchange, mask
+
+    def attended(
+        self, summands: Sequence[tuple[Summand, list[Tensor]]], q: Tensor, k: Tensor, v: Tensor, wants_lse: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The output, and each summand's log-sum-exp, which has all heads only if somebody wants it."""
+        exchange = self.exchange
+        routed = [(self._handle(each), self._routed(each, q, k, inputs)) for each, inputs in summands]
+        first = exchange.head_group * (q.shape[2] // exchange.groups)
+        q, k, v = exchange.queries_with_heads(q), exchange.keys_with_heads(k), exchange.keys_with_heads(v)
+        keys, positions = exchange.with_needed_keys(torch.cat([k, v], dim=-1))
+        needed_k, needed_v = torch.split(keys, [k.shape[-1], v.shape[-1]], dim=-1)
+        results = []
+        for handle, inputs in routed:
+            out, lse = self._computed(handle, inputs, q, (k, v), (needed_k, needed_v, positions), first)
+            results.append((out, exchange.with_all_heads(lse[..., None])[..., 0] if wants_lse else lse))
+        outs, lses = zip(*results, strict=True)
+        return exchange.with_all_heads(sum_of(list(outs))), lses
+
+    def _computed(
+        self,
+        handle: str,
+        inputs: list[Tensor],
+        q: Tensor,
+        held: tuple[Tensor, Tensor],
+        needed: tuple[Tensor, Tensor, Array],
+        first: int,
+    ) -> tuple[Tensor, Tensor]:
+        """The results of the team's queries: those that stay to all keys that they need, those that travel to all."""
+        exchange = self.exchange
+        k, v, keys = needed
+        stays = ~exchange.travels
+        staying, leaving = (torch.from_numpy(np.flatnonzero(each)).to(q.device) for each in (stays, exchange.travels))
+        here = self._chosen(handle, inputs, (q[staying], k, v), exchange.queries[stays], keys, first)
+        if not len(exchange.travelling):
+            return here
+        visiting = exchange.visiting(q[leaving]), *held
+        results = self._chosen(handle, inputs, visiting, exchange.travelling, exchange.keys, first)
+        partials = (exchange.to_merge(x.movedim(2, 1).flatten(0, 1)) for x in results)
+        merged, heads = merge_partials(list(zip(*partials, strict=True))), q.shape[2]
+        back = torch.argsort(torch.cat([staying, leaving]))
+        homes = (exchange.home(x, heads) for x in merged)
+        there = (x.view(len(leaving), heads, *x.shape[1:]).movedim(1, 2) for x in homes)
+        out, lse = (torch.cat(pair)[back] for pair in zip(here, there, strict=True))
+        return out, lse
+
+    def _chosen(
+        self,
+        handle: str,
+        inputs: list[Tensor],
+        tensors: tuple[Tensor, Tensor, Tensor],
+        queries: Array,
+        keys: Array,
+        first: int,
+    ) -> tuple[Tensor, Tensor]:
+        query_at, key_at = (self.tokens.declared(each).to(tensors[0].device) for each in (queries, keys))
+        q, k, v = (x.movedim(0, 2) for x in tensors)
+        out, lse = attend_chosen(handle, q, k, v, inputs, query_at, key_at, first)
+        return out.movedim(2, 0), lse.movedim(2, 0)
+
+    def _handle(self, summand: Summand) -> str:
+        """That of the summand's mask at the plan's lengths."""
+        work = self.exchange.moves.work
+        compiled = summand.compiled.bound(work.query_length, work.key_length)
+        register(compiled)
+        return compiled.handle
+
+    def _routed(self, summand: Summand, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        """The inputs and what routes select, from the queries and keys of all ranks: as in one process."""
+        if not summand.signature.is_routed:
+            return inputs
+        with torch.no_grad():
+            whole_q, whole_k = (self.tokens.gather(x.movedim(0, 2), 2) for x in (q, k))
+        return with_routed(summand.compiled, whole_q, whole_k, inputs)

@@ -1,0 +1,35 @@
+"""Runs a function on several gloo processes, which begin once and compute what they are sent."""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _work(rank: int, world: int, port: int, run: Callable[..., Any], arguments: tuple[Any, ...], results: Any) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    try:
+        results[rank] = run(*arguments)
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def on_processes(world: int, run: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `run(*arguments)` returns on each of `world` processes. Raises what one of them raises."""
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        results = manager.dict()
+        multiprocessing.spawn(_work, args=(world, _free_port(), run, arguments, results), nprocs=world)
+        return [results[rank] for rank in range(world)]

@@ -1,0 +1,233 @@
+"""Plans: prices against their definition, homes against all homes, rows that travel, and what calls raise."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+import maskdsl
+from maskdsl import AttnError, Mask
+from maskdsl.distributed.homes import ShardScheme
+from tests.distributed import other_schemes
+from tests.distributed.other_schemes import BLOCK, dense_classes, every_scheme, head_groups, price
+
+PATTERNS = """
+pattern causal_all(n) {
+    space tokens[n]
+    attend causal
+}
+pattern local(n, size = 200) {
+    space tokens[n]
+    attend window(size)
+}
+pattern with_globals(n, size = 200, globals = 3) {
+    space tokens[n]
+    attend window(size)
+    attend globals_first(globals)
+}
+pattern scattered(n) {
+    space tokens[n]
+    attend window(50) or q == 300 or q == 301 or q == 1000
+}
+pattern by_head(n) {
+    space tokens[n]
+    attend backward(100 * (head + 1))
+}
+pattern documents(n) {
+    space tokens[n]
+    input document: int[batch, tokens]
+    attend same(document) and causal
+}
+pattern across(n, m) {
+    space text[n]
+    space image[m]
+    queries text
+    keys image
+    attend abs(q - k) < 200 # allow: W001
+}
+pattern nothing(n) { # allow: W003
+    space tokens[n]
+    attend q > n
+}
+"""
+
+
+def _mask(name: str, heads: int = 4, key_heads: int = 2, **values: int) -> Mask:
+    return maskdsl.parse(PATTERNS)[name].bind(heads=heads, key_heads=key_heads, **values)
+
+
+def _documents(length: int, entries: int, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return np.stack(
+        [np.searchsorted(np.sort(random.integers(0, length, 6)), np.arange(length)) for _ in range(entries)]
+    )
+
+
+def _tokens(length: int) -> np.ndarray:
+    return np.array([min(BLOCK, length - first) for first in range(0, length, BLOCK)])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "ranks", "per_node"),
+    [
+        ("causal_all", {"n": 2500}, 4, 2),
+        ("local", {"n": 2500}, 8, 4),
+        ("by_head", {"n": 1900}, 8, 2),
+        ("across", {"n": 2500, "m": 1300}, 4, 4),
+        ("nothing", {"n": 700}, 2, 2),
+    ],
+)
+def test_prices_are_those_of_the_definition(name: str, values: dict[str, int], ranks: int, per_node: int) -> None:
+    mask = _mask(name, **values)
+    plan = mask.shard(ranks, per_node=per_node, head_dim=32)
+    classes = dense_classes(mask)
+    tokens = _tokens(mask.query_length), _tokens(mask.key_length)
+    for each in plan.table:
+        parts = ranks // each.scheme.groups
+        keys = each.queries if name != "across" else other_schemes.contiguous(len(tokens[1]), parts)
+        score, received = price(classes, each.queries, keys, each.scheme.groups, tokens, ranks, per_node, 2, 32)
+        assert (each.total("inside") + each.total("between")).tolist() == received.tolist(), each.scheme
+        assert each.score == pytest.approx(score), each.scheme
+    assert plan.work.sum() == classes.sum() * BLOCK * BLOCK
+    assert plan.received.sum() == plan.sent.sum()
+
+
+@pytest.mark.parametrize("name", ["causal_all", "local", "by_head", "documents"])
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_no_scheme_of_others_is_cheaper(name: str, ranks: int) -> None:
+    mask = _mask(name, n=2700)
+    inputs = {"document": _documents(2700, 1)} if name == "documents" else {}
+    classes, tokens = dense_classes(mask, **inputs), _tokens(2700)
+    plan = mask.shard(ranks, per_node=4, head_dim=64, **inputs)
+    for scheme, part, groups in every_scheme(classes, ranks, head_groups(ranks, 4, 4, 2)):
+        score, _ = price(classes, part, part, groups, (tokens, tokens), ranks, 4, 2, 64)
+        assert plan.score <= score * (1 + 1e-12), scheme
+
+
+@pytest.mark.parametrize("name", ["causal_all", "local", "by_head", "documents"])
+def test_small_plans_are_as_cheap_as_the_best_of_all_homes(name: str) -> None:
+    mask = _mask(name, heads=2, key_heads=1, n=700)
+    inputs = {"document": _documents(700, 1, 3)} if name == "documents" else {}
+    classes, tokens = dense_classes(mask, **inputs), _tokens(700)
+    plan = mask.shard(2, per_node=1, **inputs)
+    best = np.inf
+    for groups in (1, 2):
+        parts = 2 // groups
+        for part in product(range(parts), repeat=len(tokens)):
+            if np.ptp(np.bincount(part, minlength=parts)) <= 1:
+                of = np.array(part)
+                best = min(best, price(classes, of, of, groups, (tokens, tokens), 2, 1, 1, 128)[0])
+    assert plan.score <= best * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("entries", [1, 3])
+def test_batch_entries_that_differ_add_up(entries: int) -> None:
+    mask, documents = _mask("documents", n=1500), _documents(1500, entries)
+    plan = mask.shard(4, per_node=4, head_dim=64, document=documents)
+    classes = np.any([dense_classes(mask, document=each[None]) for each in documents], axis=0)
+    part = plan.best.queries
+    _, received = price(classes, part, part, plan.head_groups, (_tokens(1500),) * 2, 4, 4, 2, 64)
+    received *= entries
+    assert plan.received.tolist() == received.tolist()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("name", ["causal_all", "with_globals", "scattered"])
+def test_every_token_has_one_home(name: str, ranks: int) -> None:
+    plan = _mask(name, n=2501).shard(ranks, per_node=2)
+    held = [plan.positions(rank) for rank in range(ranks)]
+    assert np.sort(np.concatenate(held)).tolist() == list(range(2501))
+    assert all((np.diff(each) > 0).all() for each in held)
+
+
+def test_positions_follow_the_order_of_the_pattern() -> None:
+    mask = maskdsl.parse(
+        "pattern snaked(h, w) {\n space image[h = h, w = w]\n coord curve = hilbert(h, w)\n order by curve\n"
+        " attend abs(q.h - k.h) < 3 and abs(q.w - k.w) < 3\n}"
+    )["snaked"].bind(h=32, w=32, heads=1)
+    plan = mask.shard(4, scheme=ShardScheme("contiguous"))
+    rows, columns = np.divmod(plan.positions(0), 32)
+    assert len(rows) == 256
+    assert np.ptp(rows) == 15
+    assert np.ptp(columns) == 15
+
+
+def test_rows_of_globals_travel_where_that_is_cheaper() -> None:
+    mask = _mask("with_globals", heads=8, key_heads=8, n=1 << 16)
+    plan = mask.shard(16, per_node=8)
+    assert plan.scheme.travelling
+    still = min(each.score for each in plan.table if not each.scheme.travelling)
+    assert plan.score < still / 3
+    (cost,) = plan.best.costs
+    assert cost.sent.sum() == (cost.inside + cost.between).sum()
+
+
+@pytest.mark.parametrize("name", ["with_globals", "scattered"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_bytes_of_travelling_rows(name: str, groups: int) -> None:
+    """Each (row, head) goes to every part, is merged in one, and comes home: counted one after the other."""
+    ranks, per_node, heads, dim = 8, 4, 4, 2 * 16
+    mask = _mask(name, heads=heads, key_heads=4, n=2500)
+    each = mask.shard(ranks, per_node=per_node, head_dim=16, scheme=ShardScheme("zigzag", 1, groups, True)).best
+    parts, here = ranks // groups, heads // groups
+    dense = mask.dense()
+    rows = np.flatnonzero(dense.sum(axis=1) > 1250)
+    assert len(rows) == 3
+    staying = dense.copy()
+    staying[rows] = False
+    blocks = -(-2500 // BLOCK)
+    padded = np.zeros((blocks * BLOCK, blocks * BLOCK), dtype=bool)
+    padded[:2500, :2500] = staying
+    classes = np.repeat(padded.reshape(blocks, BLOCK, blocks, BLOCK).any(axis=(1, 3))[None], heads, axis=0)
+    tokens = _tokens(2500)
+    _, expected = price(classes, each.queries, each.queries, groups, (tokens, tokens), ranks, per_node, 4, 16)
+    rows = sorted(rows, key=lambda row: (each.queries[row // BLOCK], row))
+    pairs = [(row, head) for row in rows for head in range(here)]
+    for group in range(groups):
+        for number, (row, _) in enumerate(pairs):
+            home = int(each.queries[row // BLOCK])
+            merges = next(part for part in range(parts) if number < len(pairs) * (part + 1) // parts)
+            for part in range(parts):
+                expected[part * groups + group] += dim * (part != home)
+                expected[merges * groups + group] += (dim + 4) * (part != merges)
+            expected[home * groups + group] += (dim + 4) * (merges != home)
+    (cost,) = each.costs
+    assert (cost.inside + cost.between).tolist() == expected.tolist()
+
+
+def test_planning_again_keeps_to_the_scheme() -> None:
+    mask = _mask("documents", n=4000)
+    first = mask.shard(4, per_node=4, document=_documents(4000, 1))
+    again = mask.shard(4, per_node=4, scheme=first.scheme, document=_documents(4000, 1, 7))
+    assert again.scheme == first.scheme
+    assert not np.array_equal(again.work, first.work)
+    assert len(again.table) == 1
+
+
+def test_layers_share_homes() -> None:
+    text = PATTERNS + "stack both(n) = 2 * local(n) + causal_all(n)\n"
+    stack = maskdsl.parse(text).stack("both").bind(n=3000, heads=4, key_heads=2)
+    plan = stack.shard(4, per_node=4, head_dim=64)
+    assert plan.best.times == (2, 1)
+    alone = [mask.shard(4, per_node=4, head_dim=64).time for mask in stack.layers]
+    assert plan.time >= sum(alone) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ((0, {}), "E460"),
+        ((4, {"link": (50,)}), "E460"),
+        ((4, {"dtype": "int8"}), "E460"),
+        ((4, {"per_node": 0}), "E460"),
+    ],
+)
+def test_wrong_arguments(given: tuple[int, dict[str, object]], code: str) -> None:
+    with pytest.raises(AttnError) as raised:
+        _mask("local", n=600).shard(given[0], **given[1])
+    assert raised.value.diagnostics[0].code == code
+
+
+def test_ranks_are_counted_from_zero() -> None:
+    with pytest.raises(AttnError, match="there is no rank 4"):
+        _mask("local", n=600).shard(4).positions(4)
