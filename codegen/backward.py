@@ -122,6 +122,8 @@ def query_gradient_kernel(
     full_runs,
     partial_rows,
     partial_runs,
+    heavy,
+    entries,
     # end
     # hole: query_piece_parameters
     slots,
@@ -149,8 +151,7 @@ def query_gradient_kernel(
     """dQ of one query block of one head, from the tiles of its row."""
     WIDE: tl.constexpr = lse.dtype.element_ty
     # hole: query_row
-    batch, head, row = load_program(programs)
-    row_index = tl.program_id(0)
+    batch, head, row, row_index, entry = load_program(programs, heavy, entries)
     # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
@@ -243,7 +244,7 @@ def query_gradient_kernel(
     real = queries < query_length
     # hole: query_pieces
     if slots is not None:
-        slot = tl.load(slots + 2 * tl.program_id(0) + 1)
+        slot = tl.load(slots + 2 * row_index + 1) * entries + entry
         if slot >= 0:
             store_piece(piece_results, slot, result, QUERY_BLOCK, PADDED_DIM)
         real &= slot < 0  # else the gradient is that of all pieces
@@ -297,8 +298,8 @@ def gradients(
     )
     grad_q, grad_k, grad_v = (x.new_empty(x.shape) for x in (q, k, v))
     # hole: tile_arguments
-    row_arguments, rows = row_tiles[:5], len(row_tiles.programs)
-    column_arguments, columns = column_tiles[:5], len(column_tiles.programs)
+    row_arguments, rows = row_tiles[:7], len(row_tiles.programs) * row_tiles.entries
+    column_arguments, columns = column_tiles[:7], len(column_tiles.programs) * column_tiles.entries
     # end
     # hole: prepare
     # end

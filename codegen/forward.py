@@ -41,7 +41,7 @@ class Tiles(NamedTuple):
     """
 
     programs: torch.Tensor
-    """[programs, 3]: batch entry, head and row."""
+    """[programs, 3]: batch entry, head and row; of the first of the batch entries that share the list."""
     full_rows: torch.Tensor
     """[lists, 3]: the runs [first, end) of full tiles in `full_runs`, and how many tiles, of each program's rows."""
     full_runs: torch.Tensor
@@ -49,12 +49,16 @@ class Tiles(NamedTuple):
     partial_rows: torch.Tensor
     """The same of partial tiles. A last key block that is shorter than KEY_BLOCK is always partial."""
     partial_runs: torch.Tensor
+    heavy: int = 0
+    """How many of the programs are heavy: each is started for all entries that share it, before the next one is."""
+    entries: int = 1
+    """How many batch entries share each program of the list."""
     slots: torch.Tensor | None = None
     """[programs, 2]: where rows are split, the number of the piece that a program computes, and its slot or -1."""
     merges: torch.Tensor | None = None
     """[rows that are split, 5]: batch entry, head, row, and their slots [first, end)."""
     pieces: int = 0
-    """How many slots there are."""
+    """How many slots there are for each of the entries that share them."""
 
 
 # end
@@ -174,10 +178,20 @@ def scaled(tile, factor):
 
 # hole: tile_functions
 @triton.jit
-def load_program(programs):
-    """Batch entry, head and row of this program."""
-    program = programs + 3 * tl.program_id(0)
-    return tl.load(program), tl.load(program + 1), tl.load(program + 2)
+def load_program(programs, heavy, entries):
+    """Batch entry, head and row of this program, its number in the list, and that of the entries that share the list.
+
+    Heavy programs are started entry by entry, the others list by list: neighbours share keys, which are in the cache.
+    """
+    behind = tl.program_id(0) - heavy * entries
+    is_heavy = behind < 0
+    divisor = tl.where(is_heavy, entries, tl.num_programs(0) // entries - heavy)
+    at = tl.where(is_heavy, tl.program_id(0), behind)
+    whole, rest = at // divisor, at % divisor
+    number = tl.where(is_heavy, whole, heavy + rest)
+    entry = tl.where(is_heavy, rest, whole)
+    program = programs + 3 * number
+    return tl.load(program) + entry, tl.load(program + 1), tl.load(program + 2), number, entry
 
 
 @triton.jit
@@ -211,7 +225,7 @@ def next_tile(run, block, end, step):
 
 # end
 # Triton specializes integers on divisibility by 16 and on 1. What kernels know of strides is their unit.
-NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length"]
+NUMBERS = ["heads", "heads_per_key_head", "query_length", "key_length", "heavy", "entries"]
 NUMBERS += [f"{tensor}_{axis}_stride" for tensor in "qkv" for axis in ("batch", "head", "token")]
 # hole: numbers
 # end
@@ -239,6 +253,8 @@ def forward_kernel(
     full_runs,
     partial_rows,
     partial_runs,
+    heavy,
+    entries,
     # end
     # hole: piece_parameters
     slots,
@@ -269,8 +285,7 @@ def forward_kernel(
     LOWEST: tl.constexpr = -1.7976931348623157e308 if WIDE.primitive_bitwidth == 64 else -3.4028234663852886e38
     # end
     # hole: row
-    batch, head, row = load_program(programs)
-    row_index = tl.program_id(0)
+    batch, head, row, row_index, entry = load_program(programs, heavy, entries)
     # end
 
     wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
@@ -359,7 +374,7 @@ def forward_kernel(
     # hole: pieces
     real = queries < query_length
     if slots is not None:
-        slot = tl.load(slots + 2 * tl.program_id(0) + 1)
+        slot = tl.load(slots + 2 * row_index + 1) * entries + entry
         if slot >= 0:
             store_piece(piece_results, slot, result, QUERY_BLOCK, PADDED_VALUE_DIM)
             store_piece(piece_sums, slot, (tl.join(l_i, m_i),), QUERY_BLOCK, 2)
@@ -409,7 +424,7 @@ def attention(
     # end
     stride_unit, strides = strides_in_units(q, k, v)
     # hole: count
-    count = len(tiles.programs)
+    count = len(tiles.programs) * tiles.entries
     # end
     # hole: piece_results
     piece_results = piece_room(tiles, lse, block[0], padded(value_dim))
@@ -423,7 +438,7 @@ def attention(
         lse,
         *strides,
         # hole: tile_arguments
-        *tiles[:5],
+        *tiles[:7],
         # end
         # hole: piece_arguments
         tiles.slots,

@@ -44,6 +44,8 @@ def key_gradient_kernel(
     full_runs,
     partial_rows,
     partial_runs,
+    heavy,
+    entries,
     # end
     # hole: key_piece_parameters
     slots,
@@ -77,7 +79,7 @@ def key_gradient_kernel(
     WIDE: tl.constexpr = lse.dtype.element_ty
     key_heads = heads // heads_per_key_head
     # hole: key_column
-    batch, key_head, column = load_program(programs)
+    batch, key_head, column, number, entry = load_program(programs, heavy, entries)
     # end
     wide_batch, wide_key_head = batch.to(tl.int64), key_head.to(tl.int64)
     k += (wide_batch * k_batch_stride + wide_key_head * k_head_stride) * STRIDE_UNIT
@@ -98,7 +100,7 @@ def key_gradient_kernel(
         head_q = q + (wide_batch * q_batch_stride + wide_head * q_head_stride) * STRIDE_UNIT
         head_grad = grad_out + query_offset * VALUE_DIM
         # hole: key_row
-        column_index = tl.program_id(0) * heads_per_key_head + member
+        column_index = number * heads_per_key_head + member
         # end
         # hole: key_coordinates
         # end
@@ -183,7 +185,7 @@ def key_gradient_kernel(
     real = keys < key_length
     # hole: key_pieces
     if slots is not None:
-        slot = tl.load(slots + 2 * tl.program_id(0) + 1)
+        slot = tl.load(slots + 2 * number + 1) * entries + entry
         if slot >= 0:
             store_piece(piece_keys, slot, key_result, KEY_BLOCK, PADDED_DIM)
             store_piece(piece_values, slot, value_result, KEY_BLOCK, PADDED_VALUE_DIM)

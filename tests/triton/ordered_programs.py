@@ -34,7 +34,7 @@ def expected(full: np.ndarray, partial: np.ndarray, shape: tuple[int, ...]) -> t
         np.arange(len(full)).reshape(entry_classes, head_classes, rows), (entries, heads, rows)
     ).reshape(entries, program_heads, -1, rows)
     lists = np.array([numbers[entry, head, :, row] for entry, head, row in programs])
-    order = heavy_first((full[:, 2] + partial[:, 2])[lists].sum(axis=1) + PROGRAM, processors)
+    order = heavy_first((full[:, 2] + partial[:, 2])[lists].sum(axis=1) + PROGRAM, processors)[0]
     return programs[order], lists[order].ravel(), bool((np.diff(order) < 0).any())
 
 

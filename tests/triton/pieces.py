@@ -41,9 +41,9 @@ def results(attention: Any, tensors: list[Tensor], toward: list[Tensor]) -> list
     return [out.detach(), lse.detach(), *torch.autograd.grad(loss, leaves)]
 
 
-def check(name: str, key_heads: int) -> None:
+def check(name: str, key_heads: int, batch: int) -> None:
     mask = maskdsl.parse(f"pattern p() {{ {PATTERNS[name]} }}")["p"].bind(heads=4)
-    queries, keys, batch = mask.query_length, mask.key_length, 2 if name == "batch" else 1
+    queries, keys = mask.query_length, mask.key_length
     shapes = (
         (batch, 4, queries, 16),
         (batch, key_heads, keys, 16),
@@ -60,15 +60,40 @@ def check(name: str, key_heads: int) -> None:
         torch.testing.assert_close(each.double(), expected, rtol=2e-5, atol=2e-5, msg=name)
 
 
+def check_batches() -> None:
+    """A batch has the bits of its entries alone, wherever heavy programs end, by a list for each power of two."""
+    tensors = [torch.randn(shape) for shape in ((5, 4, 70, 16), (5, 2, 70, 16), (5, 2, 70, 24))]
+    toward = [torch.randn(5, 4, 70, 24), torch.randn(5, 4, 70)]
+    ordered = programs.heavy_first
+    for most_heavy in (100, 3, 0):
+        listed: list[int] = []
+
+        def order(work: Any, processors: int, entries: int = 1, most: int = most_heavy, seen: Any = listed) -> Any:
+            seen.append(entries)
+            return ordered(work, processors, entries)[0], min(most, len(work))
+
+        programs.heavy_first = order
+        name = f"most_{most_heavy}"
+        attention = maskdsl.parse(f"pattern {name}() {{ {PATTERNS['globals']} }}")[name].bind(heads=4).compile("triton")
+        alone = [results(attention, *([x[e : e + 1] for x in each] for each in (tensors, toward))) for e in range(5)]
+        for batch in (2, 3, 5):
+            together = results(attention, *([x[:batch] for x in each] for each in (tensors, toward)))
+            for found, expected in zip(together, zip(*alone[:batch], strict=True), strict=True):
+                assert torch.equal(found, torch.cat(expected)), f"batch {batch}, {most_heavy} heavy programs"
+        assert sorted(listed) == [1, 1, 1, 2, 2, 2, 4, 4, 4], "of each kernel"
+    programs.heavy_first = ordered
+
+
 def main() -> None:
     torch.manual_seed(0)
     torch.Tensor.new_empty = poisoned  # type: ignore[method-assign]
     split, made = programs._split, []
-    programs.piece_counts = lambda work, processors: 1 + np.arange(len(work)) % 3
+    programs.piece_counts = lambda work, *_: 1 + np.arange(len(work)) % 3
     programs._split = lambda *arguments: made.append(split(*arguments)) or made[-1]  # type: ignore[func-returns-value]
     for number, name in enumerate(PATTERNS):
-        check(name, (2, 4, 1)[number % 3])
+        check(name, (2, 4, 1)[number % 3], 2 if name == "batch" else (3, 1, 2)[number % 3])
     assert len(made) > 2 * len(PATTERNS), "forward, and most gradients"
+    check_batches()
     print("agreed")
 
 

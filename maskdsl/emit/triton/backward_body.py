@@ -69,7 +69,7 @@ class GradientBody(Body):
     def of_first_piece(self, score: str) -> list[str]:
         if not splits(self.plan, KernelName.FORWARD):
             return []
-        first = "tl.load(slots + 2 * tl.program_id(0)) == 0"
+        first = "tl.load(slots + 2 * row_index) == 0"
         return ["if slots is not None:", f'    {score} = tl.where({first}, {score}, float("-inf"))']
 
     def gradient_holes(self) -> Holes:

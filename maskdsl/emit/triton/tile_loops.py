@@ -61,7 +61,7 @@ class Loops:
         columns = '-(-key_length // column_options["KEY_BLOCK"]) * key_heads * batch'
         lines = []
         for kind, limits, count in (("row", plan.row_limits, rows), ("column", plan.column_limits, columns)):
-            listed = f"{kind}_tiles[:5], len({kind}_tiles.programs)"
+            listed = f"{kind}_tiles[:7], len({kind}_tiles.programs) * {kind}_tiles.entries"
             lines.append(f"{kind}_arguments, {kind}s = {listed if limits is None else f'(), {count}'}")
         return lines
 

@@ -37,6 +37,14 @@ class Calls(NamedTuple):
     splits: bool
     """Whether the kernel can compute pieces of rows."""
 
+    def of_list(self, tiles: BlockMap) -> "Calls":
+        """The calls whose list of programs serves these, by its `entries`.
+
+        Where batch entries share tiles, lists are of one entry. They depend on the batch by a processor's share of the
+        work, which splits rows and sets their order: there is one for each power of two, for the batches up to the next.
+        """
+        return self._replace(batch=1 << self.batch.bit_length() - 1) if len(tiles.class_of_head) == 1 else self
+
 
 class Programs(NamedTuple):
     """The fields of the generated `Tiles`."""
@@ -46,6 +54,8 @@ class Programs(NamedTuple):
     full_runs: Array
     partial_rows: Array
     partial_runs: Array
+    heavy: int
+    entries: int
     slots: Array | None = None
     merges: Array | None = None
     pieces: int = 0
@@ -54,70 +64,76 @@ class Programs(NamedTuple):
 def row_programs(tiles: BlockMap, calls: Calls) -> Programs:
     """The programs of query blocks. Of like work they go from the last block to the first, as under causality."""
     whole = tiles.key_length // tiles.block[1]
-    entries = np.indices((calls.batch, calls.heads, tiles.query_blocks)).reshape(3, -1).T
+    entries = np.indices((len(tiles.class_of_head), calls.heads, tiles.query_blocks)).reshape(3, -1).T
     entries[:, 2] = tiles.query_blocks - 1 - entries[:, 2]
     return _programs([_whole_tiles(each, whole) for each in tiles.head_classes], tiles.class_of_head, entries, calls)
 
 
 def column_programs(tiles: BlockMap, calls: Calls) -> Programs:
     """The programs of key blocks, with runs of query blocks for each query head. The last query block may be ragged."""
-    entries = np.indices((calls.batch, calls.key_heads, tiles.key_blocks)).reshape(3, -1).T
+    entries = np.indices((len(tiles.class_of_head), calls.key_heads, tiles.key_blocks)).reshape(3, -1).T
     head_classes = [each.transpose(tiles.key_blocks) for each in tiles.head_classes]
     return _programs(head_classes, tiles.class_of_head, entries, calls)
 
 
-def piece_counts(work: Array, processors: int) -> Array:
+def piece_counts(work: Array, processors: int, entries: int = 1) -> Array:
     """int64 [programs]: into how many pieces each row is split, of the work of its program; 1 for most.
+
+    Each program is computed for so many batch entries.
 
     Of a few limits on the work of a piece it takes the one with which the processors are done first, if that is sooner
     than without pieces.
     """
     whole = np.ones(len(work), dtype=np.int64)
-    share = -(-int(work.sum()) // processors)
+    share = -(-int(work.sum()) * entries // processors)
     if work.max(initial=0) <= share:
         return whole
-    best, soonest = whole, _duration(work, processors)
+    best, soonest = whole, _duration(work, processors, entries)
     for limit in (share, share // 2):
         counts = np.minimum(-(-work // max(limit, 1)), np.maximum((work - PROGRAM) // _LEAST, 1))
         pieces = np.repeat(-(-(work - PROGRAM) // counts), counts) + PROGRAM
-        duration = _duration(pieces, processors) + JOIN
+        duration = _duration(pieces, processors, entries) + JOIN
         if duration < soonest:
             best, soonest = counts, duration
     return best
 
 
-def _duration(work: Array, processors: int) -> int:
+def _duration(work: Array, processors: int, entries: int) -> int:
     """When processors are done with programs of this work, about: heavy ones first, light ones fill what is left."""
-    share = -(-int(work.sum()) // processors)
+    share = -(-int(work.sum()) * entries // processors)
     ends = [0] * processors
-    for each in np.sort(work[work > share // _GRAIN])[::-1].tolist():
+    for each in np.repeat(np.sort(work[work > share // _GRAIN])[::-1], entries).tolist():
         heapreplace(ends, ends[0] + each)
     return max(share, *ends)
 
 
-def heavy_first(work: Array, processors: int) -> Array:
-    """int64 [programs]: an order of programs of this work, heavy ones first, in which those of like work keep theirs.
+def heavy_first(work: Array, processors: int, entries: int = 1) -> tuple[Array, int]:
+    """int64 [programs]: an order of programs of this work, each for so many batch entries; and how many are heavy.
 
-    Light ones keep theirs altogether: neighbours share keys, which are then in the cache.
+    Heavy ones come first, and those of like work keep their order. Light ones keep theirs altogether: neighbours share
+    keys, which are then in the cache.
     """
-    share = int(work.sum()) // processors
-    return np.argsort(-(work // max(1, share // _GRAIN)), kind="stable")
+    share = int(work.sum()) * entries // processors
+    level = work // max(1, share // _GRAIN)
+    return np.argsort(-level, kind="stable"), int(np.count_nonzero(level))
 
 
 def _programs(head_classes: list[TileMap], class_of_head: Array, entries: Array, calls: Calls) -> Programs:
     """The programs of `entries`: int [rows, 3], of batch entry, head or key head, and row."""
     full, partial = _joined([each.full for each in head_classes]), _joined([each.partial for each in head_classes])
     rows = head_classes[0].full.rows
-    heads = len(entries) // (calls.batch * rows)
-    of_heads = np.broadcast_to(class_of_head, (calls.batch, calls.heads)).reshape(calls.batch, heads, -1)
+    listed = len(class_of_head)
+    heads, sharing = len(entries) // (listed * rows), calls.batch // listed
+    of_heads = np.broadcast_to(class_of_head, (listed, calls.heads)).reshape(listed, heads, -1)
     lists = of_heads[entries[:, 0], entries[:, 1]] * rows + entries[:, 2:]
     tiles = (full.rows[:, 2] + partial.rows[:, 2])[lists].sum(axis=1)
-    counts = piece_counts(tiles + PROGRAM, calls.processors) if calls.splits else np.ones_like(tiles)
+    counts = piece_counts(tiles + PROGRAM, calls.processors, sharing) if calls.splits else np.ones_like(tiles)
     if (counts == 1).all():
-        order = heavy_first(tiles + PROGRAM, calls.processors)
+        order, heavy = heavy_first(tiles + PROGRAM, calls.processors, sharing)
         lists = lists[order].ravel()
-        return Programs(entries[order], full.rows[lists], full.runs, partial.rows[lists], partial.runs)
-    return _split(full, partial, entries, lists, counts, calls.processors)
+        of_tiles = full.rows[lists], full.runs, partial.rows[lists], partial.runs
+        return Programs(entries[order], *of_tiles, heavy, sharing)
+    return _split(full, partial, entries, lists, counts, calls.processors, sharing)
 
 
 class _TileLists(NamedTuple):
@@ -147,17 +163,24 @@ class _TileLists(NamedTuple):
 
 
 def _split(
-    full: _TileLists, partial: _TileLists, entries: Array, lists: Array, counts: Array, processors: int
+    full: _TileLists,
+    partial: _TileLists,
+    entries: Array,
+    lists: Array,
+    counts: Array,
+    processors: int,
+    sharing: int,
 ) -> Programs:
     """The programs of rows that are split into so many pieces. Pieces are cut from a row's tiles as kernels visit them.
 
-    For each list in turn these are its full tiles, then the partial ones. `lists` is int [rows, lists].
+    For each list in turn these are its full tiles, then the partial ones. `lists` is int [rows, lists]. `sharing` batch
+    entries share each program.
     """
     row, number = np.repeat(np.arange(len(counts)), counts), ranges(np.zeros_like(counts), counts)
     tiles = np.stack([each.rows[lists, 2] for each in (full, partial)], axis=2).reshape(len(lists), -1)
     size, ends, tiles = -(-tiles.sum(axis=1) // counts)[row], np.cumsum(tiles, axis=1)[row], tiles[row]
     first, last = (np.clip(each[:, None] - ends + tiles, 0, tiles) for each in (number * size, (number + 1) * size))
-    order = heavy_first((last - first).sum(axis=1) + PROGRAM, processors)
+    order, heavy = heavy_first((last - first).sum(axis=1) + PROGRAM, processors, sharing)
     row, number = row[order], number[order]
     first, last = (each[order].reshape(-1, 2) for each in (first, last))
     is_cut = np.flatnonzero(np.repeat(counts[row] > 1, lists.shape[1]))
@@ -169,7 +192,8 @@ def _split(
     end = np.cumsum(np.where(split, counts, 0))
     slot = np.where(split[row], (end - counts)[row] + number, -1)
     merges = np.column_stack([entries, end - counts, end])[split]
-    return Programs(entries[row], *full, *partial, np.stack([number, slot], axis=1), merges, int(end[-1]))
+    slots = np.stack([number, slot], axis=1)
+    return Programs(entries[row], *full, *partial, heavy, sharing, slots, merges, int(end[-1]))
 
 
 def _whole_tiles(tiles: TileMap, whole: int) -> TileMap:

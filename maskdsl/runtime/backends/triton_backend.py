@@ -196,8 +196,15 @@ class Launch:
         sizes = Calls(q.shape[0], q.shape[1], k.shape[1], processors(device), splits(call.plan, kernel))
 
         def make() -> Any:
-            programs = (row_programs if by_row else column_programs)(call.state.tiles(choice.block), sizes)
-            return call.module.Tiles(*(_on_device(each, device) for each in programs))
+            tiles = call.state.tiles(choice.block)
+            of_list = sizes.of_list(tiles)
+
+            def listed() -> Any:
+                programs = (row_programs if by_row else column_programs)(tiles, of_list)
+                return call.module.Tiles(*(_on_device(each, device) for each in programs))
+
+            lists = call.state.keep(("list", by_row, choice.block, device, of_list), listed)
+            return lists._replace(entries=sizes.batch // len(tiles.class_of_head))
 
         return call.state.keep((by_row, choice.block, device, sizes), make)
 
