@@ -178,6 +178,13 @@ def scaled(tile, factor):
 
 # hole: tile_functions
 @triton.jit
+def load_row(programs, number):
+    """Batch entry, head and row of a program of the list."""
+    program = programs + 3 * number
+    return tl.load(program), tl.load(program + 1), tl.load(program + 2)
+
+
+@triton.jit
 def load_program(programs, heavy, entries):
     """Batch entry, head and row of this program, its number in the list, and that of the entries that share the list.
 
@@ -190,8 +197,8 @@ def load_program(programs, heavy, entries):
     whole, rest = at // divisor, at % divisor
     number = tl.where(is_heavy, whole, heavy + rest)
     entry = tl.where(is_heavy, rest, whole)
-    program = programs + 3 * number
-    return tl.load(program) + entry, tl.load(program + 1), tl.load(program + 2), number, entry
+    batch, head, row = load_row(programs, number)
+    return batch + entry, head, row, number, entry
 
 
 @triton.jit

@@ -42,7 +42,7 @@ class Loops:
         without_lists = closed and plan.column_limits is not None
         holes |= dict.fromkeys(("tiles_import", "tiles"), [] if without_lists else None)
         text = read_skeleton("forward")
-        of_columns = [["@triton.jit", *helper(text, name)] for name in ("load_program", "load_run")]
+        of_columns = [["@triton.jit", *helper(text, name)] for name in ("load_row", "load_program", "load_run")]
         only_columns = [*separated(of_columns), "", ""]
         return {**holes, "tile_functions": [] if without_lists else only_columns if closed else None}
 
@@ -69,7 +69,7 @@ class Loops:
         """The flat loops over a row of tiles; over lists, where the row has no limits."""
         limits = self.names.plan.row_limits
         if limits is None:
-            return {**dict.fromkeys(_ROW_LOOPS), **_NO_LIMITS}
+            return {**dict.fromkeys(_ROW_LOOPS), **self.device_lines("row", "row", "row_index", "head"), **_NO_LIMITS}
         # Where rows have no lower limits, full tiles begin at the first block.
         around = [
             "for tile in range(live_start, live_end - (full_end - full_start)):",
@@ -91,7 +91,8 @@ class Loops:
         """The loops over a column of tiles: over its runs, and over the tiles of a run."""
         limits = self.names.plan.column_limits
         if limits is None:
-            return {**dict.fromkeys(_COLUMN_LOOPS), **_NO_LIMITS}
+            lines = self.device_lines("column", "column", "number", "key_head")
+            return {**dict.fromkeys(_COLUMN_LOOPS), **lines, **_NO_LIMITS}
         return {
             "tile_parameters": [],
             "column": [
@@ -109,6 +110,12 @@ class Loops:
             ],
             **self.pair_holes(limits, Side.KEY),
         }
+
+    def device_lines(self, hole: str, row: str, number: str, head: str) -> MaybeHoles:
+        """Statements for a program's row where lists are found on the device: they have a program for each entry."""
+        if not self.names.plan.finds_device_tiles:
+            return {}
+        return {hole: [f"{number} = tl.program_id(0)", f"batch, {head}, {row} = load_row(programs, {number})"]}
 
     def pair_holes(self, limits: Limits, side: Side) -> MaybeHoles:
         """The limits of each token of `side`, and which pairs of a partial tile lie within them.
