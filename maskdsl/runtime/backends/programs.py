@@ -41,7 +41,7 @@ class Calls(NamedTuple):
         """The calls whose list of programs serves these, by its `entries`.
 
         Where batch entries share tiles, lists are of one entry. They depend on the batch by a processor's share of the
-        work, which splits rows and sets their order: there is one for each power of two, for the batches up to the next.
+        work, which splits rows and orders them: there is one for each power of two, for the batches up to the next.
         """
         return self._replace(batch=1 << (self.batch.bit_length() - 1)) if len(tiles.class_of_head) == 1 else self
 
