@@ -152,6 +152,8 @@ def _refusal(mask: MaskIR) -> str | None:
         return "its scores read products of vectors of all tokens"
     if mask.normalize is Normalize.BY_KEY:
         return "it takes one softmax for each key, over queries of all processes"
+    if not mask.self_attention:
+        return "its queries and keys are different tokens"
     return None
 
 

@@ -1,0 +1,111 @@
+"""Plans on a group of one process: the methods, layouts, and what is refused."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+
+import maskdsl
+from maskdsl import AttnError, Mask
+
+PATTERNS = """
+pattern local(n = 300) {
+    space tokens[n]
+    attend window(50)
+}
+pattern pooled(n = 256) {
+    space tokens[n]
+    space blocks = mean(tokens, 32)
+    queries tokens
+    keys tokens ++ blocks
+    attend tokens -> tokens where window(20)
+    attend tokens -> blocks
+}
+pattern by_key(n = 100) {
+    space tokens[n]
+    attend causal
+    normalize softmax by k
+}
+pattern across(n = 100, m = 80) {
+    space text[n]
+    space image[m]
+    queries text
+    keys image
+    attend q.text // 10 == k.image // 8
+}
+"""
+
+
+@pytest.fixture
+def group() -> Iterator[dist.ProcessGroup]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+def _mask(name: str, **values: int) -> Mask:
+    return maskdsl.parse(PATTERNS)[name].bind(heads=2, **values)
+
+
+def _tensors(mask: Mask) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.randn(3, 2, length, 16) for length in (mask.query_length, mask.key_length, mask.key_length))
+
+
+@pytest.mark.parametrize("layout", ["bhnd", "bnhd"])
+def test_one_process_computes_all(group: dist.ProcessGroup, layout: str) -> None:
+    mask = _mask("local")
+    attention, cp = mask.compile(layout=layout), mask.shard(1).on(init_device_mesh("cpu", (1,)))
+    q, k, v = _tensors(mask)
+    if layout == "bnhd":
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    for given, expected in zip(
+        cp.attend(attention, q, k, v, return_lse=True), attention(q, k, v, return_lse=True), strict=True
+    ):
+        torch.testing.assert_close(given, expected)
+
+
+def test_tokens_are_rolled_along_the_sequence(group: dist.ProcessGroup) -> None:
+    mask = _mask("local")
+    cp, x = mask.shard(1).on(group), torch.randn(2, 300, 5)
+    assert torch.equal(cp.gather(cp.roll(cp.scatter(x, 1), -1, 1), 1), x.roll(-1, 1))
+
+
+def test_attention_follows_the_lengths_of_the_plan(group: dist.ProcessGroup) -> None:
+    mask = _mask("local", n=280)
+    attention = maskdsl.parse(PATTERNS)["local"].compile(heads=2)
+    q, k, v = _tensors(mask)
+    torch.testing.assert_close(mask.shard(1).on(group).attend(attention, q, k, v), attention(q, k, v))
+
+
+def test_as_many_processes_as_ranks(group: dist.ProcessGroup) -> None:
+    with pytest.raises(AttnError, match="the plan is for 2 processes, but the group has 1"):
+        _mask("local").shard(2).on(group)
+    with pytest.raises(AttnError, match="the mesh has 2 dimensions"):
+        _mask("local").shard(1).on(init_device_mesh("cpu", (1, 1)))
+
+
+def test_other_patterns_and_lengths(group: dist.ProcessGroup) -> None:
+    mask = _mask("local")
+    cp, (q, k, v) = mask.shard(1).on(group), _tensors(mask)
+    with pytest.raises(AttnError, match="the attention is of `local`, but the plan has"):
+        cp.attend(_mask("local", n=200).compile(), q, k, v)
+    with pytest.raises(AttnError, match="299 tokens, but the plan has 300"):
+        cp.attend(mask.compile(), q[:, :, 1:], k, v)
+    with pytest.raises(AttnError, match="299 tokens, but the plan has 300"):
+        cp.scatter(q[:, :, 1:], 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("by_key", "it takes one softmax for each key"),
+        ("pooled", "its pools may have tokens of several"),
+        ("across", "its queries and keys are different tokens"),
+    ],
+)
+def test_what_one_rank_cannot_compute(group: dist.ProcessGroup, name: str, reason: str) -> None:
+    mask = _mask(name)
+    with pytest.raises(AttnError, match=reason):
+        mask.shard(1).on(group).attend(mask.compile(), *_tensors(mask))
