@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from ahead import compile_ahead
+import torch
+from ahead import choose_ahead, compile_ahead
 
 import maskdsl
 from maskdsl.analysis.cost.tile_table import KernelName
@@ -40,3 +41,14 @@ LONG = [
 def test_heavy_gradients_spill_nothing(file: str, name: str, target: str, dim: int, kernel: KernelName) -> None:
     mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=4).ir
     assert compile_ahead(mask, target, dim, kernel_name=kernel).usage.spills == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("sliding_window", "sliding_window"), ("modernbert", "local"), ("chunked", "chunked")]
+)
+def test_windows_take_128_keys_on_hopper(file: str, name: str) -> None:
+    """With 64 keys both warp groups would compute the same products of dK and dV."""
+    mask = maskdsl.load(EXAMPLES / f"language/{file}.attn")[name].bind(heads=4).ir
+    choice, compiled = choose_ahead(mask, "sm90", (128, 128), torch.bfloat16, KEYS)
+    assert choice.block == (32, 128)
+    assert compiled.usage.spills == 0

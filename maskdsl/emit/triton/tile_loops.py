@@ -121,7 +121,8 @@ class Loops:
         """The limits of each token of `side`, and which pairs of a partial tile lie within them.
 
         They are compared with places in the block, which are constants: that takes the fewest instructions. They are
-        cut to what there is, so that the subtraction cannot overflow.
+        cut to what there is, so that the subtraction cannot overflow. The last query of a key's window is compared with
+        queries: of two subtractions that kernel, with two results in registers, would keep more than it has on Hopper.
         """
         other = "key" if side is Side.QUERY else "query"
         positions, block = f"{side}_positions[:, None]", f"{other.upper()}_BLOCK"
@@ -131,10 +132,15 @@ class Loops:
         end = f"{other}_length - 1"
         before = [f"low = tl.maximum({low}, 0)"] if low else []
         before.append(f"high = tl.maximum(tl.minimum({high}, {end}), -1)" if high else f"high = {end}")
-        bounds = [f"places = tl.arange(0, {block})[None, :]", f"attends = places <= high - block * {block}"]
+        of_key = side is Side.KEY and low and high
+        last = "queries[None, :] <= high" if of_key else f"places <= high - block * {block}"
         return {
             "limits": [*printed.lines, *before],
-            "bounds": [*bounds, *([f"attends &= low - block * {block} <= places"] if low else [])],
+            "bounds": [
+                f"places = tl.arange(0, {block})[None, :]",
+                f"attends = {last}",
+                *([f"attends &= low - block * {block} <= places"] if low else []),
+            ],
             "predicate": [],
         }
 
