@@ -48,8 +48,8 @@ def shard(
         results += search(apart, times, layer, cluster) if any(each.travelling is not None for each in apart) else []
         results.sort(key=lambda each: each.seconds)
     given = input_arrays(masks[0], inputs[0], relation_inputs(masks[0], inputs[0]))
-    order = Coordinates(masks[0], masks[0].queries, given).permutation()
-    return RankPlan(cluster, layer, block, results[0], tuple(results), order, works[0].query_length, tuple(masks))
+    queries, keys = (Coordinates(masks[0], each, given).permutation() for each in masks[0].sequences.values())
+    return RankPlan(cluster, layer, block, results[0], tuple(results), (queries, keys), tuple(masks))
 
 
 def _can_travel(mask: MaskIR) -> bool:
@@ -60,7 +60,8 @@ def _can_travel(mask: MaskIR) -> bool:
 def _in_one_order(masks: Sequence[MaskIR]) -> list[MaskIR]:
     """The masks, in declared order unless all heads, batch entries and layers have one order of tokens."""
     varied = {kind for each in masks for kind in token_trace(each, (), ordered=True).varies(each)}
-    differ = any(each.queries.order != masks[0].queries.order for each in masks)
+    orders = [[sequence.order for sequence in each.sequences.values()] for each in masks]
+    differ = any(each != orders[0] for each in orders)
     if differ or varied & {DimensionKind.HEADS, DimensionKind.BATCH}:
         return [each.declared for each in masks]
     return list(masks)

@@ -5,12 +5,13 @@ from functools import cached_property
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array
-from maskdsl.base.arguments import INDEX, takes
+from maskdsl.base.arguments import FLAG, INDEX, takes
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.display import Displayed
 from maskdsl.base.errors.calls.arguments import OutsideMap
 from maskdsl.base.records import dataclass
 from maskdsl.distributed.homes import ShardScheme
+from maskdsl.distributed.moves import Moves
 from maskdsl.distributed.pricing import Cluster, LayerShape
 from maskdsl.distributed.scheme_search import PricedScheme
 from maskdsl.ir.mask import MaskIR
@@ -32,9 +33,8 @@ class RankPlan(Displayed):
     """The scheme that was chosen."""
     table: tuple[PricedScheme, ...]
     """The best scheme of each rule, with and without groups of heads and rows that travel; the fastest first."""
-    order: Array | None
-    """int64 [queries]: maps laid-out positions to declared ones; None for declared order."""
-    query_length: int
+    orders: tuple[Array | None, Array | None]
+    """Of queries and of keys, int64 [tokens]: maps laid-out positions to declared ones; None for declared order."""
     masks: tuple[MaskIR, ...]
     """The different layers, as they were planned."""
 
@@ -78,26 +78,25 @@ class RankPlan(Displayed):
         """Predicted time over the mean compute time of all ranks; 1 is best."""
         return self.best.score
 
-    @takes(rank=INDEX)
-    def positions(self, rank: int) -> Array:
+    @takes(rank=INDEX, keys=FLAG)
+    def positions(self, rank: int, keys: bool = False) -> Array:
         """int64 [tokens of the rank]: the declared positions of its tokens, for labels and rotary positions.
 
-        Raises `AttnError` if there is no such rank.
+        In cross-attention of its queries, or of its `keys`. Raises `AttnError` if there is no such rank.
         """
         if rank >= self.ranks:
             raise AttnError(OutsideMap(what="rank", number=rank, last=self.ranks - 1))
         team, group = divmod(rank, self.head_groups)
-        laid_out = self._of_teams[team]
+        laid_out, order = self._of_teams[keys][team], self.orders[keys]
         edges = len(laid_out) * np.arange(self.head_groups + 1) // self.head_groups
         tokens = laid_out[edges[group] : edges[group + 1]]
-        return tokens if self.order is None else np.asarray(self.order[tokens])
+        return tokens if order is None else np.asarray(order[tokens])
 
     @cached_property
-    def _of_teams(self) -> list[Array]:
-        """For each team, the laid-out positions of its tokens, sorted."""
-        team = np.repeat(self.best.queries, self.block)[: self.query_length]
-        edges = np.cumsum(np.bincount(team, minlength=self.ranks // self.head_groups))
-        return np.split(np.argsort(team, kind="stable"), edges[:-1])
+    def _of_teams(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """For each team, the laid-out positions of its queries, sorted, and of its keys."""
+        moves = Moves(self.best.works[0], self.best.homes[0])
+        return moves.queries_of, moves.keys_of
 
     def as_dict(self) -> dict[str, object]:
         """Plain numbers, for JSON."""

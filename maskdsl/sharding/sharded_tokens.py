@@ -51,24 +51,34 @@ class ShardedTokens:
 
     @cached_property
     def positions(self) -> Tensor:
-        """int64 [tokens of this rank]: their declared positions."""
-        return self._positions[self.rank]
+        """int64 [tokens of this rank]: their declared positions; in cross-attention, of its queries."""
+        return self._positions[False][self.rank]
 
     @cached_property
-    def _positions(self) -> list[Tensor]:
-        return [torch.from_numpy(self.plan.positions(rank)) for rank in range(self.plan.ranks)]
+    def _positions(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The positions of each rank's queries, and of its keys."""
+        queries, keys = (
+            [torch.from_numpy(self.plan.positions(rank, of_keys)) for rank in range(self.plan.ranks)]
+            for of_keys in (False, True)
+        )
+        return queries, keys
 
-    def scatter(self, x: Tensor, dim: int) -> Tensor:
-        """This rank's tokens of x, which all ranks have whole, in declared order along `dim`."""
-        self._check_length("the tensor", x.shape[dim], self.plan.query_length)
-        rows = taken(x.movedim(dim, 0), [each.to(x.device) for each in self._positions], self.group)
+    def scatter(self, x: Tensor, dim: int, *, keys: bool = False) -> Tensor:
+        """This rank's tokens of x, which all ranks have whole, in declared order along `dim`.
+
+        In cross-attention its queries, or its `keys`.
+        """
+        positions = self._positions[keys]
+        self._check_length("the tensor", x.shape[dim], sum(map(len, positions)))
+        rows = taken(x.movedim(dim, 0), [each.to(x.device) for each in positions], self.group)
         return rows.movedim(0, dim)
 
-    def gather(self, x: Tensor, dim: int) -> Tensor:
-        """All tokens, in declared order along `dim`, of the tokens of each rank."""
-        self._check_length("the tensor of this rank", x.shape[dim], len(self.positions))
-        rows = gathered(x.movedim(dim, 0), [len(each) for each in self._positions], self.group)
-        back = torch.argsort(torch.cat(self._positions)).to(x.device)
+    def gather(self, x: Tensor, dim: int, *, keys: bool = False) -> Tensor:
+        """All tokens, in declared order along `dim`, of the tokens of each rank: the inverse of `scatter`."""
+        positions = self._positions[keys]
+        self._check_length("the tensor of this rank", x.shape[dim], len(positions[self.rank]))
+        rows = gathered(x.movedim(dim, 0), [len(each) for each in positions], self.group)
+        back = torch.argsort(torch.cat(positions)).to(x.device)
         return rows[back].movedim(0, dim)
 
     def roll(self, x: Tensor, shifts: int, dim: int) -> Tensor:
@@ -101,7 +111,8 @@ class ShardedTokens:
             (attention,) = attention._dropping
         tensors = [self._whole(inputs[name], q.device) for name in attention.inputs]
         q, k, v = (x.movedim(1, 0) if attention.layout == "bnhd" else x.movedim(2, 0) for x in (q, k, v))
-        self._check_length("the queries of this rank", len(q), len(self.positions))
+        for what, x, of_keys in (("queries", q, False), ("keys", k, True), ("values", v, True)):
+            self._check_length(f"`{what[0]}`", len(x), len(self._positions[of_keys][self.rank]))
         call = _ShardedCall(self, self._layers[number], mask)
         summands = attention._summands or [(attention._single, range(len(tensors)))]
         out, lses = call.attended(
@@ -113,14 +124,15 @@ class ShardedTokens:
             sums = [lse.transpose(1, 2) for lse in sums]
         return (out, attention._of_branches(sums, dim=1)) if return_lse else out
 
-    def declared(self, tokens: Array) -> Tensor:
-        """int64: the declared positions of laid-out ones."""
-        return torch.from_numpy(tokens if self.plan.order is None else self.plan.order[tokens])
+    def declared(self, tokens: Array, keys: bool = False) -> Tensor:
+        """int64: the declared positions of laid-out queries, or of `keys`."""
+        order = self.plan.orders[keys]
+        return torch.from_numpy(tokens if order is None else order[tokens])
 
     def _layer_of(self, attention: BaseAttention) -> tuple[int, MaskIR]:
         """The number of the attention's layer among the plan's different ones, and its mask."""
-        length = self.plan.query_length
-        mask = attention._compiled.bound(length, length).plan.mask
+        lengths = (sum(map(len, positions)) for positions in self._positions)
+        mask = attention._compiled.bound(*lengths).plan.mask
         named = mask.name, mask.parameters
         number = next((at for at, each in enumerate(self.plan.masks) if (each.name, each.parameters) == named), None)
         if number is None:
@@ -152,8 +164,6 @@ def _refusal(mask: MaskIR) -> str | None:
         return "its scores read products of vectors of all tokens"
     if mask.normalize is Normalize.BY_KEY:
         return "it takes one softmax for each key, over queries of all processes"
-    if not mask.self_attention:
-        return "its queries and keys are different tokens"
     return None
 
 
@@ -216,7 +226,8 @@ class _ShardedCall:
         keys: Array,
         first: int,
     ) -> tuple[Tensor, Tensor]:
-        query_at, key_at = (self.tokens.declared(each).to(tensors[0].device) for each in (queries, keys))
+        positions = self.tokens.declared(queries), self.tokens.declared(keys, keys=True)
+        query_at, key_at = (each.to(tensors[0].device) for each in positions)
         q, k, v = (x.movedim(0, 2) for x in tensors)
         out, lse = attend_chosen(handle, q, k, v, inputs, query_at, key_at, first)
         return out.movedim(2, 0), lse.movedim(2, 0)
@@ -233,5 +244,6 @@ class _ShardedCall:
         if not summand.signature.is_routed:
             return inputs
         with torch.no_grad():
-            whole_q, whole_k = (self.tokens.gather(x.movedim(0, 2), 2) for x in (q, k))
+            whole_q = self.tokens.gather(q.movedim(0, 2), 2)
+            whole_k = self.tokens.gather(k.movedim(0, 2), 2, keys=True)
         return with_routed(summand.compiled, whole_q, whole_k, inputs)

@@ -25,8 +25,8 @@ def _check(path: Path, name: str, ranks: int) -> None:
     given = synthetic_inputs(mask.ir, 0)
     plan = mask.shard(ranks, head_dim=DIM, **given)
     ir = most(mask.ir) if selects(mask.ir) else mask.ir
-    shared = not any(plan.order is None and side.order != ((),) * len(side.spaces) for side in (ir.queries, ir.keys))
-    found = tiles(ir if shared else ir.declared, (BLOCK, BLOCK), decided(ir, given))
+    is_ordered = any(each is not None for each in plan.orders)
+    found = tiles(ir if is_ordered else ir.declared, (BLOCK, BLOCK), decided(ir, given))
     entries = [
         np.stack([found.classes(head, entry) > 0 for head in range(HEADS)]) for entry in range(len(found.class_of_head))
     ]

@@ -102,7 +102,6 @@ def test_other_patterns_and_lengths(group: dist.ProcessGroup) -> None:
     [
         ("by_key", "it takes one softmax for each key"),
         ("pooled", "its pools may have tokens of several"),
-        ("across", "its queries and keys are different tokens"),
     ],
 )
 def test_what_one_rank_cannot_compute(group: dist.ProcessGroup, name: str, reason: str) -> None:

@@ -122,7 +122,7 @@ def _differences(name: str, dropout_p: float) -> list[tuple[str, list[float], in
         arrays = {each: x.detach().numpy() for each, x in inputs.items()}
         plan = mask.shard(4, per_node=2, head_dim=16, dtype="float64", block=32, scheme=scheme, **arrays)
         cp = plan.on(dist.group.WORLD)
-        local = [cp.scatter(x, 2) for x in (q, k, v)]
+        local = [cp.scatter(x, 2, keys=x is not q) for x in (q, k, v)]
         with _counted() as received:
             plain = cp.attend(attention, *local, **options, **inputs)
         out, lse = cp.attend(attention, *local, return_lse=True, **options, **inputs)
@@ -140,12 +140,12 @@ def _each(names: list[str], dropout_p: float) -> dict[str, list[tuple[str, list[
     return {name: _differences(name, dropout_p) for name in names}
 
 
-SELF = ["documents", "with_globals", "by_head", "plane", "with_sinks", "two", "routed"]
+MANY = ["documents", "with_globals", "by_head", "plane", "with_sinks", "two", "routed", "across"]
 
 
-@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
-def test_four_processes_compute_what_one_does(dropout_p: float) -> None:
-    for results in on_processes(4, _each, SELF, dropout_p):
+@pytest.mark.parametrize(("names", "dropout_p"), [(MANY, 0.0), (["documents", "two"], 0.3)])
+def test_four_processes_compute_what_one_does(names: list[str], dropout_p: float) -> None:
+    for results in on_processes(4, _each, names, dropout_p):
         for name, of_schemes in results.items():
             for scheme, (out, lse, *grads), received, planned in of_schemes:
                 assert max(out, lse) < 1e-12, (name, scheme, out, lse)
