@@ -62,10 +62,10 @@ def check(name: str, key_heads: int, batch: int) -> None:
 
 def check_batches() -> None:
     """A batch has the bits of its entries alone, wherever heavy programs end, by a list for each power of two."""
-    tensors = [torch.randn(shape) for shape in ((5, 4, 70, 16), (5, 2, 70, 16), (5, 2, 70, 24))]
-    toward = [torch.randn(5, 4, 70, 24), torch.randn(5, 4, 70)]
+    tensors = [torch.randn(shape) for shape in ((3, 4, 70, 16), (3, 2, 70, 16), (3, 2, 70, 24))]
+    toward = [torch.randn(3, 4, 70, 24), torch.randn(3, 4, 70)]
     ordered = programs.heavy_first
-    for most_heavy in (100, 3, 0):
+    for most_heavy in (3, 0):
         listed: list[int] = []
 
         def order(work: Any, processors: int, entries: int = 1, most: int = most_heavy, seen: Any = listed) -> Any:
@@ -75,12 +75,12 @@ def check_batches() -> None:
         programs.heavy_first = order
         name = f"most_{most_heavy}"
         attention = maskdsl.parse(f"pattern {name}() {{ {PATTERNS['globals']} }}")[name].bind(heads=4).compile("triton")
-        alone = [results(attention, *([x[e : e + 1] for x in each] for each in (tensors, toward))) for e in range(5)]
-        for batch in (2, 3, 5):
+        alone = [results(attention, *([x[e : e + 1] for x in each] for each in (tensors, toward))) for e in range(3)]
+        for batch in (2, 3):
             together = results(attention, *([x[:batch] for x in each] for each in (tensors, toward)))
             for found, expected in zip(together, zip(*alone[:batch], strict=True), strict=True):
                 assert torch.equal(found, torch.cat(expected)), f"batch {batch}, {most_heavy} heavy programs"
-        assert sorted(listed) == [1, 1, 1, 2, 2, 2, 4, 4, 4], "of each kernel"
+        assert sorted(listed) == [1, 1, 1, 2, 2, 2], "of each kernel"
     programs.heavy_first = ordered
 
 

@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 CASES: list[tuple[str, str, dict[str, object], tuple[int, int]]] = [
     ("seer", "seer", {"n": 70, "block": 8, "top": 3}, (8, 16)),
     ("vertical_slash", "vertical_slash", {"n": 64, "columns": 8, "diagonals": 8}, (16, 8)),
-    ("vmoba", "vmoba", {"t": 2, "h": 6, "w": 8, "block_t": 2, "block_h": 3, "block_w": 4, "mass": 0.3}, (16, 24)),
+    ("vmoba", "vmoba", {"t": 2, "h": 6, "w": 8, "block_t": 2, "block_h": 3, "block_w": 4, "mass": 0.3}, (16, 32)),
 ]
 SCATTERED = """
 pattern scattered(n = 160) { space t[n]  input worth: float[tokens]  route best = topk(80, k.worth)  attend best }
@@ -38,7 +38,7 @@ def main() -> None:
     # More runs in a row than there is room for where nothing is known of their number.
     mask = maskdsl.parse(SCATTERED)["scattered"].bind()
     inputs = with_routes(mask.ir, {"worth": np.arange(160) % 2.0}, *np.zeros((2, 1, 1, 160, 16)))
-    counts["scattered"] = compare(mask, inputs, (80, 1), 1)
+    counts["scattered"] = compare(mask, inputs, (128, 1), 1)
     print(json.dumps(counts))
 
 

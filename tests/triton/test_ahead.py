@@ -122,7 +122,7 @@ def test_every_decoding_kernel_compiles(number: int) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_kernels_that_join_pieces_compile(target: str) -> None:
     merges, wide = torch.zeros(1, 5, dtype=torch.int32), torch.zeros(1)
-    tensors = {"merges": merges, "piece_results": wide, "heads": 8, "JOINED": 16, "ROOM": 128}
+    tensors = {"merges": merges, "piece_results": wide, "heads": 8, "entries": 2, "JOINED": 16, "ROOM": 128}
     join = {"piece_sums": wide, "out": wide.bfloat16(), "lse": wide, "query_length": 4096}
     join |= {"VALUE_DIM": 128, "PADDED_VALUE_DIM": 128, "QUERY_BLOCK": 128, "UNIT": 0.125}
     total = {"grad": wide.bfloat16(), "length": 4096, "DIM": 128, "PADDED_DIM": 128, "BLOCK": 64, "SCALE": 0.125}

@@ -50,6 +50,7 @@ def visited(rows: torch.Tensor, runs: torch.Tensor, number: int, columns: int) -
 
 def compare(mask: maskdsl.Mask, inputs: dict[str, np.ndarray], block: tuple[int, int], batch: int) -> tuple[int, int]:
     """The numbers of tiles compared and of tiles that are partial without need."""
+    assert all(size.bit_count() == 1 for size in block), "kernels have tiles of powers of two"
     attention = compile_mask(mask.ir, "triton")
     if not attention._compiled.plan.finds_device_tiles:
         return 0, 0

@@ -222,8 +222,13 @@ class Kernel:
         return self._make_call(state, kept, given, values, q, wants_lse)
 
     def _values_of(self, inputs: Iterable[Input], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        names, narrow = self.plan.input_identifiers, self.backend.uncomputed_integers(self.plan)
+        names, narrow = self.plan.input_identifiers, self.uncomputed_integers
         return {names[each.name]: as_value(each, given[each.name], each.name not in narrow) for each in inputs}
+
+    @cached_property
+    def uncomputed_integers(self) -> frozenset[str]:
+        """The names of the inputs of integers that the backend takes as they are."""
+        return self.backend.uncomputed_integers(self.plan)
 
     def _make_call(
         self,

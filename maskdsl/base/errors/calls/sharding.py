@@ -1,10 +1,10 @@
-"""E471 to E473: errors of plans for many processes, where they are carried out."""
+"""E467 to E469: errors of plans for many processes, where they are carried out."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
 
 class OtherProcesses(Diagnostic):
-    code = "E471"
+    code = "E467"
     message = "the plan is for {ranks} processes, but {found}"
     help = (
         "plan for as many processes as the group has: mask.shard({size}); of a mesh of several dimensions, take one:"
@@ -17,7 +17,7 @@ class OtherProcesses(Diagnostic):
 
 
 class NotSharded(Diagnostic):
-    code = "E472"
+    code = "E468"
     message = "`{pattern}` cannot be computed by several processes: {reason}"
     label = "this pattern"
     help = "{advice}"
@@ -28,7 +28,7 @@ class NotSharded(Diagnostic):
 
 
 class NotOfPlan(Diagnostic):
-    code = "E473"
+    code = "E469"
     message = "{what}, but the plan has {planned}"
     help = "{advice}"
 
