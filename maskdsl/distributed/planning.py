@@ -47,9 +47,11 @@ def shard(
         results = [*search(works, times, layer, cluster)]
         results += search(apart, times, layer, cluster) if any(each.travelling is not None for each in apart) else []
         results.sort(key=lambda each: each.seconds)
-    given = input_arrays(masks[0], inputs[0], relation_inputs(masks[0], inputs[0]))
-    queries, keys = (Coordinates(masks[0], each, given).permutation() for each in masks[0].sequences.values())
-    return RankPlan(cluster, layer, block, results[0], tuple(results), (queries, keys), tuple(masks))
+    decide = [
+        input_arrays(mask, given, relation_inputs(mask, given)) for mask, given in zip(masks, inputs, strict=True)
+    ]
+    queries, keys = (Coordinates(masks[0], each, decide[0]).permutation() for each in masks[0].sequences.values())
+    return RankPlan(cluster, layer, block, results[0], tuple(results), (queries, keys), tuple(masks), tuple(decide))
 
 
 def _can_travel(mask: MaskIR) -> bool:

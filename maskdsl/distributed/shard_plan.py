@@ -1,5 +1,6 @@
 """A plan of a mask, or of several layers, for many processes: what each holds, computes and receives, and the time."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +38,8 @@ class RankPlan(Displayed):
     """Of queries and of keys, int64 [tokens]: maps laid-out positions to declared ones; None for declared order."""
     masks: tuple[MaskIR, ...]
     """The different layers, as they were planned."""
+    inputs: tuple[Mapping[str, Array], ...]
+    """The inputs that decide the tiles of each."""
 
     @property
     def ranks(self) -> int:

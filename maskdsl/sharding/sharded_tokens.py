@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from maskdsl.base.errors.calls.sharding import NotOfPlan, NotSharded, OtherProce
 from maskdsl.distributed.moves import Moves
 from maskdsl.distributed.shard_plan import RankPlan
 from maskdsl.ir.mask import MaskIR, Normalize
+from maskdsl.runtime.base.validate import arguments
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.calls.chosen import attend_chosen
 from maskdsl.runtime.calls.summand import Summand, sum_of
@@ -43,6 +45,7 @@ class ShardedTokens:
         if size != plan.ranks:
             raise AttnError(OtherProcesses(ranks=plan.ranks, found=f"the group has {size}", size=size))
         self.plan, self.group = plan, group
+        self._compared: dict[tuple[int, str], tuple[ref[Tensor], int]] = {}
         self.rank = dist.get_rank(group)
         self._layers = [
             LayerExchange(Moves(work, homes), group)
@@ -105,15 +108,17 @@ class ShardedTokens:
         that is not of the plan, and for patterns of which one rank cannot compute its queries: pooled tokens, products
         of vectors, one softmax for each key.
         """
-        number, mask = self._layer_of(attention)
+        number = self._layer_of(attention)
         if drops(dropout_p, seed):
             inputs |= dropout_inputs(dropout_p, seed, q.device)
             (attention,) = attention._dropping
-        tensors = [self._whole(inputs[name], q.device) for name in attention.inputs]
+        q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
+        self._check_inputs(number, dict(zip(attention.inputs, tensors, strict=True)))
+        tensors = [summed(each, self.group) if each.requires_grad else each for each in tensors]
         q, k, v = (x.movedim(1, 0) if attention.layout == "bnhd" else x.movedim(2, 0) for x in (q, k, v))
         for what, x, of_keys in (("queries", q, False), ("keys", k, True), ("values", v, True)):
             self._check_length(f"`{what[0]}`", len(x), len(self._positions[of_keys][self.rank]))
-        call = _ShardedCall(self, self._layers[number], mask)
+        call = _ShardedCall(self, self._layers[number])
         summands = attention._summands or [(attention._single, range(len(tensors)))]
         out, lses = call.attended(
             [(each, [tensors[at] for at in wanted]) for each, wanted in summands], q, k, v, return_lse
@@ -129,8 +134,8 @@ class ShardedTokens:
         order = self.plan.orders[keys]
         return torch.from_numpy(tokens if order is None else order[tokens])
 
-    def _layer_of(self, attention: BaseAttention) -> tuple[int, MaskIR]:
-        """The number of the attention's layer among the plan's different ones, and its mask."""
+    def _layer_of(self, attention: BaseAttention) -> int:
+        """The number of the attention's layer among the plan's different ones."""
         lengths = (sum(map(len, positions)) for positions in self._positions)
         mask = attention._compiled.bound(*lengths).plan.mask
         named = mask.name, mask.parameters
@@ -143,12 +148,20 @@ class ShardedTokens:
         if reason is not None:
             advice = "use tensor parallelism for it, which shares heads and no tokens"
             raise AttnError(NotSharded(pattern=mask.name, reason=reason, advice=advice, span=mask.span))
-        return number, mask
+        return number
 
-    def _whole(self, x: Any, device: torch.device) -> Tensor:
-        """An input, whose gradient is the sum of all ranks'."""
-        tensor = torch.as_tensor(x, device=device)
-        return summed(tensor, self.group) if tensor.requires_grad else tensor
+    def _check_inputs(self, layer: int, given: dict[str, Tensor]) -> None:
+        """Raises if an input that decides tiles is not the one that was planned for. Each is compared once."""
+        for name, array in self.plan.inputs[layer].items():
+            tensor, (known, version) = given.get(name), self._compared.get((layer, name), (None, 0))
+            if tensor is None or (known is not None and known() is tensor and version == tensor._version):
+                continue
+            planned = torch.as_tensor(array, device=tensor.device)
+            if tensor.shape != planned.shape or not bool((tensor == planned).all()):
+                advice = f"plan anew where inputs change: mask.shard({self.plan.ranks}, scheme=plan.scheme, {name}=...)"
+                what = f"the input `{name}` decides which keys are needed"
+                raise AttnError(NotOfPlan(what=what, planned="other values of it", advice=advice))
+            self._compared[layer, name] = ref(tensor), tensor._version
 
     def _check_length(self, what: str, length: int, planned: int) -> None:
         if length != planned:
@@ -160,6 +173,8 @@ def _refusal(mask: MaskIR) -> str | None:
     """Why one rank cannot compute its queries."""
     if mask.queries.is_pooled or mask.keys.is_pooled:
         return "its pools may have tokens of several processes"
+    if any(each.sparse for each in mask.inputs):
+        return "its inputs are lists of the keys of queries"
     if mask.multiplies:
         return "its scores read products of vectors of all tokens"
     if mask.normalize is Normalize.BY_KEY:
@@ -170,8 +185,8 @@ def _refusal(mask: MaskIR) -> str | None:
 class _ShardedCall:
     """One call: the tensors of a rank, [tokens, batch, heads, dim] each."""
 
-    def __init__(self, tokens: ShardedTokens, exchange: LayerExchange, mask: MaskIR) -> None:
-        self.tokens, self.exchange, self.mask = tokens, exchange, mask
+    def __init__(self, tokens: ShardedTokens, exchange: LayerExchange) -> None:
+        self.tokens, self.exchange = tokens, exchange
 
     def attended(
         self, summands: Sequence[tuple[Summand, list[Tensor]]], q: Tensor, k: Tensor, v: Tensor, wants_lse: bool

@@ -23,6 +23,11 @@ pattern pooled(n = 256) {
     attend tokens -> tokens where window(20)
     attend tokens -> blocks
 }
+pattern documents(n = 200) {
+    space tokens[n]
+    input document: int[batch, tokens]
+    attend same(document)
+}
 pattern by_key(n = 100) {
     space tokens[n]
     attend causal
@@ -108,3 +113,25 @@ def test_what_one_rank_cannot_compute(group: dist.ProcessGroup, name: str, reaso
     mask = _mask(name)
     with pytest.raises(AttnError, match=reason):
         mask.shard(1).on(group).attend(mask.compile(), *_tensors(mask))
+
+
+def test_inputs_are_those_that_were_planned_for(group: dist.ProcessGroup) -> None:
+    mask = _mask("documents")
+    attention, (q, k, v) = mask.compile(), _tensors(mask)
+    document = torch.arange(200).expand(3, -1) // 70
+    cp = mask.shard(1, document=document).on(group)
+    for _ in range(2):
+        torch.testing.assert_close(
+            cp.attend(attention, q, k, v, document=document), attention(q, k, v, document=document)
+        )
+    with pytest.raises(AttnError, match="`document` decides which keys are needed, but the plan has other values"):
+        cp.attend(attention, q, k, v, document=document // 2)
+    changed = document.clone()
+    cp.attend(attention, q, k, v, document=changed)
+    changed[0, 0] = 2
+    with pytest.raises(AttnError, match="`document` decides which keys are needed"):
+        cp.attend(attention, q, k, v, document=changed)
+    with pytest.raises(AttnError, match="document"):
+        cp.attend(attention, q, k, v)
+    with pytest.raises(AttnError, match="documents"):
+        cp.attend(attention, q, k, v, document=document, documents=document)
