@@ -94,6 +94,7 @@ def documents(median: int, seed: int = 0) -> NDArray[np.int64]:
     """int64 [tokens]: numbers of documents of log-normal lengths."""
     random = np.random.default_rng(seed)
     lengths = np.clip(random.lognormal(np.log(median), 1.5, TOKENS // 64), 64, TOKENS // 4).astype(np.int64)
+    lengths = lengths[: np.searchsorted(np.cumsum(lengths), TOKENS) + 1]
     return np.repeat(np.arange(len(lengths)), lengths)[:TOKENS]
 
 
