@@ -16,6 +16,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sharding import NotOfPlan, NotSharded, OtherProcesses
 from maskdsl.distributed.moves import Moves
 from maskdsl.distributed.shard_plan import RankPlan
+from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.runtime.base.validate import arguments
 from maskdsl.runtime.base_attention import BaseAttention
@@ -138,8 +139,16 @@ class ShardedTokens:
         """The number of the attention's layer among the plan's different ones."""
         lengths = (sum(map(len, positions)) for positions in self._positions)
         mask = attention._compiled.bound(*lengths).plan.mask
-        named = mask.name, mask.parameters
-        number = next((at for at, each in enumerate(self.plan.masks) if (each.name, each.parameters) == named), None)
+        planned_for = mask.heads, mask.queries.length, mask.keys.length
+        relations = mask.relation, most(mask).relation if selects(mask) else mask.relation
+        number = next(
+            (
+                at
+                for at, each in enumerate(self.plan.masks)
+                if (each.heads, each.queries.length, each.keys.length) == planned_for and each.relation in relations
+            ),
+            None,
+        )
         if number is None:
             planned = ", ".join(f"`{each.name}`" for each in self.plan.masks)
             advice = "plan for the mask of the attention, with the same values of its parameters: mask.shard(ranks)"

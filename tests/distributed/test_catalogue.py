@@ -31,6 +31,7 @@ def _check(path: Path, name: str, ranks: int) -> None:
         np.stack([found.classes(head, entry) > 0 for head in range(HEADS)]) for entry in range(len(found.class_of_head))
     ]
     if len(entries) > 1 or ir.queries != ir.keys:
+        # Their codes hold one mask for all batch entries, of one sequence: there is nothing to compare with.
         pytest.skip("other schemes cut one text whose tokens are queries and keys")
     tokens = (_tokens(found.query_length),) * 2
     for scheme, part, groups in every_scheme(entries[0], ranks, head_groups(ranks, 8, HEADS, HEADS)):

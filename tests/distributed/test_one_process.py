@@ -96,6 +96,9 @@ def test_other_patterns_and_lengths(group: dist.ProcessGroup) -> None:
     cp, (q, k, v) = mask.shard(1).on(group), _tensors(mask)
     with pytest.raises(AttnError, match="the attention is of `local`, but the plan has"):
         cp.attend(_mask("local", n=200).compile(), q, k, v)
+    changed = maskdsl.parse(PATTERNS.replace("window(50)", "window(71)"))["local"].bind(heads=2)
+    with pytest.raises(AttnError, match="the attention is of `local`, but the plan has"):
+        cp.attend(changed.compile(), q, k, v)
     with pytest.raises(AttnError, match="299 tokens, but the plan has 300"):
         cp.attend(mask.compile(), q[:, :, 1:], k, v)
     with pytest.raises(AttnError, match="299 tokens, but the plan has 300"):
