@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from maskdsl.base.arguments import BackendName as BackendName
     from maskdsl.base.diagnostics import AttnError as AttnError
     from maskdsl.base.diagnostics import AttnWarning as AttnWarning
+    from maskdsl.distributed.homes import ShardScheme as ShardScheme
     from maskdsl.ir.heads import Heads as Heads
     from maskdsl.runtime.attention import Attention as Attention
     from maskdsl.runtime.attention import FollowingAttention as FollowingAttention
@@ -56,6 +57,7 @@ HOMES = {
     "PreparedAttention": "maskdsl.runtime.methods.prepared",
     "PreparedDecode": "maskdsl.runtime.methods.prepared_decode",
     "RoutingState": "maskdsl.runtime.routing.routing_state",
+    "ShardScheme": "maskdsl.distributed.homes",
     "Stack": "maskdsl.api",
     "StackStats": "maskdsl.analysis.counts.stack_stats",
     "Stats": "maskdsl.analysis.counts.stats",

@@ -43,6 +43,7 @@ from maskdsl.base.errors.language.composition import ValueClash, WrongOperand
 from maskdsl.base.records import dataclass
 from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.facts.route_candidates import unscored
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.evaluate import dense
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
@@ -230,11 +231,15 @@ class Mask(EngineEncodings, Displayed):
         `per_node` processes are neighbours. `link` is gigabytes a second that a process receives from other nodes, and
         from its own. Blocks of `block` tokens stay together. With the `scheme` of another plan nothing is searched: so
         the inputs of a next step are planned for, in milliseconds with larger blocks. Of routes that are not given, all
-        candidates count as selected.
+        candidates count as selected. Where the mask is of some heads of a whole, tokens are where all heads want them,
+        so that processes with other heads hold the same; figures are of these heads.
         """
         from maskdsl.api.sharded_layers import ShardArguments, shard_mask  # start-up time
 
-        return shard_mask(self.ir, inputs, ShardArguments(ranks, per_node, head_dim, dtype, link, block, scheme))
+        given = ShardArguments(ranks, per_node, head_dim, dtype, link, block, scheme)
+        heads = self.ir.whole
+        whole = self.ir if heads is None or heads.are_all else self._bound(heads.all)
+        return shard_mask(self.ir, inputs, given, whole)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:
@@ -249,9 +254,13 @@ class Mask(EngineEncodings, Displayed):
     @takes(order=TEXT)
     def with_order(self, order: str) -> Mask:
         """The same mask with another token order, as `Pattern.bind` takes it."""
+        return Mask(self.pattern, self._bound(self.ir.whole or Heads(self.heads), order))
+
+    def _bound(self, heads: Heads, order: str | None = None) -> MaskIR:
+        """The mask at the same values, or its branch, for other heads or with another order."""
         program, name, parameters = self.pattern.program, self.name, dict(self.ir.parameters)
-        mask = bind_mask(program, name, parameters, self.ir.whole or self.heads, order)
-        return Mask(self.pattern, next((each for each in mask.branches if each.branch == self.branch), mask))
+        mask = bind_mask(program, name, parameters, heads, order)
+        return next((each for each in mask.branches if each.branch == self.branch), mask)
 
     @takes(backend=TEXT, refine=FLAG, tune=FLAG, layout=TENSORS)
     def compile(

@@ -1,8 +1,11 @@
-"""Layers to their plan for many processes: the arguments of `Mask.shard` and `BoundStack.shard`."""
+"""Layers to their plan for many processes: the arguments of `Mask.shard` and `BoundStack.shard`.
+
+Of layers with some heads of a whole, homes are those of the whole: processes with other heads hold the same tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
@@ -10,8 +13,10 @@ from numpy.typing import ArrayLike
 
 from maskdsl.api.given_inputs import decided
 from maskdsl.base.arguments import fitting, instance, optional
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.sharding import UnfitGroups
 from maskdsl.base.records import dataclass
-from maskdsl.distributed.homes import ShardScheme
+from maskdsl.distributed.homes import ShardScheme, fits
 from maskdsl.distributed.planning import shard
 from maskdsl.distributed.pricing import ITEMSIZES, Cluster, LayerShape
 from maskdsl.distributed.shard_plan import RankPlan
@@ -66,30 +71,44 @@ class ShardArguments:
         key_heads = None if mask.whole is None else mask.whole.key_count
         return LayerShape(mask.heads, key_heads or mask.heads, self.head_dim, ITEMSIZES[self.dtype])
 
-    def kept(self) -> ShardScheme | None:
-        """The scheme, checked."""
-        checked: ShardScheme | None = fitting("scheme", self.scheme, _SCHEME)
-        return checked
+    def kept(self, mask: MaskIR) -> ShardScheme | None:
+        """The scheme, checked for the heads of a mask."""
+        scheme: ShardScheme | None = fitting("scheme", self.scheme, _SCHEME)
+        layer = self.layer(mask)
+        if scheme is not None and not fits(scheme.groups, self.ranks, layer.heads, layer.key_heads):
+            raise AttnError(
+                UnfitGroups(scheme=str(scheme), ranks=self.ranks, heads=layer.heads, key_heads=layer.key_heads)
+            )
+        return scheme
 
 
-def shard_mask(mask: MaskIR, inputs: Inputs, given: ShardArguments) -> ShardPlan:
-    """The plan of one layer. Raises `AttnError` as `Mask.tiles` does."""
-    scheme, mask = given.kept(), _candidates(mask, inputs)
-    plan = shard([mask], [decided(mask, inputs)], [1], given.cluster(), given.layer(mask), given.block, scheme)
-    return _with_processes(plan)
+def shard_mask(mask: MaskIR, inputs: Inputs, given: ShardArguments, whole: MaskIR | None = None) -> ShardPlan:
+    """The plan of one layer, for the heads of a mask of the `whole`. Raises `AttnError` as `Mask.tiles` does."""
+    mask, whole = (_candidates(each, inputs) for each in (mask, whole or mask))
+    scheme, layer = given.kept(mask), given.layer(whole)
+    arrays = [decided(whole, inputs)]
+    here = None if whole.heads == mask.heads else (mask.here, given.layer(mask))
+    plan = shard([whole], arrays, [1], given.cluster(), layer, given.block, scheme, here)
+    return _with_processes(plan, [mask])
 
 
-def shard_stack(stack: StackIR, inputs: Inputs, given: ShardArguments) -> ShardPlan:
-    """The plan of all layers. Raises `AttnError` as `BoundStack.stats` does."""
-    scheme, stack = given.kept(), replace(stack, different=tuple(_candidates(each, inputs) for each in stack.different))
-    times = [stack.count(number) for number in range(len(stack.different))]
-    layer = given.layer(stack.different[0])
-    arrays = find_in_layers(stack, inputs)
-    return _with_processes(shard(stack.different, arrays, times, given.cluster(), layer, given.block, scheme))
+def shard_stack(stack: StackIR, inputs: Inputs, given: ShardArguments, whole: StackIR | None = None) -> ShardPlan:
+    """The plan of all layers, likewise. Raises `AttnError` as `BoundStack.stats` does."""
+    whole = whole or stack
+    firsts = [whole.index.index(number) for number in range(len(whole.different))]
+    masks = [_candidates(stack.layers[each], inputs) for each in firsts]
+    whole = replace(whole, different=tuple(_candidates(each, inputs) for each in whole.different))
+    times = [whole.count(number) for number in range(len(firsts))]
+    scheme, layer = given.kept(masks[0]), given.layer(whole.different[0])
+    arrays = find_in_layers(whole, inputs)
+    here = None if whole.heads == stack.heads else (masks[0].here, given.layer(masks[0]))
+    plan = shard(whole.different, arrays, times, given.cluster(), layer, given.block, scheme, here)
+    return _with_processes(plan, masks)
 
 
-def _with_processes(plan: RankPlan) -> ShardPlan:
-    return ShardPlan(**{each.name: getattr(plan, each.name) for each in fields(plan)})
+def _with_processes(plan: RankPlan, masks: Sequence[MaskIR]) -> ShardPlan:
+    """The plan for masks of heads of those that were planned for."""
+    return ShardPlan(**{each.name: getattr(plan, each.name) for each in fields(plan)} | {"masks": tuple(masks)})
 
 
 def _candidates(mask: MaskIR, given: Inputs) -> MaskIR:

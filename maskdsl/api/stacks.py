@@ -172,7 +172,11 @@ class BoundStack(Displayed):
         from maskdsl.api.sharded_layers import ShardArguments, shard_stack  # start-up time
 
         given = ShardArguments(ranks, per_node, head_dim, dtype, link, block, scheme)
-        return shard_stack(self.ir, self._decided(inputs), given)
+        heads = self.different[0].ir.whole
+        whole = self.ir
+        if heads is not None and not heads.are_all:
+            whole = bind_layers(self.stack.program, self.stack.name, dict(self.ir.parameters), heads.all)
+        return shard_stack(self.ir, self._decided(inputs), given, whole)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:

@@ -69,8 +69,7 @@ def schemes(blocks: int, block: int, ranks: int, per_node: int, heads: int, key_
     """All schemes for so many blocks and ranks: every rule, size of chunks and number of head groups."""
     for groups in range(1, ranks + 1):
         together = per_node % groups == 0 or groups % per_node == 0
-        divides = key_heads % groups == 0 or groups % key_heads == 0
-        if ranks % groups or heads % groups or not together or not divides:
+        if not together or not fits(groups, ranks, heads, key_heads):
             continue
         teams = ranks // groups
         yield ShardScheme("contiguous", groups=groups)
@@ -82,6 +81,12 @@ def schemes(blocks: int, block: int, ranks: int, per_node: int, heads: int, key_
             chunk *= 2
         if 1 < teams <= blocks and _ways(blocks, teams) <= _SEARCHED:
             yield ShardScheme("searched", groups=groups)
+
+
+def fits(groups: int, ranks: int, heads: int, key_heads: int) -> bool:
+    """Whether groups of heads are equal shares of ranks and heads, and have equal shares of key heads or one each."""
+    shares_keys = key_heads % groups == 0 or groups % key_heads == 0
+    return groups > 0 and ranks % groups == 0 and heads % groups == 0 and shares_keys
 
 
 def _ways(blocks: int, teams: int) -> int:

@@ -6,7 +6,7 @@ from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.distributed.block_work import block_work, with_travelling
 from maskdsl.distributed.homes import ShardScheme
 from maskdsl.distributed.pricing import Cluster, LayerShape
-from maskdsl.distributed.scheme_search import priced, search
+from maskdsl.distributed.scheme_search import of_heads, priced, search
 from maskdsl.distributed.shard_plan import RankPlan
 from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.facts.trace import token_trace
@@ -28,9 +28,12 @@ def shard(
     layer: LayerShape,
     block: int = BLOCK,
     only: ShardScheme | None = None,
+    here: tuple[slice, LayerShape] | None = None,
 ) -> RankPlan:
     """The best plan for layers of the same tokens, each so many `times`; with `only`, that of this scheme.
 
+    `here` are some of the heads and their shape, if other processes compute the others (tensor parallelism). Homes are
+    then chosen by all heads, so that they are the same whichever heads are here; all else is of these heads.
     Raises `AttnError` as `tiles` does.
     """
     masks = _in_one_order(masks)
@@ -44,13 +47,18 @@ def shard(
         assert one is not None
         results = [one]
     else:
-        results = [*search(works, times, layer, cluster)]
-        results += search(apart, times, layer, cluster) if any(each.travelling is not None for each in apart) else []
+        shared = layer if here is None else here[1]
+        results = [*search(works, times, layer, cluster, shared)]
+        if any(each.travelling is not None for each in apart):
+            results += search(apart, times, layer, cluster, shared)
         results.sort(key=lambda each: each.seconds)
     decide = [
         input_arrays(mask, given, relation_inputs(mask, given)) for mask, given in zip(masks, inputs, strict=True)
     ]
     queries, keys = (Coordinates(masks[0], each, decide[0]).permutation() for each in masks[0].sequences.values())
+    if here is not None:
+        heads, layer = here
+        results = [of_heads(each, heads, layer, cluster) for each in results]
     return RankPlan(cluster, layer, block, results[0], tuple(results), (queries, keys), tuple(masks), tuple(decide))
 
 

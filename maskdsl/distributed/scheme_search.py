@@ -47,13 +47,13 @@ class PricedScheme:
 
 
 def search(
-    works: Sequence[BlockWork], times: Sequence[int], layer: LayerShape, cluster: Cluster
+    works: Sequence[BlockWork], times: Sequence[int], layer: LayerShape, cluster: Cluster, shared: LayerShape
 ) -> Iterator[PricedScheme]:
-    """Yields the best scheme of each rule, with and without groups of heads."""
+    """Yields the best scheme of each rule, with and without groups of heads: of those that ranks have to share."""
     best: dict[tuple[str, bool], PricedScheme] = {}
     travelling = any(each.travelling is not None for each in works)
     blocks, block = len(works[0].query_tokens), works[0].block
-    for scheme in schemes(blocks, block, cluster.ranks, cluster.per_node, layer.heads, layer.key_heads):
+    for scheme in schemes(blocks, block, cluster.ranks, cluster.per_node, shared.heads, shared.key_heads):
         family = scheme.rule, scheme.groups > 1
         bound = best[family].seconds if family in best else np.inf
         better = priced(replace(scheme, travelling=travelling), works, times, layer, cluster, bound)
@@ -71,7 +71,8 @@ def priced(
     bound: float = np.inf,
 ) -> PricedScheme | None:
     """The scheme with its price for layers that occur so many `times`; None if it takes `bound` seconds or more."""
-    teams, block, best = cluster.ranks // scheme.groups, works[0].block, None
+    teams, block = cluster.ranks // scheme.groups, works[0].block
+    best: PricedScheme | None = None
     for queries in homes(
         scheme, np.sum([count * _load(each) for count, each in zip(times, works, strict=True)], axis=0), teams, block
     ):
@@ -81,11 +82,29 @@ def priced(
         tiles = sum(count * int(tile_counts(work, at).max()) for count, work, at in layers)
         if tiles * (4 * block**2 * layer.head_dim) / RATE >= bound:
             continue
-        costs = tuple(cost(work, at, layer, cluster) for _, work, at in layers)
-        seconds = sum(count * float(each.seconds(cluster).max()) for count, each in zip(times, costs, strict=True))
-        if seconds < bound:
-            best, bound = PricedScheme(scheme, tuple(works), tuple(held), costs, tuple(times), seconds), seconds
+        each = _with_costs(scheme, works, held, times, layer, cluster)
+        if each.seconds < bound:
+            best, bound = each, each.seconds
     return best
+
+
+def of_heads(one: PricedScheme, here: slice, layer: LayerShape, cluster: Cluster) -> PricedScheme:
+    """A scheme of all heads, in its homes, for those `here`, whose shape is `layer`."""
+    works = [replace(each, class_of_head=each.class_of_head[:, here]) for each in one.works]
+    return _with_costs(one.scheme, works, one.homes, one.times, layer, cluster)
+
+
+def _with_costs(
+    scheme: ShardScheme,
+    works: Sequence[BlockWork],
+    held: Sequence[Homes],
+    times: Sequence[int],
+    layer: LayerShape,
+    cluster: Cluster,
+) -> PricedScheme:
+    costs = tuple(cost(work, at, layer, cluster) for work, at in zip(works, held, strict=True))
+    seconds = sum(count * float(each.seconds(cluster).max()) for count, each in zip(times, costs, strict=True))
+    return PricedScheme(scheme, tuple(works), tuple(held), costs, tuple(times), seconds)
 
 
 def _load(work: BlockWork) -> Array:

@@ -28,6 +28,11 @@ class Heads:
         return self.count == self.whole
 
     @property
+    def all(self) -> "Heads":
+        """All heads of the attention."""
+        return Heads(self.whole, self.key_heads)
+
+    @property
     def key_count(self) -> int | None:
         """The number of key heads that these query heads read; None if it is not known."""
         return None if self.key_heads is None else max(1, self.count * self.key_heads // self.whole)

@@ -80,10 +80,10 @@ SCHEMES: list[ShardScheme | None] = [
 ]
 
 
-def _inputs(mask: maskdsl.Mask) -> dict[str, torch.Tensor]:
+def inputs_of(mask: maskdsl.Mask, heads: int) -> dict[str, torch.Tensor]:
     given = {}
     for each in mask.inputs:
-        sizes = {"batch": 2, "heads": mask.heads, "tokens": mask.query_length}
+        sizes = {"batch": 2, "heads": heads, "tokens": mask.query_length}
         shape = [sizes[dimension.text] for dimension in each.dimensions]
         if each.name == "document":
             given[each.name] = torch.randint(0, 3, shape).sort(-1).values
@@ -93,7 +93,7 @@ def _inputs(mask: maskdsl.Mask) -> dict[str, torch.Tensor]:
 
 
 @contextlib.contextmanager
-def _counted() -> Iterator[list[int]]:
+def counted() -> Iterator[list[int]]:
     """The bytes that this rank receives from others, forward."""
     received, exchanged = [0], moved_rows._exchanged
 
@@ -115,7 +115,7 @@ def _differences(
     attention = mask.compile("tiled")
     q = torch.randn(2, 4, mask.query_length, 16, dtype=torch.float64, requires_grad=True)
     k, v = (torch.randn(2, 2, mask.key_length, 16, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    inputs = _inputs(mask)
+    inputs = inputs_of(mask, 4)
     options = {"dropout_p": dropout_p, "seed": 5} if dropout_p else {}
     expected = attention(q, k, v, return_lse=True, **options, **inputs)
     leaves = [q, k, v, *(x for x in inputs.values() if x.requires_grad)]
@@ -127,7 +127,7 @@ def _differences(
         plan = mask.shard(4, per_node=2, head_dim=16, dtype="float64", block=32, scheme=scheme, **arrays)
         cp = plan.on(dist.group.WORLD)
         local = [cp.scatter(x, 2, keys=x is not q) for x in (q, k, v)]
-        with _counted() as received:
+        with counted() as received:
             plain = cp.attend(attention, *local, **options, **inputs)
         out, lse = cp.attend(attention, *local, return_lse=True, **options, **inputs)
         assert torch.equal(plain, out)

@@ -1,4 +1,4 @@
-"""E467 to E469: errors of plans for many processes, where they are carried out."""
+"""E467 to E469 and E475: errors of plans for many processes, where they are carried out."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -35,3 +35,14 @@ class NotOfPlan(Diagnostic):
     what: str
     planned: str
     advice: str
+
+
+class UnfitGroups(Diagnostic):
+    code = "E475"
+    message = "the scheme `{scheme}` does not fit {ranks} processes, {heads} heads and {key_heads} key heads"
+    help = "the number of head groups divides those of processes and heads; it divides the key heads, or they divide it"
+
+    scheme: str
+    ranks: int
+    heads: int
+    key_heads: int
