@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -156,8 +156,12 @@ def compile_ahead(
     """
     dims = dim, value_dim or dim
     if choice:
-        return compile_choice(make_plan(mask), target, dims, DTYPES[dtype], kernel_name, choice, input_gradients)
+        return compile_choice(plan_of(mask), target, dims, DTYPES[dtype], kernel_name, choice, input_gradients)
     return choose_ahead(mask, target, dims, DTYPES[dtype], kernel_name, input_gradients, descriptors)[1]
+
+
+plan_of = lru_cache(maxsize=8)(make_plan)
+"""The plan of a mask's kernels, once for all of them."""
 
 
 def choose_ahead(
@@ -170,7 +174,7 @@ def choose_ahead(
     descriptors: bool = False,
 ) -> tuple[TileChoice, Compiled]:
     """A kernel for head dims of keys and of values, with the tile choice that is taken."""
-    plan, has_ladder = make_plan(mask), kernel_name in KERNELS
+    plan, has_ladder = plan_of(mask), kernel_name in KERNELS
     chooser = KernelName(kernel_name) if has_ladder else KernelName.FORWARD
     asked = Architecture(target), chooser, max(dims), dtype.itemsize
     choices = ladder(*asked, plan.work)
@@ -259,6 +263,7 @@ def compile_selection(mask: MaskIR, target: str, dim: int = 64, dtype: str = "bf
     return {name: compile_started(each, target) for name, each in recording.started().items() if each.values}
 
 
+@lru_cache(maxsize=32)
 def started_kernels(
     plan: KernelPlan,
     choice: TileChoice,

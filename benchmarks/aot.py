@@ -59,7 +59,8 @@ def main() -> None:
     before: dict[str, Any] = json.loads(RESULTS.read_text()) if only else {}
     results, selection, said = (before.get(each, {}) for each in ("results", "selection", "words"))
     with get_context("spawn").Pool(os.cpu_count()) as pool:
-        for (file, name, target), found, selecting in track(pool.imap(used, jobs), "compiling", total=len(jobs)):
+        by_pattern = pool.imap(used, jobs, chunksize=len(TARGETS))
+        for (file, name, target), found, selecting in track(by_pattern, "compiling", total=len(jobs)):
             key = key_of(Path(file), name)
             results.setdefault(key, {})[target] = found
             if selecting:
