@@ -7,8 +7,8 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import maskdsl
 from maskdsl import AttnError, ShardScheme
+from tests.distributed.cases import PATTERNS, Cases, Difference, counted, inputs_of
 from tests.distributed.processes import on_processes
-from tests.distributed.test_sharded import PATTERNS, Cases, Difference, counted, inputs_of
 
 MODULE = maskdsl.parse(
     PATTERNS

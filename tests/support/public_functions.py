@@ -29,7 +29,7 @@ def objects() -> list[object]:
         "pattern r(n = 8) { space t[n] coord c = i // 2 route x = topk(1, dot(q, mean(k by c))) attend x and causal }"
     )["r"]
     routing = state.bind().compile("tiled").routing_state()
-    given = module, module["p"], mask, module.stack("two"), stack, maskdsl.Heads(2)
+    given = module, module["p"], mask, module.stack("two"), stack, maskdsl.Heads(2), maskdsl.ShardScheme("zigzag")
     verdict, prepared = maskdsl.Verdict(cases=1, backends=("tiled",)), attention.prepare(w=torch.ones(1))
     q, k, v = torch.ones(3, 1, 1, 8, 4)
     step = attention.prepare_decode(q[:, :, :1], k, v, key_lengths=torch.tensor([8]), w=torch.ones(1))
