@@ -1,17 +1,14 @@
 """`ShardedTokens`: a plan on the processes of a group: tokens to their homes and back, and attention between them."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 from weakref import ref
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sharding import NotOfPlan, NotSharded, OtherProcesses
 from maskdsl.distributed.moves import Moves
@@ -20,14 +17,12 @@ from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.runtime.base.validate import arguments
 from maskdsl.runtime.base_attention import BaseAttention
-from maskdsl.runtime.calls.chosen import attend_chosen
-from maskdsl.runtime.calls.summand import Summand, sum_of
-from maskdsl.runtime.compiled_mask import register
-from maskdsl.runtime.decode.regrouped import merge_partials
+from maskdsl.runtime.calls.summand import Summand
 from maskdsl.runtime.routing.find_op import with_routed
 from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import gathered, summed, taken
+from maskdsl.sharding.sharded_call import ShardedCall
 
 
 class ShardedTokens:
@@ -119,21 +114,25 @@ class ShardedTokens:
         q, k, v = (x.movedim(1, 0) if attention.layout == "bnhd" else x.movedim(2, 0) for x in (q, k, v))
         for what, x, of_keys in (("queries", q, False), ("keys", k, True), ("values", v, True)):
             self._check_length(f"`{what[0]}`", len(x), len(self._positions[of_keys][self.rank]))
-        call = _ShardedCall(self, self._layers[number])
-        summands = attention._summands or [(attention._single, range(len(tensors)))]
-        out, lses = call.attended(
-            [(each, [tensors[at] for at in wanted]) for each, wanted in summands], q, k, v, return_lse
-        )
+        summands = [
+            (each, self._routed(each, q, k, [tensors[at] for at in wanted]))
+            for each, wanted in attention._summands or [(attention._single, range(len(tensors)))]
+        ]
+        out, lses = ShardedCall(self._layers[number], self.plan.orders).attended(summands, q, k, v, return_lse)
         out, sums = out.movedim(0, 2), [lse.movedim(0, 2) for lse in lses]
         if attention.layout == "bnhd":
             out = out.transpose(1, 2)
             sums = [lse.transpose(1, 2) for lse in sums]
         return (out, attention._of_branches(sums, dim=1)) if return_lse else out
 
-    def declared(self, tokens: Array, keys: bool = False) -> Tensor:
-        """int64: the declared positions of laid-out queries, or of `keys`."""
-        order = self.plan.orders[keys]
-        return torch.from_numpy(tokens if order is None else order[tokens])
+    def _routed(self, summand: Summand, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        """The inputs and what routes select, from the queries and keys of all ranks: as in one process."""
+        if not summand.signature.is_routed:
+            return inputs
+        with torch.no_grad():
+            whole_q = self.gather(q.movedim(0, 2), 2)
+            whole_k = self.gather(k.movedim(0, 2), 2, keys=True)
+        return with_routed(summand.compiled, whole_q, whole_k, inputs)
 
     def _layer_of(self, attention: BaseAttention) -> int:
         """The number of the attention's layer among the plan's different ones."""
@@ -189,85 +188,3 @@ def _refusal(mask: MaskIR) -> str | None:
     if mask.normalize is Normalize.BY_KEY:
         return "it takes one softmax for each key, over queries of all processes"
     return None
-
-
-class _ShardedCall:
-    """One call: the tensors of a rank, [tokens, batch, heads, dim] each."""
-
-    def __init__(self, tokens: ShardedTokens, exchange: LayerExchange) -> None:
-        self.tokens, self.exchange = tokens, exchange
-
-    def attended(
-        self, summands: Sequence[tuple[Summand, list[Tensor]]], q: Tensor, k: Tensor, v: Tensor, wants_lse: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The output, and each summand's log-sum-exp, which has all heads only if somebody wants it."""
-        exchange = self.exchange
-        routed = [(self._handle(each), self._routed(each, q, k, inputs)) for each, inputs in summands]
-        first = exchange.head_group * (q.shape[2] // exchange.groups)
-        q, k, v = exchange.queries_with_heads(q), exchange.keys_with_heads(k), exchange.keys_with_heads(v)
-        keys, positions = exchange.with_needed_keys(torch.cat([k, v], dim=-1))
-        needed_k, needed_v = torch.split(keys, [k.shape[-1], v.shape[-1]], dim=-1)
-        results = []
-        for handle, inputs in routed:
-            out, lse = self._computed(handle, inputs, q, (k, v), (needed_k, needed_v, positions), first)
-            results.append((out, exchange.with_all_heads(lse[..., None])[..., 0] if wants_lse else lse))
-        outs, lses = zip(*results, strict=True)
-        return exchange.with_all_heads(sum_of(list(outs))), lses
-
-    def _computed(
-        self,
-        handle: str,
-        inputs: list[Tensor],
-        q: Tensor,
-        held: tuple[Tensor, Tensor],
-        needed: tuple[Tensor, Tensor, Array],
-        first: int,
-    ) -> tuple[Tensor, Tensor]:
-        """The results of the team's queries: those that stay to all keys that they need, those that travel to all."""
-        exchange = self.exchange
-        k, v, keys = needed
-        stays = ~exchange.travels
-        staying, leaving = (torch.from_numpy(np.flatnonzero(each)).to(q.device) for each in (stays, exchange.travels))
-        here = self._chosen(handle, inputs, (q[staying], k, v), exchange.queries[stays], keys, first)
-        if not len(exchange.travelling):
-            return here
-        visiting = exchange.visiting(q[leaving]), *held
-        results = self._chosen(handle, inputs, visiting, exchange.travelling, exchange.keys, first)
-        partials = (exchange.to_merge(x.movedim(2, 1).flatten(0, 1)) for x in results)
-        merged, heads = merge_partials(list(zip(*partials, strict=True))), q.shape[2]
-        back = torch.argsort(torch.cat([staying, leaving]))
-        homes = (exchange.home(x, heads) for x in merged)
-        there = (x.view(len(leaving), heads, *x.shape[1:]).movedim(1, 2) for x in homes)
-        out, lse = (torch.cat(pair)[back] for pair in zip(here, there, strict=True))
-        return out, lse
-
-    def _chosen(
-        self,
-        handle: str,
-        inputs: list[Tensor],
-        tensors: tuple[Tensor, Tensor, Tensor],
-        queries: Array,
-        keys: Array,
-        first: int,
-    ) -> tuple[Tensor, Tensor]:
-        positions = self.tokens.declared(queries), self.tokens.declared(keys, keys=True)
-        query_at, key_at = (each.to(tensors[0].device) for each in positions)
-        q, k, v = (x.movedim(0, 2) for x in tensors)
-        out, lse = attend_chosen(handle, q, k, v, inputs, query_at, key_at, first)
-        return out.movedim(2, 0), lse.movedim(2, 0)
-
-    def _handle(self, summand: Summand) -> str:
-        """That of the summand's mask at the plan's lengths."""
-        work = self.exchange.moves.work
-        compiled = summand.compiled.bound(work.query_length, work.key_length)
-        register(compiled)
-        return compiled.handle
-
-    def _routed(self, summand: Summand, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-        """The inputs and what routes select, from the queries and keys of all ranks: as in one process."""
-        if not summand.signature.is_routed:
-            return inputs
-        with torch.no_grad():
-            whole_q = self.tokens.gather(q.movedim(0, 2), 2)
-            whole_k = self.tokens.gather(k.movedim(0, 2), 2, keys=True)
-        return with_routed(summand.compiled, whole_q, whole_k, inputs)
