@@ -17,6 +17,7 @@ from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.base.records import dataclass
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
+from maskdsl.ir.rewrites.branch_union import merged_weights
 
 _MOST_SHARE = 1 << 3
 """At most one block in so many has rows that travel: with more, keys are cheaper to send."""
@@ -32,6 +33,8 @@ class Travelling:
     """int64 [rows], sorted: their positions."""
     tiles: tuple[Array, ...]
     """For each head class int64 [key blocks]: the tiles of these rows, cut into blocks by themselves."""
+    results: int
+    """How many results of each row travel: one, or one of each branch that is computed by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +98,9 @@ def with_travelling(mask: MaskIR, inputs: Mapping[str, Array], work: BlockWork) 
         staying = np.flatnonzero(~travels[first : first + work.block]) + first
         for low, high in _stretches(staying):
             others.append((each, _region(mask, inputs, work.block, low, high)))
+    results = max(len(merged_weights(mask.branches)[0]), 1)
     kept = tuple(_replaced(runs, blocks, others, number) for number, runs in enumerate(work.tiles))
-    return replace(work, tiles=kept, travelling=Travelling(np.sort(rows), tiles_of_keys))
+    return replace(work, tiles=kept, travelling=Travelling(np.sort(rows), tiles_of_keys, results))
 
 
 def united(row: Array, start: Array, end: Array, width: int) -> tuple[Array, Array, Array]:

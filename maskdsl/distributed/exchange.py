@@ -143,7 +143,7 @@ def _of_rows(
     """int64 [teams] each: bytes inside and between nodes, and sent, by which rows travel and are merged.
 
     Queries go to all teams. Each team merges an equal share of (row, head), of all other teams' partial outputs, and
-    sends results home.
+    sends results home, as many a row as there are.
     """
     teams, pairs = homes.teams, len(rows.rows) * heads
     home = np.sort(homes.queries[rows.rows // block]).astype(np.int64)
@@ -151,7 +151,7 @@ def _of_rows(
     node = np.arange(teams) // beside
     peers = np.bincount(node)[node] - 1
     in_node = np.bincount(node, weights=held).astype(np.int64)[node]
-    result = dim + lse
+    result = (dim + lse) * rows.results
     edges = pairs * np.arange(teams + 1) // teams
     share = np.diff(edges)
     first = np.arange(len(home)) * heads

@@ -63,8 +63,8 @@ def shard(
 
 
 def _can_travel(mask: MaskIR) -> bool:
-    """Whether results of some of a query's keys can be merged: one softmax, to which nothing is added but keys."""
-    return mask.has_sums and not mask.query_values and not mask.branches
+    """Whether results of some of a query's keys can be merged by their log-sum-exps."""
+    return all(each.has_sums for each in (mask, *mask.branches))
 
 
 def _in_one_order(masks: Sequence[MaskIR]) -> list[MaskIR]:

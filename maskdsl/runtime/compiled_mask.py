@@ -284,6 +284,13 @@ class Bound:
         return Bound(plan, self.backend, self.routes, self.checks_reads)
 
     @cached_property
+    def without_sinks(self) -> "Bound":
+        """The mask that computes results to be merged with those of another call, which counts the sinks."""
+        if not self.plan.mask.sinks:
+            return self
+        return Bound(replace(self.plan, mask=replace(self.plan.mask, sinks=())), self.backend, self.routes)
+
+    @cached_property
     def listed(self) -> "Bound | None":
         """The mask that computes calls with all queries, where some of its routes give lists in place of tables."""
         mask = self.plan.mask

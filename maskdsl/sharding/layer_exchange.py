@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.distributed.moves import Moves
-from maskdsl.sharding.moved_rows import moved
+from maskdsl.sharding.moved_rows import Moving, moved, moving
 
 
 class LayerExchange:
@@ -61,23 +61,24 @@ class LayerExchange:
         by_group = self._moved(x, self._to_team(rows), self._of_team([here] * self.groups))
         return by_group.view(self.groups, here, *by_group.shape[1:]).movedim(0, 2).flatten(2, 3)
 
-    def with_needed_keys(self, x: Tensor) -> tuple[Tensor, Array]:
-        """The team's keys, and those that it needs of other teams, and the laid-out positions of all, sorted."""
-        send, wanted, order = self._needed_keys
-        received = self._moved(
-            x, self._to_teams([each.to(x.device) for each in send]), self._of_teams([len(each) for each in wanted])
-        )
-        positions = np.concatenate([self.keys, *wanted])[order]
-        return torch.cat([x, received])[torch.from_numpy(order).to(x.device)], positions
+    def fetching(self, x: Tensor) -> Moving:
+        """The keys that the team needs of others, on their way: x are its own."""
+        send, wanted = self._needed_keys
+        rows = self._to_teams([torch.tensor(each, device=x.device) for each in send])
+        return moving(x, rows, self._of_teams([len(each) for each in wanted]), self.group)
 
     @cached_property
-    def _needed_keys(self) -> tuple[list[Tensor], list[Array], Array]:
-        """The rows of this team for each team, the positions that it gets of each, and what sorts all of them."""
+    def fetched(self) -> Array:
+        """int64: the laid-out positions of these keys, as they arrive."""
+        return np.concatenate(self._needed_keys[1])
+
+    @cached_property
+    def _needed_keys(self) -> tuple[list[Array], list[Array]]:
+        """The rows of this team for each team, and the positions that it gets of each."""
         teams = range(self.teams)
         send = [self.moves.keys_for(self.team, each, self.head_group) for each in teams]
         wanted = [self.moves.keys_for(each, self.team, self.head_group) for each in teams]
-        rows = [torch.from_numpy(np.searchsorted(self.keys, each)) for each in send]
-        return rows, wanted, np.argsort(np.concatenate([self.keys, *wanted]))
+        return [np.searchsorted(self.keys, each) for each in send], wanted
 
     @cached_property
     def travelling(self) -> Array:
@@ -89,19 +90,18 @@ class LayerExchange:
         """bool: which of this team's queries travel."""
         return np.isin(self.queries, self.moves.travelling[self.team])
 
-    def visiting(self, q: Tensor) -> Tensor:
-        """The queries of all teams that travel, of this team's."""
+    def visiting(self, q: Tensor) -> Moving:
+        """The queries of all teams that travel, on their way: q are this team's."""
         every = torch.arange(len(q), device=q.device)
         counts = [len(each) for each in self.moves.travelling]
-        return self._moved(q, self._to_teams([every] * self.teams), self._of_teams(counts))
+        return moving(q, self._to_teams([every] * self.teams), self._of_teams(counts), self.group)
 
-    def to_merge(self, x: Tensor) -> Tensor:
-        """This team's results of visiting queries, [(query, head), ...], to those that it merges: [teams, ..., ...]."""
+    def to_merge(self, x: Tensor) -> Moving:
+        """This team's results of visiting queries, [(query, head), ...], on their way to the teams that merge them."""
         edges = self._edges(len(x))
         rows = [torch.arange(low, high, device=x.device) for low, high in pairwise(edges)]
         here = len(rows[self.team])
-        received = self._moved(x, self._to_teams(rows), self._of_teams([here] * self.teams))
-        return received.view(self.teams, here, *received.shape[1:])
+        return moving(x, self._to_teams(rows), self._of_teams([here] * self.teams), self.group)
 
     def home(self, x: Tensor, heads: int) -> Tensor:
         """Results that this team merged, [(query, head), ...], to those of its travelling queries."""

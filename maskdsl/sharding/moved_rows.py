@@ -1,43 +1,96 @@
 """Rows of tensors that move between processes, with gradients that are summed in the order of ranks."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed._functional_collectives import all_to_all_single, wait_tensor
+
+_ALL_TO_ALL = torch.ops._c10d_functional.all_to_all_single
+_WAIT = torch.ops._c10d_functional.wait_tensor
+"""The functional collectives on plain tensors, which autograd passes on before they have arrived."""
+
+
+class Moving(NamedTuple):
+    """Rows on their way between processes, while others compute."""
+
+    outgoing: Tensor
+    incoming: Tensor
+    """Not to be read before it has arrived."""
+    sizes: list[int]
+    """How many rows go to each rank."""
+    counts: list[int]
+    """How many come from each."""
+    group: dist.ProcessGroup
+
+    def arrived(self) -> Tensor:
+        """The rows, [sum of counts, ...], in the order of ranks. Its backward pass begins to return the gradients."""
+        result: Tensor = _Arrived.apply(*self)  # type: ignore[no-untyped-call]
+        return result
+
+
+def moving(x: Tensor, rows: Sequence[Tensor], counts: Sequence[int], group: dist.ProcessGroup) -> Moving:
+    """Begins to send rows of x [rows, ...] to each rank, int64 each, which send this one `counts` each.
+
+    The rows for one rank are distinct.
+    """
+    sizes, counts = [len(each) for each in rows], list(counts)
+    outgoing: Tensor = _Leaving.apply(x, list(rows))  # type: ignore[no-untyped-call]
+    return Moving(outgoing, _started(outgoing.detach(), sizes, counts, group), sizes, counts, group)
 
 
 def moved(x: Tensor, rows: Sequence[Tensor], counts: Sequence[int], group: dist.ProcessGroup) -> Tensor:
-    """Sends rows of x [rows, ...] to each rank, int64 each; returns what ranks send to this one, `counts` of each.
+    """The rows that `moving` moves, when they have arrived."""
+    return moving(x, rows, counts, group).arrived()
 
-    The result is [sum of counts, ...], in the order of ranks. The rows for one rank are distinct.
+
+class _Leaving(torch.autograd.Function):
+    """The rows to send. Their gradients, summed in the order of ranks, are on their way since `_Arrived`.
+
+    Autograd runs what was recorded last first, so what was computed between both runs meanwhile.
     """
-    result: Tensor = _Moved.apply(x, list(rows), list(counts), group)  # type: ignore[no-untyped-call]
-    return result
 
-
-class _Moved(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: list[Tensor], counts: list[int], group: dist.ProcessGroup) -> Tensor:
-        ctx.rows, ctx.counts, ctx.group, ctx.shape = rows, counts, group, x.shape
-        return _exchanged(x[torch.cat(rows)], [len(each) for each in rows], counts, group)
+    def forward(ctx: Any, x: Tensor, rows: list[Tensor]) -> Tensor:
+        ctx.rows, ctx.shape = rows, x.shape
+        return x[torch.cat(rows)]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        returned = _waited(grad)
+        total = returned.new_zeros(ctx.shape)
+        for at, each in zip(ctx.rows, torch.split(returned, [len(at) for at in ctx.rows]), strict=True):
+            total.index_add_(0, at, each)
+        return total, None
+
+
+class _Arrived(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, outgoing: Tensor, incoming: Tensor, sizes: list[int], counts: list[int], group: dist.ProcessGroup
+    ) -> Tensor:
+        ctx.sizes, ctx.counts, ctx.group = sizes, counts, group
+        return _waited(incoming).view_as(incoming)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        sizes = [len(each) for each in ctx.rows]
-        returned = _exchanged(grad.contiguous(), ctx.counts, sizes, ctx.group)
-        total = grad.new_zeros(ctx.shape)
-        for at, each in zip(ctx.rows, torch.split(returned, sizes), strict=True):
-            total.index_add_(0, at, each)
-        return total, None, None, None
+        return _started(grad, ctx.counts, ctx.sizes, ctx.group), None, None, None, None
+
+
+def _started(x: Tensor, sizes: list[int], counts: list[int], group: dist.ProcessGroup) -> Tensor:
+    """All ranks at once: `sizes` rows to each, `counts` rows from each, under way until `_waited`."""
+    result: Tensor = _ALL_TO_ALL(x.contiguous(), counts, sizes, group.group_name)
+    return result
+
+
+def _waited(x: Tensor) -> Tensor:
+    result: Tensor = _WAIT(x)
+    return result
 
 
 def _exchanged(x: Tensor, sizes: list[int], counts: list[int], group: dist.ProcessGroup) -> Tensor:
-    """All ranks at once: `sizes` rows to each, `counts` rows from each."""
-    result: Tensor = wait_tensor(all_to_all_single(x.contiguous(), counts, sizes, group))  # type: ignore[no-untyped-call]
-    return result
+    return _waited(_started(x, sizes, counts, group))
 
 
 def _everybodys(x: Tensor, counts: list[int], group: dist.ProcessGroup) -> Tensor:

@@ -1,6 +1,13 @@
-"""`ShardedCall`: the attention of one rank, between what moves to it and what moves away."""
+"""`ShardedCall`: the attention of one rank, while keys and queries are on their way between ranks.
+
+Keys that others hold are fetched while queries attend those of the rank. Then the queries attend the fetched ones, and
+both results are merged by their log-sum-exps. Queries that travel attend the keys of every team, whose results are
+merged likewise. Sinks count in one of the results that are merged. Autograd runs what was recorded last first, so that
+gradients travel while others are computed, too.
+"""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,82 +19,117 @@ from maskdsl.runtime.calls.summand import Summand, sum_of
 from maskdsl.runtime.compiled_mask import register
 from maskdsl.runtime.decode.regrouped import merge_partials
 from maskdsl.sharding.layer_exchange import LayerExchange
+from maskdsl.sharding.moved_rows import Moving
+
+_Result = tuple[Tensor, Tensor]
+"""An output [tokens, batch, heads, dim] and its log-sum-exp [tokens, batch, heads]."""
+
+
+class _Keys(NamedTuple):
+    """Some keys and values, [tokens, batch, heads, dim] each, and their laid-out positions, sorted."""
+
+    k: Tensor
+    v: Tensor
+    positions: Array
 
 
 class ShardedCall:
-    """One call: the tensors of a rank, [tokens, batch, heads, dim] each.
+    """One call: the tensors of a rank, [tokens, batch, heads, dim] each."""
 
-    `orders` are the declared positions of laid-out queries and keys, or None where tokens are laid out as declared.
-    """
+    def __init__(
+        self,
+        exchange: LayerExchange,
+        orders: tuple[Array | None, Array | None],
+        summands: Sequence[tuple[Summand, list[Tensor]]],
+        in_stages: bool,
+    ) -> None:
+        """`orders` are the declared positions of laid-out queries and keys, or None where they are the same.
 
-    def __init__(self, exchange: LayerExchange, orders: tuple[Array | None, Array | None]) -> None:
-        self.exchange, self.orders = exchange, orders
+        Each summand has its inputs. Without `in_stages` queries wait for fetched keys and attend all of them at once.
+        """
+        self.exchange, self.orders, self.in_stages = exchange, orders, in_stages
+        work = exchange.moves.work
+        self.summands = [(each.compiled.bound(work.query_length, work.key_length), given) for each, given in summands]
 
-    def attended(
-        self, summands: Sequence[tuple[Summand, list[Tensor]]], q: Tensor, k: Tensor, v: Tensor, wants_lse: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def attended(self, q: Tensor, k: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The output, and each summand's log-sum-exp, which has all heads only if somebody wants it."""
         exchange = self.exchange
         first = exchange.head_group * (q.shape[2] // exchange.groups)
         q, k, v = exchange.queries_with_heads(q), exchange.keys_with_heads(k), exchange.keys_with_heads(v)
-        keys, positions = exchange.with_needed_keys(torch.cat([k, v], dim=-1))
-        needed_k, needed_v = torch.split(keys, [k.shape[-1], v.shape[-1]], dim=-1)
-        results = []
-        for summand, inputs in summands:
-            handle = self._handle(summand)
-            out, lse = self._computed(handle, inputs, q, (k, v), (needed_k, needed_v, positions), first)
-            results.append((out, exchange.with_all_heads(lse[..., None])[..., 0] if wants_lse else lse))
-        outs, lses = zip(*results, strict=True)
+        outs, lses = zip(*self._results(q, _Keys(k, v, exchange.keys), first), strict=True)
+        if wants_lse:
+            lses = tuple(exchange.with_all_heads(lse[..., None])[..., 0] for lse in lses)
         return exchange.with_all_heads(sum_of(list(outs))), lses
 
-    def _computed(
-        self,
-        handle: str,
-        inputs: list[Tensor],
-        q: Tensor,
-        held: tuple[Tensor, Tensor],
-        needed: tuple[Tensor, Tensor, Array],
-        first: int,
-    ) -> tuple[Tensor, Tensor]:
-        """The results of the team's queries: those that stay to all keys that they need, those that travel to all."""
-        exchange = self.exchange
-        k, v, keys = needed
-        stays = ~exchange.travels
-        staying, leaving = (torch.from_numpy(np.flatnonzero(each)).to(q.device) for each in (stays, exchange.travels))
-        here = self._chosen(handle, inputs, (q[staying], k, v), exchange.queries[stays], keys, first)
-        if not len(exchange.travelling):
+    def _results(self, q: Tensor, held: _Keys, first: int) -> list[_Result]:
+        """Each summand's results for the team's queries. All ranks begin to move rows in the same order."""
+        exchange, travels = self.exchange, self.exchange.travels
+        staying, leaving = (torch.tensor(np.flatnonzero(each), device=q.device) for each in (~travels, travels))
+        stays = q[staying], exchange.queries[~travels], first
+        fetching = exchange.fetching(torch.cat([held.k, held.v], dim=-1))
+        visiting = exchange.visiting(q[leaving]) if len(exchange.travelling) else None
+        stages = [self._attended(*stays, held)] if self.in_stages else []
+        if visiting is not None:
+            visits = visiting.arrived(), exchange.travelling, first
+            # Inputs are whole on all ranks, so one team counts the sinks of all visiting queries.
+            merging = self._merging(self._attended(*visits, held, has_sinks=exchange.team == 0))
+        fetched = _sorted(fetching.arrived(), held.k.shape[-1], exchange.fetched)
+        keys = fetched if self.in_stages else _united(held, fetched)
+        stages.append(self._attended(*stays, keys, has_sinks=not self.in_stages))
+        here = [self._merged(number, partials) for number, partials in enumerate(zip(*stages, strict=True))]
+        if visiting is None:
             return here
-        visiting = exchange.visiting(q[leaving]), *held
-        results = self._chosen(handle, inputs, visiting, exchange.travelling, exchange.keys, first)
-        partials = (exchange.to_merge(x.movedim(2, 1).flatten(0, 1)) for x in results)
-        merged, heads = merge_partials(list(zip(*partials, strict=True))), q.shape[2]
         back = torch.argsort(torch.cat([staying, leaving]))
-        homes = (exchange.home(x, heads) for x in merged)
-        there = (x.view(len(leaving), heads, *x.shape[1:]).movedim(1, 2) for x in homes)
-        out, lse = (torch.cat(pair)[back] for pair in zip(here, there, strict=True))
-        return out, lse
+        pairs = zip(here, self._home(merging, q.shape[2]), strict=True)
+        return [(torch.cat([out, x])[back], torch.cat([lse, y])[back]) for (out, lse), (x, y) in pairs]
 
-    def _chosen(
-        self,
-        handle: str,
-        inputs: list[Tensor],
-        tensors: tuple[Tensor, Tensor, Tensor],
-        queries: Array,
-        keys: Array,
-        first: int,
-    ) -> tuple[Tensor, Tensor]:
-        """The results of queries to keys at these laid-out positions."""
+    def _attended(self, q: Tensor, queries: Array, first: int, keys: _Keys, has_sinks: bool = True) -> list[_Result]:
+        """Each summand's results for queries at these laid-out positions, for the heads from `first` on."""
         query_at, key_at = (
-            torch.from_numpy(tokens if order is None else order[tokens]).to(tensors[0].device)
-            for tokens, order in zip((queries, keys), self.orders, strict=True)
+            torch.tensor(tokens if order is None else order[tokens], device=q.device)
+            for tokens, order in zip((queries, keys.positions), self.orders, strict=True)
         )
-        q, k, v = (x.movedim(0, 2) for x in tensors)
-        out, lse = attend_chosen(handle, q, k, v, inputs, query_at, key_at, first)
-        return out.movedim(2, 0), lse.movedim(2, 0)
+        tensors = [x.movedim(0, 2) for x in (q, keys.k, keys.v)]
+        results = []
+        for compiled, inputs in self.summands:
+            handle = register(compiled if has_sinks else compiled.without_sinks).handle
+            out, lse = attend_chosen(handle, *tensors, inputs, query_at, key_at, first)
+            results.append((out.movedim(2, 0), lse.movedim(2, 0)))
+        return results
 
-    def _handle(self, summand: Summand) -> str:
-        """That of the summand's mask at the plan's lengths."""
-        work = self.exchange.moves.work
-        compiled = summand.compiled.bound(work.query_length, work.key_length)
-        register(compiled)
-        return compiled.handle
+    def _merged(self, summand: int, partials: Sequence[_Result]) -> _Result:
+        """The results over all keys, of those over some, which are added where nothing divides them by a sum."""
+        compiled, _ = self.summands[summand]
+        if len(partials) == 1:
+            return partials[0]
+        if compiled.plan.mask.has_sums:
+            return merge_partials(partials)
+        return sum_of([out for out, _ in partials]), partials[0][1]
+
+    def _merging(self, results: Sequence[_Result]) -> list[Moving]:
+        """The results of visiting queries, of all summands, on their way to the teams that merge them."""
+        stacked = (torch.stack(each, dim=1).movedim(3, 1).flatten(0, 1) for each in zip(*results, strict=True))
+        return [self.exchange.to_merge(x) for x in stacked]
+
+    def _home(self, merging: Sequence[Moving], heads: int) -> list[_Result]:
+        """Each summand's results for the queries of this team that travelled."""
+        partials = (each.arrived().unflatten(0, (self.exchange.teams, -1)) for each in merging)
+        merged = merge_partials(list(zip(*partials, strict=True)))
+        homes = (self.exchange.home(x, heads).unflatten(0, (-1, heads)) for x in merged)
+        outs, lses = ([x.movedim(1, 2) for x in each.unbind(dim=2)] for each in homes)
+        return list(zip(outs, lses, strict=True))
+
+
+def _sorted(rows: Tensor, dim: int, positions: Array) -> _Keys:
+    """Keys and values in one tensor, [tokens, batch, heads, dim of both]; `dim` is that of keys."""
+    order = np.argsort(positions)
+    k, v = torch.split(rows[torch.tensor(order, device=rows.device)], [dim, rows.shape[-1] - dim], dim=-1)
+    return _Keys(k, v, positions[order])
+
+
+def _united(one: _Keys, other: _Keys) -> _Keys:
+    """The keys of both."""
+    positions = np.concatenate([one.positions, other.positions])
+    order = np.argsort(positions)
+    back = torch.tensor(order, device=one.k.device)
+    return _Keys(torch.cat([one.k, other.k])[back], torch.cat([one.v, other.v])[back], positions[order])

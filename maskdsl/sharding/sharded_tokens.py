@@ -13,9 +13,10 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sharding import NotOfPlan, NotSharded, OtherProcesses
 from maskdsl.distributed.moves import Moves
 from maskdsl.distributed.shard_plan import RankPlan
+from maskdsl.distributed.stages import computes_in_stages
 from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.mask import MaskIR, Normalize
-from maskdsl.runtime.base.validate import arguments
+from maskdsl.runtime.base.validate import arguments, check_sums
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.calls.summand import Summand
 from maskdsl.runtime.routing.find_op import with_routed
@@ -41,6 +42,7 @@ class ShardedTokens:
         if size != plan.ranks:
             raise AttnError(OtherProcesses(ranks=plan.ranks, found=f"the group has {size}", size=size))
         self.plan, self.group = plan, group
+        self._stages: dict[int, bool] = {}
         self._compared: dict[tuple[int, str], tuple[ref[Tensor], int]] = {}
         self.rank = dist.get_rank(group)
         self._layers = [
@@ -105,6 +107,8 @@ class ShardedTokens:
         of vectors, one softmax for each key.
         """
         number = self._layer_of(attention)
+        if return_lse:
+            check_sums(attention._signatures)
         if drops(dropout_p, seed):
             inputs |= dropout_inputs(dropout_p, seed, q.device)
             (attention,) = attention._dropping
@@ -118,12 +122,21 @@ class ShardedTokens:
             (each, self._routed(each, q, k, [tensors[at] for at in wanted]))
             for each, wanted in attention._summands or [(attention._single, range(len(tensors)))]
         ]
-        out, lses = ShardedCall(self._layers[number], self.plan.orders).attended(summands, q, k, v, return_lse)
+        call = ShardedCall(self._layers[number], self.plan.orders, summands, self._in_stages(number))
+        out, lses = call.attended(q, k, v, return_lse)
         out, sums = out.movedim(0, 2), [lse.movedim(0, 2) for lse in lses]
         if attention.layout == "bnhd":
             out = out.transpose(1, 2)
             sums = [lse.transpose(1, 2) for lse in sums]
         return (out, attention._of_branches(sums, dim=1)) if return_lse else out
+
+    def _in_stages(self, layer: int) -> bool:
+        """Whether this rank computes a layer in two stages. Cached."""
+        exchange, plan = self._layers[layer], self.plan
+        if layer not in self._stages:
+            at = exchange.team, exchange.head_group
+            self._stages[layer] = computes_in_stages(exchange.moves, *at, plan.cluster, plan.layer)
+        return self._stages[layer]
 
     def _routed(self, summand: Summand, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
         """The inputs and what routes select, from the queries and keys of all ranks: as in one process."""

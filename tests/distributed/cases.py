@@ -37,8 +37,12 @@ pattern plane(h = 24, w = 30) {
 pattern with_sinks(n = 500) {
     space tokens[n]
     input sinks: float[heads]
+    input gate: float[batch, tokens]
     attend causal and window(100)
+    attend q == 3 or q == 333
     sink sinks[head]
+    sink q.gate
+    weight 1.0 + q.gate
 }
 pattern two(n = 500) {
     space tokens[n]
@@ -49,6 +53,8 @@ pattern two(n = 500) {
     }
     branch far {
         attend causal and (q - k) % 7 == 0
+        attend q < 2
+        sink q.gate
         weight 1.0 - q.gate
     }
 }
@@ -59,6 +65,12 @@ pattern routed(n = 512) {
     attend causal and same(chunk)
     attend past
 }
+pattern unnormalized(n = 400) {
+    space tokens[n]
+    attend causal and window(90)
+    score sigmoid(s)
+    normalize none
+}
 pattern across(n = 300, m = 410) {
     space text[n]
     space image[m]
@@ -67,7 +79,7 @@ pattern across(n = 300, m = 410) {
     attend abs(q * 4 - k * 3) < 200 # allow: W001
 }
 """
-Difference = tuple[str, list[float], int, int]
+Difference = tuple[str, float, float, int, int]
 Cases = dict[str, list[ShardScheme | None]]
 
 
@@ -86,12 +98,12 @@ def inputs_of(mask: maskdsl.Mask, heads: int) -> dict[str, torch.Tensor]:
 @contextlib.contextmanager
 def counted() -> Iterator[list[int]]:
     """The bytes that this rank receives from others, forward."""
-    received, exchanged = [0], moved_rows._exchanged
+    received, started = [0], moved_rows._started
 
     def counting(x: torch.Tensor, sent: list[int], counts: list[int], group: dist.ProcessGroup) -> torch.Tensor:
         row = x[0].numel() * x.element_size() if len(x) else x.new_empty(x.shape[1:]).numel() * x.element_size()
         received[0] += row * (sum(counts) - counts[dist.get_rank(group)])
-        return exchanged(x, sent, counts, group)
+        return started(x, sent, counts, group)
 
-    with patch.object(moved_rows, "_exchanged", counting):
+    with patch.object(moved_rows, "_started", counting):
         yield received

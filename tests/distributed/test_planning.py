@@ -8,6 +8,8 @@ import pytest
 import maskdsl
 from maskdsl import AttnError, Mask
 from maskdsl.distributed.homes import ShardScheme
+from maskdsl.distributed.moves import Moves
+from maskdsl.distributed.stages import computes_in_stages
 from tests.distributed import other_schemes
 from tests.distributed.other_schemes import BLOCK, dense_classes, every_scheme, head_groups, price
 
@@ -28,6 +30,18 @@ pattern with_globals(n, size = 200, globals = 3) {
 pattern scattered(n) {
     space tokens[n]
     attend window(50) or q == 300 or q == 301 or q == 1000
+}
+pattern two_branches(n) {
+    space tokens[n]
+    input gate: float[batch, tokens]
+    branch near {
+        attend window(50)
+        sink 0.0
+    }
+    branch far {
+        attend q == 300 or q == 301 or q == 1000
+        weight q.gate
+    }
 }
 pattern by_head(n) {
     space tokens[n]
@@ -162,9 +176,9 @@ def test_rows_of_globals_travel_where_that_is_cheaper() -> None:
     assert cost.sent.sum() == (cost.inside + cost.between).sum()
 
 
-@pytest.mark.parametrize("name", ["with_globals", "scattered"])
+@pytest.mark.parametrize(("name", "results"), [("with_globals", 1), ("scattered", 1), ("two_branches", 2)])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_bytes_of_travelling_rows(name: str, groups: int) -> None:
+def test_bytes_of_travelling_rows(name: str, results: int, groups: int) -> None:
     """Each (row, head) goes to every part, is merged in one, and comes home: counted one after the other."""
     ranks, per_node, heads, dim = 8, 4, 4, 2 * 16
     mask = _mask(name, heads=heads, key_heads=4, n=2500)
@@ -189,10 +203,34 @@ def test_bytes_of_travelling_rows(name: str, groups: int) -> None:
             merges = next(part for part in range(parts) if number < len(pairs) * (part + 1) // parts)
             for part in range(parts):
                 expected[part * groups + group] += dim * (part != home)
-                expected[merges * groups + group] += (dim + 4) * (part != merges)
-            expected[home * groups + group] += (dim + 4) * (merges != home)
+                expected[merges * groups + group] += (dim + 4) * results * (part != merges)
+            expected[home * groups + group] += (dim + 4) * results * (merges != home)
     (cost,) = each.costs
     assert (cost.inside + cost.between).tolist() == expected.tolist()
+
+
+def test_rows_without_log_sum_exps_stay() -> None:
+    text = "pattern plain(n) { space tokens[n] attend globals_first(3) or window(9) normalize none }"
+    plan = maskdsl.parse(text)["plain"].bind(n=4096, heads=4).shard(8)
+    assert not any(each.scheme.travelling for each in plan.table)
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "link", "expected"),
+    [
+        # Each query attends more than the 500 or so keys at home whose work takes as long as the merge of two results.
+        ("causal_all", 1 << 16, (50, 400), [False, True, True, True]),
+        ("causal_all", 1 << 16, (5e5, 4e6), [False] * 4),
+        ("local", 1 << 16, (50, 400), [False] * 4),
+    ],
+)
+def test_two_stages_where_they_hide_more_than_a_merge_takes(
+    name: str, length: int, link: tuple[float, float], expected: list[bool]
+) -> None:
+    plan = _mask(name, n=length).shard(4, link=link, scheme=ShardScheme("contiguous"))
+    (work,), (homes,) = plan.best.works, plan.best.homes
+    moves = Moves(work, homes)
+    assert [computes_in_stages(moves, team, 0, plan.cluster, plan.layer) for team in range(4)] == expected
 
 
 def test_planning_again_keeps_to_the_scheme() -> None:
