@@ -52,14 +52,18 @@ def shard(
         if any(each.travelling is not None for each in apart):
             results += search(apart, times, layer, cluster, shared)
         results.sort(key=lambda each: each.seconds)
-    decide = [
-        input_arrays(mask, given, relation_inputs(mask, given)) for mask, given in zip(masks, inputs, strict=True)
-    ]
+    decide = [_deciding(mask, given) for mask, given in zip(masks, inputs, strict=True)]
     queries, keys = (Coordinates(masks[0], each, decide[0]).permutation() for each in masks[0].sequences.values())
     if here is not None:
         heads, layer = here
         results = [of_heads(each, heads, layer, cluster) for each in results]
     return RankPlan(cluster, layer, block, results[0], tuple(results), (queries, keys), tuple(masks), tuple(decide))
+
+
+def _deciding(mask: MaskIR, given: Arrays) -> dict[str, Array]:
+    """The inputs that decide tiles and orders, as the mask reads them."""
+    needed = relation_inputs(mask, given)
+    return {name: x for name, x in input_arrays(mask, given, needed).items() if name in needed}
 
 
 def _can_travel(mask: MaskIR) -> bool:

@@ -14,8 +14,10 @@ from maskdsl.base.errors.calls.sharding import NotOfPlan, NotSharded, OtherProce
 from maskdsl.distributed.moves import Moves
 from maskdsl.distributed.shard_plan import RankPlan
 from maskdsl.distributed.stages import computes_in_stages
+from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.mask import MaskIR, Normalize
+from maskdsl.runtime.base.passed_inputs import passed
 from maskdsl.runtime.base.validate import arguments, check_sums
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.calls.summand import Summand
@@ -113,13 +115,12 @@ class ShardedTokens:
             inputs |= dropout_inputs(dropout_p, seed, q.device)
             (attention,) = attention._dropping
         q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
-        self._check_inputs(number, dict(zip(attention.inputs, tensors, strict=True)))
         tensors = [summed(each, self.group) if each.requires_grad else each for each in tensors]
         q, k, v = (x.movedim(1, 0) if attention.layout == "bnhd" else x.movedim(2, 0) for x in (q, k, v))
         for what, x, of_keys in (("queries", q, False), ("keys", k, True), ("values", v, True)):
             self._check_length(f"`{what[0]}`", len(x), len(self._positions[of_keys][self.rank]))
         summands = [
-            (each, self._routed(each, q, k, [tensors[at] for at in wanted]))
+            (each, self._read(number, each, q, k, [tensors[at] for at in wanted]))
             for each, wanted in attention._summands or [(attention._single, range(len(tensors)))]
         ]
         call = ShardedCall(self._layers[number], self.plan.orders, summands, self._in_stages(number))
@@ -138,14 +139,20 @@ class ShardedTokens:
             self._stages[layer] = computes_in_stages(exchange.moves, *at, plan.cluster, plan.layer)
         return self._stages[layer]
 
-    def _routed(self, summand: Summand, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-        """The inputs and what routes select, from the queries and keys of all ranks: as in one process."""
-        if not summand.signature.is_routed:
-            return inputs
-        with torch.no_grad():
-            whole_q = self.gather(q.movedim(0, 2), 2)
-            whole_k = self.gather(k.movedim(0, 2), 2, keys=True)
-        return with_routed(summand.compiled, whole_q, whole_k, inputs)
+    def _read(self, layer: int, summand: Summand, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        """All inputs that the mask reads, as in one process: routes select from the queries and keys of all ranks."""
+        queries, keys = (sum(map(len, positions)) for positions in self._positions)
+        lengths = {"tokens": queries, "queries": queries, "keys": keys}
+        inputs = passed(summand.signature, inputs, q.shape[1], q.shape[3], q.device, lengths)
+        if summand.signature.is_routed:
+            with torch.no_grad():
+                whole_q = self.gather(q.movedim(0, 2), 2)
+                whole_k = self.gather(k.movedim(0, 2), 2, keys=True)
+            inputs = with_routed(summand.compiled, whole_q, whole_k, inputs)
+        declared = summand.compiled.bound(queries, keys).for_given_routes.plan.mask.inputs
+        for each, x in zip(declared, inputs, strict=True):
+            self._check_input(layer, each, x, is_given=each.name in summand.signature.inputs)
+        return inputs
 
     def _layer_of(self, attention: BaseAttention) -> int:
         """The number of the attention's layer among the plan's different ones."""
@@ -165,29 +172,39 @@ class ShardedTokens:
             planned = ", ".join(f"`{each.name}`" for each in self.plan.masks)
             advice = "plan for the mask of the attention, with the same values of its parameters: mask.shard(ranks)"
             raise AttnError(NotOfPlan(what=f"the attention is of `{mask.name}`", planned=planned, advice=advice))
-        reason = _refusal(mask)
+        reason = next(filter(None, map(_refusal, mask.branches or (mask,))), None)
         if reason is not None:
             advice = "use tensor parallelism for it, which shares heads and no tokens"
             raise AttnError(NotSharded(pattern=mask.name, reason=reason, advice=advice, span=mask.span))
         return number
 
-    def _check_inputs(self, layer: int, given: dict[str, Tensor]) -> None:
-        """Raises if an input that decides tiles is not the one that was planned for. Each is compared once."""
-        for name, array in self.plan.inputs[layer].items():
-            tensor, (known, version) = given.get(name), self._compared.get((layer, name), (None, 0))
-            if tensor is None or (known is not None and known() is tensor and version == tensor._version):
-                continue
-            planned = torch.as_tensor(array, device=tensor.device)
-            if tensor.shape != planned.shape or not bool((tensor == planned).all()):
-                advice = f"plan anew where inputs change: mask.shard({self.plan.ranks}, scheme=plan.scheme, {name}=...)"
-                what = f"the input `{name}` decides which keys are needed"
-                raise AttnError(NotOfPlan(what=what, planned="other values of it", advice=advice))
-            self._compared[layer, name] = ref(tensor), tensor._version
+    def _check_input(self, layer: int, declared: Input, x: Tensor, is_given: bool) -> None:
+        """Raises if an input that decides tiles is not the one that was planned for. A tensor is compared once."""
+        name, array = declared.name, self.plan.inputs[layer].get(declared.name)
+        known, version = self._compared.get((layer, name), (None, 0))
+        if array is None or (known is not None and known() is x and version == x._version):
+            return
+        if not _is_planned(declared, x, torch.as_tensor(array, device=x.device)):
+            anew = f"plan anew where inputs change: mask.shard({self.plan.ranks}, scheme=plan.scheme, {name}=...)"
+            advice = anew if is_given else "plan without `q` and `k`: then for all pairs that routes may select"
+            what = f"the input `{name}` decides which keys are needed"
+            raise AttnError(NotOfPlan(what=what, planned="other values of it", advice=advice))
+        self._compared[layer, name] = ref(x), x._version
 
     def _check_length(self, what: str, length: int, planned: int) -> None:
         if length != planned:
             advice = "give whole tensors to `scatter`, and what it returns to `gather` and `attend`"
             raise AttnError(NotOfPlan(what=f"{what} has {length} tokens", planned=f"{planned}", advice=advice))
+
+
+def _is_planned(declared: Input, x: Tensor, planned: Tensor) -> bool:
+    """Whether the values are equal. Where a batch has one entry, it stands for all."""
+    if not x.dim() == planned.dim() == len(declared.held):
+        return False
+    sides = zip(declared.held, x.shape, planned.shape, strict=True)
+    if any(a != b and (each.kind is not DimensionKind.BATCH or 1 not in (a, b)) for each, a, b in sides):
+        return False
+    return bool(((x == planned) | (x.isnan() & planned.isnan())).all())
 
 
 def _refusal(mask: MaskIR) -> str | None:

@@ -33,6 +33,30 @@ pattern by_key(n = 100) {
     attend causal
     normalize softmax by k
 }
+pattern by_key_in_a_branch(n = 100) {
+    space tokens[n]
+    branch one {
+        attend causal
+    }
+    branch other {
+        attend window(9)
+        normalize softmax by k
+    }
+}
+pattern changed_inputs(n = 60) {
+    space tokens[n]
+    input rate: float[key_heads, tokens]
+    input slope: float[heads]
+    input worth: float[batch, tokens]
+    attend causal and q.worth > k.worth - 2.0
+    score s * sqrt(dim) + rate[key_head, k] + slope[head] * float(q - k)
+}
+pattern routed(n = 96) {
+    space tokens[n]
+    coord chunk = i // 8
+    route past = topk(2, dot(q, mean(k by chunk))) where k.chunk < q.chunk
+    attend past or same(chunk)
+}
 pattern across(n = 100, m = 80) {
     space text[n]
     space image[m]
@@ -109,6 +133,7 @@ def test_other_patterns_and_lengths(group: dist.ProcessGroup) -> None:
     ("name", "reason"),
     [
         ("by_key", "it takes one softmax for each key"),
+        ("by_key_in_a_branch", "it takes one softmax for each key"),
         ("pooled", "its pools may have tokens of several"),
     ],
 )
@@ -138,3 +163,32 @@ def test_inputs_are_those_that_were_planned_for(group: dist.ProcessGroup) -> Non
         cp.attend(attention, q, k, v)
     with pytest.raises(AttnError, match="documents"):
         cp.attend(attention, q, k, v, document=document, documents=document)
+
+
+def test_inputs_are_given_as_in_one_process(group: dist.ProcessGroup) -> None:
+    """By key head, with sides of size 1, and NaN in those that decide."""
+    mask = maskdsl.parse(PATTERNS)["changed_inputs"].bind(heads=4, key_heads=2)
+    attention, (q, k, v) = mask.compile(), torch.randn(3, 3, 4, 60, 16).unbind()
+    k, v = k[:, :2], v[:, :2]
+    worth = torch.randn(1, 60)
+    worth[0, 7] = torch.nan
+    inputs = {"rate": torch.randn(2, 60), "slope": torch.randn(1), "worth": worth}
+    cp = mask.shard(1, **inputs).on(group)
+    torch.testing.assert_close(cp.attend(attention, q, k, v, **inputs), attention(q, k, v, **inputs))
+    inputs |= {"rate": torch.randn(2, 60), "worth": worth.expand(3, 60)}  # which decides as before
+    torch.testing.assert_close(cp.attend(attention, q, k, v, **inputs), attention(q, k, v, **inputs))
+    with pytest.raises(AttnError, match="`worth` decides which keys are needed"):
+        cp.attend(attention, q, k, v, **(inputs | {"worth": worth + 1}))
+    with pytest.raises(AttnError, match="`worth` decides which keys are needed"):
+        cp.attend(attention, q, k, v, **(inputs | {"worth": worth[0]}))
+
+
+def test_routes_select_what_was_planned_for(group: dist.ProcessGroup) -> None:
+    mask = _mask("routed")
+    attention, (q, k, v) = mask.compile(), _tensors(mask)
+    expected = attention(q, k, v)
+    torch.testing.assert_close(mask.shard(1).on(group).attend(attention, q, k, v), expected)  # whatever they select
+    cp = mask.shard(1, q=q, k=k).on(group)
+    torch.testing.assert_close(cp.attend(attention, q, k, v), expected)
+    with pytest.raises(AttnError, match=r"`past` decides which keys are needed[^$]*plan without `q` and `k`"):
+        cp.attend(attention, -q, k, v)
