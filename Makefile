@@ -117,6 +117,7 @@ gallery: $(READY)
 
 pictures: $(READY)
 	$(BIN)/maskdsl show examples/language/longformer.attn --out docs/images/longformer.svg
+	$(BIN)/maskdsl show longformer n=32768 size=2048 --heads 8 --ranks 8 --out docs/images/ranks.svg
 	$(BIN)/python benchmarks/gallery.py --pictures
 
 docs: $(READY)

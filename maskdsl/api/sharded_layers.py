@@ -17,7 +17,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sharding import UnfitGroups
 from maskdsl.base.records import dataclass
 from maskdsl.distributed.homes import ShardScheme, fits
-from maskdsl.distributed.planning import shard
+from maskdsl.distributed.planning import BLOCK, shard
 from maskdsl.distributed.pricing import ITEMSIZES, Cluster, LayerShape
 from maskdsl.distributed.shard_plan import RankPlan
 from maskdsl.ir.facts.route_candidates import most, selects
@@ -55,12 +55,12 @@ class ShardArguments:
     """The arguments of `shard` beside the inputs."""
 
     ranks: int
-    per_node: int
-    head_dim: int
-    dtype: str
-    link: tuple[float, float]
-    block: int
-    scheme: ShardScheme | None
+    per_node: int = 8
+    head_dim: int = 128
+    dtype: str = "bfloat16"
+    link: tuple[float, float] = (50.0, 400.0)
+    block: int = BLOCK
+    scheme: ShardScheme | None = None
 
     def cluster(self) -> Cluster:
         """The processes."""

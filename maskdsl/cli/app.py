@@ -12,7 +12,7 @@ from click.exceptions import Exit
 from maskdsl import __version__
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.command import OnlyInTerminals
-from maskdsl.base.errors.commands.pictures import NeedsOut
+from maskdsl.base.errors.commands.pictures import NeedsOut, NoRanks
 from maskdsl.base.limits import MOST_HEAD_DIM
 from maskdsl.cli import commands, request, shells
 from maskdsl.cli.declaring import Commands, argument
@@ -128,6 +128,8 @@ def fmt(paths: tuple[str, ...], check: bool, diff: bool, upgrade: bool) -> None:
     metavar="'FILE [PATTERN] [NAME=VALUE]'",
     help="Show where this pattern differs. Parameters that both have keep the values of the first.",
 )
+@click.option("--ranks", type=options.RANKS, metavar="NUMBER", help="Colour tiles by the processes of a plan.")
+@options.per_node
 @options.json
 def show(
     out: str | None,
@@ -137,10 +139,12 @@ def show(
     rows: str | None,
     columns: str | None,
     diff: str | None,
+    ranks: int | None,
+    per_node: int,
     as_json: bool,
     **shared: Any,
 ) -> None:
-    """Draw the tiles of a pattern: which are empty, partly attended, full."""
+    """Draw the tiles of a pattern: which are empty, partly attended, full; or which process computes them."""
     subject, ranges = request.shared_options.SharedOptions(**shared), request.shared_options.Ranges(rows, columns)
     in_files = {"--mask": mask, "--around": around is not None, "--stacked": stacked}
     in_terminals = {"--rows": rows is not None, "--columns": columns is not None, "--diff": diff is not None}
@@ -148,14 +152,22 @@ def show(
         raise AttnError(NeedsOut(option=name))
     for name in (name for name, given in in_terminals.items() if given and (out or (as_json and diff is None))):
         raise AttnError(OnlyInTerminals(option=name))
+    others = {
+        "--json": (as_json, "`maskdsl shard --json` prints plans"),
+        "--diff": (diff is not None, "draw each pattern by itself"),
+        "--around": (around is not None, "`maskdsl view --ranks` names the ranks of single pairs"),
+    }
+    for name in (name for name, (given, _) in others.items() if given and ranks is not None):
+        raise AttnError(NoRanks(option=name, advice=others[name][1]))
+    planned = None if ranks is None else request.rank_options.RankOptions([ranks], per_node)
     if diff is not None:
         commands.differences.show_differences(subject, diff, ranges, as_json)
     elif as_json:
         commands.show_json.show_json(subject)
     elif out is not None:
-        commands.pictures.picture(commands.pictures.PictureRequest(subject, mask, around, stacked), out)
+        commands.pictures.picture(commands.pictures.PictureRequest(subject, mask, around, stacked, planned), out)
     else:
-        commands.show_and_stats.show(subject, ranges)
+        commands.show_and_stats.show(subject, ranges, planned)
 
 
 @app.command()
@@ -186,10 +198,27 @@ def show(
     help="With --watch: serve on this port.",
     show_default="any free port",
 )
-def view(blocks: tuple[str, ...], out: str | None, opens: bool, watch: bool, port: int, **shared: Any) -> None:
+@click.option(
+    "--ranks",
+    metavar="NUMBER[,NUMBER]...",
+    callback=options.counts,
+    help="Colour tiles by the processes of a plan for so many.",
+)
+@options.per_node
+def view(
+    blocks: tuple[str, ...],
+    out: str | None,
+    opens: bool,
+    watch: bool,
+    port: int,
+    ranks: tuple[int, ...],
+    per_node: int,
+    **shared: Any,
+) -> None:
     """Write a page that shows a pattern, or the layers of a stack, from the whole map to single tokens."""
     subject = request.shared_options.SharedOptions(**shared)
-    commands.view_page.view(commands.view_page.PageRequest(subject, blocks), out, opens, watch, port)
+    wanted = commands.view_page.PageRequest(subject, blocks, request.rank_options.RankOptions(ranks, per_node))
+    commands.view_page.view(wanted, out, opens, watch, port)
 
 
 @app.command()
@@ -275,7 +304,7 @@ def order(
 @options.pattern
 @options.heads
 @options.ranks
-@click.option("--per-node", type=options.RANKS, default=8, help="Processes that are neighbours in one node.")
+@options.per_node
 @click.option(
     "--link",
     type=(options.RATE, options.RATE),

@@ -43,6 +43,10 @@ class Palette:
     full: Shade
     undrawn: Shade
     """What is not drawn yet, in stripes on `empty`."""
+    ranks: tuple[Shade, ...]
+    """Of `RANK_COLOURS` ranks, from the first on; neighbours are furthest apart."""
+    several: Shade
+    """Cells of several ranks."""
 
     def shade(self, number: int) -> Shade:
         """The colour of a number of `colour_numbers`."""
@@ -52,14 +56,22 @@ class Palette:
             return self.full
         position = (number - 1) / (LEVELS - 1) * (len(self.partial) - 1)
         left = min(int(position), len(self.partial) - 2)
-        pairs = zip(self.partial[left], self.partial[left + 1], strict=True)
-        red, green, blue = (round(a + (b - a) * (position - left)) for a, b in pairs)
-        return red, green, blue
+        return _mixed(self.partial[left], self.partial[left + 1], position - left)
 
     @cached_property
     def shades(self) -> tuple[Shade, ...]:
         """The colours of all numbers of `colour_numbers`."""
         return tuple(self.shade(number) for number in range(LEVELS + 2))
+
+    @cached_property
+    def rank_shades(self) -> tuple[Shade, ...]:
+        """Of empty cells, of ranks that hold the keys of a cell, of those that receive them (pale), and `SEVERAL`."""
+        return (self.empty, *self.ranks, *(_mixed(each, self.empty, _PALE) for each in self.ranks), self.several)
+
+
+def _mixed(one: Shade, other: Shade, share: float) -> Shade:
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    return red, green, blue
 
 
 LIGHT = Palette(
@@ -75,6 +87,11 @@ LIGHT = Palette(
     partial=((254, 222, 110), (254, 190, 80), (240, 130, 35), (200, 80, 5), (130, 45, 5)),
     full=(0, 68, 136),
     undrawn=(206, 209, 218),
+    ranks=(
+        *((251, 86, 85), (8, 28, 192), (223, 137, 15), (90, 12, 129)),
+        *((85, 255, 104), (150, 91, 170), (162, 31, 0), (95, 110, 254)),
+    ),
+    several=(132, 134, 142),
 )
 DARK = Palette(
     ground=(18, 19, 26),
@@ -89,6 +106,11 @@ DARK = Palette(
     partial=((122, 62, 18), (176, 92, 20), (226, 132, 40), (250, 180, 80), (255, 224, 140)),
     full=(86, 180, 233),
     undrawn=(70, 75, 92),
+    ranks=(
+        *((172, 253, 149), (203, 145, 255), (81, 170, 106), (199, 173, 3)),
+        *((63, 233, 179), (177, 109, 18), (255, 239, 62), (27, 112, 253)),
+    ),
+    several=(132, 134, 142),
 )
 
 SAME: Shade = (92, 96, 112)
@@ -100,6 +122,12 @@ of Okabe and Ito 2008, "Color Universal Design"."""
 
 LEVELS = 12
 """The number of shades of partial cells."""
+RANK_COLOURS = 8
+"""The number of colours of ranks; the next rank has the first colour again."""
+SEVERAL = 2 * RANK_COLOURS + 1
+"""The number of cells of several ranks among `Palette.rank_shades`."""
+_PALE = 0.6
+"""How much of an empty cell a pale colour has."""
 
 _CHARACTERS = ("\N{MIDDLE DOT}", "\N{LIGHT SHADE}", "\N{MEDIUM SHADE}", "\N{DARK SHADE}", "\N{FULL BLOCK}")
 _ASCII_CHARACTERS = (".", "-", "+", "*", "#")

@@ -42,11 +42,13 @@ def test_pictures(maskdsl, tmp_path, name, request):
     assert out.read_bytes() == golden.read_bytes()
 
 
-def test_the_picture_of_the_readme_is_up_to_date(maskdsl, tmp_path):
-    """By the command that `make pictures` runs."""
-    (words,) = re.findall(r"maskdsl show (\S+) --out (docs/images/\S+)", Path("Makefile").read_text())
-    assert maskdsl("show", words[0], "--out", tmp_path / "picture.svg").code == 0
-    assert (tmp_path / "picture.svg").read_bytes() == Path(words[1]).read_bytes()
+def test_the_pictures_of_pages_are_up_to_date(maskdsl, tmp_path):
+    """By the commands that `make pictures` runs."""
+    commands = re.findall(r"maskdsl show (.+) --out (docs/images/\S+)", Path("Makefile").read_text())
+    assert len(commands) == 2
+    for words, picture in commands:
+        assert maskdsl("show", *words.split(), "--out", tmp_path / "picture.svg").code == 0
+        assert (tmp_path / "picture.svg").read_bytes() == Path(picture).read_bytes()
 
 
 def test_kinds_of_files(maskdsl, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskdsl.view.palette import BOTH, DARK, FIRST, LEVELS, LIGHT, SAME, SECOND
+from maskdsl.view.palette import BOTH, DARK, FIRST, LEVELS, LIGHT, RANK_COLOURS, SAME, SECOND, SEVERAL
 
 # Machado, Oliveira and Fernandes 2009, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
 # severity 1, in linear RGB.
@@ -74,6 +74,19 @@ def test_text_can_be_read(palette):
     for ink in (palette.text, palette.quiet, palette.accent, palette.against):
         for behind in (palette.ground, palette.card, palette.empty):
             assert contrast(ink, behind) >= 4.5, (ink, behind)
+
+
+@PALETTES
+def test_ranks_are_told_apart(palette):
+    empty, *both, several = palette.rank_shades
+    strong, pale = both[:RANK_COLOURS], both[RANK_COLOURS:]
+    assert len(both) == 2 * RANK_COLOURS and palette.rank_shades[SEVERAL] == several
+    assert min(apart(*pair) for pair in combinations([*strong, several], 2)) > 20
+    assert min(apart(*pair) for pair in combinations(pale, 2)) > 8
+    assert min(apart(strong[at], strong[at - 1]) for at in range(RANK_COLOURS)) > 30
+    assert min(apart(each, other) for each in (empty, *strong) for other in pale) > 10
+    assert min(apart(*pair) for pair in zip(strong, pale, strict=True)) > 20
+    assert min(apart(empty, each) for each in strong) > 35
 
 
 def test_what_two_patterns_share_is_told_apart():

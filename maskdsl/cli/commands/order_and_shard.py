@@ -14,7 +14,6 @@ from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import Request, read_block, read_request, read_subject
 from maskdsl.cli.request.routed_masks import resolve_masks, resolve_stack
 from maskdsl.cli.waiting import working
-from maskdsl.distributed.planning import BLOCK
 from maskdsl.ir.heads import Heads
 from maskdsl.view import units
 from maskdsl.view.terminal.order_table import orders_table
@@ -78,7 +77,7 @@ def shard(
 ) -> None:
     """Prints the plan for each number of ranks, and what other schemes would cost."""
     subject = read_subject(file, words)
-    each_given = [ShardArguments(number, block=BLOCK, scheme=None, **shape) for number in ranks]
+    each_given = [ShardArguments(number, **shape) for number in ranks]
     if isinstance(subject, Request):
         resolved = resolve_masks([subject.bind(heads)], given, None)
         mask, head = resolved.masks[0].ir, title(resolved.masks[0].ir)

@@ -1,25 +1,25 @@
 """`show --out`: pictures of tiles, of single pairs, or of what one query attends, as PNG, SVG or PDF files."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskdsl.analysis.tiles.mask_tiles import class_of_head, tiles
-from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands import pictures as errors
 from maskdsl.base.errors.commands.command import NotForStacks
 from maskdsl.base.records import dataclass
 from maskdsl.cli.commands.explanations import read_token
-from maskdsl.cli.commands.show_and_stats import layer_in_orders
+from maskdsl.cli.commands.show_and_stats import drawn_layers
 from maskdsl.cli.consoles import note
-from maskdsl.cli.request.masks import StackRequest, in_pictures, order_text, picture_text
-from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks
+from maskdsl.cli.request.masks import StackRequest, order_text, picture_text
+from maskdsl.cli.request.routed_masks import DrawnMask, ResolvedMasks, drawn_masks
 from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.cli.written_files import writing
-from maskdsl.ir.meaning.inputs import branch_inputs
-from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.cells import Scale
 from maskdsl.view.head_figures import Counted
@@ -33,6 +33,9 @@ from maskdsl.view.image.svg import svg
 from maskdsl.view.terminal.selection_tables import between
 from maskdsl.view.terminal.show import called, head_classes
 from maskdsl.view.terminal.stack_table import layers_text, stack_title
+
+if TYPE_CHECKING:
+    from maskdsl.cli.request.rank_options import RankOptions
 
 _WRITERS: Mapping[str, Callable[[Scene], bytes]] = {".png": pixels, ".svg": svg, ".pdf": pdf}
 _MOST_PIXELS, _MOST_BOXES = 4096, 1024
@@ -49,6 +52,8 @@ class PictureRequest:
     mask: bool
     around: str | None
     stacked: bool
+    planned: RankOptions | None = None
+    """The plans by whose ranks cells are coloured."""
     most: int = _MOST_PIXELS
     """The most cells of a side of a picture of pairs."""
 
@@ -73,13 +78,10 @@ def _drawn_scene(wanted: PictureRequest) -> Scene:
     notes = ["all pairs that routes may select"] if resolved.guarantee is not None else []
     if wanted.around is not None:
         return _query_scene(resolved, wanted.around, chosen, notes)
-    masks, size = in_pictures(resolved.masks), wanted.options.size()
-    given = [branch_inputs(mask.ir, resolved.inputs) if mask.branch else resolved.inputs for mask in masks]
-    scale = _scale_of(wanted, masks[0], len(masks), chosen, given[0])
-    drawn = [
-        _drawn_mask(mask, picture_text(mask.ir), scale, size, inputs, resolved)
-        for mask, inputs in zip(masks, given, strict=True)
-    ]
+    with working("pricing schemes"):
+        masks = drawn_masks(resolved.masks, resolved.inputs, wanted.planned)
+    scale = _scale_of(wanted, masks[0], len(masks), chosen)
+    drawn = [_drawn(each, picture_text(each.mask.ir), scale, wanted.options.size(), resolved) for each in masks]
     return map_scene(mask_title(resolved.masks[0].ir), drawn, scale, chosen, wanted.stacked, notes)
 
 
@@ -89,25 +91,22 @@ def _stack_scene(wanted: PictureRequest, subject: StackRequest, chosen: Sequence
         raise AttnError(NotForStacks(option="--around", name=subject.stack.name))
     stack = subject.bind(wanted.options.heads)
     resolved = wanted.options.resolve_stack(stack)
-    inputs = find_in_layers(resolved.stack, resolved.inputs)
-    layers = [
-        (each, number)
-        for number in range(len(stack.different))
-        for each in layer_in_orders(stack, number, wanted.options.orders, resolved)
-    ]
-    scale = _scale_of(wanted, layers[0][0], len(layers), chosen, inputs[0])
+    layers = [*drawn_layers(stack, wanted.options.orders, resolved, wanted.planned)]
+    scale = _scale_of(wanted, layers[0][0], sum(map(len, layers)), chosen)
     drawn = []
-    for mask, number in layers:
-        words = f"{layers_text(stack.ir, number)}: {called(mask.name, mask.ir.parameters).plain}, {order_text(mask.ir)}"
-        drawn.append(_drawn_mask(mask, words, scale, wanted.options.size(), inputs[number], None))
+    for number, masks in enumerate(layers):
+        for each in masks:
+            mask = each.mask.ir
+            words = f"{layers_text(stack.ir, number)}: {called(mask.name, mask.parameters).plain}, {order_text(mask)}"
+            drawn.append(_drawn(each, words, scale, wanted.options.size(), None))
     name = called(stack.name, stack.ir.parameters).plain
     size = stack_title(stack.ir).plain.removeprefix(name).strip()
     return map_scene(Title(name, size), drawn, scale, chosen, wanted.stacked, [])
 
 
-def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[int], inputs: Arrays) -> Scale:
+def _scale_of(wanted: PictureRequest, first: DrawnMask, maps: int, chosen: Sequence[int]) -> Scale:
     """The sizes of cells for so many maps; for more if heads differ and each needs its own."""
-    lengths = mask.query_length, mask.key_length
+    lengths = first.mask.query_length, first.mask.key_length
     if wanted.mask:
         side = max(1, -(-max(lengths) // wanted.most))
         if side > 1:
@@ -118,25 +117,21 @@ def _scale_of(wanted: PictureRequest, mask: Mask, maps: int, chosen: Sequence[in
     scale = scale_for(lengths, maps, block)
     if wanted.stacked:
         return scale
-    classes = len(head_classes(class_of_head(mask.ir, inputs), chosen))
+    classes = len(head_classes(class_of_head(first.mask.ir, first.inputs), chosen))
     return scale if classes == 1 else scale_for(lengths, maps * classes, block)
 
 
 @working("finding tiles")
-def _drawn_mask(
-    mask: Mask,
-    order: str,
-    scale: Scale,
-    size: tuple[int, int] | None,
-    inputs: Arrays,
-    resolved: ResolvedMasks | None,
+def _drawn(
+    given: DrawnMask, order: str, scale: Scale, size: tuple[int, int] | None, resolved: ResolvedMasks | None
 ) -> Drawn:
     """The tiles of a mask, with the density of each head in words; with bounds if routes have all candidates.
 
     Tiles are counted that have `size` tokens if users gave it.
     """
-    counted = Counted.beside(mask.ir, size, inputs)
-    density = [counted.words(head)[1:] for head in range(mask.ir.heads)]
+    mask, inputs = given.mask.ir, given.inputs
+    counted = Counted.beside(mask, size, inputs)
+    density = [counted.words(head)[1:] for head in range(mask.heads)]
     if resolved is not None and resolved.guarantee is not None:
         bounds = [
             between(units.percent(each.least_density), units.percent(each.most_density))
@@ -146,7 +141,7 @@ def _drawn_mask(
             tuple(f"{line.replace('density', 'candidates')}, selected {some} of all pairs" for line in lines)
             for lines, some in zip(density, bounds, strict=True)
         ]
-    return Drawn(order, mask.ir, tiles(mask.ir, scale.block, inputs), counted, tuple(density))
+    return Drawn(order, mask, tiles(mask, scale.block, inputs), counted, tuple(density), given.colours())
 
 
 def _query_scene(resolved: ResolvedMasks, around: str, chosen: Sequence[int], notes: Sequence[str]) -> Scene:

@@ -1,9 +1,12 @@
 """`show` and `stats`: draw and measure a pattern without computing attention."""
 
+from __future__ import annotations
+
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from maskdsl.analysis.cost.devices import Device
 from maskdsl.analysis.counts.stack_stats import stack_stats
@@ -18,18 +21,16 @@ from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import (
     Request,
     StackRequest,
-    in_pictures,
     order_text,
     order_words,
     picture_text,
     read_gpus,
     read_region,
 )
-from maskdsl.cli.request.routed_masks import Arrays, ResolvedMasks, ResolvedStack
+from maskdsl.cli.request.routed_masks import DrawnMask, ResolvedMasks, ResolvedStack, drawn_masks
 from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.ir.facts.route_candidates import most
-from maskdsl.ir.meaning.inputs import branch_inputs
 from maskdsl.ir.meaning.routed_inputs import find_in_layers
 from maskdsl.view import units
 from maskdsl.view.cells import fit
@@ -40,6 +41,9 @@ from maskdsl.view.terminal.show import OrderedTiles, head_classes, room, shown, 
 from maskdsl.view.terminal.stack_table import layers_table, layers_text, predicted_layers_table, stack_title
 from maskdsl.view.terminal.stats_table import head_columns, prediction_table, stats_table
 
+if TYPE_CHECKING:
+    from maskdsl.cli.request.rank_options import RankOptions
+
 _SLOWER = 0.95
 """The speed-up over dense attention below which a pattern is slower; predictions are no finer."""
 _MOST_COLUMNS = 6
@@ -48,12 +52,14 @@ _NAMES, _COLUMN = 24, 14
 """The width in characters of the names of figures, and of each column."""
 
 
-def show(options: SharedOptions, ranges: Ranges) -> None:
-    """Prints the map in every order; for a stack, the maps of its different layers."""
+def show(options: SharedOptions, ranges: Ranges, planned: RankOptions | None) -> None:
+    """Prints the map in every order; for a stack, the maps of its different layers. By ranks, if plans are wanted."""
     chosen, size, subject = options.chosen(), options.size(), options.subject()
     if isinstance(subject, Request):
         resolved = options.resolve_masks(subject)
-        _show_masks(resolved.masks, resolved.inputs, chosen, size, ranges)
+        with working("pricing schemes"):
+            drawn = drawn_masks(resolved.masks, resolved.inputs, planned)
+        _show_masks(drawn, chosen, size, ranges)
         densities = []
         if resolved.selections:
             with working("counting pairs"):
@@ -63,41 +69,36 @@ def show(options: SharedOptions, ranges: Ranges) -> None:
     stack = subject.bind(options.heads)
     layers = options.resolve_stack(stack)
     output().print(stack_title(stack.ir))
-    for number, inputs in enumerate(find_in_layers(layers.stack, layers.inputs)):
+    for number, drawn in enumerate(drawn_layers(stack, options.orders, layers, planned)):
         output().print(f"\n{layers_text(stack.ir, number)}:")
-        _show_masks(layer_in_orders(stack, number, options.orders, layers), inputs, chosen, size, ranges)
+        _show_masks([branch for each in drawn for branch in each.pictured()], chosen, size, ranges)
 
 
 def _show_masks(
-    masks: Sequence[Mask],
-    inputs: Arrays,
-    chosen: Sequence[int],
-    size: tuple[int, int] | None,
-    ranges: Ranges,
+    drawn: Sequence[DrawnMask], chosen: Sequence[int], size: tuple[int, int] | None, ranges: Ranges
 ) -> None:
-    """Prints the maps of one mask in several orders, of its branches if they are few."""
-    console = output()
-    masks = in_pictures(masks)
-    given = [branch_inputs(mask.ir, inputs) if mask.branch else inputs for mask in masks]
-    each = list(zip(masks, given, strict=True))
-    region = read_region(masks[0].ir, ranges.rows, ranges.columns)
+    """Prints the maps of one mask in several orders, or of its branches."""
+    console, first = output(), drawn[0].mask.ir
+    region = read_region(first, ranges.rows, ranges.columns)
     with working("counting pairs"):
-        counted = [Counted.beside(mask.ir, size, arrays) for mask, arrays in each]
-        classes = [class_of_head(mask.ir, arrays) for mask, arrays in each]
-    space = room(console, masks[0].ir, sum(len(head_classes(each, chosen)) for each in classes))
-    scale = fit(region_lengths(masks[0].ir, region), space, size)
+        counted = [Counted.beside(each.mask.ir, size, each.inputs) for each in drawn]
+        classes = [class_of_head(each.mask.ir, each.inputs) for each in drawn]
+    pictures = sum(len(head_classes(each, chosen)) for each in classes)
+    space = room(console, first, pictures, strips=drawn[0].plan is not None)
+    scale = fit(region_lengths(first, region), space, size)
     with working("finding tiles"):
         maps = [
             OrderedTiles(
-                picture_text(mask.ir),
-                mask.ir,
-                tiles(mask.ir, scale.block, arrays, region=region),
+                picture_text(each.mask.ir),
+                each.mask.ir,
+                tiles(each.mask.ir, scale.block, each.inputs, region=region),
                 figures,
                 scale,
                 space,
-                Labels.of_sides(mask.ir, arrays, region),
+                Labels.of_sides(each.mask.ir, each.inputs, region),
+                each.colours(region),
             )
-            for (mask, arrays), figures in zip(each, counted, strict=True)
+            for each, figures in zip(drawn, counted, strict=True)
         ]
     entries = max(map(len, classes))
     if entries > 1:
@@ -120,6 +121,17 @@ def layer_in_orders(stack: BoundStack, number: int, orders: Sequence[str], resol
     """One of the stack's different masks in its own order or in each of `orders`; with all candidates if open."""
     masks = [stack.different[number].with_order(order_words(order)) for order in orders] or [stack.different[number]]
     return [replace(mask, ir=most(mask.ir)) if resolved.open else mask for mask in masks]
+
+
+def drawn_layers(
+    stack: BoundStack, orders: Sequence[str], resolved: ResolvedStack, planned: RankOptions | None
+) -> Iterator[list[DrawnMask]]:
+    """The different masks of a stack, each in its own order or in each of `orders`, with one plan for all."""
+    with working("pricing schemes"):
+        plan = None if planned is None else planned.of_stack(resolved)[0]
+    for number, inputs in enumerate(find_in_layers(resolved.stack, resolved.inputs)):
+        masks = layer_in_orders(stack, number, orders, resolved)
+        yield [DrawnMask(mask, inputs, plan, number) for mask in masks]
 
 
 def stats(options: SharedOptions, head_dim: int, gpus: Sequence[str], as_json: bool) -> None:

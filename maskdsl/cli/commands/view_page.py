@@ -13,10 +13,12 @@ from maskdsl.base.records import dataclass
 from maskdsl.cli.commands.show_and_stats import layer_in_orders
 from maskdsl.cli.consoles import note, output
 from maskdsl.cli.request.masks import SYNTHETIC_SEED, Request, StackRequest, read_arrays, read_block
+from maskdsl.cli.request.rank_options import RankOptions
 from maskdsl.cli.request.routed_masks import Arrays, resolve_masks
 from maskdsl.cli.request.shared_options import SharedOptions
 from maskdsl.cli.waiting import working
 from maskdsl.cli.written_files import writing
+from maskdsl.distributed.shard_plan import RankPlan
 from maskdsl.ir.facts.route_candidates import selects
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import relation_inputs
@@ -25,6 +27,7 @@ from maskdsl.view import units
 from maskdsl.view.page.html import page_html
 from maskdsl.view.page.page_data import Subject, page_data
 from maskdsl.view.page.watch import HOST, Built, Watched, server
+from maskdsl.view.rank_cells import RankColours
 from maskdsl.view.terminal.stack_table import layers_text
 
 
@@ -35,6 +38,7 @@ class PageRequest:
     options: SharedOptions
     blocks: Sequence[str] = ()
     """Tile sizes, as they were typed."""
+    planned: RankOptions = RankOptions()
 
     def build(self) -> Built:
         """Builds the data of the page. Raises `AttnError` for errors in the files and in the options."""
@@ -57,7 +61,8 @@ class PageRequest:
         masks = self.options.masks(request)
         resolved = resolve_masks(masks, self.options.given, self.options.seed, self.options.tensors)
         notes = self.notes(masks[0].ir, resolved.masks[0].ir, bool(resolved.least))
-        return self.subject(resolved.masks, resolved.inputs, notes)
+        plans = self.planned.of_mask(resolved.masks[0], resolved.inputs)
+        return self.subject(resolved.masks, resolved.inputs, notes, plans)
 
     def layers(self, request: StackRequest) -> Iterator[Subject]:
         """A subject for each different layer of a stack."""
@@ -65,12 +70,16 @@ class PageRequest:
             raise AttnError(NotForStacks(option="--tensors", name=request.stack.name))
         stack = request.bind(self.options.heads)
         resolved = self.options.resolve_stack(stack)
+        plans = self.planned.of_stack(resolved)
         for number, inputs in enumerate(find_in_layers(resolved.stack, resolved.inputs)):
             masks = layer_in_orders(stack, number, self.options.orders, resolved)
             notes = self.notes(stack.different[number].ir, masks[0].ir, resolved.open)
-            yield replace(self.subject(masks, inputs, notes), layers=layers_text(stack.ir, number))
+            yield replace(self.subject(masks, inputs, notes, plans, number), layers=layers_text(stack.ir, number))
 
-    def subject(self, masks: Sequence[Mask], inputs: Arrays, notes: Iterable[str]) -> Subject:
+    def subject(
+        self, masks: Sequence[Mask], inputs: Arrays, notes: Iterable[str], plans: Sequence[RankPlan], layer: int = 0
+    ) -> Subject:
+        """The subject of a pattern; `layer` is which of the layers of the plans it is."""
         return Subject(
             masks[0].pattern.program,
             tuple(mask.ir for mask in masks),
@@ -78,6 +87,7 @@ class PageRequest:
             tuple(map(read_block, self.blocks)),
             notes=tuple(notes),
             fixed=bool(self.options.orders),
+            colours=tuple(RankColours.of(each, layer, masks[0].ir, inputs) for each in plans),
         )
 
     def notes(self, mask: MaskIR, shown: MaskIR, candidates: bool) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from maskdsl.base.late import late_modules
 
 if TYPE_CHECKING:
+    from maskdsl.cli.request import rank_options as rank_options
     from maskdsl.cli.request import shared_options as shared_options
 else:
     __getattr__ = late_modules(__name__)

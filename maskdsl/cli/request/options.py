@@ -129,14 +129,15 @@ gpus = click.option(
 )
 
 
-def _counts(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    """Numbers of ranks, from `8,64,512`."""
-    return tuple(RANKS.convert(each.strip(), parameter, context) for each in value.split(","))
+def counts(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Numbers of ranks, from `8,64,512`; none from None."""
+    return () if value is None else tuple(RANKS.convert(each.strip(), parameter, context) for each in value.split(","))
 
 
 ranks = click.option(
-    "--ranks", default="8,64,512", metavar="NUMBER[,NUMBER]...", callback=_counts, help="The numbers of processes."
+    "--ranks", default="8,64,512", metavar="NUMBER[,NUMBER]...", callback=counts, help="The numbers of processes."
 )
+per_node = click.option("--per-node", type=RANKS, default=8, help="Processes that are neighbours in one node.")
 shape = _together(
     click.option(
         "--dtype",

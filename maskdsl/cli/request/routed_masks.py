@@ -1,8 +1,10 @@
 """Masks with everything that decides their pairs: inputs, and what routes select or, without q and k, may select."""
 
-from collections.abc import Container, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +12,29 @@ from numpy.typing import NDArray
 from maskdsl.analysis.counts.guarantees import Guarantee, guarantee
 from maskdsl.analysis.counts.selected_pairs import Selection, selections
 from maskdsl.analysis.indices.given_reads import check_layers, check_reads
+from maskdsl.analysis.tiles.head_classes import ALL, Region
 from maskdsl.api import Mask
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.commands.tensors import OtherHeads, TooManyScores
 from maskdsl.base.records import dataclass
 from maskdsl.cli.consoles import note
-from maskdsl.cli.request.masks import SYNTHETIC_SEED, Inputs, complete, complete_all, read_arrays
+from maskdsl.cli.request.masks import SYNTHETIC_SEED, Inputs, complete, complete_all, in_pictures, read_arrays
 from maskdsl.cli.request.tensor_files import read_tensors
 from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.ir.facts.route_candidates import least, most, selects, unscored
 from maskdsl.ir.facts.trace import tile_trace
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.meaning.inputs import batch_entries, input_arrays, relation_inputs
+from maskdsl.ir.meaning.inputs import batch_entries, branch_inputs, input_arrays, relation_inputs
 from maskdsl.ir.meaning.nan_scores import nan_scores
 from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.meaning.vectors import blank_vectors, check_vectors, reads_vectors
 from maskdsl.ir.routes import Route
 from maskdsl.ir.stack import StackIR
+
+if TYPE_CHECKING:
+    from maskdsl.cli.request.rank_options import RankOptions
+    from maskdsl.distributed.shard_plan import RankPlan
+    from maskdsl.view.rank_cells import RankColours
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -207,3 +215,35 @@ def tell(inputs: Inputs) -> None:
     if inputs.made:
         names = ", ".join(f"`{name}`" for name in inputs.made)
         note(f"made-up values for {names} (seed {SYNTHETIC_SEED}); --input gives real ones")
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnMask:
+    """A mask of a picture."""
+
+    mask: Mask
+    inputs: Arrays
+    plan: RankPlan | None = None
+    layer: int = 0
+    """Which of the plan's layers the mask is."""
+
+    def pictured(self) -> Iterator[DrawnMask]:
+        """Each branch of a pattern with few branches; else the mask itself."""
+        for each in in_pictures([self.mask]):
+            inputs = branch_inputs(each.ir, self.inputs) if each.branch else self.inputs
+            yield DrawnMask(each, inputs, self.plan, self.layer)
+
+    def colours(self, region: Region = ALL) -> RankColours | None:
+        """The ranks by which cells of a region are coloured."""
+        if self.plan is None:
+            return None
+        from maskdsl.view.rank_cells import RankColours  # start-up time
+
+        return RankColours.of(self.plan, self.layer, self.mask.ir, self.inputs, region)
+
+
+def drawn_masks(masks: Sequence[Mask], inputs: Arrays, planned: RankOptions | None) -> list[DrawnMask]:
+    """The masks of a pattern in several orders, or its branches, with a plan of each order."""
+    plans = [None if planned is None else planned.of_mask(mask, inputs)[0] for mask in masks]
+    whole = [DrawnMask(mask, inputs, plan) for mask, plan in zip(masks, plans, strict=True)]
+    return [branch for each in whole for branch in each.pictured()]

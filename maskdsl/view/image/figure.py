@@ -83,8 +83,9 @@ def compose(head: Title, panels: Sequence[Panel], columns: int, legend: Sequence
             shapes += (_moved(shape, x, top + 4) for shape in panel.shapes)
             shapes += _written(feet[number], x, top + 4 + panel.height)
         y = top + 4 + body + _LINE * max(map(len, feet)) + _GAP
-    shapes += _keys(legend, y)
-    y += _LINE
+    for keys in _key_lines(legend, inner):
+        shapes += _keys(keys, y)
+        y += _LINE
     for note in notes:
         below = _lines(note, inner, 9)
         shapes += _written(below, _MARGIN, y)
@@ -112,11 +113,25 @@ def _moved(shape: Shape, x: int, y: int) -> Shape:
     return replace(shape, x=shape.x + x, y=shape.y + y)
 
 
+def _key_lines(legend: Sequence[Key], width: int) -> list[list[Key]]:
+    """The entries of a legend by lines of at most this width."""
+    lines: list[list[Key]] = [[]]
+    for key in legend:
+        if lines[-1] and sum(map(_room, (*lines[-1], key))) > width:
+            lines.append([])
+        lines[-1].append(key)
+    return lines
+
+
+def _room(key: Key) -> int:
+    """The points that an entry takes, with the gap behind it."""
+    return _SWATCH * len(key.colours) + 5 + int(len(key.words) * _LETTER * 9) + 14
+
+
 def _keys(legend: Sequence[Key], y: int) -> Iterator[Shape]:
-    """The shapes of the legend."""
+    """The shapes of a line of the legend."""
     x = _MARGIN
     for key in legend:
         yield Grid(x, y, _SWATCH, np.arange(len(key.colours))[None, :], key.colours)
-        x += _SWATCH * len(key.colours) + 5
-        yield Label(x, y + _SWATCH - 1, key.words, 9)
-        x += int(len(key.words) * _LETTER * 9) + 14
+        yield Label(x + _SWATCH * len(key.colours) + 5, y + _SWATCH - 1, key.words, 9)
+        x += _room(key)

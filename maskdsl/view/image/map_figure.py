@@ -1,7 +1,12 @@
 """Draws maps of tiles or of single pairs as a scene: a panel for each order and each head class."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.base.records import dataclass
@@ -12,8 +17,11 @@ from maskdsl.view.cells import Scale, count_cells, fit
 from maskdsl.view.head_figures import Counted
 from maskdsl.view.image.figure import Key, Panel, Title, compose
 from maskdsl.view.image.scene import Anchor, Grid, Label, Outline, Scene, Shape
-from maskdsl.view.palette import LIGHT, colour_numbers
+from maskdsl.view.palette import LIGHT, RANK_COLOURS, colour_numbers
 from maskdsl.view.terminal.show import cell_size, head_classes, heading
+
+if TYPE_CHECKING:
+    from maskdsl.view.rank_cells import RankCells, RankColours
 
 _SIDES = {1: 480, 2: 340, 3: 280, 4: 340}
 """The points of a map's longer side, by the number of panels."""
@@ -25,6 +33,8 @@ _LEFT, _TOP = 52, 26
 """The points for the labels of queries and keys beside a map."""
 _LEAST_STEP, _MOST_STEP, _SPREAD = 12, 48, 240
 """The points from one card of a stack to the next, to the right and upward, and from the first to the last."""
+_STRIP, _GAP = 8, 4
+"""The points of a strip that says who holds tokens, and those between it and the map."""
 _TICK = 3
 _MOST_PANELS = 12
 _MOST_CARDS = 16
@@ -40,6 +50,8 @@ class Drawn:
     counted: Counted
     density: tuple[tuple[str, ...], ...]
     """Lines of each head."""
+    colours: RankColours | None = None
+    """The ranks of a plan, by which cells are coloured."""
 
 
 def _side_for(panels: int) -> int:
@@ -66,16 +78,24 @@ def map_scene(
     panels = [_map_panel(each, scale, members, side, stacked) for each, members in shown]
     columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
     more = [f"{left_out} more maps are not shown; --head says which heads are"] if left_out > 0 else []
-    return compose(
-        head, panels, columns, _legend(scale), [f"{cell_size(scale)}; {drawn[0].counted.note()}", *notes, *more]
-    )
+    return compose(head, panels, columns, _legend(drawn[0], scale), [*_notes(drawn[0], scale), *notes, *more])
+
+
+def _notes(drawn: Drawn, scale: Scale) -> Iterator[str]:
+    if drawn.colours is not None:
+        yield drawn.colours.note()
+    yield f"{cell_size(scale)}; {drawn.counted.note()}"
 
 
 def _classes_of(tiles: BlockMap, heads: Sequence[int]) -> list[list[int]]:
     return list(head_classes(tiles.class_of_head, heads).values())
 
 
-def _legend(scale: Scale) -> list[Key]:
+def _legend(drawn: Drawn, scale: Scale) -> list[Key]:
+    if drawn.colours is not None:
+        shades, names = LIGHT.rank_shades, drawn.colours.names()
+        keys = [Key((shades[at], shades[at + RANK_COLOURS]), name) for at, name in enumerate(names, 1)]
+        return [*keys, Key((LIGHT.several,), "several ranks")]
     colours = LIGHT.shades
     if scale.block == (1, 1) and scale.tiles == (1, 1):
         return [Key(colours[:1], "does not attend"), Key(colours[-1:], "attends")]
@@ -91,13 +111,20 @@ def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacke
     cell = max(1, side // max(rows, columns, 1))
     step = max(_LEAST_STEP, min(_MOST_STEP, _SPREAD // max(1, len(cards) - 1)))
     lift = step * (len(cards) - 1)
+    ranks: list[RankCells] = []
+    numbers, shades = [colour_numbers(each) for each in cells], LIGHT.shades
+    if drawn.colours is not None:
+        ranks = [drawn.colours.of_cells(each, scale, head) for each, head in zip(cells, cards, strict=True)]
+        numbers, shades = [each.cells for each in ranks], LIGHT.rank_shades
     grids = [
-        Grid(_LEFT + step * number, _TOP + lift - step * number, cell, colour_numbers(each), LIGHT.shades)
-        for number, each in enumerate(cells)
+        Grid(_LEFT + step * number, _TOP + lift - step * number, cell, each, shades)
+        for number, each in enumerate(numbers)
     ]
     shapes: list[Shape] = []
     for grid in reversed(grids):
         shapes += [Outline(grid.x - 1, grid.y - 1, grid.width + 2, grid.height + 2), grid]
+    strips = [*_strips(ranks[0], grids[0])] if ranks and not stacked else []
+    shapes += strips
     shapes += _query_names(drawn.mask.queries, scale.cell[0], grids[0])
     shapes += _key_names(drawn.mask.keys, scale.cell[1], grids[-1])
     caption = (
@@ -107,13 +134,24 @@ def _map_panel(drawn: Drawn, scale: Scale, members: list[int], side: int, stacke
         caption.append(
             f"heads {cards[0]} (in front) to {cards[-1]}, of {len(members)}" if len(cards) > 1 else f"head {cards[0]}"
         )
+    if drawn.colours is not None:
+        caption.append(drawn.colours.words())
+    strip = _GAP + strips[0].width if strips else 0
     return Panel(
         heading=drawn.order if stacked else heading(members, drawn.mask.heads, drawn.order),
         caption=tuple(caption),
-        width=_LEFT + grids[0].width + lift,
-        height=_TOP + grids[0].height + lift,
+        width=_LEFT + grids[0].width + lift + strip,
+        height=_TOP + grids[0].height + lift + strip,
         shapes=tuple(shapes),
     )
+
+
+def _strips(ranks: RankCells, grid: Grid) -> Iterator[Grid]:
+    """Who holds the queries, at the right of a map, and the keys, below it."""
+    thick = max(1, _STRIP // grid.cell)
+    queries, keys = (np.repeat(each[None], thick, axis=0) for each in (ranks.queries, ranks.keys))
+    yield Grid(grid.x + grid.width + _GAP, grid.y, grid.cell, queries.T, grid.colours)
+    yield Grid(grid.x, grid.y + grid.height + _GAP, grid.cell, keys, grid.colours)
 
 
 def _density_line(drawn: Drawn, cards: Sequence[int]) -> Iterator[str]:

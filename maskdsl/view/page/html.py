@@ -13,10 +13,11 @@ from maskdsl.base.text import markup, script_json
 from maskdsl.view.palette import DARK, LIGHT, Palette
 
 _SCRIPTS = (
-    *("decode", "operators", "evaluate", "reasons", "tokens", "colours", "patches", "view", "picture", "map"),
+    *("decode", "operators", "evaluate", "reasons", "tokens", "ranks", "colours", "patches", "view", "picture", "map"),
     *("grid", "panels", "watch", "theme", "main"),
 )
 """The scripts, each after those that it uses."""
+_PALETTES = {"light": LIGHT, "dark": DARK}
 
 
 def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any] | None = None) -> str:
@@ -25,7 +26,8 @@ def page_html(models: Sequence[dict[str, Any]], title: str, watch: dict[str, Any
     `watch` is the state of the server that the page asks for changes: its `version`, and its `error` or None.
     """
     script, style = _asset_script(), f"{_root_rules()}{asset('page.css')}"
-    content = {"models": list(models), "watch": watch, "palettes": {"light": asdict(LIGHT), "dark": asdict(DARK)}}
+    palettes = {name: {**asdict(each), "rank_shades": each.rank_shades} for name, each in _PALETTES.items()}
+    content = {"models": list(models), "watch": watch, "palettes": palettes}
     return Template(asset("page.html")).substitute(
         title=markup(title),
         policy=_policy(script, style, connects=watch is not None),
@@ -46,7 +48,7 @@ def _root_rules() -> str:
 
 def _variables(palette: Palette) -> Iterator[str]:
     for name, colour in asdict(palette).items():
-        if name != "partial":
+        if name not in ("partial", "ranks"):
             yield f"--{name}: rgb({' '.join(map(str, colour))})"
 
 

@@ -19,7 +19,9 @@ from maskdsl.view.page.blobs import Blobs
 from maskdsl.view.page.clauses import branches_data, source_data
 from maskdsl.view.page.page_maps import Block, classes_of_heads, measure, orders_data, usual_blocks, usual_orders
 from maskdsl.view.page.page_program import Code
+from maskdsl.view.page.page_ranks import plan_data
 from maskdsl.view.page.page_tokens import side
+from maskdsl.view.rank_cells import RankColours
 from maskdsl.view.terminal.selection_tables import causality_row
 from maskdsl.view.terminal.show import first_sentence, written
 
@@ -44,6 +46,8 @@ class Subject:
     fixed: bool = False
     layers: str = ""
     """The layers of a stack that this is, in words."""
+    colours: tuple[RankColours, ...] = ()
+    """The ranks of plans for several processes."""
 
 
 def page_data(subject: Subject) -> dict[str, Any]:
@@ -71,6 +75,7 @@ def page_data(subject: Subject) -> dict[str, Any]:
         "selected": _selected(mask),
         **pairs_data(subject.program, mask, inputs, classes, blobs),
         "orders": orders_data(layouts, heads, inputs, blobs),
+        "plans": [plan_data(each, classes, blobs) for each in subject.colours],
         "blobs": blobs.list,
     }
     if blobs.size > LARGEST_PAGE:

@@ -17,6 +17,8 @@ from maskdsl.view.palette import character_numbers, characters, colour_numbers, 
 
 LEAST_WITH_LABELS = 24
 """The fewest columns of a picture with labels at its sides."""
+STRIP = 2
+"""The columns and rows of square cells that the strips beside a map by ranks take."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """The output of `maskdsl show`: a title, maps of the head classes in each order, and a legend."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
@@ -18,7 +21,11 @@ from maskdsl.view.cells import Scale
 from maskdsl.view.head_figures import Counted, by
 from maskdsl.view.labels import Labels, longest_label
 from maskdsl.view.palette import LEVELS, characters, has_colour, style
-from maskdsl.view.terminal.map_picture import LEAST_WITH_LABELS, Picture
+from maskdsl.view.terminal.map_picture import LEAST_WITH_LABELS, STRIP, Picture
+
+if TYPE_CHECKING:
+    from maskdsl.view.rank_cells import RankColours
+    from maskdsl.view.terminal.rank_map import RankPicture
 
 _WIDEST = 96
 _NARROWEST = 16
@@ -32,15 +39,16 @@ _LINES_WITHOUT_SCREEN = 32
 MOST_PICTURES = 12
 
 
-def room(console: Console, mask: MaskIR, pictures: int) -> tuple[int, int]:
-    """The rows and columns of square cells that each of so many pictures may take in this window."""
+def room(console: Console, mask: MaskIR, pictures: int, strips: bool = False) -> tuple[int, int]:
+    """The rows and columns of square cells that each of so many pictures may take in this window, beside `strips`."""
     beside = next((count for count in (3, 2) if pictures >= count and console.width // count >= NARROW), 1)
     columns = max(_NARROWEST, min((console.width + 1) // beside - 1 - FRAME, _WIDEST))
     names = longest_label(mask.queries) + 1
     if columns >= LEAST_WITH_LABELS + names:
         columns -= names
     lines = max(_NARROWEST // 2, console.height - _OTHER_LINES) if console.is_terminal else _LINES_WITHOUT_SCREEN
-    return 2 * min(lines, columns // 2), columns
+    strip = STRIP * strips
+    return 2 * min(lines, columns // 2) - strip, columns - strip
 
 
 def title(mask: MaskIR) -> Text:
@@ -95,15 +103,26 @@ class OrderedTiles:
     room: tuple[int, int]
     labels: tuple[Labels | None, Labels | None] = (None, None)
     """The labels of the queries and of the keys."""
+    colours: RankColours | None = None
+    """The ranks of a plan, by which cells are coloured."""
+
+    def picture(self, head: int) -> Picture | RankPicture:
+        """The map of a head."""
+        picture = Picture(self.tiles, self.scale, self.room, head, *self.labels)
+        if self.colours is None:
+            return picture
+        from maskdsl.view.terminal.rank_map import RankPicture  # start-up time
+
+        return RankPicture(picture, self.colours)
+
+    def words(self, head: int) -> tuple[str, ...]:
+        """What is said of the map of a head: its figures, or those of the plan."""
+        return self.counted.words(head) if self.colours is None else (self.colours.words(),)
 
     def panels(self, heads: Sequence[int]) -> list[Panel]:
         """A panel for each different map of these heads."""
         return [
-            _framed(
-                Picture(self.tiles, self.scale, self.room, head, *self.labels),
-                heading(members, self.mask.heads, self.order),
-                self.counted.words(head),
-            )
+            _framed(self.picture(head), heading(members, self.mask.heads, self.order), self.words(head))
             for head, members in head_classes(self.tiles.class_of_head, heads).items()
         ]
 
@@ -114,13 +133,13 @@ def heading(members: list[int], heads: int, order: str) -> str:
     return ", ".join(filter(None, (which, order)))
 
 
-def _framed(picture: Picture, heading: str, counts: tuple[str, ...]) -> Panel:
-    """A map in a frame, with its heading and its counts: in the frame, or inside it if it is too narrow."""
-    below = ", ".join(counts)
+def _framed(picture: Picture | RankPicture, heading: str, said: tuple[str, ...]) -> Panel:
+    """A map in a frame, with its heading and what is said of it: in the frame, or inside it if it is too narrow."""
+    below = ", ".join(said)
     narrow = cell_len(below) + 2 > picture.room[1]
     width = max(picture.width, cell_len(heading) + 2, 0 if narrow else cell_len(below) + 2) + FRAME
     return Panel(
-        Group(picture, *map(Text, counts)) if narrow else picture,
+        Group(picture, *map(Text, said)) if narrow else picture,
         title=Text(heading),
         subtitle=None if narrow else Text(below),
         box=box.SQUARE,
@@ -139,15 +158,23 @@ class _Legend:
     layout: OrderedTiles
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        layout = self.layout
+        times = Picture(layout.tiles, layout.scale, layout.room).times
+        size = cell_size(layout.scale, times, has_colour(console))
+        if layout.colours is not None:
+            from maskdsl.view.terminal.rank_map import rank_swatches  # start-up time
+
+            entries = [Text.assemble(swatch, f" {name}") for swatch, name in rank_swatches(console, layout.colours)]
+            yield Columns(entries, padding=(0, 3))
+            pale = "pale" if has_colour(console) else "small letters"
+            yield Text(f"{layout.colours.note(pale)}; {size}", style="dim")
+            return
         line = Text()
         for swatch, name in self.swatches(console):
             line.append(swatch)
             line.append(f" {name}   ")
         line.rstrip()
         yield line
-        layout = self.layout
-        times = Picture(layout.tiles, layout.scale, layout.room).times
-        size = cell_size(layout.scale, times, has_colour(console))
         tiles, mask = layout.tiles, layout.mask
         whole = (tiles.query_length, tiles.key_length) == (mask.queries.length, mask.keys.length)
         yield Text(f"{size}; {layout.counted.note(whole)}", style="dim")

@@ -20,6 +20,15 @@ class NeedsOut(Diagnostic):
     option: str
 
 
+class NoRanks(Diagnostic):
+    code = "E565"
+    message = "`--ranks` colours the tiles of maps, and does not go with `{option}`"
+    help = "{advice}"
+
+    option: str
+    advice: str
+
+
 class TooLargeToDraw(Diagnostic):
     code = "E564"
     message = "`{pattern}` has {count} keys, and at most {limit} can be drawn around a query"

@@ -4,11 +4,12 @@ const LEVELS = 64;
 
 class Colours {
   constructor(palettes, theme) {
-    const { empty, full, partial, undrawn, text } = palettes[theme], dark = theme === "dark";
-    Object.assign(this, { empty, full, ramp: partial, undrawn, ink: text });
+    const { empty, full, partial, undrawn, text, rank_shades: ranks } = palettes[theme], dark = theme === "dark";
+    Object.assign(this, { empty, full, ramp: partial, undrawn, ranks, ink: text });
     this.masked = mixed(this.empty, this.ramp[0], dark ? 0.5 : 0.42);
+    this.idle = mixed(this.empty, this.ink, dark ? 0.22 : 0.16);
     this.levels = Array.from({ length: LEVELS }, (_, level) => packed(this.shade(level / (LEVELS - 1))));
-    this.words = { empty: packed(this.empty), full: packed(this.full), masked: packed(this.masked) };
+    this.words = { empty: packed(this.empty), full: packed(this.full), masked: packed(this.masked), idle: packed(this.idle), ranks: this.ranks.map(packed) };
     const style = getComputedStyle(document.documentElement);
     for (const name of ["card", "text", "quiet", "line", "mark", "accent"]) this[name] = style.getPropertyValue(`--${name}`);
   }
@@ -26,6 +27,12 @@ class Colours {
     if (full + partial < 1e-6) return this.words.empty;
     if (share === 0) return this.words.masked;
     return this.levels[Math.round(Math.sqrt(share) * (LEVELS - 1))];
+  }
+
+  /** As `pixel`, by ranks: pairs that attend have the colour of this number. */
+  rankPixel(full, partial, share, number) {
+    if (full + partial < 1e-6) return this.words.empty;
+    return share === 0 ? this.words.idle : this.words.ranks[number];
   }
 }
 

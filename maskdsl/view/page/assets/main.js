@@ -11,7 +11,7 @@ class Page {
     this.evaluator = new Evaluator(model, columns, tables);
     this.queries = new Tokens(model.queries, columns.query);
     this.keys = new Tokens(model.keys, columns.key);
-    this.chosen = { head: 0, order: 0, block: 0 };
+    this.chosen = { head: 0, order: 0, block: 0, ranks: Math.min(1, model.plans.length) };
     this.query = null;
     this.map = new AttentionMap(byId("map"), {
       hover: (pair, x, y) => this.hover(pair, x, y),
@@ -40,6 +40,8 @@ class Page {
     this.fill("head", model.classes.map((each) => each.name));
     this.fill("order", model.orders.map((each) => (each.name === "declared" ? "as declared" : each.name)));
     this.fill("block", model.orders[0].blocks.map((each) => each.size.join(" × ")));
+    this.fill("ranks", ["one", ...model.plans.map((each) => each.name)]);
+    byId("plans").hidden = model.plans.length === 0;
     byId("in").addEventListener("click", () => this.map.glide(2));
     byId("out").addEventListener("click", () => this.map.glide(1 / 2));
     byId("whole").addEventListener("click", () => this.map.whole());
@@ -75,25 +77,26 @@ class Page {
 
   /** Draws the chosen head, order and tile size. */
   async show() {
-    const { model, blobs, chosen: { head, order, block } } = this, layout = model.orders[order], tiles = layout.blocks[block];
+    const { model, blobs, chosen: { head, order, block, ranks: number } } = this, layout = model.orders[order], tiles = layout.blocks[block];
     const runs = async (numbers) => {
       const [row, start, end] = await Promise.all(numbers.map((number) => blobs.get(number)));
       return { row, start, end };
     };
     const positions = async (side) => (layout.positions[side][head] === null ? null : blobs.get(layout.positions[side][head]));
-    const [full, partial, query, key] = await Promise.all([
+    const [full, partial, query, key, ranks] = await Promise.all([
       runs(tiles.maps[head].full), runs(tiles.maps[head].partial), positions("query"), positions("key"),
+      number === 0 ? null : Ranks.of(model.plans[number - 1], blobs, head),
     ]);
     const orders = { query, key };
     this.scene = {
       queries: this.queries, keys: this.keys, evaluator: this.evaluator, relation: model.relation,
-      block: tiles.size, full, partial, head, orders,
+      block: tiles.size, full, partial, head, orders, ranks,
       position: (side, at) => (orders[side] === null ? at : orders[side][at]),
     };
     const figures = [[model.classes[head].one, tiles.figures[head]]];
     if (model.total !== "a head") figures.push([model.total, tiles.total]);
     showFigures(figures);
-    byId("summary").textContent = summaryText(tiles.figures[head], tiles.size, this.keys.length);
+    byId("summary").textContent = summaryText(tiles.figures[head], tiles.size, this.keys.length, ranks);
     this.colour();
     this.hover(null);
     showPair(null);
@@ -103,7 +106,7 @@ class Page {
   colour() {
     const colours = new Colours(content.palettes, document.documentElement.dataset.theme);
     this.colours = colours;
-    showLegend(colours);
+    showLegend(colours, this.scene.ranks);
     this.map.show(this.scene, colours);
     if (this.query !== null) this.light();
   }
@@ -119,7 +122,8 @@ class Page {
   pairAt({ query, key }) {
     const { scene } = this, [rows, columns] = scene.block;
     const tile = ["full", "partial"].find((kind) => covers(scene[kind], Math.floor(query / rows), Math.floor(key / columns)));
-    return { ...this.pair(scene.position("query", query), scene.position("key", key)), tile: tile ?? "empty" };
+    const pair = this.pair(scene.position("query", query), scene.position("key", key));
+    return { ...pair, tile: tile ?? "empty", ranks: scene.ranks && tile ? scene.ranks.words(pair.query, pair.key) : "" };
   }
 
   hover(positions, x, y) {
@@ -128,7 +132,7 @@ class Page {
     if (positions === null) return;  // the panel keeps the last pair
     const pair = this.pairAt(positions);
     showPair(pair, this.queries, this.keys, this.chosen.head);
-    tip.replaceChildren(verdict(pair.reason.allowed), element("div", {}, this.pairText(pair)), element("div", { class: "quiet" }, reasonText(pair.reason)));
+    tip.replaceChildren(verdict(pair.reason.allowed), element("div", {}, this.pairText(pair)), element("div", { class: "quiet" }, reasonText(pair.reason)), element("div", { class: "quiet" }, pair.ranks));
     const { width, height } = this.map.view, room = width - tip.offsetWidth - 4, below = y + 18 + tip.offsetHeight < height;
     tip.style.left = `${Math.max(4, Math.min(x + 16, room))}px`;
     tip.style.top = `${below ? y + 18 : y - tip.offsetHeight - 12}px`;
@@ -141,7 +145,7 @@ class Page {
   move(positions) {
     const pair = this.pairAt(positions);
     showPair(pair, this.queries, this.keys, this.chosen.head);
-    say(`${this.pairText(pair)}: ${pair.reason.allowed ? "attends" : "does not attend"}, ${reasonText(pair.reason)}`);
+    say(`${this.pairText(pair)}: ${pair.reason.allowed ? "attends" : "does not attend"}, ${reasonText(pair.reason)}${pair.ranks && `, ${pair.ranks}`}`);
   }
 
   /** Highlights the keys of a query, given by its declared position; null for none. */
@@ -204,6 +208,7 @@ class Page {
     const { model, chosen } = this, names = new URLSearchParams({
       head: model.classes[chosen.head].name, order: model.orders[chosen.order].name, block: model.orders[0].blocks[chosen.block].size.join("x"),
     });
+    if (model.plans.length > 0) names.set("ranks", chosen.ranks === 0 ? "one" : model.plans[chosen.ranks - 1].name);
     if (this.query !== null) names.set("query", String(this.query));
     if (this.layer > 0) names.set("layer", String(this.layer));
     history.replaceState(null, "", `#${names}`);
@@ -218,6 +223,7 @@ class Page {
     chosen.head = position(model.classes.map((each) => each.name), names.get("head"), chosen.head);
     chosen.order = position(model.orders.map((each) => each.name), names.get("order"), chosen.order);
     chosen.block = position(model.orders[0].blocks.map((each) => each.size.join("x")), names.get("block"), chosen.block);
+    chosen.ranks = position(["one", ...model.plans.map((each) => each.name)], names.get("ranks"), chosen.ranks);
     if (Number.isInteger(query) && query >= 0 && query < this.queries.length) this.query = query;
   }
 }

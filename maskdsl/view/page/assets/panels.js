@@ -15,6 +15,7 @@ function showPair(pair, queries, keys, head) {
   const { reason, number } = pair;
   box.append(verdict(reason.allowed));
   box.append(element("span", { class: "quiet" }, `  in ${{ empty: "an empty", partial: "a partial", full: "a full" }[pair.tile]} tile`));
+  if (pair.ranks) box.append(element("p", { id: "pair-ranks" }, pair.ranks));
   box.append(tokensTable(queries.facts(pair.query, head), keys.facts(pair.key, head)));
   for (const branch of reason.branches) {
     if (reason.branches.length > MOST_BRANCHES && !branch.allowed) continue;
@@ -182,36 +183,42 @@ function showProgress(share) {
 }
 
 /** The map in words. */
-function summaryText(figures, block, keys) {
+function summaryText(figures, block, keys, ranks) {
   const [least, most] = [count(figures.least_keys), count(figures.most_keys)];
   const range = least === most ? `exactly ${least}` : `${least} to ${most}`;
   const empty = figures.tiles - figures.full_tiles - figures.partial_tiles;
   return (
     `A query attends ${range} of ${count(keys)} keys, ${percent(figures.density)} of all pairs. Of the tiles of ` +
     `${block.join(" × ")} tokens ${count(figures.full_tiles)} are full, ${count(figures.partial_tiles)} partial and ` +
-    `${count(empty)} empty; ${percent(figures.waste)} of the pairs computed are masked.`
+    `${count(empty)} empty; ${percent(figures.waste)} of the pairs computed are masked.${ranks === null ? "" : ` ${ranks.plan.words} ${ranks.plan.note}`}`
   );
 }
 
-function showLegend(colours) {
-  const swatches = [
+/** What colours stand for; `ranks` are those of the plan that is shown, or null. */
+function showLegend(colours, ranks) {
+  const swatches = ranks !== null ? rankSwatches(colours, ranks.plan) : [
     ["empty tile: skipped", () => colours.empty],
     ["masked pair of a partial tile: computed for nothing", () => colours.masked],
-    ["partial: few to all pairs attend", (x, width) => colours.shade(x / (width - 1))],
+    ["partial: few to all pairs attend", (share) => colours.shade(share), 56],
     ["full tile", () => colours.full],
   ];
   byId("legend").replaceChildren(
-    ...swatches.map(([text, shade], number) => {
-      const item = element("li"), canvas = element("canvas", { "aria-hidden": "true" });
-      const width = number === 2 ? 56 : 16, context = canvas.getContext("2d");
+    ...swatches.map(([text, shade, width = 16]) => {
+      const item = element("li"), canvas = element("canvas", { "aria-hidden": "true" }), context = canvas.getContext("2d");
       canvas.width = width;
       canvas.height = 14;
       for (let x = 0; x < width; x++) {
-        context.fillStyle = css(shade(x, width));
+        context.fillStyle = css(shade(x / (width - 1)));
         context.fillRect(x, 0, 1, 14);
       }
       item.append(canvas, text);
       return item;
     }),
   );
+}
+
+/** The ranks of each colour, strong and pale. */
+function rankSwatches(colours, { colours: names }) {
+  const shade = (at) => (share) => colours.ranks[1 + at + (share < 0.5 ? 0 : RANK_COLOURS)];
+  return [...names.map((name, at) => [name, shade(at), 32]), ["masked pair: computed for nothing", () => colours.idle]];
 }

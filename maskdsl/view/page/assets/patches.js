@@ -58,14 +58,29 @@ class Patches {
     const full = this.covered("full", first, height, width, step);
     const partial = this.covered("partial", first, height, width, step);
     const share = Float32Array.from(full);
-    yield* this.sample(share, partial, first, width, step);
-    const image = new ImageData(width, height), words = new Uint32Array(image.data.buffer);
-    for (let at = 0; at < words.length; at++) words[at] = this.colours.pixel(full[at], partial[at], share[at]);
+    const pairs = this.scene.ranks && this.middles(first, height, width, step);
+    yield* this.sample(share, partial, first, width, step, pairs);
+    const image = new ImageData(width, height), words = new Uint32Array(image.data.buffer), { colours, scene: { ranks } } = this;
+    for (let at = 0; at < words.length; at++)
+      words[at] = ranks
+        ? colours.rankPixel(full[at], partial[at], share[at], ranks.colour(pairs.query[at], pairs.key[at]))
+        : colours.pixel(full[at], partial[at], share[at]);
     const canvas = document.createElement("canvas");
     canvas.width = width;
     canvas.height = height;
     canvas.getContext("2d").putImageData(image, 0, 0);
     return canvas;
+  }
+
+  /** The declared positions of the pair in the middle of each pixel. */
+  middles([top, left], height, width, step) {
+    const { queries, keys, position } = this.scene, pairs = { query: new Int32Array(height * width), key: new Int32Array(height * width) };
+    const middle = (at, length) => Math.min(at + (step >> 1), length - 1);
+    for (let pixel = 0; pixel < height * width; pixel++) {
+      pairs.query[pixel] = position("query", middle(top + Math.floor(pixel / width) * step, queries.length));
+      pairs.key[pixel] = position("key", middle(left + (pixel % width) * step, keys.length));
+    }
+    return pairs;
   }
 
   /** The share of each pixel that tiles of a kind cover. */
@@ -106,8 +121,9 @@ class Patches {
     return line;
   }
 
-  /** Sets the share of attended pairs in pixels with partial tiles. Yields after every column of pairs. */
-  *sample(share, partial, [top, left], width, step) {
+  /** Sets the share of attended pairs in pixels with partial tiles, and, of `pairs` or null, one that attends. Yields after every
+   * column of pairs. */
+  *sample(share, partial, [top, left], width, step, pairs) {
     const { queries, keys, evaluator, relation, head } = this.scene, { query, key } = evaluator.positions;
     const side = Math.min(step, step <= 4 ? SAMPLES : this.samples), each = side * side;
     const pixels = Math.floor(CHUNK / each), waiting = new Int32Array(pixels);
@@ -116,7 +132,10 @@ class Patches {
       const holds = evaluator.run(relation, count * each, head);
       for (let pixel = 0, at = 0; pixel < count; pixel++) {
         let attended = 0;
-        for (const end = at + each; at < end; at++) attended += holds[at];
+        for (const end = at + each; at < end; at++) {
+          if (pairs && holds[at] && attended === 0) [pairs.query[waiting[pixel]], pairs.key[waiting[pixel]]] = [query[at], key[at]];
+          attended += holds[at];
+        }
         share[waiting[pixel]] = attended / each;
       }
       count = 0;

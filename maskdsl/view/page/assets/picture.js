@@ -1,6 +1,7 @@
 // Draws the visible map: patches, borders, the keys of a query, a cross, rulers, and the whole map in a corner.
 
 const INSET = 84;
+const HOLDERS = 5;
 
 class Picture {
   constructor(canvas, view) {
@@ -34,6 +35,7 @@ class Picture {
     this.drawCross(hovered, colours.text);
     if (!view.isWhole) this.drawInset();
     context.restore();
+    if (this.scene.ranks) this.drawHolders();
     this.drawRulers();
     return missing;
   }
@@ -218,6 +220,24 @@ class Picture {
     context.strokeStyle = colours.mark;
     const [w, h] = [view.across * zoom, view.down * tall];
     context.strokeRect(left + view.x * zoom + Math.min(0, w - 4) / 2, top + view.y * tall + Math.min(0, h - 4) / 2, Math.max(w, 4), Math.max(h, 4));
+  }
+
+  /** Draws strips along the left and the top of the map: who holds each query and key. */
+  drawHolders() {
+    const { context, colours, view, scene: { ranks, position } } = this;
+    const left = Math.max(LEFT, Math.round(view.left(0))), top = Math.max(TOP, Math.round(view.top(0)));
+    const strip = (side, begin, end, at, box) => {
+      for (let pixel = Math.floor(begin); pixel < end; pixel++) {
+        const colour = Ranks.colourOf(ranks[side === "query" ? "queries" : "keys"][position(side, at(pixel + 0.5))]);
+        context.fillStyle = css(colours.ranks[colour]);
+        context.fillRect(...box(pixel));
+      }
+    };
+    const inside = (at, length) => Math.min(Math.max(Math.floor(at), 0), length - 1);
+    strip("key", left, Math.min(view.width, view.left(view.keys)),
+      (x) => inside((x - LEFT) / view.zoom + view.x, view.keys), (x) => [x, top - HOLDERS, 1, HOLDERS]);
+    strip("query", top, Math.min(view.height, view.top(view.queries)),
+      (y) => inside((y - TOP) / view.tall + view.y, view.queries), (y) => [left - HOLDERS, y, HOLDERS, 1]);
   }
 
   drawRulers() {
