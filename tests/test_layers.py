@@ -44,7 +44,7 @@ library that is missing."""
 
 
 def test_integrations_are_made_of_what_is_public():
-    for path in Path("maskdsl/integrations").glob("*.py"):
+    for path in Path("maskdsl/integrations").rglob("*.py"):
         for each in ast.walk(ast.parse(path.read_text())):
             if isinstance(each, ast.ImportFrom):
                 assert each.level == 0, path

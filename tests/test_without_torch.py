@@ -22,6 +22,7 @@ CALLS = {
     "maskdsl.integrations": "import_module('maskdsl.integrations')",
     "maskdsl.integrations.transformers": "import_module('maskdsl.integrations.transformers')",
     "maskdsl.integrations.diffusers": "import_module('maskdsl.integrations.diffusers')",
+    "maskdsl.integrations.vllm": "import_module('maskdsl.integrations.vllm')",
     **{command: f"command('{command}', file)" for command in ("run", "bench", "verify --cases 1")},
 }
 """What needs torch, by what it is called in."""

@@ -167,6 +167,24 @@ class EngineEncodings:
         entries = [token_runs(self.ir, arrays, entry) for entry in self._entries(arrays, batch)]
         return live_keys(entries, position, head, self.ir.keys.length)
 
+    @takes(head=optional(INDEX), batch=optional(BATCH))
+    def last_queries(
+        self, *, head: int | None = None, batch: int | None = None, **inputs: ArrayLike
+    ) -> NDArray[np.int64]:
+        """The last query that attends each key, int64 [keys], -1 if none does: after it the key can leave a cache.
+
+        In any batch entry, and of any head if `head` is None. `batch` is the number of batch entries, by default that
+        of the inputs.
+        """
+        from maskdsl.analysis.runs.token_runs import token_runs
+        from maskdsl.engines.live_keys import last_queries  # start-up time
+
+        self._check_head(head)
+        arrays = decided(self.ir, inputs)
+        return last_queries(
+            [token_runs(self.ir, arrays, each, Side.KEY) for each in self._entries(arrays, batch)], head
+        )
+
     def _entries(self, arrays: Arrays, batch: int | None) -> range:
         """So many batch entries, or those of the inputs. Raises `AttnError` if inputs have others."""
         given = batch_entries(self.ir, arrays)

@@ -1,4 +1,4 @@
-"""The keys that later queries attend: the others can leave a cache."""
+"""The keys that later queries attend, and the last query of each: the others can leave a cache."""
 
 import numpy as np
 
@@ -20,3 +20,23 @@ def live_keys(entries: list[TokenRuns], position: int, head: int | None, keys: i
                 steps += sign * np.bincount(at, minlength=keys + 1)
     live = Runs.of_dense(np.cumsum(steps)[None, :-1] > 0)
     return np.stack([live.start, live.end], axis=1).astype(np.int64)
+
+
+def last_queries(entries: list[TokenRuns], head: int | None) -> Array:
+    """int64 [keys]: the last query that attends each key in some of these batch entries, -1 if none does.
+
+    Of one head, or of any. The runs are those of keys.
+    """
+    chosen = [
+        each.head_classes[number]
+        for each in entries
+        for number in np.unique(each.class_of_head if head is None else each.class_of_head[head])
+    ]
+    last: Array = np.max([_ends(runs) for runs in chosen], axis=0) - 1
+    return last
+
+
+def _ends(runs: Runs) -> Array:
+    """int64 [rows]: the end of the last run of each row, 0 where there is none."""
+    ends = np.append(runs.end, 0)[runs.row_start[1:] - 1]
+    return np.where(np.diff(runs.row_start) > 0, ends, 0).astype(np.int64)

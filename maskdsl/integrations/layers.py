@@ -50,6 +50,8 @@ class LayerPatterns:
     backend: BackendName = "auto"
     masks: str = "refuse"
     """What to do with a mask of the model: "refuse" it, or "pattern", which vouches that the pattern covers it."""
+    length: int | None = None
+    """The length that patterns are bound for; None: that of each call."""
     _compiled: dict[tuple[Layer, Heads, float | None, float | None], Compiled | None] = field(
         default_factory=dict, repr=False, init=False
     )
@@ -150,6 +152,8 @@ class LayerPatterns:
     def compile(self, chosen: OneChoice, heads: Heads) -> Compiled:
         """The attention of a pattern for these heads; a mask has its own. Raises `NotAPattern` for anything else."""
         match chosen:
+            case Pattern() if self.length is not None:
+                return self.bound(chosen, heads).compile(self.backend)
             case Pattern():
                 return chosen.compile(
                     self.backend,
@@ -166,6 +170,18 @@ class LayerPatterns:
                 return chosen.in_layout("bhnd")
             case _:
                 raise AttnError(errors.NotAPattern(found=type(chosen).__name__))
+
+    def bound(self, pattern: Pattern, heads: Heads) -> Mask:
+        """The mask of a pattern for these heads, `length` tokens long if it has a parameter for that."""
+        names = (self.follow,) if isinstance(self.follow, str) else self.follow
+        lengths = {name: self.length for name in names if name in pattern.parameters}
+        return pattern.bind(
+            heads=heads.whole,
+            key_heads=heads.key_heads,
+            first_head=heads.first,
+            local_heads=heads.local,
+            **{**lengths, **self._parameters_of(pattern)},
+        )
 
     def _parameters_of(self, pattern: Pattern) -> dict[str, Any]:
         """The values of a pattern's parameters, and those that no pattern has, so that compiling raises for them."""

@@ -22,6 +22,7 @@ from maskdsl.integrations.layers import Choice, Compiled, Layer, LayerPatterns, 
 from maskdsl.integrations.padding import present_keys
 from maskdsl.integrations.positions import MaskContent, Positions, as_pages, positions_of, unpack_mask
 from maskdsl.integrations.shards import heads_here
+from maskdsl.integrations.sinks import check_sinks, missing_sinks
 from maskdsl.integrations.slot_inputs import BIAS, inputs_of_tokens
 
 try:
@@ -44,11 +45,6 @@ _CURES = {
     "block_indices": "the blocks that its indexer selects are a route of a pattern; or leave the model to its own",
 }
 """Arguments of some models that a pattern does not compute, and the help for them."""
-_BRANCHES = "a pattern with branches has several sums, and the model's sinks are of one: say them in the branches"
-_SINKS = (
-    "the pattern has sinks of its own: let them read the model's, as `sink s_aux[head]` with an `input s_aux: "
-    "float[heads]`; or leave them out of the pattern, and the model's are added"
-)
 _RESERVED = "|", "flash"
 """What names may not hold: transformers takes them for kernels of its own."""
 _EAGER = ("softcap", "s_aux")
@@ -129,13 +125,8 @@ def _inputs_of(attention: Compiled, others: dict[str, Any]) -> dict[str, Any]:
     """The pattern's inputs among a layer's arguments. The model's sinks are the one that the pattern's sinks read."""
     inputs = {name: others[name] for name in attention.inputs if name in others}
     if others.get("s_aux") is not None:
-        inputs |= dict.fromkeys(_missing_sinks(attention, others), others["s_aux"])
+        inputs |= dict.fromkeys(missing_sinks(attention, others), others["s_aux"])
     return inputs
-
-
-def _missing_sinks(attention: Compiled, others: dict[str, Any]) -> list[str]:
-    """The inputs that the pattern's sinks read and nobody gives."""
-    return [name for name in attention.sink_inputs or () if name not in others]
 
 
 def _attend(
@@ -251,7 +242,7 @@ def _in_positions(
 def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
     """Raises `AskedMore` for arguments of the model that the pattern does not compute."""
     if others.get("s_aux") is not None:
-        _check_sinks(patterns, attention, others)
+        check_sinks(patterns.name, attention, others)
     for name, cure in _CURES.items():
         value = others.get(name)
         is_covered = name in attention.inputs or (name == "softcap" and attention.changes_scores)
@@ -262,12 +253,3 @@ def _check_others(patterns: LayerPatterns, attention: Compiled, others: dict[str
             continue
         cure = cure.replace("{value}", str(value))
         raise AttnError(errors.AskedMore(name=patterns.name, argument=name, cure=cure))
-
-
-def _check_sinks(patterns: LayerPatterns, attention: Compiled, others: dict[str, Any]) -> None:
-    """Raises `AskedMore` where the sinks of the model are not those of the pattern, and cannot be added to it."""
-    sinks = attention.sink_inputs
-    if sinks is None and attention.branches and "s_aux" not in attention.inputs:
-        raise AttnError(errors.AskedMore(name=patterns.name, argument="s_aux", cure=_BRANCHES))
-    if sinks is not None and (not sinks or len(_missing_sinks(attention, others)) > 1):
-        raise AttnError(errors.AskedMore(name=patterns.name, argument="s_aux", cure=_SINKS))

@@ -298,6 +298,36 @@ class NotBoolean(Diagnostic):
     found: str
 
 
+class NotServed(Diagnostic):
+    code = "E641"
+    message = "{what} cannot be computed over the pages of a cache: {reason}"
+    help = "serve the model without a pattern for this layer, or with one of causal self-attention"
+
+    what: str
+    reason: str
+
+
+class ShortPattern(Diagnostic):
+    code = "E642"
+    message = "`{pattern}` has {found} tokens, and sequences may have up to {needed}"
+    label = "this pattern"
+    help = "bind it for the longest sequence, or limit that: `--max-model-len {found}`"
+
+    pattern: str
+    found: int
+    needed: int
+
+
+class WrongVariable(Diagnostic):
+    code = "E643"
+    message = "`{name}` is {text!r}: {reason}"
+    help = "write `file.attn:pattern`, `file.attn:pattern(size=256)`, or by layers `sliding_attention=...; 3=...`"
+
+    name: str
+    text: str
+    reason: str
+
+
 class NotRecognized(Caution):
     code = "W040"
     message = (

@@ -1,0 +1,65 @@
+"""One attention layer of a served model: its pattern over the pages of the engine's cache."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskdsl import Attention, Heads
+from maskdsl.integrations.layers import scaled_for
+from maskdsl.integrations.serving.pages import EngineStep, KeyPages
+from maskdsl.integrations.sinks import SINKS, check_sinks, missing_sinks
+
+
+@dataclass(frozen=True, eq=False)
+class PagedLayer:
+    """The attention of a layer for what an engine computes at once."""
+
+    name: str
+    """In errors."""
+    attention: Attention
+    heads: Heads
+    scale: float | None
+    """The model's scale of scores, None if it is 1 / sqrt(head dim)."""
+    sinks: Tensor | None
+    """The model's sinks, [heads here]: for each head the score of a key without value."""
+    inputs: Mapping[str, Any]
+    """The pattern's, alike for all sequences."""
+
+    def attend(self, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor) -> None:
+        """Writes the output [tokens, heads, dim of v] of queries [tokens, heads, head dim]; more rows are padding."""
+        q, result = q[: step.tokens], out[: step.tokens]
+        inputs = self._inputs()
+        adds_sinks = self.sinks is not None and self.attention.sink_inputs is None and SINKS not in inputs
+        q = scaled_for(self.attention, q[None], self.scale, self.name)[0]
+        computed = self.attention.varlen(
+            q,
+            pages.k,
+            pages.v,
+            step.ends,
+            key_lengths=step.key_lengths,
+            page_table=step.page_table,
+            key_scale=pages.key_scale,
+            value_scale=pages.value_scale,
+            out=result,
+            return_lse=adds_sinks,
+            **inputs,
+        )
+        if adds_sinks:
+            assert self.sinks is not None
+            result *= torch.sigmoid(computed[1].T - self.sinks)[..., None].to(result.dtype)
+
+    def _inputs(self) -> dict[str, Any]:
+        """The inputs of a call, the model's sinks among them where the pattern's sinks read them."""
+        given = {name: x for name, x in self.inputs.items() if name in self.attention.inputs}
+        if self.sinks is not None:
+            check_sinks(self.name, self.attention, given)
+            wanted = missing_sinks(self.attention, given)
+            if SINKS in self.attention.inputs and SINKS not in given:
+                wanted = [SINKS]
+            whole = self.sinks.new_zeros(self.heads.whole)
+            whole[self.heads.first : self.heads.first + self.heads.count] = self.sinks
+            given |= dict.fromkeys(wanted, whole)
+        return given

@@ -1,0 +1,50 @@
+"""The pages of an engine's cache, as keys and values, and what the engine computes at once over them."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EngineStep:
+    """Some tokens of each of several sequences: prompts, chunks of them, drafts and single tokens, mixed."""
+
+    tokens: int
+    """The number of new tokens of all sequences."""
+    ends: Tensor
+    """int32 [sequences + 1]: the new tokens of sequence n are `ends[n]` to `ends[n + 1]`."""
+    key_lengths: Tensor
+    """int32 [sequences]: the tokens of each so far, the new ones included."""
+    page_table: Tensor
+    """int32 [sequences, pages]; entries of pages that nobody reads are anything."""
+
+
+class KeyPages(NamedTuple):
+    """Keys and values of one layer, [pages, key heads, page size, head dim], with the scales of types of 8 bits."""
+
+    k: Tensor
+    v: Tensor
+    key_scale: Tensor | None = None
+    value_scale: Tensor | None = None
+
+    @staticmethod
+    def of(cache: Tensor, head_dim: int, dtype: torch.dtype | None, scales: tuple[Tensor, Tensor] | None) -> "KeyPages":
+        """Views of a cache [pages, key heads, page size, both head dims] that holds a key and a value side by side.
+
+        `dtype` is what its bytes are; None: what it says.
+        """
+        cache = cache if dtype is None else cache.view(dtype)
+        return KeyPages(cache[..., :head_dim], cache[..., head_dim:], *(scales or ()))
+
+    def write(self, key: Tensor, value: Tensor, slots: Tensor) -> None:
+        """Writes keys and values [tokens, key heads, head dim] to their slots, int64 [tokens]: page * page size + row.
+
+        What has a negative slot is padding, and goes to page 0, which is of no sequence.
+        """
+        slots, size = slots.clamp(min=0), self.k.shape[2]
+        rows, pages = slots % size, slots // size
+        for x, new, scale in ((self.k, key, self.key_scale), (self.v, value, self.value_scale)):
+            new = new[: len(slots)]
+            x[pages, :, rows] = (new if scale is None else new / scale).to(x.dtype)

@@ -1,0 +1,180 @@
+"""Patterns over the pages of serving engines, without one: lives of pages, layers, and what cannot be served."""
+
+import pickle
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import maskdsl
+from maskdsl import AttnError, Heads
+from maskdsl.integrations import Layer, LayerPatterns
+from maskdsl.integrations import vllm as maskdsl_vllm
+from maskdsl.integrations.serving.page_lives import PageLives
+from maskdsl.integrations.serving.pages import EngineStep, KeyPages
+from maskdsl.integrations.serving.served_patterns import (
+    FULL,
+    SLIDING,
+    AskedOfLayer,
+    Registered,
+    ServedModel,
+    ServedPatterns,
+)
+
+MODULE = maskdsl.parse("""
+pattern window(n, size = 20) { space t[n] attend causal and backward(size) }
+pattern kept(n, size = 20) { space t[n] attend causal and (backward(size) or k < 3) }
+pattern strided(n) { space t[n] attend causal and (q - k) % 5 == 0 and q - k < 60 and k % 40 < 30 }
+pattern heads(n) { space t[n] attend causal and q - k < 10 * (head + 1) }
+pattern fixed() { space t[90] attend causal }
+pattern limited(n) { space t[n] input reach: int[heads] attend causal and q - k < reach[head] }
+pattern learned(n) { space t[n] input score_of: float[heads] attend causal sink score_of[head] }
+pattern s_aux(n) { space t[n] input s_aux: float[heads] attend causal sink s_aux[head] }
+pattern moba(n) {
+    space t[n]
+    coord chunk = i // 8
+    route past = topk(1, dot(q, mean(k by chunk))) where k.chunk < q.chunk
+    attend causal and (past or same(chunk))
+}
+pattern pooled(n) { space t[n]  space means = mean(t, 4)  queries t  keys means ++ t  attend t -> t where k.t <= q.t }
+pattern crossed(n) { space a[n]  space b[n]  queries a  keys b  attend a -> b }
+""")
+LENGTH = 128
+OF_MODEL = {SLIDING: MODULE["window"], FULL: None}
+MODEL = ServedModel(LENGTH, (SLIDING, FULL), Heads(4, 2), 32)
+
+
+def served(choice: Any, inputs: dict[str, Any] | None = None, **parameters: Any) -> ServedPatterns:
+    return ServedPatterns(Registered(LayerPatterns("here", choice, parameters), inputs or {}), MODEL)
+
+
+@pytest.mark.parametrize("size", [1, 16, 48])
+@pytest.mark.parametrize("name", ["window", "kept", "strided", "heads"])
+def test_pages_are_freed_once_nobody_attends_them(name: str, size: int) -> None:
+    mask = MODULE[name].bind(n=LENGTH, heads=4)
+    attended = np.array([mask.dense(head=head) for head in range(4)]).any(axis=0)
+    lives, pages = PageLives.of([mask], LENGTH, size, {}), -(-LENGTH // size)
+    assert pickle.loads(pickle.dumps(lives)) == lives and hash(lives)
+    for position in range(LENGTH + 1):
+        free = set(lives.order[: lives.free_at(position)])
+        for page in range(pages):
+            rows = slice(page * size, (page + 1) * size)
+            is_whole = min(page * size + size, LENGTH) <= position
+            assert (page in free) == (is_whole and not attended[position:, rows].any())
+
+
+@pytest.mark.parametrize("ahead", [1, 10, 40])
+@pytest.mark.parametrize("name", ["window", "kept", "strided"])
+def test_the_most_pages_that_a_sequence_holds(name: str, ahead: int) -> None:
+    lives = PageLives.of([MODULE[name].bind(n=LENGTH)], LENGTH, 16, {})
+    held = [-(-min(at + ahead, LENGTH) // 16) - lives.free_at(at) for at in range(LENGTH)]
+    assert lives.most(ahead) == max(held)
+
+
+def test_lives_of_layers_that_share_pages() -> None:
+    window, kept = (PageLives.of([MODULE[name].bind(n=LENGTH)], LENGTH, 16, {}) for name in ("window", "kept"))
+    assert kept.covers(window) and not window.covers(kept)
+    both = served({0: MODULE["window"], 1: MODULE["kept"]})
+    assert both.lives({0: SLIDING}, 16) == window
+    assert both.lives({0: SLIDING, 1: FULL}, 16) == both.lives({1: FULL}, 16) == kept
+    of_model = served({SLIDING: None, FULL: MODULE["window"]})
+    assert of_model.lives({0: SLIDING}, 16) == served(MODULE["window"], size=32).lives({0: SLIDING}, 16)
+    whole = PageLives.of([], LENGTH, 16, {})
+    assert whole.free_at(16) == 1  # no layer reads anything
+    assert served({SLIDING: MODULE["moba"], FULL: None}).lives({0: SLIDING}, 16) is None
+    assert served(MODULE["window"].compile(size=20)).lives({0: SLIDING}, 16) is None
+    reach = {"reach": np.array([3, 5, 8, 20])}
+    assert served(MODULE["limited"]).lives({0: SLIDING}, 16) is None
+    assert served(MODULE["limited"], reach).lives({0: SLIDING}, 16) == window
+
+
+def refused(patterns: ServedPatterns, layer: Layer, **asked: Any) -> str:
+    with pytest.raises(AttnError) as raised:
+        patterns.layer(layer, Heads(4, 2), AskedOfLayer(**asked))
+    return re.sub(r"[\s|^]+", " ", str(raised.value))
+
+
+def test_what_cannot_be_served() -> None:
+    layer = Layer(0, SLIDING)
+    assert "E641" in refused(served(MODULE["window"]), Layer(0, FULL, "cross"))
+    assert "tokens that follow" in refused(served(MODULE["window"]), Layer(0, FULL, "encoder"))
+    assert "pools keys" in refused(served(MODULE["pooled"]), layer)
+    assert "different tokens" in refused(served(MODULE["crossed"]), layer)
+    assert "E642" in refused(served(MODULE["fixed"]), layer)
+    assert "E642" in refused(served(MODULE["window"].bind(n=100)), layer)
+    assert "`score s - slope[head]" in refused(served(MODULE["window"]), layer, has_alibi=True)
+
+
+def computed(patterns: ServedPatterns, heads: Heads, **asked: Any) -> torch.Tensor:
+    """Of 40 tokens, in pages of 16."""
+    torch.manual_seed(0)
+    q, cache = torch.randn(40, 4, 32), torch.randn(3, 2, 16, 64)
+    q, cache = q[:, heads.first : heads.first + heads.count], cache[:, : heads.key_count]
+    table, ends = torch.arange(3, dtype=torch.int32)[None], torch.tensor([0, 40], dtype=torch.int32)
+    step, out = EngineStep(40, ends, ends[1:], table), torch.empty(42, heads.count, 32)
+    patterns.layer(Layer(1, FULL), heads, AskedOfLayer(**asked)).attend(
+        q, KeyPages.of(cache, 32, None, None), step, out
+    )
+    return out[:40]
+
+
+def test_sinks_of_the_model() -> None:
+    sinks = torch.randn(4)
+    added = computed(served(OF_MODEL), Heads(4, 2), sinks=sinks)
+    for name in ("learned", "s_aux"):
+        torch.testing.assert_close(computed(served(MODULE[name]), Heads(4, 2), sinks=sinks), added)
+    given = computed(served(MODULE["learned"], {"score_of": sinks}), Heads(4, 2))
+    torch.testing.assert_close(given, added)
+    here = computed(served(MODULE["learned"]), Heads(4, 2, 0, 2), sinks=sinks[:2])
+    torch.testing.assert_close(here, added[:, :2])
+
+
+def test_scale_soft_cap_and_heads_of_the_model() -> None:
+    plain = computed(served(MODULE["heads"]), Heads(4, 2))
+    capped = maskdsl.parse("""
+    pattern p(n) { space t[n]  attend causal and q - k < 10 * (head + 1)  scale 0.3  score 2 * tanh(s / 2) }
+    """)
+    asked = computed(served(MODULE["heads"]), Heads(4, 2), scale=0.3, soft_cap=2.0)
+    torch.testing.assert_close(asked, computed(served(capped["p"]), Heads(4, 2)))
+    assert not torch.allclose(asked, plain)
+    torch.testing.assert_close(computed(served(MODULE["heads"]), Heads(4, 2, 2, 2))[:, :0], plain[:, :0])
+
+
+def test_what_the_variable_says(tmp_path: Any) -> None:
+    file = tmp_path / "some.attn"
+    near = "pattern near(n, size = 4) { space t[n] attend causal and backward(size) }"
+    file.write_text(f"{near} pattern far(n) {{ space t[n] attend causal }}")
+    pattern, values = maskdsl_vllm.choice_of(f"{file}:near(size=256)")
+    assert pattern.name == "near" and values == {"size": 256}
+    choice, values = maskdsl_vllm.choice_of(f"sliding_attention = {file}:near ; 3={file}:far; full_attention=model")
+    assert {key: each and each.name for key, each in choice.items()} == {SLIDING: "near", 3: "far", FULL: None}
+    assert values == {}
+    wrong = [
+        f"{file}:near; {file}:far",
+        f"{file}:near(256)",
+        f"{file}:",
+        f"0={file}:near(size=1);1={file}:near(size=2)",
+    ]
+    for text in wrong:
+        with pytest.raises(AttnError, match="E643"):
+            maskdsl_vllm.choice_of(text)
+    for text, code in ((f"{file}:middle", "E201"), ("missing.attn:near", "E120")):
+        with pytest.raises(AttnError, match=code):
+            maskdsl_vllm.choice_of(text)
+
+
+@pytest.fixture
+def no_choice() -> Iterator[None]:
+    yield
+    maskdsl_vllm.REGISTERED.clear()
+
+
+def test_nothing_is_registered_without_the_variable(no_choice: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(maskdsl_vllm.VARIABLE, raising=False)
+    maskdsl_vllm.plugin()
+    assert not maskdsl_vllm.REGISTERED
+    with pytest.raises(AttnError, match="E611"):
+        maskdsl_vllm.register("window")  # type: ignore[arg-type]

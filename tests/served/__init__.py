@@ -1,0 +1,1 @@
+"""vLLM with patterns, against transformers: `make test-vllm`, in an environment that has vLLM."""
