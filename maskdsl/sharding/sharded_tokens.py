@@ -1,14 +1,18 @@
 """`ShardedTokens`: a plan on the processes of a group: tokens to their homes and back, and attention between them."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 from weakref import ref
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.distributed.device_mesh import DeviceMesh
 
+from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sharding import NotOfPlan, NotSharded, OtherProcesses
 from maskdsl.distributed.moves import Moves
@@ -26,6 +30,7 @@ from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import gathered, summed, taken
 from maskdsl.sharding.sharded_call import ShardedCall
+from maskdsl.sharding.token_ops import ATTENDED, GATHERED, SCATTERED, as_planned, key_of
 
 
 class ShardedTokens:
@@ -45,8 +50,9 @@ class ShardedTokens:
             raise AttnError(OtherProcesses(ranks=plan.ranks, found=f"the group has {size}", size=size))
         self.plan, self.group = plan, group
         self._stages: dict[int, bool] = {}
+        self._deciding: dict[tuple[int, str], tuple[Input, bool]] = {}
         self._compared: dict[tuple[int, str], tuple[ref[Tensor], int]] = {}
-        self.rank = dist.get_rank(group)
+        self.rank, self._key = dist.get_rank(group), key_of(self)
         self._layers = [
             LayerExchange(Moves(work, homes), group)
             for work, homes in zip(plan.best.works, plan.best.homes, strict=True)
@@ -55,14 +61,13 @@ class ShardedTokens:
     @cached_property
     def positions(self) -> Tensor:
         """int64 [tokens of this rank]: their declared positions; in cross-attention, of its queries."""
-        return self._positions[False][self.rank]
+        return torch.from_numpy(self._positions[False][self.rank])
 
     @cached_property
-    def _positions(self) -> tuple[list[Tensor], list[Tensor]]:
+    def _positions(self) -> tuple[list[Array], list[Array]]:
         """The positions of each rank's queries, and of its keys."""
         queries, keys = (
-            [torch.from_numpy(self.plan.positions(rank, of_keys)) for rank in range(self.plan.ranks)]
-            for of_keys in (False, True)
+            [self.plan.positions(rank, of_keys) for rank in range(self.plan.ranks)] for of_keys in (False, True)
         )
         return queries, keys
 
@@ -71,17 +76,25 @@ class ShardedTokens:
 
         In cross-attention its queries, or its `keys`.
         """
+        return SCATTERED(x, dim, keys, self._key) if is_dynamo_compiling() else self.scattered(x, dim, keys)
+
+    def scattered(self, x: Tensor, dim: int, keys: bool) -> Tensor:
+        """What `scatter` returns; in graphs, an operator calls it."""
         positions = self._positions[keys]
         self._check_length("the tensor", x.shape[dim], sum(map(len, positions)))
-        rows = taken(x.movedim(dim, 0), [each.to(x.device) for each in positions], self.group)
+        rows = taken(x.movedim(dim, 0), [torch.tensor(each, device=x.device) for each in positions], self.group)
         return rows.movedim(0, dim)
 
     def gather(self, x: Tensor, dim: int, *, keys: bool = False) -> Tensor:
         """All tokens, in declared order along `dim`, of the tokens of each rank: the inverse of `scatter`."""
+        return GATHERED(x, dim, keys, self._key) if is_dynamo_compiling() else self.gathered(x, dim, keys)
+
+    def gathered(self, x: Tensor, dim: int, keys: bool) -> Tensor:
+        """What `gather` returns; in graphs, an operator calls it."""
         positions = self._positions[keys]
         self._check_length("the tensor of this rank", x.shape[dim], len(positions[self.rank]))
         rows = gathered(x.movedim(dim, 0), [len(each) for each in positions], self.group)
-        back = torch.argsort(torch.cat(positions)).to(x.device)
+        back = torch.tensor(np.argsort(np.concatenate(positions)), device=x.device)
         return rows[back].movedim(0, dim)
 
     def roll(self, x: Tensor, shifts: int, dim: int) -> Tensor:
@@ -108,15 +121,29 @@ class ShardedTokens:
         that is not of the plan, and for patterns of which one rank cannot compute its queries: pooled tokens, products
         of vectors, one softmax for each key.
         """
-        number = self._layer_of(attention)
         if return_lse:
             check_sums(attention._signatures)
         if drops(dropout_p, seed):
             inputs |= dropout_inputs(dropout_p, seed, q.device)
             (attention,) = attention._dropping
         q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
-        tensors = [summed(each, self.group) if each.requires_grad else each for each in tensors]
-        q, k, v = (x.movedim(1, 0) if attention.layout == "bnhd" else x.movedim(2, 0) for x in (q, k, v))
+        if attention.layout == "bnhd":
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        if is_dynamo_compiling():
+            out, lses = ATTENDED(q, k, v, tensors, return_lse, attention._handle, self._key)
+        else:
+            out, lses = self.attended(attention, q, k, v, tensors, return_lse)
+        if attention.layout == "bnhd":
+            out, lses = out.transpose(1, 2), [lse.transpose(1, 2) for lse in lses]
+        return (out, attention._of_branches(lses, dim=1)) if return_lse else out
+
+    def attended(
+        self, attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], wants_lse: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output and each summand's log-sum-exp, with heads before tokens; in graphs, an operator calls it."""
+        number = self._layer_of(attention)
+        tensors = [summed(each, self.group) if each.requires_grad else each for each in inputs]
+        q, k, v = (x.movedim(2, 0) for x in (q, k, v))
         for what, x, of_keys in (("queries", q, False), ("keys", k, True), ("values", v, True)):
             self._check_length(f"`{what[0]}`", len(x), len(self._positions[of_keys][self.rank]))
         summands = [
@@ -124,12 +151,8 @@ class ShardedTokens:
             for each, wanted in attention._summands or [(attention._single, range(len(tensors)))]
         ]
         call = ShardedCall(self._layers[number], self.plan.orders, summands, self._in_stages(number))
-        out, lses = call.attended(q, k, v, return_lse)
-        out, sums = out.movedim(0, 2), [lse.movedim(0, 2) for lse in lses]
-        if attention.layout == "bnhd":
-            out = out.transpose(1, 2)
-            sums = [lse.transpose(1, 2) for lse in sums]
-        return (out, attention._of_branches(sums, dim=1)) if return_lse else out
+        out, lses = call.attended(q, k, v, wants_lse)
+        return out.movedim(0, 2), [lse.movedim(0, 2) for lse in lses]
 
     def _in_stages(self, layer: int) -> bool:
         """Whether this rank computes a layer in two stages. Cached."""
@@ -150,9 +173,10 @@ class ShardedTokens:
                 whole_k = self.gather(k.movedim(0, 2), 2, keys=True)
             inputs = with_routed(summand.compiled, whole_q, whole_k, inputs)
         declared = summand.compiled.bound(queries, keys).for_given_routes.plan.mask.inputs
-        for each, x in zip(declared, inputs, strict=True):
-            self._check_input(layer, each, x, is_given=each.name in summand.signature.inputs)
-        return inputs
+        return [
+            self._checked(layer, each, x, is_given=each.name in summand.signature.inputs)
+            for each, x in zip(declared, inputs, strict=True)
+        ]
 
     def _layer_of(self, attention: BaseAttention) -> int:
         """The number of the attention's layer among the plan's different ones."""
@@ -178,13 +202,20 @@ class ShardedTokens:
             raise AttnError(NotSharded(pattern=mask.name, reason=reason, advice=advice, span=mask.span))
         return number
 
-    def _check_input(self, layer: int, declared: Input, x: Tensor, is_given: bool) -> None:
+    def _checked(self, layer: int, declared: Input, x: Tensor, is_given: bool) -> Tensor:
+        """The input. If it decides tiles, it is the one that was planned for, or the call raises."""
+        if declared.name not in self.plan.inputs[layer]:
+            return x
+        self._deciding[layer, declared.name] = declared, is_given
+        return as_planned(x, layer, declared.name, self, self._key)
+
+    def check_planned(self, layer: int, name: str, x: Tensor) -> None:
         """Raises if an input that decides tiles is not the one that was planned for. A tensor is compared once."""
-        name, array = declared.name, self.plan.inputs[layer].get(declared.name)
+        declared, is_given = self._deciding[layer, name]
         known, version = self._compared.get((layer, name), (None, 0))
-        if array is None or (known is not None and known() is x and version == x._version):
+        if known is not None and known() is x and version == x._version:
             return
-        if not _is_planned(declared, x, torch.as_tensor(array, device=x.device)):
+        if not _is_planned(declared, x, torch.as_tensor(self.plan.inputs[layer][name], device=x.device)):
             anew = f"plan anew where inputs change: mask.shard({self.plan.ranks}, scheme=plan.scheme, {name}=...)"
             advice = anew if is_given else "plan without `q` and `k`: then for all pairs that routes may select"
             what = f"the input `{name}` decides which keys are needed"
