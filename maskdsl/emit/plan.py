@@ -50,7 +50,7 @@ OF_PYTHON = frozenset({"_", *keyword.kwlist, *dir(builtins)})
 """Names that generated code must not bind: keywords, builtins, and `_`, which collects unused arguments."""
 _BLOCK = 64, 64
 """Queries and keys of a tile on the CPU, unless it is told otherwise."""
-_HEAVY_OPERATIONS = 16
+_MANY_OPERATIONS = 16
 """With this many distinct operations a pair, their registers leave no room for the largest tiles."""
 _LIGHT_OPERATIONS = 8
 """Up to this many distinct operations a pair, kernels with long rows take wider tiles."""
@@ -138,8 +138,10 @@ class KernelPlan:
     @cached_property
     def work(self) -> TileWork:
         """How much work pairs are beside the products of tiles. Not by lengths: each length would be another kernel."""
-        if self.operations > _HEAVY_OPERATIONS or self.reads_pairs:
+        if len(_pair_reads(self.mask.scores)) > 1:
             return TileWork.HEAVY
+        if self.operations > _MANY_OPERATIONS or self.reads_pairs:
+            return TileWork.BUSY
         limits = self.row_limits
         is_open = limits is not None and not (limits.low and limits.high)
         return TileWork.WIDE if is_open and self.operations <= _LIGHT_OPERATIONS else TileWork.USUAL
@@ -147,8 +149,7 @@ class KernelPlan:
     @cached_property
     def reads_pairs(self) -> bool:
         """Whether tables are read by both tokens of a pair."""
-        tables = (node for each in self.pair_expressions for node in walk(each) if isinstance(node, Read))
-        return any(reads(each).is_of_pair for each in tables)
+        return bool(_pair_reads(self.pair_expressions))
 
     @cached_property
     def reads_pair_tables(self) -> bool:
@@ -387,3 +388,9 @@ def unused(name: str, taken: Iterable[str]) -> str:
     while f"{name}_{number}" in occupied:
         number += 1
     return f"{name}_{number}"
+
+
+def _pair_reads(expressions: Iterable[Expression]) -> frozenset[Read]:
+    """The reads of tables by both tokens of a pair."""
+    nodes = (node for each in expressions for node in walk(each))
+    return frozenset(node for node in nodes if isinstance(node, Read) and reads(node).is_of_pair)

@@ -59,7 +59,8 @@ class TileWork(IntEnum):
 
     WIDE = 0  # mostly full tiles and little work per pair: wider blocks of keys waste no pairs
     USUAL = 1
-    HEAVY = 2  # much arithmetic, or many addresses in registers, for every pair
+    BUSY = 2  # much arithmetic, or many addresses in registers, for every pair
+    HEAVY = 3  # scores with several tables of pairs, whose tiles are in shared memory beside those of keys and values
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ _QUERY_GRADIENT = frozenset({KernelName.QUERY_GRADIENT})
 _KEY_GRADIENT = frozenset({KernelName.KEY_GRADIENT})
 _GRADIENTS = _QUERY_GRADIENT | _KEY_GRADIENT
 _SM80, _SM90, _SM100 = (frozenset({each}) for each in (Architecture.SM80, Architecture.SM90, Architecture.SM100))
-_WIDE, _USUAL, _HEAVY = TileWork
+_WIDE, _USUAL, _BUSY, _HEAVY = TileWork
 
 
 def _entry(
@@ -166,8 +167,8 @@ TABLE = (
     _entry(_SM80, _FORWARD, 128, 2, (64, 32, 4, 2), _HEAVY, "half of that"),
     _entry(_SM80, _FORWARD, 128, 2, (32, 32, 8, 1), _HEAVY, "six products with tables"),
     _entry(_SM90, _FORWARD, 64, 2, (128, 128, 8, 2), _WIDE, "half the rescaling of results"),
-    _entry(_SM90, _FORWARD, 64, 2, (128, 64, 8, 3), _HEAVY, "a warp group for 64 queries; stages hide memory"),
-    _entry(_SM90, _FORWARD, 64, 2, (128, 64, 8, 2), _HEAVY, "two stages, for less memory"),
+    _entry(_SM90, _FORWARD, 64, 2, (128, 64, 8, 3), _BUSY, "a warp group for 64 queries; stages hide memory"),
+    _entry(_SM90, _FORWARD, 64, 2, (128, 64, 8, 2), _HEAVY, "a third stage of two tables would serialize products"),
     _entry(_SM90, _FORWARD, 64, 2, (128, 32, 8, 3), _HEAVY, "addresses, conditions of half the pairs"),
     _entry(_SM90, _FORWARD, 64, 2, (64, 64, 4, 2), _USUAL, "two programs share a multiprocessor: for tuning"),
     _entry(_SM90, _FORWARD, 64, 2, (64, 32, 8, 1), _HEAVY, "six products with tables"),
