@@ -26,7 +26,7 @@ from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoic
 from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.backward_body import GradientBody
-from maskdsl.emit.triton.decode_module import emit_decode, loop_plan
+from maskdsl.emit.triton.decode_module import emit_decode, loop_work
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import PAIR
@@ -106,6 +106,8 @@ class Recorder:
 
 KERNELS = tuple(map(str, KernelName))
 DECODE_KERNELS = ("decode_kernel", "merge_kernel")
+PAIRS_KERNEL = "pairs_kernel"
+"""That of decoding that reads tables of pairs, where there are any."""
 TILE_KERNELS = ("extremes_kernel", "count_kernel", "ranges_kernel", "tiles_kernel", "order_kernel")
 """Those that find tiles: the first where coordinates decide them, the second and third only where rows may have more
 runs than lists have room for."""
@@ -123,6 +125,11 @@ def kernel_masks(mask: MaskIR) -> dict[str, MaskIR]:
         return {"": mask}
     masses = {f"masses {number}": weighed(mask, term) for number, term in enumerate(mask.values, 1)}
     return {name: unpooled(with_given_products(each)) for name, each in {"": mask, **masses}.items()}
+
+
+def is_decoded(what: str) -> bool:
+    """Whether calls of some queries run the mask of `kernel_masks` that has this name."""
+    return not (what.startswith("masses") or what in ("sums", "probabilities"))
 
 
 def decode_kernel_names(plan: KernelPlan) -> tuple[str, ...]:
@@ -208,10 +215,9 @@ def compile_choice(
 ) -> Compiled:
     """The kernel as a call with this tile choice would launch it."""
     architecture = Architecture(target)
-    if kernel_name in DECODE_KERNELS:
+    if kernel_name in (*DECODE_KERNELS, PAIRS_KERNEL):
         dim, _ = dims
-        loop = loop_plan(plan)
-        block = decode_block(16, dim, dtype.itemsize, architecture, loop.operations, loop.reads_pair_tables)
+        block = decode_block(16, dim, dtype.itemsize, architecture, loop_work(plan, one_query=True))
         started = started_decoding(plan, block, dim, dtype, precision(architecture))
     else:
         started = started_kernels(plan, choice, dims, dtype, precision(architecture), input_gradients)
@@ -309,7 +315,7 @@ def started_decoding(
 ) -> dict[str, Started]:
     """The same for decoding, with pages of 16 keys and two query heads a key head."""
     plan = decode_plan(plan)
-    recording = Recording.of(emit_decode(plan), decode_kernel_names(plan))
+    recording = Recording.of(emit_decode(plan), (*decode_kernel_names(plan), PAIRS_KERNEL))
     q, k, v = examples(plan, (dim, dim), dtype)
     pages = [x.new_empty(99, max(1, x.shape[1] // 2), 16, dim) for x in (k, v)]
     entries = torch.zeros(2, dtype=torch.int32, device="meta")

@@ -28,6 +28,7 @@ from ahead import (
     Compiled,
     compile_ahead,
     compile_selection,
+    is_decoded,
     is_serialized,
     kernel_masks,
     machine_code,
@@ -114,7 +115,7 @@ def mask_figures(mask: MaskIR, what: str, target: str, dim: int) -> dict[str, An
     """Those of the kernels that calls run for one mask: of masses the backward pass alone, with their table."""
     is_masses = what.startswith("masses")
     kernels = {kernel: figures(mask, target, dim, kernel, is_masses) for kernel in KERNELS[is_masses:]}
-    if not (is_masses or what in ("sums", "probabilities") or mask.keys.is_pooled):
+    if is_decoded(what) and not mask.keys.is_pooled:
         kernels["decode_kernel"] = asdict(compile_ahead(mask, target, dim, "bf16", "decode_kernel").usage)
     return kernels
 

@@ -140,7 +140,9 @@ def decode_kernel(
             attends = real[:, None] & present[None, :]
             # hole: predicate
             # end
+            # hole: presence
             present = tl.max(attends.to(tl.int32), 0) > 0
+            # end
             # hole: row_predicate
             # end
             key_offsets = page * k_batch_stride + key_head.to(tl.int64) * k_head_stride + token * k_token_stride

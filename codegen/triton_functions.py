@@ -134,6 +134,13 @@ def take_lowest(bits):
 
 
 @triton.jit
+def has_bit(bits, number):
+    """Whether a bit of 64 is set, by its number: shifts of 32 bits take fewer registers."""
+    half = tl.where(number < 32, bits.to(tl.int32), (bits >> 32).to(tl.int32))
+    return ((half >> (number & 31)) & 1) != 0
+
+
+@triton.jit
 def scaled_but_zeros(tile, factor):
     """The chunks of a tile times a factor [rows, 1], which may be infinite; zeros stay zeros."""
     first = tl.where(tile[0] == 0, 0.0, tile[0] * factor)

@@ -2,14 +2,15 @@
 
 import torch
 
+from maskdsl.runtime.kernels import split_kernel
 from tests.support.routed_parts import inputs, load, rows_of, tensors
 from tests.triton.decoding import paged
 
 
-def compare(name: str, file: str = "", **parameters: int) -> None:
+def compare(name: str, file: str = "", length: int = 45, **parameters: int) -> None:
     """Contiguous keys and pages, against the tiled backend, which computes its own selections."""
-    mask, (q, k, v), given = load(name, 45, file, **parameters), tensors(45), inputs(name, 45)
-    lengths = torch.tensor([45, 7, 26])
+    mask, (q, k, v), given = load(name, length, file, **parameters), tensors(length), inputs(name, length)
+    lengths = torch.tensor([length, 7, 26])
     for entry, length in enumerate(lengths.tolist()):
         k[entry, :, length:], v[entry, :, length:] = torch.nan, torch.nan
     pages, table = paged((k, v))
@@ -27,4 +28,6 @@ if __name__ == "__main__":
     compare("pieces")
     compare("clustered")
     compare("moba", "moba", block=8, top=3)
+    split_kernel.decode_block = lambda *_: (16, 64)  # as on GPUs: all bits of a word
+    compare("knn", "knn", 70, top=5)
     print("agreed")

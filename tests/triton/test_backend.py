@@ -109,7 +109,7 @@ REVIEWED = {
 
 SKELETONS = {
     "triton": ("forward", "backward", "key_gradient", "pieces", "block_ends", "program_order", "device_tiles"),
-    "decode": ("decode",),
+    "decode": ("decode", "decode_pairs"),
 }
 
 

@@ -17,6 +17,7 @@ from maskdsl.emit.triton.selection.selection_module import emit_selection
 FRESH = "zz_fresh"
 SKELETONS = (
     *("forward", "backward", "key_gradient", "pieces", "block_ends", "program_order", "device_tiles", "decode"),
+    *("decode_pairs",),
     *("routing", "scores", "selectors", "selection", "selection_functions"),
 )
 PATTERNS = {

@@ -96,10 +96,13 @@ class Surroundings:
     laid_out: bool = True
     """Per-token tables are gathered into laid-out order."""
 
+    def values(self) -> dict[str, str]:
+        """The parameters of the pattern, pointers and numbers, and their arguments."""
+        return {**{name: name for name in self.pointers()}, **self.numbers()}
+
     def holes(self) -> Holes:
-        pointers, numbers = self.pointers(), self.numbers()
-        values = {**{name: name for name in pointers}, **numbers}
-        listed = [f'"{name}"' for name in numbers if name not in self.last_strides]
+        values = self.values()
+        listed = [f'"{name}"' for name in self.numbers() if name not in self.last_strides]
         return {
             "pattern": self.functions(),
             "numbers": _wrapped(f"NUMBERS += [{', '.join(listed)}]", listed) if listed else [],
@@ -111,8 +114,7 @@ class Surroundings:
 
     def gradient_holes(self, sums: GradientSums) -> Holes:
         """The holes of the backward pass, which follows the forward pass in the module."""
-        pointers, numbers = self.pointers(), self.numbers()
-        values = {**{name: name for name in pointers}, **numbers}
+        values = self.values()
         parameters = [f"{name}," for name in values] + self.constant_parameters()
         correction = ["correction"] if scores_may_be_large(self.plan) else []
         ends = QueryEnds(self.plan)

@@ -1,7 +1,13 @@
-"""Plan to a Triton module of decoding and chunked prefill, by split-KV, from `codegen/decode.py`."""
+"""Plan to a Triton module of decoding and chunked prefill, by split-KV, from `codegen/decode.py`.
 
+Where tables say what is attended, a kernel of `codegen/decode_pairs.py` writes it as bits before, for one query.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
+from typing import NamedTuple
 
 from maskdsl.analysis.closed.closed_form import Limits
 from maskdsl.base.records import dataclass
@@ -10,12 +16,12 @@ from maskdsl.emit.plan import KernelPlan, decode_plan
 from maskdsl.emit.skeleton import fill, read_skeleton, words_of
 from maskdsl.emit.triton.attention_module import Surroundings, shared_functions
 from maskdsl.emit.triton.block_bounds import HEAD, BoundNames, ends
-from maskdsl.emit.triton.forward_body import Body
+from maskdsl.emit.triton.forward_body import Body, Holes
 from maskdsl.emit.triton.tile_loops import Ends
 from maskdsl.emit.triton.token_coordinates import LISTED, KernelNames
 from maskdsl.emit.triton.unnormalized import decode_holes
 from maskdsl.ir.declared.inputs import DimensionKind
-from maskdsl.ir.expressions import TRUE, Coordinate, Expression, Head, Leaf, Side
+from maskdsl.ir.expressions import TRUE, Coordinate, Expression, Head, Leaf, Read, Side, walk
 from maskdsl.ir.facts.block_conditions import CONDITION, BlockCondition, block_condition
 from maskdsl.ir.facts.bounds import ANYTHING, Bounder, Bounds
 from maskdsl.ir.facts.reads import reads
@@ -28,6 +34,17 @@ _MOST_KEYS = 64
 """Of a block."""
 _OF_BLOCK = "of_block = (({} >> lowest) & 1) != 0"
 _AS_SCORES = 'row_bits |= (m_i[:, None] > float("inf")).to(tl.int64)  # nothing: registers hold rows as those of scores'
+_PRESENT = "present = tl.max(attends.to(tl.int32), 0) > 0"
+_POSSIBLE = "possible = listed < live_end"
+_BITS = [
+    "if ONE_QUERY:",
+    "    blocks = tl.cdiv(key_length, KEY_BLOCK)",
+    "    pair_bits += (wide_batch * heads + wide_head) * blocks",
+    "    tile_bits += ((wide_batch * key_heads + key_head) * tiles + tile) * blocks",
+]
+_OF_PAIRS = ["attends &= has_bit(tl.load(pair_bits + block)[:, None], tl.arange(0, KEY_BLOCK)[None, :])"]
+_OF_TILE = ["present &= has_bit(tl.load(tile_bits + block), tl.arange(0, KEY_BLOCK))"]
+_POSSIBLE_OF_TILE = ["possible = tl.load(tile_bits + listed, mask=listed < live_end, other=0) != 0"]
 _LISTED_BLOCKS = [
     "for _ in range(listed_count):",
     "    lowest, bits = take_lowest(bits)",
@@ -40,11 +57,39 @@ def emit_decode(plan: KernelPlan) -> str:
     plan = decode_plan(plan)
     body = _DecodeBody(plan)
     kernel = body.decode_holes()
-    lines = [line for lines in kernel.values() for line in lines or ()]
+    of_pairs: Holes = _PairsBody(plan).pairs_holes() if body.has_pairs else {}
+    lines = [line for lines in (*kernel.values(), *of_pairs.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
+    holes = around.holes()
+    if body.has_pairs:
+        read = [name for name in around.values() if name in words_of("\n".join(chain(*of_pairs.values())))]
+        of_pairs["parameters"] = [f"{name}," for name in read]
+        holes |= _bits_holes(holes, {name: around.values()[name] for name in read})
     top = header(plan, "triton", "Decoding and chunked prefill in Triton.")
-    holes = {**kernel, **around.holes(), "functions": shared_functions(plan, exactly=True), "header": top}
-    return fill(read_skeleton("decode"), holes)
+    holes = {**kernel, **holes, "functions": shared_functions(plan, exactly=True), "header": top}
+    pieces = [fill(read_skeleton("decode"), holes)]
+    if body.has_pairs:
+        pieces.append(fill(read_skeleton("decode_pairs"), {"above": [], **of_pairs}))
+    return "\n\n".join(pieces)
+
+
+def _bits_holes(holes: Holes, read: dict[str, str]) -> Holes:
+    """The holes around a kernel that reads bits of pairs, from those of one that does not."""
+    names = ("pair_bits", "tile_bits")
+    call = "attended_pairs(q, key_heads, query_starts, key_lengths, lengths, block, read)"
+    return {
+        "parameters": [*(f"{name}," for name in names), *holes["parameters"]],
+        "arguments": [*(f"{name}={name}," for name in names), *holes["arguments"]],
+        "prepare": [
+            *holes["prepare"],
+            f"{', '.join(names)} = None, None",
+            "if queries == 1:",
+            "    read = {",
+            *(f'        "{name}": {value},' for name, value in read.items()),
+            "    }",
+            f"    {', '.join(names)} = {call}",
+        ],
+    }
 
 
 @dataclass(frozen=True)
@@ -59,6 +104,11 @@ class _DecodeBody(Body):
     def condition(self) -> BlockCondition | None:
         return _listed_condition(self.plan)
 
+    @cached_property
+    def has_pairs(self) -> bool:
+        """Whether a kernel before this one writes which keys one query attends."""
+        return _reads_rows(self.relation)
+
     @property
     def relation(self) -> Expression:
         """What the loop evaluates for pairs."""
@@ -69,10 +119,11 @@ class _DecodeBody(Body):
         in_loop = [self.relation if each is self.plan.mask.relation else each for each in everything]
         weight = self.weight_lines()
         limits = self.plan.limits_of_all_heads
-        lists = _ListedBody(self.plan).list_lines() if limits is None else []
+        lists = _ListedBody(self.plan).list_lines(limits is None) if limits is None or self.has_pairs else []
         live = [] if limits is None else self.live_lines(limits)
         pairs = {
-            "predicate": self.relation_lines(),
+            "predicate": self.of_one(_OF_PAIRS, self.relation_lines()),
+            "presence": self.of_one(_OF_TILE, [_PRESENT]),
             "row_predicate": self.row_relation_lines(),
             "score": self.score_lines(),
             "weight": [*weight, "p = tl.where(attends, p, 0.0)"] if weight else [],
@@ -82,6 +133,23 @@ class _DecodeBody(Body):
         keys = self.coordinate_lines(Side.KEY, in_loop)
         lines = [*queries, *keys, *live, *lists, *(line for lines in pairs.values() for line in lines or ())]
         used = words_of("\n".join(lines))
+        return {
+            **decode_holes(self.plan),
+            "query_coordinates": [
+                *self.row_lines(used),
+                *queries,
+                *self.query_extremes(used),
+                *(_BITS if self.has_pairs else ()),
+            ],
+            "live": live or None,
+            "lists": lists or None,
+            "blocks": _LISTED_BLOCKS if lists else None,
+            "key_coordinates": [*self.position_lines(used), *keys],
+            **pairs,
+        }
+
+    def row_lines(self, used: set[str]) -> list[str]:
+        """Statements for what rows are: their positions and heads."""
         of_rows = {
             "query_positions": "tl.minimum(tl.maximum(start + query, 0), query_length - 1)",
             "head": "row_head[:, None]",
@@ -89,21 +157,17 @@ class _DecodeBody(Body):
             "last_query": "tl.max(query_positions, 0)",
         }
         if used & {"first_query", "last_query"}:
-            used.add("query_positions")
-        positions = ["key_positions = tl.minimum(keys, key_length - 1)"] if "key_positions" in used else []
-        return {
-            **decode_holes(self.plan),
-            "query_coordinates": [
-                *(f"{name} = {text}" for name, text in of_rows.items() if name in used),
-                *queries,
-                *self.query_extremes(used),
-            ],
-            "live": live or None,
-            "lists": lists or None,
-            "blocks": _LISTED_BLOCKS if lists else None,
-            "key_coordinates": [*positions, *keys],
-            **pairs,
-        }
+            used = {*used, "query_positions"}
+        return [f"{name} = {text}" for name, text in of_rows.items() if name in used]
+
+    def position_lines(self, used: set[str]) -> list[str]:
+        return ["key_positions = tl.minimum(keys, key_length - 1)"] if "key_positions" in used else []
+
+    def of_one(self, lines: Sequence[str], others: list[str]) -> list[str]:
+        """Statements for one query whose pairs are known as bits, and for others."""
+        if not self.has_pairs:
+            return others
+        return ["if ONE_QUERY:", *(f"    {line}" for line in lines), "else:", *(f"    {line}" for line in others)]
 
     def relation_lines(self) -> list[str]:
         if self.condition is None:
@@ -124,7 +188,7 @@ class _DecodeBody(Body):
     def is_of_some_row(self) -> bool:
         """Whether rows of one query differ in the condition of blocks alone, so that one of any row tells which keys
         some row attends."""
-        if self.condition is None or not self.condition.is_monotone:
+        if self.condition is None or self.has_pairs or not self.condition.is_monotone:
             return False
         read = reads(self.condition.rest)
         others = [each for each in read.coordinates if each != CONDITION]
@@ -184,16 +248,58 @@ class _DecodeBody(Body):
         return lines
 
 
-def loop_plan(plan: KernelPlan) -> KernelPlan:
-    """A plan of what the loop over blocks of keys evaluates for pairs: work, not text, follows from it."""
+class LoopWork(NamedTuple):
+    """What the loop over blocks of keys computes for a pair."""
+
+    operations: int
+    """How many distinct ones."""
+    reads_pair_tables: bool
+    """Whether it reads tables by both tokens, other than lists."""
+
+
+def loop_work(plan: KernelPlan, one_query: bool) -> LoopWork:
+    """For one query of each head, or for several."""
     plan = decode_plan(plan)
-    condition = _listed_condition(plan)
-    return plan if condition is None else replace(plan, mask=replace(plan.mask, relation=condition.rest))
+    relation = _DecodeBody(plan).relation
+    if one_query and _reads_rows(relation):
+        relation = TRUE
+    loop = replace(plan, mask=replace(plan.mask, relation=relation))
+    return LoopWork(loop.operations, loop.reads_pair_tables)
+
+
+def _reads_rows(relation: Expression) -> bool:
+    """Whether it reads tables in which rows differ: by both tokens, or by a head and a key."""
+    tables = (reads(node) for node in walk(relation) if isinstance(node, Read))
+    return any(each.is_of_pair or (each.head and each.names(Side.KEY)) for each in tables)
 
 
 def _listed_condition(plan: KernelPlan) -> BlockCondition | None:
     """What is evaluated once a block, where blocks are listed."""
     return None if plan.limits_of_all_heads is not None else block_condition(plan.mask, _MOST_KEYS)
+
+
+@dataclass(frozen=True)
+class _PairsBody(_DecodeBody):
+    """The code of the kernel that writes which keys one query attends."""
+
+    @property
+    def relation(self) -> Expression:
+        return self.plan.mask.relation
+
+    def pairs_holes(self) -> Holes:
+        """All but `parameters`."""
+        lines = {side: self.coordinate_lines(side, [self.relation]) for side in Side}
+        predicate = self.printed_relation()
+        used = words_of("\n".join([*chain(*lines.values()), *predicate]))
+        return {
+            "query_coordinates": [
+                *self.row_lines(used),
+                *(line for line in self.table_lines() if line.split()[0] in used),
+                *lines[Side.QUERY],
+            ],
+            "key_coordinates": [*self.position_lines(used), *lines[Side.KEY]],
+            "predicate": predicate,
+        }
 
 
 @dataclass(frozen=True)
@@ -248,20 +354,14 @@ class _ListedBody(_DecodeBody):
         by_head = f" + {head} * {table}_head_stride" if self.varies(side, name) else ""
         return f"tl.load({table}{by_head} + listed_positions)"
 
-    def list_lines(self) -> list[str]:
-        """Statements that list blocks by the bounds of the relation; none if these cannot exclude any."""
-        bound = Bounder(_ends_over_heads, self.names.leaf).bounds(self.relation).high
-        if bound == TRUE:
+    def list_lines(self, by_bounds: bool) -> list[str]:
+        """Statements that list blocks by bits of pairs, or by the bounds of the relation; none if all are possible."""
+        bounds = self.bound_lines() if by_bounds else []
+        if not (bounds or self.has_pairs):
             return []
-        printer = BoundNames(self.names).printer(taken=self.names.coordinates.values())
-        printer.statement("possible &= ", bound)
-        conditions = self.condition_lines(words_of("\n".join(printer.lines)))
         lines = [
             f"listed = (first_listed + splits * tl.arange(0, {self.blocks}))[None, :]",
-            *self.key_extremes(words_of("\n".join([*printer.lines, *conditions]))),
-            "possible = listed < live_end",
-            *conditions,
-            *printer.lines,
+            *self.of_one(_POSSIBLE_OF_TILE, bounds or [_POSSIBLE]),
             "bits, listed_count = as_bits(possible)",
         ]
         return [
@@ -269,6 +369,17 @@ class _ListedBody(_DecodeBody):
             f"for first_listed in range(live_start + split, live_end, splits * {self.blocks}):",
             *(f"    {line}" for line in lines),
         ]
+
+    def bound_lines(self) -> list[str]:
+        """Statements for which of the listed blocks are possible by bounds; none if these exclude no block."""
+        bound = Bounder(_ends_over_heads, self.names.leaf).bounds(self.relation).high
+        if bound == TRUE:
+            return []
+        printer = BoundNames(self.names).printer(taken=self.names.coordinates.values())
+        printer.statement("possible &= ", bound)
+        conditions = self.condition_lines(words_of("\n".join(printer.lines)))
+        used = words_of("\n".join([*printer.lines, *conditions]))
+        return [*self.key_extremes(used), _POSSIBLE, *conditions, *printer.lines]
 
     def condition_lines(self, used: set[str]) -> list[str]:
         """Statements that evaluate the condition of the listed blocks for each row: bits of rows, and of any row."""

@@ -30,7 +30,7 @@ from maskdsl.ir.ops import Type
 
 _SKELETONS = (
     *("forward", "backward", "key_gradient", "pieces", "block_ends", "program_order", "device_tiles"),
-    *("decode", "triton_functions"),
+    *("decode", "decode_pairs", "triton_functions"),
 )
 _CASTS = {Type.INT: ".to(torch.int32)", Type.BOOL: ".to(torch.int8)", Type.FLOAT: ""}
 _GENERATED = {

@@ -41,6 +41,7 @@ HELPERS = (
     "as_bits",
     "bits_of_rows",
     "take_lowest",
+    "has_bit",
     "find_entry",
     "inside",
     "power",

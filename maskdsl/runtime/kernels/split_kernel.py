@@ -12,7 +12,7 @@ from maskdsl.analysis.closed.closed_form import Limits
 from maskdsl.analysis.closed.live_range import longest_range
 from maskdsl.analysis.cost.tile_table import Architecture
 from maskdsl.emit.plan import KernelPlan, decode_plan
-from maskdsl.emit.triton.decode_module import emit_decode, loop_plan
+from maskdsl.emit.triton.decode_module import LoopWork, emit_decode, loop_work
 from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.backends.tile_choice import architecture, no_configuration
 from maskdsl.runtime.backends.triton_backend import check, computable, on, precision
@@ -38,10 +38,8 @@ class SplitKernel:
     mask: MaskIR
     names: Mapping[str, str]
     """The module's identifiers of the inputs, by declared name."""
-    operations: int
-    """The number of distinct operations that the relation computes for a pair."""
-    reads_pair_tables: bool
-    """Whether it reads tables by both tokens of a pair, other than lists."""
+    works: tuple[LoopWork, LoopWork]
+    """The work for a pair where calls have several queries, and one."""
     limits: Limits | None
     """The limits of a query's keys in closed form, for all heads."""
     state: CallState
@@ -56,12 +54,11 @@ class SplitKernel:
     @staticmethod
     def of(plan: KernelPlan) -> "SplitKernel":
         """For the plan of a mask, by `decode_plan`."""
-        plan, loop = decode_plan(plan), loop_plan(plan)
+        plan = decode_plan(plan)
         return SplitKernel(
             plan.mask,
             plan.input_identifiers,
-            loop.operations,
-            loop.reads_pair_tables,
+            (loop_work(plan, False), loop_work(plan, True)),
             plan.limits_of_all_heads,
             CallState(plan, {}, 1),
             plan.coordinates_read_inputs,
@@ -99,7 +96,7 @@ class SplitKernel:
         values |= self.state.curves(q.device)
         rows = q.shape[2] * q.shape[1] // k.shape[1]
         dim, gpu = max(q.shape[3], v.shape[3]), architecture(q.device)
-        blocks = block_ladder(decode_block(rows, dim, q.element_size(), gpu, self.operations, self.reads_pair_tables))
+        blocks = block_ladder(decode_block(rows, dim, q.element_size(), gpu, self.works[q.shape[2] == 1]))
         with on(q.device):
             tables = self.tables(q, values)
 
@@ -172,18 +169,16 @@ class SplitKernel:
         return min(blocks, -(-(longest - 1) // size) + 1)
 
 
-def decode_block(
-    rows: int, dim: int, size: int, architecture: Architecture, operations: int, reads_pair_tables: bool
-) -> tuple[int, int]:
+def decode_block(rows: int, dim: int, size: int, architecture: Architecture, work: LoopWork) -> tuple[int, int]:
     """Rows and keys of a tile: no more rows than a call has, and keys that fit registers and shared memory.
 
-    `size` is bytes per element, `dim` the larger head dim, `operations` those per pair, which may read tables.
+    `size` is bytes per element, `dim` the larger head dim, `work` that for a pair.
     """
     rows = min(max(16, _power_of_two(rows)), _MOST_ROWS)
     if architecture is Architecture.INTERPRETER or size == 8:
         return min(rows, 32), 16
-    large = dim > 128 or size > 2 or reads_pair_tables
-    if operations > _MOST_OPERATIONS:
+    large = dim > 128 or size > 2 or work.reads_pair_tables
+    if work.operations > _MOST_OPERATIONS:
         return min(rows, 32), 16
     return min(rows, 32) if large else rows, 32 if large else 64
 
