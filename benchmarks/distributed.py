@@ -1,8 +1,8 @@
 """Plans of a million tokens for 8 to 4,096 ranks beside others' schemes: `python benchmarks/distributed.py`.
 
 Prints the score of the plan and of the best other scheme, by the price of `maskdsl/distributed/pricing.py`, and the
-processor time of planning: with the search, and anew for documents of a next step. Writes
-`benchmarks/results/distributed.json`. Names of cases behind it leave the others out.
+processor time of planning: with the search, and anew for documents of a next step. Writes the record,
+`benchmarks/results/distributed.json`, and the table of docs/distributed.md. Names of cases leave the others out.
 """
 
 import json
@@ -22,6 +22,8 @@ TOKENS = 1 << 20
 HEADS, KEY_HEADS, DIM = 64, 8, 128
 RANKS = (8, 64, 512, 4096)
 RESULTS = Path(__file__).parent / "results" / "distributed.json"
+PAGE = Path(__file__).parents[1] / "docs" / "distributed.md"
+BEGIN, END = "<!-- scores -->\n", "<!-- /scores -->"
 PATTERNS = """
 pattern causal_all(n) {
     space tokens[n]
@@ -140,6 +142,18 @@ def _anew(mask: maskdsl.Mask, ranks: int, scheme: ShardScheme, median: int | Non
     return min(seconds)
 
 
+def page(text: str, record: dict[str, Any]) -> str:
+    """The page with the scores of plans for each number of ranks, and of the best other scheme for 512."""
+    head = ["pattern", *(f"{ranks:,} ranks" for ranks in RANKS), "512, others"]
+    rows = [head, ["---"] * len(head)]
+    for name, by_ranks in record.items():
+        scores = [each["score"] for each in by_ranks.values()]
+        rows.append([name, *(f"{score:.2f}" for score in (*scores, by_ranks["512"]["other score"]))])
+    before, behind = text.split(BEGIN)[0], text.split(END)[1]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"{before}{BEGIN}{table}{END}{behind}"
+
+
 def main() -> None:
     only = sys.argv[1:]
     whole = json.loads(RESULTS.read_text()) if only and RESULTS.exists() else {}
@@ -155,6 +169,7 @@ def main() -> None:
                 flush=True,
             )
     RESULTS.write_text(json.dumps(whole, indent=1) + "\n")
+    PAGE.write_text(page(PAGE.read_text(), whole))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ def test_no_scheme_of_others_is_cheaper(name: str) -> None:
     assert all(each["score"] <= each["other score"] for each in RECORD[name].values())
 
 
+def test_the_page_has_what_is_on_record() -> None:
+    text = distributed.PAGE.read_text()
+    assert distributed.page(text, RECORD) == text
+
+
 def test_bars() -> None:
     """Of global rows; and of planning anew, in seconds."""
     assert RECORD["BigBird, blocks of 128"]["512"]["score"] <= 5.6
