@@ -8,7 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from maskdsl import Heads
+from maskdsl import AttnError, Heads
+from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.base.libraries import missing
 from maskdsl.integrations.layers import Layer, Role, asked_scale
 from maskdsl.integrations.serving.page_lives import PageLives
@@ -69,12 +70,29 @@ class _Serving(NamedTuple):
 _serving: list[_Serving] = []
 
 
-def use() -> None:
+def use() -> type[PatternBackend]:
     """Makes vLLM ask this backend: on a CPU in place of its own, on a GPU where `CUSTOM` is asked for."""
     name = AttentionBackendEnum.CPU_ATTN if current_platform.is_cpu() else AttentionBackendEnum.CUSTOM
     register_backend(name, f"{__name__}.{PatternBackend.__name__}")
+    for each in AttentionBackendEnum:
+        if "MLA" in each.name:
+            register_backend(each, f"{__name__}.{_LatentAttention.__name__}")
     KVCacheSpecRegistry._ensure_registered()  # that of others comes first, and only if nobody was before it
-    KVCacheSpecRegistry.register(PatternSpec, PatternPages, FullAttentionSpec)
+    KVCacheSpecRegistry.register(PatternSpec, _PatternPages, FullAttentionSpec)
+    return PatternBackend
+
+
+class _LatentAttention(AttentionBackend):
+    """In place of backends of latent attention, which would compute the model's mask."""
+
+    @staticmethod
+    def get_name() -> str:
+        return "CPU_MLA"
+
+    @staticmethod
+    def get_impl_cls() -> type[PatternImpl]:
+        reason = "its cache has one vector for keys and values"
+        raise AttnError(errors.NotServed(what="latent attention (MLA)", reason=reason))
 
 
 class PatternBackend(AttentionBackend):
@@ -113,7 +131,7 @@ class PatternBackend(AttentionBackend):
         return (KVCacheLayout.LBHNC,)
 
     @classmethod
-    def customize_spec(cls, spec: AttentionSpec) -> AttentionSpec:
+    def customize_spec(cls, spec: AttentionSpec) -> AttentionSpec | PatternSpec:
         """The spec of layers whose pages are freed as soon as no pattern of layers of their kind reads them."""
         if not _serving:
             return spec
@@ -152,7 +170,7 @@ class PatternSpec(FullAttentionSpec):
         return self.lives.most(self.ahead) * int(self.page_size_bytes)
 
 
-class PatternPages(FullAttentionManager):
+class _PatternPages(FullAttentionManager):
     """Gives pages of a sequence back as soon as no later query attends them."""
 
     def __init__(self, kv_cache_spec: PatternSpec, **named: Any) -> None:
@@ -200,7 +218,8 @@ class StepBuilder(AttentionMetadataBuilder[EngineStep]):
     ) -> EngineStep:
         given, count = common_attn_metadata, common_attn_metadata.num_reqs
         if given.causal is not True:
-            raise NotImplementedError("patterns over pages are causal")
+            reason = "tokens attend those that follow, whose keys are not in the cache yet"
+            raise AttnError(errors.NotServed(what="a step that is not causal", reason=reason))
         return EngineStep(
             given.num_actual_tokens,
             given.query_start_loc[: count + 1],
@@ -218,7 +237,7 @@ class PatternImpl(AttentionImpl[EngineStep]):
         head_size: int,
         scale: float,
         num_kv_heads: int | None = None,
-        alibi_slopes: list[float] | None = None,
+        alibi: list[float] | None = None,
         sliding_window: int | None = None,
         kv_cache_dtype: str = "auto",
         logits_soft_cap: float | None = None,
@@ -231,7 +250,7 @@ class PatternImpl(AttentionImpl[EngineStep]):
         self.num_kv_heads, self.kv_cache_dtype = num_kv_heads or num_heads, kv_cache_dtype
         self._role, self._sinks = _ROLES[attn_type], sinks
         asked = asked_scale(torch.empty(1, 1, 1, head_size, device="meta"), float(scale))
-        self._asked = AskedOfLayer(asked, logits_soft_cap or None, sliding_window, alibi_slopes is not None, sinks)
+        self._asked = AskedOfLayer(asked, logits_soft_cap or None, sliding_window, alibi is not None, sinks)
         self._dtype = _FLOATS_OF_8_BITS.get(kv_cache_dtype)
         self._heads = _heads_here(config, num_heads)
         self._served = _served(config, self._asked.window)

@@ -18,7 +18,7 @@ OTHERS = ("maskdsl.integrations", "maskdsl.nn")
 def functions() -> Iterator[Callable[..., object]]:
     """All functions and methods of the package."""
     for each in walk_packages(maskdsl.__path__, "maskdsl."):
-        if each.name.startswith(("maskdsl.codegen.", "maskdsl.__main__")):
+        if each.name.startswith(("maskdsl.codegen.", "maskdsl.__main__", "maskdsl.integrations.vllm_backend")):
             continue
         module = import_module(each.name)
         for value in vars(module).values():

@@ -13,6 +13,7 @@ import maskdsl
 from maskdsl import AttnError, Heads
 from maskdsl.integrations import Layer, LayerPatterns
 from maskdsl.integrations import vllm as maskdsl_vllm
+from maskdsl.integrations.serving.kept_routes import KeptRoutes
 from maskdsl.integrations.serving.page_lives import PageLives
 from maskdsl.integrations.serving.pages import EngineStep, KeyPages
 from maskdsl.integrations.serving.served_patterns import (
@@ -141,6 +142,54 @@ def test_scale_soft_cap_and_heads_of_the_model() -> None:
     torch.testing.assert_close(asked, computed(served(capped["p"]), Heads(4, 2)))
     assert not torch.allclose(asked, plain)
     torch.testing.assert_close(computed(served(MODULE["heads"]), Heads(4, 2, 2, 2))[:, :0], plain[:, :0])
+
+
+def test_routing_states_of_sequences() -> None:
+    """Chunks and single tokens of three sequences, one after the other in full pages of another; a page is shared."""
+    torch.manual_seed(0)
+    layer = served(MODULE["moba"]).layer(Layer(1, FULL), Heads(4, 2), AskedOfLayer())
+    q, k, v = torch.randn(3, 80, 4, 32), torch.randn(3, 80, 2, 32), torch.randn(3, 80, 2, 32)
+    k[2, :16], v[2, :16] = k[0, :16], v[0, :16]
+    table = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [1, 11, 12, 13, 14]], dtype=torch.int32)
+    pages = KeyPages.of(torch.full((15, 2, 16, 64), torch.nan), 32, None, None)
+    dense = MODULE["moba"].bind(n=80, heads=4).compile("reference")
+    whole = [dense(*(x[n].transpose(0, 1)[None] for x in (q, k, v)))[0].transpose(0, 1) for n in range(3)]
+    here = [0, 0, 0]
+    schedule = [{0: 16}, {0: 30, 1: 10}, {1: 35, 2: 20}, {0: 1, 1: 1, 2: 1}, {0: 1, 2: 1}, {2: 40}, {0: 2, 2: 1}]
+    schedule[2:2] = [{0: 1, 1: 1}]
+    for counts in schedule:
+        if 2 in counts and not here[2]:
+            here[2] = 16  # from the cache
+        rows = {n: slice(here[n], here[n] + count) for n, count in counts.items()}
+        ends = torch.tensor([0, *counts.values()]).cumsum(0).int()
+        for n, some in rows.items():
+            at = torch.arange(some.start, some.stop)
+            pages.write(k[n, some], v[n, some], table[n].long()[at // 16] * 16 + at % 16)
+            here[n] = some.stop
+        lengths = torch.tensor([here[n] for n in counts], dtype=torch.int32)
+        step = EngineStep(int(ends[-1]), ends, lengths, table[[*counts]])
+        out = torch.empty(step.tokens, 4, 32)
+        layer.attend(torch.cat([q[n, some] for n, some in rows.items()]), pages, step, out)
+        torch.testing.assert_close(out, torch.cat([whole[n][some] for n, some in rows.items()]))
+        assert layer.routes is not None
+        states = layer.routes._kept
+        assert {int(state.lengths) for state in states.values()} <= {*here} and len(states) == len(counts)
+
+
+def test_a_state_is_of_one_sequence() -> None:
+    """Two sequences that end in one full page, as after a hit of the cache, go on with a state each."""
+    kept = KeptRoutes(MODULE["moba"].bind(n=LENGTH, heads=4).compile())
+    table = torch.tensor([[1, 2], [1, 3]], dtype=torch.int32)
+
+    def step(rows: int, count: int, length: int) -> EngineStep:
+        ends, lengths = torch.arange(rows + 1).int() * count, torch.full((rows,), length, dtype=torch.int32)
+        return EngineStep(rows * count, ends, lengths, table[:rows])
+
+    (first,) = kept.of(step(1, 16, 16), 16)
+    one, other = kept.of(step(2, 1, 17), 16)
+    assert one is first and other is not first
+    assert kept.of(step(2, 1, 18), 16) == [one, other]
+    assert kept.of(step(2, 1, 18), 16)[0] is not one  # drafts were taken back
 
 
 def test_what_the_variable_says(tmp_path: Any) -> None:

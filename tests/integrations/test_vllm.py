@@ -98,9 +98,9 @@ def test_pages_that_vllm_gives_back(backend: Any) -> None:
     """Those that no later query attends, each once; never one that is still read."""
     backend.PatternImpl(4, 32, 32**-0.5, 2)
     spec = backend.PatternBackend.customize_spec(FullAttentionSpec(block_size=16))
-    assert isinstance(spec, backend.PatternSpec) and Registry.registered[type(spec)] is backend.PatternPages
+    assert isinstance(spec, backend.PatternSpec) and Registry.registered[type(spec)] is backend._PatternPages
     pool, dense = Pool(), DENSE[RECORDED["pattern"]](torch.empty(1, 1, 128, 1), torch.empty(0))[0]
-    pages = backend.PatternPages(spec, block_pool=pool)
+    pages = backend._PatternPages(spec, block_pool=pool)
     pages.remove_skipped_blocks("a", 50)  # before it has pages
     pages.req_to_blocks["a"] = blocks = [Block(each) for each in range(1, 9)]
     for position in range(0, 128, 3):
@@ -159,9 +159,23 @@ def test_heads_of_a_process(backend: Any, monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(out[2], out[1])
 
 
+def test_what_vllm_asks_for(backend: Any) -> None:
+    """Backends by their paths: latent attention is refused."""
+    paths = {each.name: path for each, path in Registry.registered.items() if isinstance(path, str)}
+    assert paths.keys() == {"CPU_ATTN", "CPU_MLA", "FLASHMLA"}
+    own, latent = (getattr(backend, paths[name].rpartition(".")[2]) for name in ("CPU_ATTN", "CPU_MLA"))
+    assert own.get_impl_cls() is backend.PatternImpl and own.get_builder_cls() is backend.StepBuilder
+    with pytest.raises(AttnError, match="E641"):
+        latent.get_impl_cls()
+
+
 def test_what_is_before_a_cache_and_what_is_not_causal(backend: Any) -> None:
     impl = backend.PatternImpl(4, 32, 32**-0.5, 2)
     assert not impl.forward(LAYER, *[torch.ones(3, 4, 32)] * 3, torch.empty(0), None, torch.ones(3, 4, 32)).any()
+    step = metadata(RECORDED["steps"][0])
+    step.causal = False
+    with pytest.raises(AttnError, match="E641"):
+        backend.StepBuilder(FullAttentionSpec(block_size=16), [], None, "cpu").build(0, step)
     encoder = backend.PatternImpl(4, 32, 32**-0.5, 2, attn_type="encoder_only")
     with pytest.raises(AttnError, match="E641"):
         encoder.forward(LAYER, *[torch.ones(3, 4, 32)] * 3, torch.empty(0), SimpleNamespace(), torch.ones(3, 4, 32))

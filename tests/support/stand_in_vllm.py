@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, fields
+from enum import Enum
 from types import ModuleType, SimpleNamespace
 from typing import Any, Generic, TypeVar
 
@@ -112,7 +113,7 @@ MODULES: dict[str, dict[str, Any]] = {
     },
     "vllm.v1.attention.backends": {},
     "vllm.v1.attention.backends.registry": {
-        "AttentionBackendEnum": SimpleNamespace(CPU_ATTN="CPU_ATTN", CUSTOM="CUSTOM"),
+        "AttentionBackendEnum": Enum("AttentionBackendEnum", ["CPU_ATTN", "CUSTOM", "CPU_MLA", "FLASHMLA"]),
         "register_backend": Registry.registered.__setitem__,
     },
     "vllm.v1.core": {},

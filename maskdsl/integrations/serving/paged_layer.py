@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskdsl import Attention, Heads
 from maskdsl.integrations.layers import scaled_for
+from maskdsl.integrations.serving.kept_routes import KeptRoutes
 from maskdsl.integrations.serving.pages import EngineStep, KeyPages
 from maskdsl.integrations.sinks import SINKS, check_sinks, missing_sinks
 
@@ -27,29 +28,47 @@ class PagedLayer:
     """The model's sinks, [heads here]: for each head the score of a key without value."""
     inputs: Mapping[str, Any]
     """The pattern's, alike for all sequences."""
+    routes: KeptRoutes | None
+    """States of its sequences; None for patterns without routes."""
 
     def attend(self, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor) -> None:
         """Writes the output [tokens, heads, dim of v] of queries [tokens, heads, head dim]; more rows are padding."""
         q, result = q[: step.tokens], out[: step.tokens]
-        inputs = self._inputs()
-        adds_sinks = self.sinks is not None and self.attention.sink_inputs is None and SINKS not in inputs
+        named = {**self._inputs(), "key_scale": pages.key_scale, "value_scale": pages.value_scale}
+        adds_sinks = self.sinks is not None and self.attention.sink_inputs is None and SINKS not in named
         q = scaled_for(self.attention, q[None], self.scale, self.name)[0]
-        computed = self.attention.varlen(
-            q,
-            pages.k,
-            pages.v,
-            step.ends,
-            key_lengths=step.key_lengths,
-            page_table=step.page_table,
-            key_scale=pages.key_scale,
-            value_scale=pages.value_scale,
-            out=result,
-            return_lse=adds_sinks,
-            **inputs,
-        )
-        if adds_sinks:
+        named["return_lse"] = adds_sinks
+        if self.routes is None:
+            where = {"key_lengths": step.key_lengths, "page_table": step.page_table}
+            lse = _lse(self.attention.varlen(q, pages.k, pages.v, step.ends, out=result, **where, **named))
+        else:
+            lse = self._routed(self.routes, q, pages, step, result, named)
+        if lse is not None:
             assert self.sinks is not None
-            result *= torch.sigmoid(computed[1].T - self.sinks)[..., None].to(result.dtype)
+            result *= torch.sigmoid(lse.T - self.sinks)[..., None].to(result.dtype)
+
+    def _routed(
+        self, routes: KeptRoutes, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor, named: dict[str, Any]
+    ) -> Tensor | None:
+        """As `varlen`, sequence by sequence with its routing state; the log-sum-exp if it is asked for."""
+        lses, ends = list[Tensor | None](), step.ends.tolist()
+        for number, state in enumerate(routes.of(step, pages.k.shape[2])):
+            rows = slice(ends[number], ends[number + 1])
+            length = step.key_lengths[number : number + 1]
+            computed = self.attention(
+                q[rows].transpose(0, 1)[None],
+                pages.k,
+                pages.v,
+                query_start=length - (rows.stop - rows.start),
+                key_lengths=length,
+                page_table=step.page_table[number : number + 1],
+                routing_state=state,
+                out=out[rows].transpose(0, 1)[None],
+                **named,
+            )
+            lse = _lse(computed)
+            lses.append(None if lse is None else lse[0])
+        return torch.cat([each for each in lses if each is not None], dim=1) if lses and lses[0] is not None else None
 
     def _inputs(self) -> dict[str, Any]:
         """The inputs of a call, the model's sinks among them where the pattern's sinks read them."""
@@ -63,3 +82,8 @@ class PagedLayer:
             whole[self.heads.first : self.heads.first + self.heads.count] = self.sinks
             given |= dict.fromkeys(wanted, whole)
         return given
+
+
+def _lse(computed: Tensor | tuple[Tensor, ...]) -> Tensor | None:
+    """The log-sum-exp of a call, if it was asked for."""
+    return None if isinstance(computed, Tensor) else computed[1]

@@ -10,6 +10,7 @@ from torch import Tensor
 from maskdsl import Attention, AttnError, FollowingAttention, Heads, Mask, Pattern, parse
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Layer, LayerPatterns
+from maskdsl.integrations.serving.kept_routes import KeptRoutes
 from maskdsl.integrations.serving.page_lives import PageLives
 from maskdsl.integrations.serving.paged_layer import PagedLayer
 
@@ -81,7 +82,8 @@ class ServedPatterns:
         assert attention is not None
         served = attention.at(self.model.length)
         self._check(served, asked)
-        return PagedLayer(patterns.name, served, heads, asked.scale, asked.sinks, self.registered.inputs)
+        routes = KeptRoutes(served) if served.mask.routed else None
+        return PagedLayer(patterns.name, served, heads, asked.scale, asked.sinks, self.registered.inputs, routes)
 
     def lives(self, numbers: Mapping[int, str], size: int) -> PageLives | None:
         """How long pages of `size` tokens are read that some layers share; None if content or inputs decide that.

@@ -301,7 +301,7 @@ class NotBoolean(Diagnostic):
 class NotServed(Diagnostic):
     code = "E641"
     message = "{what} cannot be computed over the pages of a cache: {reason}"
-    help = "serve the model without a pattern for this layer, or with one of causal self-attention"
+    help = "a pattern of causal self-attention can be served, and None leaves a layer to the model"
 
     what: str
     reason: str
