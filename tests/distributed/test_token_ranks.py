@@ -40,3 +40,14 @@ def test_every_token_is_held_by_its_team(name: str, scheme: ShardScheme) -> None
     travelling = [5, 2700] if name == "line" and scheme.travelling else []
     assert np.flatnonzero(ranks.travels).tolist() == travelling
     assert ranks.ranks_of([1]) == ([2, 3] if ranks.groups == 2 else [1])
+
+
+def test_4096_ranks_hold_equal_shares_of_a_million_tokens() -> None:
+    """And every byte that one receives, another sends."""
+    mask = maskdsl.parse("pattern near(n) { space tokens[n] attend causal and backward(4096) }")["near"]
+    plan = mask.bind(n=1 << 20, heads=64, key_heads=8).shard(4096)
+    held = np.concatenate([plan.positions(rank) for rank in range(4096)])
+    assert np.array_equal(np.sort(held), np.arange(1 << 20))
+    assert len(plan.positions(0)) == len(plan.positions(4095)) == 256
+    assert plan.received.sum() == plan.sent.sum() > 0
+    assert plan.score < 1.6

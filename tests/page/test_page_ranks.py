@@ -12,6 +12,7 @@ from maskdsl.view.rank_cells import RankColours
 from tests.page.conftest import settle
 from tests.page.pages import written
 from tests.page.test_page import colours, near, point, said
+from tests.support.browser import CUT, PALE
 
 TEXT = """
 pattern line(n = 1024) {
@@ -112,6 +113,15 @@ def test_the_choice_of_ranks(opened, address, plans):
     page.reload()
     settle(page)
     assert page.locator("#ranks").input_value() == "2"
+
+
+@pytest.mark.parametrize(("width", "theme"), [(360, "light"), (1280, "dark")])
+def test_everything_can_be_read(opened, address, width, theme):
+    page = opened(address, width=width, height=700, theme=theme)
+    page.mouse.move(*point(page, 700, 650))
+    assert page.locator("#pair-ranks").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(PALE) == [] and page.evaluate(CUT) == []
 
 
 def test_a_page_without_plans_offers_none(opened, tmp_path):

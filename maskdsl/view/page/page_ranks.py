@@ -10,12 +10,11 @@ from maskdsl.view.rank_cells import RankColours
 
 def plan_data(colours: RankColours, classes: Sequence[Sequence[int]], blobs: Blobs) -> dict[str, Any]:
     """The data of one plan. `classes` are the head classes of the page."""
-    ranks, plan = colours.ranks, colours.plan
+    ranks, plan, note = colours.ranks, colours.plan, colours.note()
     received = units.size(int(plan.received.max()))
     return {
         "name": units.count(plan.ranks),
-        "words": f"{colours.words()}, at most {received} received.",
-        "note": colours.note(),
+        "words": f"{colours.words()}, at most {received} received. {note[0].upper()}{note[1:]}.",
         "colours": colours.names(),
         "size": ranks.groups,
         "groups": [sorted({ranks.group_of(head) for head in members}) for members in classes],

@@ -190,7 +190,7 @@ function summaryText(figures, block, keys, ranks) {
   return (
     `A query attends ${range} of ${count(keys)} keys, ${percent(figures.density)} of all pairs. Of the tiles of ` +
     `${block.join(" × ")} tokens ${count(figures.full_tiles)} are full, ${count(figures.partial_tiles)} partial and ` +
-    `${count(empty)} empty; ${percent(figures.waste)} of the pairs computed are masked.${ranks === null ? "" : ` ${ranks.plan.words} ${ranks.plan.note}`}`
+    `${count(empty)} empty; ${percent(figures.waste)} of the pairs computed are masked.${ranks === null ? "" : ` ${ranks.plan.words}`}`
   );
 }
 
