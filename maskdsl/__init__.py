@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from maskdsl.api import load as load
     from maskdsl.api import parse as parse
     from maskdsl.api.examples import examples as examples
+    from maskdsl.api.layer_plans import shard_layers as shard_layers
     from maskdsl.api.recognition import Imported as Imported
     from maskdsl.api.recognition import from_dense as from_dense
     from maskdsl.api.recognition import from_mask_mod as from_mask_mod
@@ -69,6 +70,7 @@ HOMES = {
     "load": "maskdsl.api",
     "packed_attention": "maskdsl.runtime.packed",
     "parse": "maskdsl.api",
+    "shard_layers": "maskdsl.api.layer_plans",
     "verify": "maskdsl.api.verify",
 }
 _MODULES = ("inputs",)

@@ -126,6 +126,12 @@ class Mask(EngineEncodings, Displayed):
         """The inputs that a call gives, in the order of declaration."""
         return self.ir.given
 
+    @property
+    def _whole(self) -> MaskIR:
+        """`ir` for all heads of the attention that these heads are of."""
+        heads = self.ir.whole
+        return self.ir if heads is None or heads.are_all else self._bound(heads.all)
+
     @takes(head=INDEX, batch=INDEX)
     def dense(self, head: int = 0, batch: int = 0, **inputs: ArrayLike) -> NDArray[np.bool_]:
         """Which pairs attend, bool [queries, keys], in declared order. Takes n x n memory: for inspection and tests."""
@@ -237,9 +243,7 @@ class Mask(EngineEncodings, Displayed):
         from maskdsl.api.sharded_layers import ShardArguments, shard_mask  # start-up time
 
         given = ShardArguments(ranks, per_node, head_dim, dtype, link, block, scheme)
-        heads = self.ir.whole
-        whole = self.ir if heads is None or heads.are_all else self._bound(heads.all)
-        return shard_mask(self.ir, inputs, given, whole)
+        return shard_mask(self.ir, inputs, given, self._whole)
 
     @takes(token=optional(integer()), layers=optional(integer()))
     def field(self, token: int | None = None, layers: int | None = None, **inputs: ArrayLike) -> Field:

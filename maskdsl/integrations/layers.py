@@ -171,10 +171,11 @@ class LayerPatterns:
             case _:
                 raise AttnError(errors.NotAPattern(found=type(chosen).__name__))
 
-    def bound(self, pattern: Pattern, heads: Heads) -> Mask:
+    def bound(self, pattern: Pattern, heads: Heads, length: int | None = None) -> Mask:
         """The mask of a pattern for these heads, `length` tokens long if it has a parameter for that."""
         names = (self.follow,) if isinstance(self.follow, str) else self.follow
-        lengths = {name: self.length for name in names if name in pattern.parameters}
+        length = self.length if length is None else length
+        lengths = {name: length for name in names if name in pattern.parameters}
         return pattern.bind(
             heads=heads.whole,
             key_heads=heads.key_heads,
@@ -182,6 +183,16 @@ class LayerPatterns:
             local_heads=heads.local,
             **{**lengths, **self._parameters_of(pattern)},
         )
+
+    def mask(self, layer: Layer, heads: Heads, length: int) -> Mask | None:
+        """The mask of a layer for sequences of this length; None if the choice is nothing, or compiled already."""
+        match self.of(layer):
+            case Pattern() as chosen:
+                return self.bound(chosen, heads, length)
+            case Mask() as chosen:
+                return chosen
+            case _:
+                return None
 
     def _parameters_of(self, pattern: Pattern) -> dict[str, Any]:
         """The values of a pattern's parameters, and those that no pattern has, so that compiling raises for them."""

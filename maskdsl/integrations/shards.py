@@ -31,6 +31,13 @@ def heads_here(module: nn.Module, heads: int, key_heads: int) -> Heads:
     return Heads(1) if several and torch.distributed.get_world_size() > 1 and whole % heads == 0 else here
 
 
+def heads_before_call(module: nn.Module) -> Heads:
+    """The same, by the configuration, of an attention that is not called yet."""
+    whole = getattr(getattr(module, "config", None), "num_attention_heads", None) or 1
+    shared, (_, count) = int(getattr(module, "num_key_value_groups", 1)), _shard_of(module) or (0, 1)
+    return heads_here(module, whole // count, max(1, whole // shared // count))
+
+
 def _shard_of(module: nn.Module) -> tuple[int, int] | None:
     """This process's index among those that share the parameters, and their number; None if parameters are whole."""
     library: Any = sys.modules.get("torch.distributed.tensor")

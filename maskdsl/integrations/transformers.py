@@ -8,6 +8,7 @@ a pattern follows are those of the keys so far, rounded up to a multiple of 64.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -31,10 +32,11 @@ try:
 except ImportError as error:
     raise missing(error, f"`{__name__}`", "transformers") from error
 
+from maskdsl.integrations.model_shards import SHARDS, ModelShards
 from maskdsl.integrations.transformers_masks import attention_mask
 from maskdsl.integrations.transformers_models import REGISTERED, kind_of, layer_of
 
-__all__ = ["register"]
+__all__ = ["ModelShards", "register"]
 
 _CURES = {
     "dropout": "set the attention dropout of the configuration to 0",
@@ -100,7 +102,8 @@ def _attention_forward(
     heads = heads_here(module, query.shape[1], key.shape[1])
     scale = asked_scale(query, scaling)
     attention = patterns.attention(layer, heads, others.get("softcap"), scale)
-    content = unpack_mask(attention_mask, query.shape[2], key.shape[2])
+    shards = others.get(SHARDS)
+    content = MaskContent() if shards is not None else unpack_mask(attention_mask, query.shape[2], key.shape[2])
     if attention is None:
         model_mask = attention_mask if content is None else _model_mask(patterns, content)
         return _by_model(module, query, key, value, model_mask, {**others, "scaling": scaling})
@@ -111,10 +114,13 @@ def _attention_forward(
         content = MaskContent(texts=_texts_from(others["cu_seq_lens_q"], query))
     _check_others(patterns, attention, others)
     inputs = _inputs_of(attention, others)
-    if layer.role != "cross":
+    if layer.role != "cross" and shards is None:
         inputs = inputs_of_tokens(attention, inputs, key.shape[2], content.positions)
     query = scaled_for(attention, query, scale, patterns.name)
-    out, lse = _attend(attention, layer, query, key, value, content, inputs)
+    if shards is None:
+        out, lse = _attend(attention, layer, query, key, value, content, inputs)
+    else:
+        out, lse = _called(attention, query, key, value, partial(shards.attend, attention), **inputs)
     if others.get("s_aux") is not None and attention.sink_inputs is None and "s_aux" not in inputs:
         # Sinks of the model: for each head the score of a key without value.
         out = out * torch.sigmoid(lse - others["s_aux"].reshape(-1, 1))[..., None].to(out.dtype)
@@ -142,12 +148,15 @@ def _attend(
             return _called(attention, q, k, v, query_start=_first_query(attention, q, k), **inputs)
 
 
-def _called(attention: Compiled, q: Tensor, k: Tensor, v: Tensor, **named: Any) -> tuple[Tensor, Tensor]:
-    """The results of a call, with an empty log-sum-exp where the pattern has none."""
+def _called(
+    attention: Compiled, q: Tensor, k: Tensor, v: Tensor, call: Callable[..., Any] | None = None, **named: Any
+) -> tuple[Tensor, Tensor]:
+    """The results of a call, or of another `call`, with an empty log-sum-exp where the pattern has none."""
+    call = call or attention
     if attention.has_lse:
-        out, lse = attention(q, k, v, return_lse=True, **named)
+        out, lse = call(q, k, v, return_lse=True, **named)
         return out, lse
-    return attention(q, k, v, **named), q.new_empty(0)
+    return call(q, k, v, **named), q.new_empty(0)
 
 
 def _texts_from(ends: Tensor, query: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from maskdsl import AttnError, Heads
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Layer, LayerPatterns, Role
+from maskdsl.integrations.shards import heads_before_call
 
 REGISTERED: dict[str, LayerPatterns] = {}
 _ROLE = "maskdsl_role"
@@ -98,6 +99,14 @@ def _is_attention(module: nn.Module) -> bool:
     if _asks(kind):
         return True
     return _has_scores(kind) and not any(_asks(kind_of(each)) for each in module.modules())
+
+
+def attentions_of(model: PreTrainedModel) -> Iterator[tuple[LayerPatterns | None, Layer, Heads]]:
+    """Yields what is known of each attention before a call: its patterns, its layer, and its heads in this process."""
+    for _, module, owner in _modules_with_owners(model):
+        if _is_attention(module):
+            name = getattr(owner.config, "_attn_implementation", None) or ""
+            yield REGISTERED.get(name), layer_of(module), heads_before_call(module)
 
 
 def kind_of(module: nn.Module) -> Any:

@@ -1,4 +1,4 @@
-"""Runs a function on several gloo processes, which begin once and compute what they are sent."""
+"""Runs a function on several gloo processes, which are forked from one that has imported what they need."""
 
 import os
 import socket
@@ -8,6 +8,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+
+_IMPORTED = ["torch.distributed", "maskdsl.sharding.sharded_tokens", "transformers.models.llama.modeling_llama"]
+"""What takes seconds to import, and none where it is not installed."""
 
 
 def _free_port() -> int:
@@ -29,7 +32,10 @@ def _work(rank: int, world: int, port: int, run: Callable[..., Any], arguments: 
 
 def on_processes(world: int, run: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What `run(*arguments)` returns on each of `world` processes. Raises what one of them raises."""
-    with multiprocessing.get_context("spawn").Manager() as manager:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    with context.Manager() as manager:
         results = manager.dict()
-        multiprocessing.spawn(_work, args=(world, _free_port(), run, arguments, results), nprocs=world)
+        given = world, _free_port(), run, arguments, results
+        multiprocessing.start_processes(_work, given, nprocs=world, start_method="forkserver")
         return [results[rank] for rank in range(world)]

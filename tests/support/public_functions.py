@@ -14,7 +14,8 @@ stack two(n = 8) = 2 * p(n)
 FILE = "examples/language/longformer.attn"
 GIVEN = {"path": FILE, "text": TEXT, "pattern": "longformer", "name": "n", "order": "by i", "gpu": "H100"}
 GIVEN |= {"array": np.ones((4, 4), bool), "function": lambda b, h, q, k: q >= k, "n": 8, "queries": 8}
-GIVEN["attention"] = maskdsl.parse("pattern p(n = 8) { space t[n] attend causal }")["p"].bind().compile()
+_MASK = maskdsl.parse("pattern p(n = 8) { space t[n] attend causal }")["p"].bind()
+GIVEN |= {"attention": _MASK.compile(), "masks": [_MASK]}
 GIVEN |= dict.fromkeys("qkv", torch.ones(2, 1, 8, 4)) | {"starts": torch.eye(2, 8, dtype=torch.bool)}
 PYTHONS = {"get"}
 """Methods that are Python's own."""

@@ -278,6 +278,26 @@ class NoBatchInput(Diagnostic):
     name: str
 
 
+class NotShardedModel(Diagnostic):
+    code = "E633"
+    message = "`{model}` cannot have its tokens on several processes: {reason}"
+    help = "{advice}"
+
+    model: str
+    reason: str
+    advice: str
+
+
+class NotShardedBatch(Diagnostic):
+    code = "E634"
+    message = "`{argument}` of a batch for several processes {reason}"
+    help = "{advice}"
+
+    argument: str
+    reason: str
+    advice: str
+
+
 class TooManyAsked(Diagnostic):
     code = "E630"
     message = "the mask function would be called for {count:,} pairs"

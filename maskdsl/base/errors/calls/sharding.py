@@ -1,4 +1,4 @@
-"""E467 to E469 and E475: errors of plans for many processes, where they are carried out."""
+"""E467 to E469, E475 and E476: errors of plans for many processes, where they are carried out."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -46,3 +46,14 @@ class UnfitGroups(Diagnostic):
     ranks: int
     heads: int
     key_heads: int
+
+
+class OtherLayers(Diagnostic):
+    code = "E476"
+    message = (
+        "layers that are planned together have the same tokens and heads, but `{pattern}` has others than `{other}`"
+    )
+    help = "bind all of them with the same lengths, heads and key heads"
+
+    pattern: str
+    other: str
