@@ -16,6 +16,7 @@ from maskdsl.base.arguments import fitting, instance, optional
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sharding import UnfitGroups
 from maskdsl.base.records import dataclass
+from maskdsl.distributed.gathered_tokens import GatheredTokens, gathered_tokens
 from maskdsl.distributed.homes import ShardScheme, fits
 from maskdsl.distributed.planning import BLOCK, shard
 from maskdsl.distributed.pricing import ITEMSIZES, Cluster, LayerShape
@@ -84,11 +85,12 @@ class ShardArguments:
 
 def shard_mask(mask: MaskIR, inputs: Inputs, given: ShardArguments, whole: MaskIR | None = None) -> ShardPlan:
     """The plan of one layer, for the heads of a mask of the `whole`. Raises `AttnError` as `Mask.tiles` does."""
+    gathered = _gathered(mask, inputs)
     mask, whole = (_candidates(each, inputs) for each in (mask, whole or mask))
     scheme, layer = given.kept(mask), given.layer(whole)
     arrays = [decided(whole, inputs)]
     here = None if whole.heads == mask.heads else (mask.here, given.layer(mask))
-    plan = shard([whole], arrays, [1], given.cluster(), layer, given.block, scheme, here)
+    plan = shard([whole], arrays, [gathered], [1], given.cluster(), layer, given.block, scheme, here)
     return _with_processes(plan, [mask])
 
 
@@ -96,13 +98,14 @@ def shard_stack(stack: StackIR, inputs: Inputs, given: ShardArguments, whole: St
     """The plan of all layers, likewise. Raises `AttnError` as `BoundStack.stats` does."""
     whole = whole or stack
     firsts = [whole.index.index(number) for number in range(len(whole.different))]
+    gathered = [_gathered(stack.layers[each], inputs) for each in firsts]
     masks = [_candidates(stack.layers[each], inputs) for each in firsts]
     whole = replace(whole, different=tuple(_candidates(each, inputs) for each in whole.different))
     times = [whole.count(number) for number in range(len(firsts))]
     scheme, layer = given.kept(masks[0]), given.layer(whole.different[0])
     arrays = find_in_layers(whole, inputs)
     here = None if whole.heads == stack.heads else (masks[0].here, given.layer(masks[0]))
-    plan = shard(whole.different, arrays, times, given.cluster(), layer, given.block, scheme, here)
+    plan = shard(whole.different, arrays, gathered, times, given.cluster(), layer, given.block, scheme, here)
     return _with_processes(plan, masks)
 
 
@@ -113,5 +116,14 @@ def _with_processes(plan: RankPlan, masks: Sequence[MaskIR]) -> ShardPlan:
 
 def _candidates(mask: MaskIR, given: Inputs) -> MaskIR:
     """The mask; if neither vectors nor selections are given, that of all pairs that some call may attend."""
-    is_decided = {"q", "k"} <= given.keys() or all(each.name in given for each in mask.routed)
-    return most(mask) if selects(mask) and not is_decided else mask
+    return most(mask) if selects(mask) and not _is_decided(mask, given) else mask
+
+
+def _is_decided(mask: MaskIR, given: Inputs) -> bool:
+    return {"q", "k"} <= given.keys() or all(each.name in given for each in mask.routed)
+
+
+def _gathered(mask: MaskIR, given: Inputs) -> GatheredTokens:
+    """What calls gather: all that selects, where selections are compared with those that were planned for."""
+    gathered = gathered_tokens(mask)
+    return replace(gathered, queries=True) if gathered.keys and _is_decided(mask, given) else gathered

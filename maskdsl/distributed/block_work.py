@@ -15,6 +15,9 @@ from maskdsl.analysis.tiles.head_classes import find_head_classes, problems
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.analysis.tiles.tile_classes import classify
 from maskdsl.base.records import dataclass
+from maskdsl.distributed.gathered_tokens import GatheredTokens
+from maskdsl.distributed.given_tokens import GivenTokens, given_tokens
+from maskdsl.ir.expressions import PAIR
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
 from maskdsl.ir.rewrites.branch_union import merged_weights
@@ -51,6 +54,9 @@ class BlockWork:
     is_self: bool
     """Whether the keys are the queries' own tokens, in the same order."""
     travelling: Travelling | None = None
+    given: tuple[GivenTokens | None, GivenTokens | None] = (None, None)
+    """Of queries and of keys, where some of them are pooled."""
+    gathered: GatheredTokens = GatheredTokens()
 
     @property
     def query_tokens(self) -> Array:
@@ -67,12 +73,14 @@ def _tokens(length: int, block: int) -> Array:
     return np.diff(np.append(np.arange(0, length, block), length))
 
 
-def block_work(mask: MaskIR, inputs: Mapping[str, Array], block: int) -> BlockWork:
+def block_work(mask: MaskIR, inputs: Mapping[str, Array], block: int, gathered: GatheredTokens) -> BlockWork:
     """The work of all rows. Raises `AttnError` as `tiles` does."""
     blocks = tiles(mask, (block, block), inputs)
     every = tuple(_covered(each.full, each.partial) for each in blocks.head_classes)
     is_self = mask.self_attention and mask.queries == mask.keys
-    return BlockWork(block, blocks.query_length, blocks.key_length, every, blocks.class_of_head, is_self)
+    queries, keys = (given_tokens(mask, inputs, block, side) for side in PAIR)
+    lengths = blocks.query_length, blocks.key_length
+    return BlockWork(block, *lengths, every, blocks.class_of_head, is_self, given=(queries, keys), gathered=gathered)
 
 
 def with_travelling(mask: MaskIR, inputs: Mapping[str, Array], work: BlockWork) -> BlockWork | None:

@@ -1,16 +1,20 @@
 """What ranks exchange under given homes: keys and values, heads inside a team, and rows that travel.
 
+Where tokens are pooled, a rank first receives each given token that it lacks of the tokens and pools of its blocks.
+
 A rank receives each block of keys that any of its queries, heads and batch entries needs, once for each entry. What it
 holds is not received.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from maskdsl.analysis.tiles.block_map import Array, Runs
 from maskdsl.base.records import dataclass
 from maskdsl.distributed.block_work import BlockWork, Travelling, united
+from maskdsl.distributed.gathered_tokens import GatheredTokens
+from maskdsl.distributed.given_tokens import GivenTokens
 from maskdsl.distributed.pricing import Cluster, LayerShape, RankCosts
 
 _LSE_BYTES = 4
@@ -27,6 +31,10 @@ class Homes:
     """int32 [query blocks]: the team that holds each."""
     keys: Array
     """int32 [key blocks]"""
+
+    def of_given(self, given: GivenTokens) -> Array:
+        """int32 [given]: the team that holds each given token."""
+        return given.teams(self.queries, self.keys, self.teams)
 
 
 def needed(work: BlockWork, homes: Homes, group: int) -> Runs:
@@ -54,31 +62,65 @@ def tile_counts(work: BlockWork, homes: Homes) -> Array:
 
 def cost(work: BlockWork, homes: Homes, layer: LayerShape, cluster: Cluster) -> RankCosts:
     """The cost of a forward pass, for one batch entry of those that do not differ."""
-    shape = homes.teams, homes.groups
     beside = max(cluster.per_node // homes.groups, 1)
     dim = layer.head_dim * layer.itemsize
     row, key = layer.heads // homes.groups * dim, 2 * max(layer.key_heads // homes.groups, 1) * dim
-    inside, between, sent = (np.zeros(shape, dtype=np.int64) for _ in range(3))
-    entries = len(work.class_of_head)
-    known: dict[bytes, tuple[Array, Array, Array]] = {}
-    for group, heads in enumerate(np.split(work.class_of_head, homes.groups, axis=1)):
-        text = np.unique(heads).tobytes()
-        if text not in known:
-            known[text] = _received(needed(work, homes, group), homes, work.key_tokens, beside)
-        for total, tokens in zip((inside, between, sent), known[text], strict=True):
-            total[:, group] += tokens * key * entries
-    for total, moved in zip((inside, between, sent), _of_heads(work, homes, cluster, row, key), strict=True):
-        total += moved * entries
-    if work.travelling is not None:
-        heads_here, lse = layer.heads // homes.groups, max(layer.itemsize, _LSE_BYTES)
-        for total, moved in zip(
-            (inside, between, sent),
-            _of_rows(work.travelling, homes, work.block, beside, heads_here, dim, lse),
-            strict=True,
-        ):
-            total += moved[:, None] * entries
+    inside, between, sent = (np.zeros((homes.teams, homes.groups), dtype=np.int64) for _ in range(3))
+
+    def add(moves: Iterable[Array]) -> None:
+        for total, moved in zip((inside, between, sent), moves, strict=True):
+            total += moved
+
+    if work.gathered != GatheredTokens():
+        add(_of_gathered(work, homes, layer, cluster))
+    if not work.gathered.values:
+        known: dict[bytes, tuple[Array, Array, Array]] = {}
+        for group, heads in enumerate(np.split(work.class_of_head, homes.groups, axis=1)):
+            text = np.unique(heads).tobytes()
+            if text not in known:
+                known[text] = _received(needed(work, homes, group), homes, work.key_tokens, beside)
+            for total, tokens in zip((inside, between, sent), known[text], strict=True):
+                total[:, group] += tokens * key
+        for given, team, size in zip(work.given, (homes.queries, homes.keys), (row, key), strict=True):
+            if given is not None:
+                received = given.moved(homes.of_given(given), team, homes.teams, beside)
+                add(tokens[:, None] * size for tokens in received)
+        add(_of_heads(work, homes, cluster, row, key))
+        if work.travelling is not None:
+            heads_here, lse = layer.heads // homes.groups, max(layer.itemsize, _LSE_BYTES)
+            moves = _of_rows(work.travelling, homes, work.block, beside, heads_here, dim, lse)
+            add(moved[:, None] for moved in moves)
     operations = tile_counts(work, homes) * (4 * work.block * work.block * layer.head_dim)
-    return RankCosts(*(each.reshape(-1) for each in (operations, inside, between, sent)))
+    moved = (each.reshape(-1) * len(work.class_of_head) for each in (inside, between, sent))
+    return RankCosts(operations.reshape(-1), *moved)
+
+
+def _of_gathered(work: BlockWork, homes: Homes, layer: LayerShape, cluster: Cluster) -> Iterator[Array]:
+    """int64 [teams, groups] each: bytes inside and between nodes, and sent, of tokens that all ranks receive."""
+    dim, shape = layer.head_dim * layer.itemsize, (homes.teams, homes.groups)
+    gathered = work.gathered.in_groups(homes.groups)
+    sizes = layer.heads * gathered.queries, layer.key_heads * (gathered.keys + gathered.values)
+    queries, keys = (
+        size * dim * tokens.reshape(-1) for size, tokens in zip(sizes, given_counts(work, homes), strict=True)
+    )
+    held = queries + keys
+    node = np.arange(cluster.ranks) // cluster.per_node
+    of_node = np.bincount(node, weights=held).astype(np.int64)[node]
+    yield (of_node - held).reshape(shape)
+    yield (held.sum() - of_node).reshape(shape)
+    yield (held * (cluster.ranks - 1)).reshape(shape)
+
+
+def given_counts(work: BlockWork, homes: Homes) -> tuple[Array, Array]:
+    """int64 [teams, groups] each: the queries and the keys that each rank is given."""
+    tokens = (work.query_tokens, homes.queries), (work.key_tokens, homes.keys)
+    queries, keys = (
+        shares(_by_team(*each, homes.teams), homes.groups)
+        if given is None
+        else shares(np.bincount(homes.of_given(given), minlength=homes.teams), homes.groups)
+        for each, given in zip(tokens, work.given, strict=True)
+    )
+    return queries, keys
 
 
 def _by_team(values: Array, team: Array, teams: int) -> Array:
@@ -119,16 +161,16 @@ def _has(runs: Runs, row: Array, column: Array, width: int) -> Array:
 
 def _of_heads(work: BlockWork, homes: Homes, cluster: Cluster, row: int, key: int) -> Iterator[Array]:
     """int64 [teams, groups] each: bytes inside and between nodes, and sent, that give each rank its heads and back."""
-    queries = shares(_by_team(work.query_tokens, homes.queries, homes.teams), homes.groups)
-    keys = shares(_by_team(work.key_tokens, homes.keys, homes.teams), homes.groups)
+    results = shares(_by_team(work.query_tokens, homes.queries, homes.teams), homes.groups)
+    queries, keys = given_counts(work, homes)
     node = np.arange(homes.groups) // min(cluster.per_node, homes.groups)
     same = (node[:, None] == node) & ~np.eye(homes.groups, dtype=bool)
     other = node[:, None] != node
     taken = queries * row + keys * key
     for peers in (same, other):
-        yield taken @ peers + queries * row * peers.sum(axis=1)
+        yield taken @ peers + results * row * peers.sum(axis=1)
     either = same | other
-    yield taken * (homes.groups - 1) + queries @ either * row
+    yield taken * (homes.groups - 1) + results @ either * row
 
 
 def shares(tokens: Array, groups: int) -> Array:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from maskdsl.analysis.tiles.block_map import Array
-from maskdsl.distributed.block_work import block_work, with_travelling
+from maskdsl.distributed.block_work import BlockWork, block_work, with_travelling
+from maskdsl.distributed.gathered_tokens import GatheredTokens
 from maskdsl.distributed.homes import ShardScheme
 from maskdsl.distributed.pricing import Cluster, LayerShape
 from maskdsl.distributed.scheme_search import of_heads, priced, search
 from maskdsl.distributed.shard_plan import RankPlan
 from maskdsl.ir.declared.inputs import DimensionKind
-from maskdsl.ir.facts.trace import token_trace
+from maskdsl.ir.facts.trace import pooling_trace, token_trace
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.inputs import input_arrays, relation_inputs
@@ -23,6 +24,7 @@ Arrays = Mapping[str, Array]
 def shard(
     masks: Sequence[MaskIR],
     inputs: Sequence[Arrays],
+    gathered: Sequence[GatheredTokens],
     times: Sequence[int],
     cluster: Cluster,
     layer: LayerShape,
@@ -32,16 +34,20 @@ def shard(
 ) -> RankPlan:
     """The best plan for layers of the same tokens, each so many `times`; with `only`, that of this scheme.
 
+    `gathered` says which tokens all processes receive, of each layer.
     `here` are some of the heads and their shape, if other processes compute the others (tensor parallelism). Homes are
     then chosen by all heads, so that they are the same whichever heads are here; all else is of these heads.
     Raises `AttnError` as `tiles` does.
     """
     masks = _in_one_order(masks)
-    works = [block_work(mask, given, block) for mask, given in zip(masks, inputs, strict=True)]
+    layers = zip(masks, inputs, gathered, strict=True)
+    works = [block_work(mask, given, block, of_all) for mask, given, of_all in layers]
     apart = works
     if only is None or only.travelling:
         several = zip(masks, inputs, works, strict=True)
-        apart = [(_can_travel(mask) and with_travelling(mask, given, work)) or work for mask, given, work in several]
+        apart = [
+            (_can_travel(mask, work) and with_travelling(mask, given, work)) or work for mask, given, work in several
+        ]
     if only is not None:
         one = priced(only, apart, times, layer, cluster)
         assert one is not None
@@ -61,13 +67,18 @@ def shard(
 
 
 def _deciding(mask: MaskIR, given: Arrays) -> dict[str, Array]:
-    """The inputs that decide tiles and orders, as the mask reads them."""
-    needed = relation_inputs(mask, given)
+    """The inputs that decide tiles, orders and pools, as the mask reads them."""
+    needed = relation_inputs(mask, given) | pooling_trace(mask.groupings).inputs
     return {name: x for name, x in input_arrays(mask, given, needed).items() if name in needed}
 
 
-def _can_travel(mask: MaskIR) -> bool:
-    """Whether results of some of a query's keys can be merged by their log-sum-exps."""
+def _can_travel(mask: MaskIR, work: BlockWork) -> bool:
+    """Whether results of some of a query's keys can be merged by their log-sum-exps.
+
+    Where a process selects for the queries that it holds, others know nothing of them.
+    """
+    if work.gathered.values or (work.gathered.keys and not work.gathered.queries):
+        return False
     return all(each.has_sums for each in (mask, *mask.branches))
 
 

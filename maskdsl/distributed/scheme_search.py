@@ -76,7 +76,7 @@ def priced(
     for queries in homes(
         scheme, np.sum([count * _load(each) for count, each in zip(times, works, strict=True)], axis=0), teams, block
     ):
-        keys = [queries if each.is_self else contiguous(len(each.key_tokens), teams) for each in works]
+        keys = [_key_homes(each, queries, teams) for each in works]
         held = [Homes(teams, scheme.groups, queries, each) for each in keys]
         layers = list(zip(times, works, held, strict=True))
         tiles = sum(count * int(tile_counts(work, at).max()) for count, work, at in layers)
@@ -105,6 +105,14 @@ def _with_costs(
     costs = tuple(cost(work, at, layer, cluster) for work, at in zip(works, held, strict=True))
     seconds = sum(count * float(each.seconds(cluster).max()) for count, each in zip(times, costs, strict=True))
     return PricedScheme(scheme, tuple(works), tuple(held), costs, tuple(times), seconds)
+
+
+def _key_homes(work: BlockWork, queries: Array, teams: int) -> Array:
+    """int32 [key blocks]: the team that holds each, from those of queries."""
+    if work.is_self:
+        return queries
+    plain, given = contiguous(len(work.key_tokens), teams), work.given[1]
+    return plain if given is None else given.key_homes(queries, plain, teams)
 
 
 def _load(work: BlockWork) -> Array:

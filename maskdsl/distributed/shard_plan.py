@@ -1,6 +1,6 @@
 """A plan of a mask, or of several layers, for many processes: what each holds, computes and receives, and the time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -85,21 +85,37 @@ class RankPlan(Displayed):
     def positions(self, rank: int, keys: bool = False) -> Array:
         """int64 [tokens of the rank]: the declared positions of its tokens, for labels and rotary positions.
 
-        In cross-attention of its queries, or of its `keys`. Raises `AttnError` if there is no such rank.
+        In cross-attention of its queries, or of its `keys`. Where some are pooled, of the tokens that a call gives.
+        Raises `AttnError` if there is no such rank.
         """
+        given = self._moves.given_of[keys]
+        return self._share(rank, self._laid_out(keys) if given is None else given)
+
+    @takes(rank=INDEX)
+    def outputs(self, rank: int) -> Array:
+        """int64 [rows of the rank]: the declared positions of the queries whose output it returns, pools among them.
+
+        They are those of its tokens, unless queries are pooled. Raises `AttnError` if there is no such rank.
+        """
+        return self._share(rank, self._laid_out(keys=False))
+
+    def _share(self, rank: int, of_teams: Sequence[Array]) -> Array:
         if rank >= self.ranks:
             raise AttnError(OutsideMap(what="rank", number=rank, last=self.ranks - 1))
         team, group = divmod(rank, self.head_groups)
-        laid_out, order = self._of_teams[keys][team], self.orders[keys]
-        edges = len(laid_out) * np.arange(self.head_groups + 1) // self.head_groups
-        tokens = laid_out[edges[group] : edges[group + 1]]
-        return tokens if order is None else np.asarray(order[tokens])
+        tokens = of_teams[team]
+        edges = len(tokens) * np.arange(self.head_groups + 1) // self.head_groups
+        return tokens[edges[group] : edges[group + 1]]
+
+    def _laid_out(self, keys: bool) -> list[Array]:
+        """For each team, the declared positions of its queries, or of its keys, in laid-out order."""
+        order = self.orders[keys]
+        tokens = self._moves.keys_of if keys else self._moves.queries_of
+        return [each if order is None else np.asarray(order[each]) for each in tokens]
 
     @cached_property
-    def _of_teams(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """For each team, the laid-out positions of its queries, sorted, and of its keys."""
-        moves = Moves(self.best.works[0], self.best.homes[0])
-        return moves.queries_of, moves.keys_of
+    def _moves(self) -> Moves:
+        return Moves(self.best.works[0], self.best.homes[0])
 
     def as_dict(self) -> dict[str, object]:
         """Plain numbers, for JSON."""

@@ -1,6 +1,6 @@
 """What one rank sends and receives in a layer, as tensors with tokens first: [tokens, batch, heads, dim]."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -13,13 +13,17 @@ from torch import Tensor
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.distributed.moves import Moves
 from maskdsl.sharding.moved_rows import Moving, moved, moving
+from maskdsl.sharding.pooled_tokens import PooledTokens
 
 
 class LayerExchange:
     """The moves of one layer by one rank of a group; all ranks call its methods alike."""
 
-    def __init__(self, moves: Moves, group: dist.ProcessGroup) -> None:
-        self.moves, self.group = moves, group
+    def __init__(
+        self, moves: Moves, group: dist.ProcessGroup, pooled: Callable[[Array, Array, bool], PooledTokens]
+    ) -> None:
+        """`pooled` makes given tokens, sorted, those at laid-out positions, of queries or of keys."""
+        self.moves, self.group, self.pooled = moves, group, pooled
         self.teams, self.groups = moves.homes.teams, moves.homes.groups
         self.team, self.head_group = divmod(dist.get_rank(group), self.groups)
 
@@ -34,12 +38,38 @@ class LayerExchange:
         return self.moves.keys_of[self.team]
 
     def queries_with_heads(self, q: Tensor) -> Tensor:
-        """The rank's queries with all heads to the team's queries with the heads of this group."""
-        return self._with_heads(q, self.moves.query_counts(self.team))
+        """The rank's given queries with all heads to the team's queries with the heads of this group."""
+        return self._with_pools(self._with_heads(q, self.moves.query_counts(self.team)), keys=False)
 
     def keys_with_heads(self, x: Tensor) -> Tensor:
         """The same for keys or values."""
-        return self._with_heads(x, self.moves.key_counts(self.team))
+        return self._with_pools(self._with_heads(x, self.moves.key_counts(self.team)), keys=True)
+
+    def _with_pools(self, x: Tensor, keys: bool) -> Tensor:
+        """The team's given tokens to its tokens, pools among them."""
+        if self.moves.given_of[keys] is None:
+            return x
+        rows, counts, order, pools = self._pools[keys]
+        received = self._moved(
+            x, self._to_teams([torch.tensor(each, device=x.device) for each in rows]), self._of_teams(counts)
+        )
+        return pools.of(torch.cat([x, received])[torch.tensor(order, device=x.device)])
+
+    @cached_property
+    def _pools(self) -> dict[int, tuple[list[Array], list[int], Array, PooledTokens]]:
+        """Of each pooled side: rows for each team, how many come of each, what sorts all, and what they become."""
+        return {keys: self._pools_of(keys, held) for keys, held in enumerate(self.moves.given_of) if held is not None}
+
+    def _pools_of(self, keys: int, held: tuple[Array, ...]) -> tuple[list[Array], list[int], Array, PooledTokens]:
+        here, teams = held[self.team], range(self.teams)
+        row = np.argsort(here)
+        send = [self.moves.given_for(self.team, each, bool(keys)) for each in teams]
+        rows = [row[np.searchsorted(here, each, sorter=row)] for each in send]
+        wanted = [self.moves.given_for(each, self.team, bool(keys)) for each in teams]
+        given = np.concatenate([here, *wanted])
+        order = np.argsort(given)
+        pools = self.pooled(given[order], self.keys if keys else self.queries, bool(keys))
+        return rows, [len(each) for each in wanted], order, pools
 
     def _with_heads(self, x: Tensor, counts: Array) -> Tensor:
         if self.groups == 1:
@@ -55,7 +85,7 @@ class LayerExchange:
         """The team's queries with the heads of this group to the rank's queries with all heads."""
         if self.groups == 1:
             return x
-        counts = [int(each) for each in self.moves.query_counts(self.team)]
+        counts = [int(each) for each in self.moves.result_counts(self.team)]
         here = counts[self.head_group]
         rows = list(torch.split(torch.arange(len(x), device=x.device), counts))
         by_group = self._moved(x, self._to_team(rows), self._of_team([here] * self.groups))

@@ -41,15 +41,16 @@ class ShardedCall:
         exchange: LayerExchange,
         orders: tuple[Array | None, Array | None],
         summands: Sequence[tuple[Summand, list[Tensor]]],
+        lengths: tuple[int, int],
         in_stages: bool,
     ) -> None:
         """`orders` are the declared positions of laid-out queries and keys, or None where they are the same.
 
-        Each summand has its inputs. Without `in_stages` queries wait for fetched keys and attend all of them at once.
+        Each summand has its inputs. `lengths` are those of the queries and keys of a whole call. Without `in_stages`
+        queries wait for fetched keys and attend all of them at once.
         """
         self.exchange, self.orders, self.in_stages = exchange, orders, in_stages
-        work = exchange.moves.work
-        self.summands = [(each.compiled.bound(work.query_length, work.key_length), given) for each, given in summands]
+        self.summands = [(each.compiled.bound(*lengths), given) for each, given in summands]
 
     def attended(self, q: Tensor, k: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The output, and each summand's log-sum-exp, which has all heads only if somebody wants it."""

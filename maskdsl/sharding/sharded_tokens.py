@@ -1,7 +1,7 @@
 """`ShardedTokens`: a plan on the processes of a group: tokens to their homes and back, and attention between them."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from weakref import ref
 
@@ -14,21 +14,24 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.base.errors.calls.sharding import NotOfPlan, NotSharded, OtherProcesses
+from maskdsl.base.errors.calls.sharding import NotOfPlan, OtherProcesses
 from maskdsl.distributed.moves import Moves
 from maskdsl.distributed.shard_plan import RankPlan
 from maskdsl.distributed.stages import computes_in_stages
 from maskdsl.ir.declared.inputs import DimensionKind, Input
+from maskdsl.ir.expressions import PAIR
 from maskdsl.ir.facts.route_candidates import most, selects
-from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.runtime.base.passed_inputs import passed
 from maskdsl.runtime.base.validate import arguments, check_sums
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.calls.summand import Summand
 from maskdsl.runtime.routing.find_op import with_routed
 from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
+from maskdsl.sharding.gathered_call import GatheredCall
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import gathered, summed, taken
+from maskdsl.sharding.pooled_tokens import PooledTokens
+from maskdsl.sharding.selecting_tokens import SelectingTokens
 from maskdsl.sharding.sharded_call import ShardedCall
 from maskdsl.sharding.token_ops import ATTENDED, GATHERED, SCATTERED, as_planned, key_of
 
@@ -54,8 +57,8 @@ class ShardedTokens:
         self._compared: dict[tuple[int, str], tuple[ref[Tensor], int]] = {}
         self.rank, self._key = dist.get_rank(group), key_of(self)
         self._layers = [
-            LayerExchange(Moves(work, homes), group)
-            for work, homes in zip(plan.best.works, plan.best.homes, strict=True)
+            LayerExchange(Moves(work, homes), group, partial(self._pooled, number))
+            for number, (work, homes) in enumerate(zip(plan.best.works, plan.best.homes, strict=True))
         ]
 
     @cached_property
@@ -71,27 +74,45 @@ class ShardedTokens:
         )
         return queries, keys
 
-    def scatter(self, x: Tensor, dim: int, *, keys: bool = False) -> Tensor:
+    @cached_property
+    def _outputs(self) -> list[Array]:
+        """The positions of the rows of each rank's output."""
+        return [self.plan.outputs(rank) for rank in range(self.plan.ranks)]
+
+    @cached_property
+    def lengths(self) -> tuple[int, int]:
+        """The queries and the keys of the whole sequence that a call gives."""
+        queries, keys = (sum(map(len, positions)) for positions in self._positions)
+        return queries, keys
+
+    def scatter(self, x: Tensor, dim: int, *, keys: bool = False, outputs: bool = False) -> Tensor:
         """This rank's tokens of x, which all ranks have whole, in declared order along `dim`.
 
-        In cross-attention its queries, or its `keys`.
+        In cross-attention its queries, or its `keys`. Where queries are pooled, x with `outputs` has a row for each row
+        of the output.
         """
-        return SCATTERED(x, dim, keys, self._key) if is_dynamo_compiling() else self.scattered(x, dim, keys)
+        if not is_dynamo_compiling():
+            return self.scattered(x, keys, dim, outputs)
+        rows: Tensor = SCATTERED(x, dim, keys, outputs, self._key)
+        return rows
 
-    def scattered(self, x: Tensor, dim: int, keys: bool) -> Tensor:
+    def scattered(self, x: Tensor, keys: bool, dim: int, outputs: bool) -> Tensor:
         """What `scatter` returns; in graphs, an operator calls it."""
-        positions = self._positions[keys]
+        positions = self._outputs if outputs else self._positions[keys]
         self._check_length("the tensor", x.shape[dim], sum(map(len, positions)))
         rows = taken(x.movedim(dim, 0), [torch.tensor(each, device=x.device) for each in positions], self.group)
         return rows.movedim(0, dim)
 
-    def gather(self, x: Tensor, dim: int, *, keys: bool = False) -> Tensor:
+    def gather(self, x: Tensor, dim: int, *, keys: bool = False, outputs: bool = False) -> Tensor:
         """All tokens, in declared order along `dim`, of the tokens of each rank: the inverse of `scatter`."""
-        return GATHERED(x, dim, keys, self._key) if is_dynamo_compiling() else self.gathered(x, dim, keys)
+        if not is_dynamo_compiling():
+            return self.gathered(x, keys, dim, outputs)
+        whole: Tensor = GATHERED(x, dim, keys, outputs, self._key)
+        return whole
 
-    def gathered(self, x: Tensor, dim: int, keys: bool) -> Tensor:
+    def gathered(self, x: Tensor, keys: bool, dim: int, outputs: bool) -> Tensor:
         """What `gather` returns; in graphs, an operator calls it."""
-        positions = self._positions[keys]
+        positions = self._outputs if outputs else self._positions[keys]
         self._check_length("the tensor of this rank", x.shape[dim], len(positions[self.rank]))
         rows = gathered(x.movedim(dim, 0), [len(each) for each in positions], self.group)
         back = torch.tensor(np.argsort(np.concatenate(positions)), device=x.device)
@@ -118,8 +139,7 @@ class ShardedTokens:
 
         q, k and v have the tokens of this rank, in the attention's layout; `inputs` are whole on all ranks, and so are
         their gradients. `return_lse`, `dropout_p` and `seed` are those of a call. Raises `AttnError` for an attention
-        that is not of the plan, and for patterns of which one rank cannot compute its queries: pooled tokens, products
-        of vectors, one softmax for each key.
+        that is not of the plan.
         """
         if return_lse:
             check_sums(attention._signatures)
@@ -147,10 +167,17 @@ class ShardedTokens:
         for what, x, of_keys in (("queries", q, False), ("keys", k, True), ("values", v, True)):
             self._check_length(f"`{what[0]}`", len(x), len(self._positions[of_keys][self.rank]))
         summands = [
-            (each, self._read(number, each, q, k, [tensors[at] for at in wanted]))
+            (each, [tensors[at] for at in wanted])
             for each, wanted in attention._summands or [(attention._single, range(len(tensors)))]
         ]
-        call = ShardedCall(self._layers[number], self.plan.orders, summands, self._in_stages(number))
+        whole = self._layers[number].moves.work.gathered
+        if whole.values:
+            gathering = GatheredCall(self._positions, self._outputs, self.group)
+            return (gathering.of_all_queries if whole.queries else gathering.by_stretches)(summands, q, k, v)
+        is_routed = any(each.signature.is_routed for each, _ in summands)
+        selecting = self._selecting(number, q, k) if is_routed else None
+        read = [(each, self._read(number, each, q, given, selecting)) for each, given in summands]
+        call = ShardedCall(self._layers[number], self.plan.orders, read, self.lengths, self._in_stages(number))
         out, lses = call.attended(q, k, v, wants_lse)
         return out.movedim(0, 2), [lse.movedim(0, 2) for lse in lses]
 
@@ -162,26 +189,37 @@ class ShardedTokens:
             self._stages[layer] = computes_in_stages(exchange.moves, *at, plan.cluster, plan.layer)
         return self._stages[layer]
 
-    def _read(self, layer: int, summand: Summand, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-        """All inputs that the mask reads, as in one process: routes select from the queries and keys of all ranks."""
-        queries, keys = (sum(map(len, positions)) for positions in self._positions)
-        lengths = {"tokens": queries, "queries": queries, "keys": keys}
+    def _selecting(self, layer: int, q: Tensor, k: Tensor) -> SelectingTokens:
+        """The tokens by which routes select, from those of the rank."""
+        moves = self._layers[layer].moves
+        whole, (q, k) = moves.work.gathered.in_groups(moves.homes.groups), (x.movedim(0, 2) for x in (q, k))
+        gather, at = partial(self.gathered, dim=2, outputs=False), self._positions[False][self.rank]
+        return SelectingTokens(whole, q, k, gather, at, self.lengths)
+
+    def _read(
+        self, layer: int, summand: Summand, q: Tensor, inputs: list[Tensor], selecting: SelectingTokens | None
+    ) -> list[Tensor]:
+        """All inputs that the mask reads, what routes select among them: as in one process."""
+        bound = summand.compiled.bound(*self.lengths)
+        sides = (side for each in bound.signature.declared for side in each.dimensions)
+        lengths = {side.text: side.size for side in sides if side.kind is DimensionKind.TOKENS and side.size}
         inputs = passed(summand.signature, inputs, q.shape[1], q.shape[3], q.device, lengths)
-        if summand.signature.is_routed:
-            with torch.no_grad():
-                whole_q = self.gather(q.movedim(0, 2), 2)
-                whole_k = self.gather(k.movedim(0, 2), 2, keys=True)
-            inputs = with_routed(summand.compiled, whole_q, whole_k, inputs)
-        declared = summand.compiled.bound(queries, keys).for_given_routes.plan.mask.inputs
+        if selecting is not None:
+            inputs = with_routed(summand.compiled, selecting.q, selecting.k, inputs)
         return [
             self._checked(layer, each, x, is_given=each.name in summand.signature.inputs)
-            for each, x in zip(declared, inputs, strict=True)
+            for each, x in zip(bound.for_given_routes.plan.mask.inputs, inputs, strict=True)
         ]
+
+    def _pooled(self, layer: int, given: Array, laid_out: Array, keys: bool) -> PooledTokens:
+        """What makes tokens of a layer of their given ones, which are sorted."""
+        order = self.plan.orders[keys]
+        tokens = laid_out if order is None else order[laid_out]
+        return PooledTokens(self.plan.masks[layer], PAIR[keys], self.plan.inputs[layer], given, tokens)
 
     def _layer_of(self, attention: BaseAttention) -> int:
         """The number of the attention's layer among the plan's different ones."""
-        lengths = (sum(map(len, positions)) for positions in self._positions)
-        mask = attention._compiled.bound(*lengths).plan.mask
+        mask = attention._compiled.bound(*self.lengths).plan.mask
         planned_for = mask.heads, mask.queries.length, mask.keys.length
         relations = mask.relation, most(mask).relation if selects(mask) else mask.relation
         number = next(
@@ -196,10 +234,6 @@ class ShardedTokens:
             planned = ", ".join(f"`{each.name}`" for each in self.plan.masks)
             advice = "plan for the mask of the attention, with the same values of its parameters: mask.shard(ranks)"
             raise AttnError(NotOfPlan(what=f"the attention is of `{mask.name}`", planned=planned, advice=advice))
-        reason = next(filter(None, map(_refusal, mask.branches or (mask,))), None)
-        if reason is not None:
-            advice = "use tensor parallelism for it, which shares heads and no tokens"
-            raise AttnError(NotSharded(pattern=mask.name, reason=reason, advice=advice, span=mask.span))
         return number
 
     def _checked(self, layer: int, declared: Input, x: Tensor, is_given: bool) -> Tensor:
@@ -236,16 +270,3 @@ def _is_planned(declared: Input, x: Tensor, planned: Tensor) -> bool:
     if any(a != b and (each.kind is not DimensionKind.BATCH or 1 not in (a, b)) for each, a, b in sides):
         return False
     return bool(((x == planned) | (x.isnan() & planned.isnan())).all())
-
-
-def _refusal(mask: MaskIR) -> str | None:
-    """Why one rank cannot compute its queries."""
-    if mask.queries.is_pooled or mask.keys.is_pooled:
-        return "its pools may have tokens of several processes"
-    if any(each.sparse for each in mask.inputs):
-        return "its inputs are lists of the keys of queries"
-    if mask.multiplies:
-        return "its scores read products of vectors of all tokens"
-    if mask.normalize is Normalize.BY_KEY:
-        return "it takes one softmax for each key, over queries of all processes"
-    return None

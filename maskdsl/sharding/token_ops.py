@@ -19,10 +19,10 @@ from maskdsl.runtime.torch_ops.attention_op import LIBRARY, is_ordinary
 class TracedTokens(Protocol):
     """What the operators call: the methods of `ShardedTokens` behind `scatter`, `gather` and `attend`."""
 
-    def scattered(self, x: Tensor, dim: int, keys: bool) -> Tensor:
+    def scattered(self, x: Tensor, keys: bool, dim: int, outputs: bool) -> Tensor:
         """This rank's tokens of x."""
 
-    def gathered(self, x: Tensor, dim: int, keys: bool) -> Tensor:
+    def gathered(self, x: Tensor, keys: bool, dim: int, outputs: bool) -> Tensor:
         """The tokens of all ranks."""
 
     def attended(
@@ -44,12 +44,12 @@ def key_of(tokens: TracedTokens) -> str:
     return key
 
 
-def _scattered(x: Tensor, dim: int, keys: bool, tokens: str) -> Tensor:
-    return _TOKENS[tokens].scattered(x, dim, keys)
+def _scattered(x: Tensor, dim: int, keys: bool, outputs: bool, tokens: str) -> Tensor:
+    return _TOKENS[tokens].scattered(x, keys, dim, outputs)
 
 
-def _gathered(x: Tensor, dim: int, keys: bool, tokens: str) -> Tensor:
-    return _TOKENS[tokens].gathered(x, dim, keys)
+def _gathered(x: Tensor, dim: int, keys: bool, outputs: bool, tokens: str) -> Tensor:
+    return _TOKENS[tokens].gathered(x, keys, dim, outputs)
 
 
 def _attended(
@@ -80,8 +80,8 @@ def _composed(schema: str, kernel: Any) -> Any:
     return getattr(torch.ops.maskdsl, name).default
 
 
-SCATTERED = _composed("scattered(Tensor x, int dim, bool keys, str tokens) -> Tensor", _scattered)
-GATHERED = _composed("gathered(Tensor x, int dim, bool keys, str tokens) -> Tensor", _gathered)
+SCATTERED = _composed("scattered(Tensor x, int dim, bool keys, bool outputs, str tokens) -> Tensor", _scattered)
+GATHERED = _composed("gathered(Tensor x, int dim, bool keys, bool outputs, str tokens) -> Tensor", _gathered)
 ATTENDED = _composed(
     "attended(Tensor q, Tensor k, Tensor v, Tensor[] inputs, bool wants_lse, str handle, str tokens)"
     " -> (Tensor out, Tensor[] lses)",

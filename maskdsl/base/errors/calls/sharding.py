@@ -16,17 +16,6 @@ class OtherProcesses(Diagnostic):
     size: int
 
 
-class NotSharded(Diagnostic):
-    code = "E468"
-    message = "`{pattern}` cannot be computed by several processes: {reason}"
-    label = "this pattern"
-    help = "{advice}"
-
-    pattern: str
-    reason: str
-    advice: str
-
-
 class NotOfPlan(Diagnostic):
     code = "E469"
     message = "{what}, but the plan has {planned}"
