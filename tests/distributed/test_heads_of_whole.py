@@ -117,3 +117,17 @@ def test_groups_of_heads_are_of_those_here() -> None:
         AttnError, match="`contiguous x 4 head groups` does not fit 4 processes, 2 heads and 1 key heads"
     ):
         some.shard(4, scheme=ShardScheme("contiguous", groups=4))
+
+
+@pytest.mark.parametrize("some", [{}, {"first_head": 2, "local_heads": 2}])
+def test_layers_without_a_stack_are_planned_as_those_of_one(some: dict[str, int]) -> None:
+    stack = MODULE.stack("layers").bind(heads=4, key_heads=2, **some)
+    inputs = {"shift": torch.zeros(4, 480).numpy()}
+    expected = stack.shard(2, block=32, **inputs)
+    found = maskdsl.shard_layers(list(stack.layers), 2, block=32, **inputs)
+    assert (found.scheme, found.time) == (expected.scheme, expected.time)
+    assert (found.received == expected.received).all()
+    others = MODULE["by_head"].bind(heads=4, key_heads=2, **some), MODULE["by_head"].bind(n=480, heads=2)
+    for each in others:
+        with pytest.raises(AttnError, match="`by_head` has others than `many`"):
+            maskdsl.shard_layers([*stack.layers, each], 2, **inputs)
