@@ -245,6 +245,7 @@ def decode(
     block=(16, 64),
     precision="ieee",
     tables=None,
+    out=None,
 ):
     """Output [batch, heads, queries, value dim] and natural log-sum-exp [batch, heads, queries] of some of the queries.
 
@@ -253,13 +254,14 @@ def decode(
     the pattern's (queries, keys). With a `page_table`, int32 [batch, pages], k and v are [pages, key heads, page size,
     dim] and key n of an entry is in page `page_table[entry, n // page size]`; a negative entry is a missing page.
     `splits` programs share the keys of one tile; `block` is (rows, keys) of a tile, powers of two. `tables` is a result
-    of `token_tables` for the same inputs; None computes it.
+    of `token_tables` for the same inputs; None computes it. The output is in `out`, if contiguous.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, queries, dim = q.shape
     key_heads, value_dim = k.shape[1], v.shape[3]
     query_length, key_length = lengths
-    out = q.new_empty(batch, heads, queries, value_dim)
+    if out is None or not out.is_contiguous():
+        out = q.new_empty(batch, heads, queries, value_dim)
     lse = q.new_empty(batch, heads, queries, dtype=torch.promote_types(q.dtype, torch.float32))
     partial_out, partial_m, partial_l = out, lse, None
     if splits > 1:

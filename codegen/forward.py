@@ -412,6 +412,7 @@ def attention(
     stages=2,
     descriptors=False,
     tables=None,
+    out=None,
 ):
     """Output [batch, heads, queries, value dim] and natural log-sum-exp [batch, heads, queries], in laid-out order.
 
@@ -420,12 +421,14 @@ def attention(
     of two (queries, keys); None if the kernel has the tiles in closed form. `layout` is a pair, of queries and of keys:
     their declared positions in laid-out order, [batch or 1, heads or 1, tokens], or None if both orders are the same.
     `precision`, of float32 products, is "ieee", "tf32x3" or "tf32". `descriptors` says that the loops load by tensor
-    descriptors where they can. `tables` is a result of `token_tables` for the same inputs; None computes it.
+    descriptors where they can. `tables` is a result of `token_tables` for the same inputs; None computes it. The output
+    is in `out`, if that is given and contiguous.
     """
     q, k, v = (x if x.stride(3) == 1 else x.contiguous() for x in (q, k, v))
     batch, heads, query_length, dim = q.shape
     key_heads, key_length, value_dim = v.shape[1:]
-    out = q.new_empty(batch, heads, query_length, value_dim)
+    if out is None or not out.is_contiguous():
+        out = q.new_empty(batch, heads, query_length, value_dim)
     lse = q.new_empty(batch, heads, query_length, dtype=torch.promote_types(q.dtype, torch.float32))
     # hole: prepare
     # end

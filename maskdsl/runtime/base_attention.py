@@ -283,6 +283,8 @@ class BaseAttention(AttentionModule):
         if self._summands:
             result, lses = self._added(q, k, v, tensors, options)
         else:
+            if out is not None and out.dim() == 4 and not self._signature.pools_queries:
+                options = options._replace(target=out if self._tokens_first is None else out.transpose(1, 2))
             result, lse = self._single.attended(q, k, v, tensors, options)
             lses = [lse]
         if self._tokens_first is not None:

@@ -170,8 +170,9 @@ class Bound:
         layout: str,
         wants_lse: bool,
         knows: "Knows | None" = None,
+        target: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The output and the log-sum-exp of a call with all queries: see `Kernel.forward`. Raises `AttnError`.
+        """The output and the log-sum-exp of a call with all queries: see `Forward`. Raises `AttnError`.
 
         For a pattern without inputs the function of a call is cached by the kinds of its tensors, and for inputs all of
         which are known with what is known of them.
@@ -181,14 +182,14 @@ class Bound:
         if known is not None and known.are_all:
             calls = known.calls
         if calls is None:
-            return self.prepared(q, k, v, inputs, layout, wants_lse, known)(q, k, v)
+            return self.prepared(q, k, v, inputs, layout, wants_lse, known)(q, k, v, target)
         key = kinds(q, k, v), layout, wants_lse, q.dtype == torch.float32 and allows_tf32()
         forward = calls.get(key)
         if forward is None:
             forward = self.prepared(q, k, v, inputs, layout, wants_lse, known)
             if inputs or not self.plan.varies_by_batch:  # otherwise a cached call would keep its `CallState` alive
                 remember(calls, key, forward)
-        return forward(q, k, v)
+        return forward(q, k, v, target)
 
     def backward(
         self,

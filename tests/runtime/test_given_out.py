@@ -46,6 +46,22 @@ def test_calls_write_into_it(name: str, call: str, backend: str) -> None:
     assert attention(q, k, v, out=out.zero_(), **options) is out and torch.equal(out, expected)
 
 
+@pytest.mark.skipif("native" not in BACKENDS, reason="there is no C compiler")
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("layout", ["bhnd", "bnhd"])
+def test_kernels_write_there_themselves(call: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is copied, whatever the strides of tokens and heads are; torch knows that it is another value."""
+    shape, options = CALLS[call]
+    attention = MODULE["p"].bind(heads=4).compile("native", layout=layout)
+    moved = [x.transpose(1, 2) if layout == "bnhd" else x for x in tensors(shape, call == "pages")]
+    expected = attention(*moved, **options)
+    out = torch.empty(*expected.shape[:3], 10)[..., 1:9]
+    version = out._version
+    monkeypatch.setattr(Tensor, "copy_", None)
+    assert attention(*moved, out=out, **options) is out and torch.equal(out, expected)
+    assert out._version > version
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("paged", [False, True])
 def test_packed_queries_write_into_it(backend: str, paged: bool) -> None:

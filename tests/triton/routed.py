@@ -19,8 +19,9 @@ def compare(name: str, file: str = "", length: int = 45, **parameters: int) -> N
         where = {"query_start": lengths - count, "key_lengths": lengths}
         rows = rows_of(q, lengths - count, count)
         expected = mask.compile("tiled")(rows, k, v, **where, **given)
-        attention = mask.compile("triton")
-        torch.testing.assert_close(attention(rows, k, v, **where, **given), expected)
+        attention, out = mask.compile("triton"), torch.full_like(expected, torch.nan)
+        assert attention(rows, k, v, out=out, **where, **given) is out
+        torch.testing.assert_close(out, expected)
         torch.testing.assert_close(attention(rows, *pages, page_table=table, **where, **given), expected)
 
 

@@ -170,6 +170,10 @@ def test_decoding_of_routes() -> None:
     assert last_line("triton.routed") == "agreed"
 
 
+def test_kernels_write_into_the_output_that_is_given() -> None:
+    assert last_line("triton.given_out") == "agreed"
+
+
 @pytest.mark.parametrize("cases", [2, pytest.param(6, marks=pytest.mark.long)])
 def test_tiles_found_by_arithmetic(cases: int) -> None:
     found = interpret(cases, 11, HERE / "limits.attn")

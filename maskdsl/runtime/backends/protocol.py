@@ -43,6 +43,8 @@ class Backend(ABC):
     """Whether routes may be computed in the two passes of `runtime/decode/regrouped.py`."""
     lists_routes: ClassVar[bool] = False
     """Whether routes that select few keys a query give lists on a CPU: see `ir/rewrites/listed_routes.py`."""
+    writes_output: ClassVar[bool] = False
+    """Whether functions of `prepared` can write the output into a tensor that is given."""
     is_dense: ClassVar[bool] = False
     """Whether it takes memory for every pair of tokens."""
 
@@ -89,9 +91,15 @@ class Backend(ABC):
         return plan.query_block, plan.key_block
 
     def some_queries(
-        self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
+        self,
+        call: KernelCall,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        positions: TokenPositions,
+        target: Tensor | None = None,
     ) -> tuple[Tensor, Tensor] | None:
-        """The results of a call with some queries and keys, in declared order.
+        """The results of a call with some queries and keys, in declared order, the output in `target` if it can be.
 
         None where it has no kernel of its own for such calls.
         """

@@ -39,6 +39,7 @@ class Triton(Backend):
     in_layout = True
     decodes = True
     finds_routes = True
+    writes_output = True
 
     def emit(self, plan: KernelPlan) -> str:
         return emit_triton(plan)
@@ -66,9 +67,9 @@ class Triton(Backend):
         if computable(q) is q:
             return attend
 
-        def widened(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-            out, lse = attend(*map(computable, (q, k, v)))
-            return out.to(dtype), lse
+        def widened(q: Tensor, k: Tensor, v: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            wide, lse = attend(*map(computable, (q, k, v)))
+            return wide.to(dtype), lse
 
         return widened
 
@@ -126,9 +127,11 @@ class Launch:
             choice = self.choose(KernelName.FORWARD, q, k, v, lambda attention, each: attention(q, k, v, **bound(each)))
             attend: Attend = partial(call.module.attention, **bound(choice))
 
-        def attend_on_device(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        def attend_on_device(
+            q: Tensor, k: Tensor, v: Tensor, out: Tensor | None = None
+        ) -> tuple[Tensor, Tensor | None]:
             with on(device):
-                return attend(q, k, v)
+                return attend(q, k, v, out=out)
 
         return attend if device.type == "cpu" else attend_on_device
 

@@ -44,8 +44,11 @@ class TokenPositions(NamedTuple):
     """int32 [batch, pages]: the page of each stretch of keys, negative where there is none; None: no pages."""
 
 
-Attend = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""Maps q, k and v to the output and the log-sum-exp; everything else of the call is bound."""
+Attend = Callable[..., tuple[Tensor, Tensor | None]]
+"""Maps q, k and v to the output and the log-sum-exp; everything else of the call is bound.
+
+Those of a backend that `writes_output` take a tensor `out`, or None: the output is in it if its strides allow that.
+"""
 
 
 class Saved(NamedTuple):

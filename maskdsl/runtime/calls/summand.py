@@ -63,6 +63,8 @@ class CallOptions(NamedTuple):
     """What is known of the inputs in a call with all queries."""
     scales: Scales = NO_SCALES
     """Of the keys and values of a partial call."""
+    target: Tensor | None = None
+    """Where kernels may write the output, shaped as that and of the type of q."""
 
 
 class Summand:
@@ -113,7 +115,7 @@ class Summand:
             steps = self._steps(compiled, q, room(k, positions))
             if steps[1] is not None:
                 return attend_slices(compiled, q, k, v, inputs, (steps[0] or q.shape[2], steps[1]), positions)
-        return attend(self.handle, q, k, v, inputs, positions)
+        return attend(self.handle, q, k, v, inputs, positions, options.target)
 
     def _reads_keys(self, k: Tensor, q: Tensor, positions: CallPositions) -> bool:
         """Whether something but attention reads keys: routes, products of vectors, pools."""
@@ -208,7 +210,7 @@ class Summand:
             results = None if passes is None else passes.attend(q, k, v, inputs)
             if results is not None:
                 return results
-        return whole_attention(q, k, v, inputs, self.handle, layout, options.wants_lse, options.knows)
+        return whole_attention(q, k, v, inputs, self.handle, layout, options.wants_lse, options.knows, options.target)
 
     def _checked_layout(self, q: Tensor, k: Tensor) -> str:
         """The layout of a call in laid-out order: the declared one without an order. Draws read no tokens."""

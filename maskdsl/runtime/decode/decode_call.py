@@ -41,11 +41,18 @@ from maskdsl.runtime.torch_ops.product_op import blank_masses
 
 
 def attend(
-    handle: str, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], positions: CallPositions
+    handle: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    inputs: Sequence[Tensor],
+    positions: CallPositions,
+    target: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The output [batch, heads, queries, dim] and the log-sum-exp [batch, heads, queries] of a partial call.
 
-    `inputs` are all inputs of the mask in `Bound.for_partial_calls`. Raises `AttnError`.
+    `inputs` are all inputs of the mask in `Bound.for_partial_calls`. Kernels that can write the output into `target`,
+    shaped as it, do so in calls that torch does not trace. Raises `AttnError`.
     """
     if needs_recording(q, k, v, *inputs):
         *tensors, page_size = positions
@@ -53,7 +60,10 @@ def attend(
         return out, lse
     casts = torch._C._is_any_autocast_enabled()
     is_seen = torch.compiler.is_dynamo_compiling() or casts or not is_ordinary(q, k, v)
-    out, lse = (_DECODE if is_seen else decode)(q, k, v, inputs, *positions, handle)
+    if is_seen:
+        out, lse = _DECODE(q, k, v, inputs, *positions, handle)
+    else:
+        out, lse = decode(q, k, v, inputs, *positions, handle, target=target)
     return out, lse
 
 
@@ -83,7 +93,9 @@ def _call_tokens(compiled: Bound, q: Tensor, k: Tensor, positions: CallPositions
 # Without gradients
 
 
-def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> tuple[Tensor, Tensor]:
+def decode(
+    q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any, target: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The kernel of `maskdsl::decode`."""
     *fields, handle = others
     positions, inputs = CallPositions(*fields), inputs or ()
@@ -97,7 +109,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *ot
         call = multiplied(compiled, q, k, v, inputs, positions)
         results = decoded(call.compiled, call.q, call.k, call.v, call.inputs, call.positions, call.present)
         return _with_values(compiled, call, results)
-    return decoded(compiled, q, k, v, inputs, positions)
+    return decoded(compiled, q, k, v, inputs, positions, target=target)
 
 
 def decoded(
@@ -108,14 +120,18 @@ def decoded(
     inputs: Sequence[Tensor],
     positions: CallPositions,
     present: Tensor | None = None,
+    target: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The results of a call without gradients that multiplies queries and keys; `present` as in `_in_chunk`."""
+    """The results of a call without gradients that multiplies queries and keys.
+
+    `present` is as in `_in_chunk`, `target` as in `attend`.
+    """
     backend = compiled.kernel(q, v).backend
     if backend.decodes and not compiled.plan.mask.keys.is_pooled:
-        return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions))
+        return compiled.split_kernel.forward(q, k, v, inputs, *normalized(compiled, q, k, positions), target)
     if backend.takes_some_queries and present is None and not compiled.plan.mask.keys.is_pooled:
         where = on_host(compiled, q, k, positions)
-        results = backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where)
+        results = backend.some_queries(compiled.declared_call(backend, q, inputs), q, k, v, where, target)
         if results is not None:
             return results
     return _in_chunk(attention, compiled, q, k, v, inputs, positions, backend.gathers, present)

@@ -52,7 +52,7 @@ class Kernel:
         self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], layout: str, wants_lse: bool
     ) -> tuple[Tensor, Tensor]:
         """The output [batch, heads, queries, dim], and the log-sum-exp [batch, heads, queries], empty unless wanted."""
-        return self.prepared(q, k, inputs, layout, wants_lse)(q, k, v)
+        return self.prepared(q, k, inputs, layout, wants_lse)(q, k, v, None)
 
     def prepared(
         self,
@@ -66,7 +66,7 @@ class Kernel:
         """A function for this call, and for all calls that differ from it only in the values and strides of q, k, v."""
         if _is_empty(q, k):
             positions = self.positions(q, inputs, layout) if self.plan.mask.sinks else None
-            return lambda q, k, v: self.without_keys(q, v, inputs, wants_lse, positions)
+            return lambda q, k, v, target=None: self.without_keys(q, v, inputs, wants_lse, positions)
         call, moves = self.moves(self.call(inputs, q, wants_lse, known), q, k, layout)
         return _PreparedCall(self, call, moves, None if wants_lse else _lse_type(q)).forward
 
@@ -275,8 +275,11 @@ def planned_kernel(plan: KernelPlan, backend: Backend, states: CallStates) -> Ke
     return Kernel(planned, backend, CallStates(), hides_order=not plan.order_keys)
 
 
-Forward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Maps q, k and v to the results of `Kernel.forward`; everything else of the call is bound."""
+Forward = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""Maps q, k and v to the results of `Kernel.forward`; everything else of the call is bound.
+
+The fourth is a tensor shaped as the output and of its type, which kernels may write it into, or None.
+"""
 
 
 class _PreparedCall:
@@ -294,7 +297,7 @@ class _PreparedCall:
         self.attend: Attend | None = None
         """The backend's function, made when the first tensors come."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         """The results of `Kernel.forward`."""
         moves = self.moves
         if self.pools:
@@ -305,15 +308,20 @@ class _PreparedCall:
             q, k, v = moves.queries(q), moves.keys(k), moves.keys(v)
         if self.attend is None:
             self.attend = self.kernel.backend.prepared(self.call, q, k, v)
-        out, lse = self.attend(q, k, v)
+        if target is not None and moves is _UNMOVED and self.kernel.backend.writes_output:
+            out, lse = self.attend(q, k, v, out=target)
+        else:
+            out, lse = self.attend(q, k, v)
         if moves is not _UNMOVED:
             out = moves.queries_back(out)
+        if out is not target:
+            out = out.contiguous()
         if self.empty_lse_type is not None:
-            return out.contiguous(), _no_lse(self.empty_lse_type, out.device)
+            return out, _no_lse(self.empty_lse_type, out.device)
         assert lse is not None
         if moves is not _UNMOVED:
             lse = moves.queries_back(lse.unsqueeze(-1)).squeeze(-1)
-        return out.contiguous(), lse.contiguous()
+        return out, lse.contiguous()
 
 
 class TokenMoves(NamedTuple):

@@ -58,7 +58,7 @@ class KeySoftmaxKernel(Kernel):
         inputs = [x.detach() for x in inputs]
         positions = self.inner.positions(q, inputs, layout)
 
-        def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        def forward(q: Tensor, k: Tensor, v: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
             if 0 in (q.shape[0], q.shape[2], k.shape[2]):
                 out, lse = nothing(q, v, wants_lse, self.rows(q))
                 return out, lse.zero_()

@@ -84,11 +84,13 @@ class SplitKernel:
         query_starts: Tensor,
         key_lengths: Tensor,
         page_table: Tensor | None,
+        target: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The output [batch, heads, queries, dim] and the log-sum-exp [batch, heads, queries].
 
         `inputs` are in declared order, for all tokens. `query_starts` and `key_lengths` are int32 [batch], `page_table`
-        int32 [batch, pages]: see `codegen/decode.py`. Raises `NoConfiguration` if no tile of the ladder runs.
+        int32 [batch, pages]: see `codegen/decode.py`. The output is in `target`, shaped as it and of the type of q, if
+        that is contiguous. Raises `NoConfiguration` if no tile of the ladder runs.
         """
         check(q, v)
         mask, names = self.mask, self.names
@@ -112,6 +114,7 @@ class SplitKernel:
                     block=block,
                     precision=precision(gpu),
                     tables=tables,
+                    out=target if computable(q) is q else None,
                 )
                 return results
 

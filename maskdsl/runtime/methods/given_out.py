@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.compiler import is_compiling
 
 from maskdsl.base.diagnostics import AttnError, shown
@@ -55,9 +56,13 @@ def _memory(x: Tensor) -> tuple[int, int]:
 
 
 def written(out: Tensor | None, result: Tensor) -> Tensor:
-    """The result, in `out` if there is one."""
+    """The result, in `out` if there is one. Some kernels have written it there."""
     if out is None:
         return result
     if out.shape != result.shape:
         raise AttnError(WrongOut(what="shape", given=str(tuple(out.shape)), wanted=str(tuple(result.shape))))
-    return out.copy_(result)
+    if is_compiling() or result.data_ptr() != out.data_ptr() or result.stride() != out.stride():
+        return out.copy_(result)
+    if not out.is_inference():
+        increment_version(out)  # as torch counts what it writes
+    return out

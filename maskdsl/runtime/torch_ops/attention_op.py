@@ -67,8 +67,9 @@ def attention(
     layout: str,
     wants_lse: bool,
     knows: Knows | None = None,
+    target: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The kernel of `maskdsl::attention`.
+    """The kernel of `maskdsl::attention`; the output is in `target`, shaped as it, if kernels can write there.
 
     `inputs` is None instead of an empty list where a compiled program calls from C++; so it is for all operators. There
     nothing is known of inputs: such a program writes into memory that it reuses, and no version tells.
@@ -78,7 +79,7 @@ def attention(
         check_tensors(q, k, v, layout)
         compiled = compiled.bound(q.shape[2], k.shape[2])
     check_whole(compiled.signature.pattern, compiled.signature.span)
-    return compiled.forward(q, k, v, inputs, layout, wants_lse, knows)
+    return compiled.forward(q, k, v, inputs, layout, wants_lse, knows, target)
 
 
 def attention_backward(*arguments: Any) -> list[Tensor]:
@@ -217,8 +218,12 @@ def whole_attention(
     layout: str,
     wants_lse: bool,
     knows: Knows = Bound.by_version,
+    target: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The results of `maskdsl::attention`. Of ordinary tensors its kernel is called without the operator."""
+    """The results of `maskdsl::attention`. Of ordinary tensors its kernel is called without the operator.
+
+    Without gradients it may write the output into `target`, shaped as that.
+    """
     if torch.compiler.is_dynamo_compiling() or not is_ordinary(q, k, v, *inputs):
         out, lse = ATTENTION(q, k, v, inputs, handle, layout, wants_lse)
         return out, lse
@@ -231,7 +236,7 @@ def whole_attention(
         out, lse = recorded_attention(_PLAIN, q, k, v, inputs, handle, layout, wants_lse, knows)
     else:
         with torch._C._AutoDispatchBelowAutograd():
-            out, lse = attention(q, k, v, inputs, handle, layout, wants_lse, knows)
+            out, lse = attention(q, k, v, inputs, handle, layout, wants_lse, knows, target)
     return out, lse
 
 

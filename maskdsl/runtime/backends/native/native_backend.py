@@ -56,6 +56,7 @@ class Native(Backend):
     permutes = True
     takes_some_queries = True
     lists_routes = True
+    writes_output = True
 
     def emit(self, plan: KernelPlan) -> str:
         """The functions of pairs make masks and biases, and the tiled backend's compute what is left."""
@@ -93,17 +94,23 @@ class Native(Backend):
         if native is None:
             return partial(_by_tiles, call)
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        def attend(q: Tensor, k: Tensor, v: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
             lse = blank_lse(q) if call.wants_lse else None
-            out = forward(native.functions, CallStructure.from_buffer_copy(native.made), q, k, v, lse)
-            return _by_tiles(call, q, k, v) if out is None else (out, lse)
+            found = forward(native.functions, CallStructure.from_buffer_copy(native.made), q, k, v, lse, out)
+            return _by_tiles(call, q, k, v) if found is None else (found, lse)
 
         return attend
 
     def some_queries(
-        self, call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
+        self,
+        call: KernelCall,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        positions: TokenPositions,
+        target: Tensor | None = None,
     ) -> tuple[Tensor, Tensor] | None:
-        return attend_some(call, q, k, v, positions)
+        return attend_some(call, q, k, v, positions, target)
 
     def backward(self, call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
         """Recomputes scores row by row."""
@@ -273,13 +280,15 @@ def _factor_gradient(native: _NativeCall, saved: Saved, factor: Tensor, dots: Te
     return None if out is None else (saved.grad_out.float() * out).masked_fill(out == 0, 0).sum(dim=-1)
 
 
-def _by_tiles(call: KernelCall, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The results of the tiled backend."""
+def _by_tiles(
+    call: KernelCall, q: Tensor, k: Tensor, v: Tensor, out: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The results of the tiled backend, in no memory that is given."""
     queries, keys = call.state.moves(q.device) if call.permutes else (None, None)
     q, k, v = moved(q, queries), moved(k, keys), moved(v, keys)
-    out, lse = _TILED.prepared(_with_tables(call), q, k, v)(q, k, v)
+    found, lse = _TILED.prepared(_with_tables(call), q, k, v)(q, k, v)
     back = queries and queries.reverse
-    return moved(out, back), None if lse is None else moved(lse.unsqueeze(-1), back).squeeze(-1)
+    return moved(found, back), None if lse is None else moved(lse.unsqueeze(-1), back).squeeze(-1)
 
 
 def _gradients_by_tiles(call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:

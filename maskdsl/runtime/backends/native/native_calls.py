@@ -135,11 +135,25 @@ def blank_lse(q: Tensor) -> Tensor:
     return q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
-def forward(functions: Any, made: CallStructure, q: Tensor, k: Tensor, v: Tensor, lse: Tensor | None) -> Tensor | None:
-    """The output of a call without its tensors, None if results are not finite; writes the log-sum-exp."""
+def forward(
+    functions: Any,
+    made: CallStructure,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lse: Tensor | None,
+    target: Tensor | None = None,
+) -> Tensor | None:
+    """The output of a call without its tensors, None if results are not finite; writes the log-sum-exp.
+
+    The output is in `target`, shaped as it, if that has dims next to each other.
+    """
     if not q.stride(3) == k.stride(3) == v.stride(3) == 1:
         q, k, v = map(with_dims_together, (q, k, v))
-    out = blank_like(q) if q.shape[3] == v.shape[3] else q.new_empty(*q.shape[:3], v.shape[3])
+    if target is not None and target.stride(3) == 1:
+        out = target
+    else:
+        out = blank_like(q) if q.shape[3] == v.shape[3] else q.new_empty(*q.shape[:3], v.shape[3])
     made.set_tensors(q, k, v, out)
     made.lse, made.threads = None if lse is None else lse.data_ptr(), torch.get_num_threads()
     return None if functions.maskdsl_forward(byref(made)) else out

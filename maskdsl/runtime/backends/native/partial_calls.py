@@ -55,9 +55,10 @@ class _Made(NamedTuple):
 
 
 def attend_some(
-    call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions
+    call: KernelCall, q: Tensor, k: Tensor, v: Tensor, positions: TokenPositions, target: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
-    """The output and the log-sum-exp; None where the kernel does not compute them."""
+    """The output, in `target` if that is given with dims together, and the log-sum-exp; None where the kernel does not
+    compute them."""
     if not {k.dtype, v.dtype} <= CACHE_TYPES.keys():
         return None
     terms = call.plan.score_terms
@@ -79,7 +80,7 @@ def attend_some(
     if table is not None:
         structure.page, structure.pages, structure.pages_batch = k.shape[2], table.data_ptr(), table.stride(0)
     lse = blank_lse(q)
-    out = forward(functions, structure, q, k, v, lse)
+    out = forward(functions, structure, q, k, v, lse, target)
     return None if out is None else (out, lse)
 
 
