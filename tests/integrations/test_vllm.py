@@ -79,7 +79,7 @@ def replayed(backend: Any, dtype: str, rows: Any) -> Iterator[tuple[Tensor, Tens
 
 
 def test_recorded_steps(backend: Any) -> None:
-    """Chunks, single tokens and preempted texts, in pages that others had before; memory of nobody is NaN."""
+    """Chunks and single tokens, in pages that others had before; memory of nobody is NaN."""
     results = [*replayed(backend, "auto", lambda k, v: (k, v))]
     assert len(results) > 80
     for out, expected in results:

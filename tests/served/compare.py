@@ -43,7 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "prefix": {"enable_prefix_caching": True},
     "blocks of 32": {"block_size": 32, "max_num_batched_tokens": 100},
     "blocks of 128": {"block_size": 128, "max_num_batched_tokens": 100},
-    "preempted": {"num_gpu_blocks_override": 26, "max_num_batched_tokens": 64},
+    "25 blocks": {"num_gpu_blocks_override": 26, "max_num_batched_tokens": 64},
     "compiled": {"enforce_eager": False},
     "drafts": {
         "speculative_config": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2},
@@ -79,7 +79,7 @@ def cases() -> list[Case]:
         Case("by kind", "chunks", "gpt_oss", by_kind, {0: DENSE["kept"], 1: DENSE["strided"]}),
         Case("by number", "chunks", "llama", by_number, {0: DENSE["window"], 1: DENSE["causal"]}),
         *(Case("kept", setting) for setting in SETTINGS if setting != "chunks"),
-        *(Case("moba", setting) for setting in ("preempted", "prefix")),
+        *(Case("moba", setting) for setting in ("25 blocks", "prefix")),
         Case("kept", "chunks", "mistral"),
     ]
 

@@ -24,7 +24,7 @@ class KeptRoutes:
         states, now = list[RoutingState](), dict[tuple[int, int], RoutingState]()
         for pages, start, length in zip(step.page_table, starts, lengths, strict=True):
             last = int(pages[max(start - 1, 0) // size]), start
-            states.append(self._kept.pop(last, None) or self._attention.routing_state(1))
+            states.append(self._kept.pop(last) if last in self._kept else self._attention.routing_state(1))
             now[int(pages[max(length - 1, 0) // size]), length] = states[-1]
         self._kept = now
         return states

@@ -34,13 +34,14 @@ class PagedLayer:
     def attend(self, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor) -> None:
         """Writes the output [tokens, heads, dim of v] of queries [tokens, heads, head dim]; more rows are padding."""
         q, result = q[: step.tokens], out[: step.tokens]
-        named = {**self._inputs(), "key_scale": pages.key_scale, "value_scale": pages.value_scale}
-        adds_sinks = self.sinks is not None and self.attention.sink_inputs is None and SINKS not in named
+        inputs = self._inputs()
+        adds_sinks = self.sinks is not None and self.attention.sink_inputs is None and SINKS not in inputs
         q = scaled_for(self.attention, q[None], self.scale, self.name)[0]
-        named["return_lse"] = adds_sinks
+        scales = {"key_scale": pages.key_scale, "value_scale": pages.value_scale}
+        named: dict[str, Any] = {**inputs, **scales, "return_lse": adds_sinks}
         if self.routes is None:
-            where = {"key_lengths": step.key_lengths, "page_table": step.page_table}
-            lse = _lse(self.attention.varlen(q, pages.k, pages.v, step.ends, out=result, **where, **named))
+            named |= {"key_lengths": step.key_lengths, "page_table": step.page_table}
+            lse = _lse(self.attention.varlen(q, pages.k, pages.v, step.ends, out=result, **named))
         else:
             lse = self._routed(self.routes, q, pages, step, result, named)
         if lse is not None:
