@@ -168,6 +168,21 @@ def test_models_hand_tokens_on(group: dist.ProcessGroup, kind: str) -> None:
     torch.testing.assert_close(shards.tokens.gather(found.logits, 1), expected.logits)
 
 
+def test_layers_that_are_recomputed_have_the_tokens_of_their_batch(group: dist.ProcessGroup) -> None:
+    register("sharded", MODULE["packed"], masks="pattern")
+    gradients = []
+    for reentrant in (None, False, True):
+        model = causal_model("llama", "sharded").train()
+        if reentrant is not None:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        shards = ModelShards(model, group)
+        losses = [model(**shards.of(batch)).loss for batch in _batches()[:2]]  # a plan each
+        sum(losses).backward()
+        gradients.append([each.grad for each in model.parameters()])
+    for each in gradients[1:]:
+        torch.testing.assert_close(each, gradients[0])
+
+
 def test_what_is_refused(group: dist.ProcessGroup) -> None:
     register("causal", MODULE["causal_dense"])
     model = causal_model("llama", "sdpa")
