@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import numpy as np
@@ -80,6 +80,8 @@ class Mask(EngineEncodings, Displayed):
     """The pattern that was bound."""
     ir: MaskIR
     """The compiler's representation of the mask. It may change in the next version."""
+    order: str | None = field(default=None, compare=False, repr=False)
+    """The order that `bind` or `with_order` was given; None for that of the pattern."""
 
     @property
     def name(self) -> str:
@@ -119,7 +121,7 @@ class Mask(EngineEncodings, Displayed):
     @property
     def branches(self) -> tuple[Mask, ...]:
         """The branches as masks of their own, in the order of the text; none of a pattern without branches."""
-        return tuple(Mask(self.pattern, each) for each in self.ir.branches)
+        return tuple(Mask(self.pattern, each, self.order) for each in self.ir.branches)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -258,7 +260,7 @@ class Mask(EngineEncodings, Displayed):
     @takes(order=TEXT)
     def with_order(self, order: str) -> Mask:
         """The same mask with another token order, as `Pattern.bind` takes it."""
-        return Mask(self.pattern, self._bound(self.ir.whole or Heads(self.heads), order))
+        return Mask(self.pattern, self._bound(self.ir.whole or Heads(self.heads), order), order)
 
     def _bound(self, heads: Heads, order: str | None = None) -> MaskIR:
         """The mask at the same values, or its branch, for other heads or with another order."""
@@ -286,9 +288,12 @@ class Mask(EngineEncodings, Displayed):
         tokens, heads, dim], or have the axes of a grid: [batch, h, w, heads, dim]; nothing is copied for that. Raises
         `AttnError` for an unknown backend.
         """
-        from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
+        from maskdsl.runtime.base.pattern_text import PatternText, texts_of  # imports torch: start-up time
+        from maskdsl.runtime.compile import compile_mask
 
-        return compile_mask(self.ir, backend=backend, refine=refine, tune=tune, layout=layout)
+        texts = texts_of(self.pattern.program)
+        text = PatternText(texts, self.name, self.ir.parameters, self.order, self.branch)
+        return compile_mask(self.ir, backend=backend, refine=refine, tune=tune, layout=layout, text=text)
 
     def __and__(self, other: Mask) -> Mask:
         """The mask that attends what both attend: that of `Pattern.__and__`, at the values of both.

@@ -98,7 +98,7 @@ class Pattern(Displayed):
         `AttnWarning`.
         """
         whole = Heads(heads, key_heads, first_head, local_heads)
-        mask = Mask(self, bind_mask(self.program, self.name, parameters, whole, order))
+        mask = Mask(self, bind_mask(self.program, self.name, parameters, whole, order), order)
         warn(mask.ir.cautions)
         return mask
 

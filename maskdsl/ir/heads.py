@@ -1,6 +1,9 @@
 """The query heads of a mask: all heads of an attention, or the shard of one process under tensor parallelism."""
 
-from dataclasses import dataclass  # which torch.compile can trace, as it does where a layer asks for its attention
+from dataclasses import (  # which torch.compile can trace, as it does where a layer asks for its attention
+    dataclass,
+    replace,
+)
 
 DEFAULT_HEADS = 1
 """The query heads of a mask, if nobody says how many: enough where the relation is that of every head."""
@@ -31,6 +34,10 @@ class Heads:
     def all(self) -> "Heads":
         """All heads of the attention."""
         return Heads(self.whole, self.key_heads)
+
+    def some(self, first: int, count: int) -> "Heads":
+        """The heads `first` to `first + count` of those that are here."""
+        return replace(self, first=self.first + first, local=count)
 
     @property
     def key_count(self) -> int | None:

@@ -1,17 +1,16 @@
 """The base of both attention modules: argument handling of a call. Computation is behind torch's operators."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-import torch
 from torch import Tensor
 
 from maskdsl.base.arguments import LayoutName
 from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.lengths import ChunkLayout
-from maskdsl.base.errors.calls.normalization import WrongDropout
 from maskdsl.base.errors.calls.selection import PartDebugged
+from maskdsl.runtime.base.processes import distributed_tensor
 from maskdsl.runtime.base.tokens_first import with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
 from maskdsl.runtime.calls.summand import CallOptions
@@ -28,7 +27,7 @@ from maskdsl.runtime.methods.prepared_decode import DecodeStep, PreparedDecode
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
-from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, dropout_inputs, drops
+from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, drops
 from maskdsl.runtime.torch_ops.hold_op import held_inputs, lengths_of_longest
 
 _NOT_GIVEN: Any = None
@@ -246,13 +245,18 @@ class BaseAttention(AttentionModule):
         if routing_state is not None and not isinstance(routing_state, RoutingState):
             expected = "what `attention.routing_state(batch)` makes, or None,"
             raise AttnError(WrongArgument(name="routing_state", found=shown(routing_state), expected=expected))
-        if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
+        has_dropout = not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed)
+        is_shared = type(q) is not Tensor and isinstance(q, distributed_tensor())
+        if has_dropout or is_shared:
             named: dict[str, Any] = {**inputs, "return_lse": return_lse, "layout": layout, "debug": debug}
             named |= {"query_start": query_start, "key_lengths": key_lengths, "routing_state": routing_state}
             named |= {"page_table": page_table, "page_size": page_size, "return_routes": return_routes, "out": out}
             named |= {"key_scale": key_scale, "value_scale": value_scale}
-            results: Tensor | tuple[Any, ...] = self._dropped("forward", (q, k, v), dropout_p, seed, named)
-            return results
+            if has_dropout:
+                return self._dropped("forward", (q, k, v), dropout_p, seed, named)
+            from maskdsl.runtime.methods.distributed_call import attend_shards  # start-up time
+
+            return attend_shards(self, BaseAttention, (q, k, v), named)
         q, k, v, given = arguments(self._signature, q, k, v, inputs)
         tensors = given
         axes: tuple[int, ...] = q.shape[1:-2]
@@ -296,17 +300,6 @@ class BaseAttention(AttentionModule):
         if selected is not None:
             return (result, *((self._of_branches(lses, dim=1),) if return_lse else ()), selected.tables)
         return (result, self._of_branches(lses, dim=1)) if return_lse else result
-
-    def _dropped(
-        self, method: str, tensors: Sequence[Any], dropout_p: float, seed: int | Tensor | None, named: dict[str, Any]
-    ) -> Any:
-        """A call with dropout, by the attention that drops pairs."""
-        if named.get("routing_state") is not None:
-            expected = "none beside `dropout_p`"
-            raise AttnError(WrongDropout(what="routing_state", found="given", expected=expected))
-        device = tensors[0].device if isinstance(tensors[0], Tensor) else torch.device("cpu")
-        call = getattr(self._dropping[0], method)
-        return call(*tensors, **named, **dropout_inputs(dropout_p, seed, device))
 
     def prepare(self, **inputs: Any) -> PreparedAttention:
         """This attention with its inputs: `attend(q, k, v)` for `attention(q, k, v, **inputs)`, in less time.

@@ -13,6 +13,7 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.attention import Attention, FollowingAttention
 from maskdsl.runtime.backends.available import backend_names
+from maskdsl.runtime.base.pattern_text import PatternText
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
 from maskdsl.syntax.program import Program
@@ -20,11 +21,17 @@ from maskdsl.syntax.tree import PatternDeclaration
 
 
 def compile_mask(
-    mask: MaskIR, backend: str = "auto", refine: bool = False, tune: bool = False, layout: TensorLayout = "bhnd"
+    mask: MaskIR,
+    backend: str = "auto",
+    refine: bool = False,
+    tune: bool = False,
+    layout: TensorLayout = "bhnd",
+    text: PatternText | None = None,
 ) -> Attention:
-    """The attention of a mask: see `Mask.compile`. Raises `UnknownBackend`."""
+    """The attention of a mask: see `Mask.compile`. `text` is what it was bound from. Raises `UnknownBackend`."""
     _check_backend(backend)
-    return Attention(Bound(make_plan(mask, refine=refine, tune=tune), backend, checks_reads=True), layout)
+    plan = make_plan(mask, refine=refine, tune=tune)
+    return Attention(Bound(plan, backend, checks_reads=True, text=text), layout)
 
 
 def compile_following(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
+from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.attended_keys import with_attended_keys
 from maskdsl.ir.rewrites.branch_union import merged_weights
@@ -30,6 +31,7 @@ from maskdsl.runtime.base.call import KernelCall, Saved
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.kept import Kept
+from maskdsl.runtime.base.pattern_text import PatternText
 from maskdsl.runtime.base.precision import allows_tf32
 from maskdsl.runtime.base.validate import (
     Lists,
@@ -92,6 +94,9 @@ class CompiledMask(Entry, Protocol):
     def bound_to_longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> "Bound":
         """The mask for packed sequences with these ends, integers [sequences + 1]: at the length of the longest one."""
 
+    def of_heads(self, first: int, count: int) -> "CompiledMask":
+        """The mask of some of its heads, `first` to `first + count`; inputs stay those of all."""
+
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """Raises `AttnError` for wrong shapes, dtypes or devices, as far as they are known without lengths."""
 
@@ -100,7 +105,12 @@ class Bound:
     """A compiled mask at fixed lengths: a plan, the name of a backend, and the kernels and caches made for them."""
 
     def __init__(
-        self, plan: KernelPlan, backend: str, routes: tuple[Routed, ...] = (), checks_reads: bool = False
+        self,
+        plan: KernelPlan,
+        backend: str,
+        routes: tuple[Routed, ...] = (),
+        checks_reads: bool = False,
+        text: PatternText | None = None,
     ) -> None:
         self.plan = plan
         self.backend = backend
@@ -109,6 +119,8 @@ class Bound:
         """For partial calls: the statements whose results are inputs here, with a row for each query."""
         self.checks_reads = checks_reads
         """Whether calls check unproven table reads. Masks derived from another do not: the original was checked."""
+        self.text = text
+        """What the mask was bound from; None for masks derived from another."""
         self.handle = digest((plan, backend))
         mask = plan.mask
         signature = Signature(
@@ -141,6 +153,7 @@ class Bound:
         self.declared_calls: dict[object, KernelCall] = {}
         self.last_inputs = LastInputs()
         self.sums: dict[tuple[int, ...], Bound] = {}
+        self.of_some_heads: dict[tuple[int, int], Bound] = {}
         self.weighed_masks: dict[tuple[int, bool], Bound] = {}
         self.sliced_masks: dict[tuple[bool, int | None], Bound] = {}
 
@@ -159,7 +172,19 @@ class Bound:
 
     def fresh(self) -> "Bound":
         """An equal mask with empty caches."""
-        return Bound(self.plan, self.backend, self.routes, self.checks_reads)
+        return Bound(self.plan, self.backend, self.routes, self.checks_reads, self.text)
+
+    def of_heads(self, first: int, count: int) -> "Bound":
+        """The mask of some of its heads, `first` to `first + count`. Cached. Raises `AttnError` as binding does."""
+        plan, heads = self.plan, self.plan.mask.whole or Heads(self.plan.mask.heads)
+        if plan.serves_any_heads or count == heads.count:
+            return self
+        if (first, count) not in self.of_some_heads:
+            assert self.text is not None, plan.mask.name
+            mask = self.text.bound(heads.some(first, count))
+            again = make_plan(mask, refine=plan.refine, tune=plan.tune)
+            self.of_some_heads[first, count] = Bound(again, self.backend, checks_reads=True, text=self.text)
+        return self.of_some_heads[first, count]
 
     def forward(
         self,
@@ -447,7 +472,7 @@ class Bound:
         return planned_kernel(self.plan, backend, self.states)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Bound, (self.plan, self.backend, self.routes, self.checks_reads)
+        return Bound, (self.plan, self.backend, self.routes, self.checks_reads, self.text)
 
     def __deepcopy__(self, memo: object) -> "Bound":
         return self

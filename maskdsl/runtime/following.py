@@ -20,7 +20,7 @@ from maskdsl.bind.statement.empty_spaces import inputs_left_out
 from maskdsl.bind.statement.made_inputs import declared_at_any_length, made_inputs
 from maskdsl.bind.statement.unread_inputs import names_called, unread_inputs
 from maskdsl.emit.plan import make_plan
-from maskdsl.ir.heads import Heads
+from maskdsl.ir.heads import DEFAULT_HEADS, Heads
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.validate import Lists, Signature
@@ -148,6 +148,11 @@ class Following:
         queries, keys = (max([1, *map(int, each)]) for each in sizes)
         return self.bound(queries, keys)
 
+    def of_heads(self, first: int, count: int) -> "Following":
+        """The pattern for some of its heads. One for a single head is that of any number, or no call fits it."""
+        whole = self.heads.whole == DEFAULT_HEADS or count == self.heads.count
+        return self if whole else replace(self, heads=self.heads.some(first, count))
+
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """Nothing: sizes are checked by the mask at the call's lengths."""
 
@@ -205,6 +210,10 @@ class _FollowingBranches:
     def bound_to_longest(self, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor) -> Bound:
         """The mask at the lengths of the longest packed sequences. Waits for the device."""
         return self.whole.bound_to_longest(cu_seqlens_q, cu_seqlens_k).sum_of(self.numbers)
+
+    def of_heads(self, first: int, count: int) -> "_FollowingBranches":
+        """The sum for some of its heads."""
+        return replace(self, whole=self.whole.of_heads(first, count))
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """Nothing: sizes are checked by the mask at the call's lengths."""

@@ -114,6 +114,16 @@ def program_from_text(
     return _program(Source(name, text), None if directory is None else Path(directory).resolve() / name, allow)
 
 
+def program_of_files(sources: Sequence[Source]) -> Program:
+    """The program of all its files but the standard library, in the order of `Program.files`. Raises `AttnError`."""
+    if len(sources) > MOST_FILES or sum(len(each.text) for each in sources) > _LARGEST_PROGRAM:
+        raise AttnError(UseLimit(span=None, what="the files used are too large", limit=_LARGEST_PROGRAM))
+    files = tuple(map(_tree, sources))
+    if mistakes := [*_duplicates(files)]:
+        raise AttnError(*mistakes)
+    return Program(files[-1], (standard_library(), *files))
+
+
 def _program(source: Source, path: Path | None, allow: Iterable[str | PathLike[str]]) -> Program:
     root = _tree(source)
     roots = [] if path is None else [path.parent, *(Path(directory).resolve() for directory in allow)]

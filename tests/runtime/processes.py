@@ -19,6 +19,14 @@ pattern by_head(n = 64) {
 }
 """
 
+BY_HEAD_AND_ENTRY = BY_HEAD.replace("score s", "score s + k.gate").replace(
+    "    attend",
+    """    input gate: float[batch, tokens]
+    input document: int[batch, tokens]
+    require same(document)
+    attend""",
+)
+
 
 def heads_of_a_whole(rank: int, world: int) -> None:
     """Each process has its heads; together they are the attention, and the gradients of what all share add up."""
@@ -69,19 +77,54 @@ def context_parallel(rank: int, world: int) -> None:
 
 
 def sharded_tensors(rank: int, world: int) -> None:
-    """A DTensor is refused, with what to give in its place."""
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    """DTensors give what whole tensors do, with gradients; tokens of several processes are refused."""
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
-    attention = maskdsl.parse(BY_HEAD)["by_head"].bind(heads=4).compile()
-    mesh = init_device_mesh("cpu", (world,))
-    for placement in (Shard(0), Shard(1), Shard(2), Replicate()):
-        q = distribute_tensor(torch.randn(2, 4, 64, 8), mesh, [placement])
+    torch.manual_seed(0)
+    mesh, pattern = init_device_mesh("cpu", (world,)), maskdsl.parse(BY_HEAD_AND_ENTRY)["by_head"]
+    for key_heads, layout in ((2, "bhnd"), (1, "bnhd")):
+        attention = pattern.bind(heads=4).compile(layout=layout)
+        q, k, v = (torch.randn(2, heads, 64, 8, dtype=torch.float64) for heads in (4, key_heads, key_heads))
+        vectors = [x if layout == "bhnd" else x.transpose(1, 2).contiguous() for x in (q, k, v)]
+        given = [*vectors, torch.rand(4, dtype=torch.float64)]
+        gate, document = torch.rand(2, 64, dtype=torch.float64), torch.randint(0, 2, (2, 64)).tolist()
+        leaves = [x.clone().requires_grad_() for x in given]
+        expected = attention(*leaves[:3], slope=leaves[3], gate=gate, document=document, return_lse=True)
+        grads = torch.autograd.grad(sum(x.sin().sum() for x in expected), leaves)
+        heads_at = 1 if layout == "bhnd" else 2
+        for placement in (Shard(0), Shard(heads_at), Replicate()):
+            of_keys = Replicate() if placement == Shard(heads_at) and key_heads < world else placement
+            placements = placement, of_keys, of_keys
+            shared = [distribute_tensor(x, mesh, [each]) for x, each in zip(vectors, placements, strict=True)]
+            plain = given[3].clone()  # an input that every process has whole
+            shards = [x.requires_grad_() for x in (*shared, plain)]
+            found = attention(*shards[:3], slope=plain, gate=gate, document=document, return_lse=True)
+            assert all(isinstance(x, DTensor) for x in found) and found[0].placements == (placement,)
+            loss = sum(x.sin().sum() for x in found)
+            again = torch.autograd.grad(loss.full_tensor(), shards)
+            for one, other in zip((*expected, *grads), (*found, *again), strict=True):
+                whole = other.full_tensor() if isinstance(other, DTensor) else other
+                torch.testing.assert_close(whole, one, rtol=0, atol=1e-12)
+    inputs = {"slope": given[3], "gate": gate, "document": document}
+    by_heads = [distribute_tensor(x, mesh, [Shard(2) if x is vectors[0] else Replicate()]) for x in vectors]
+    part = pattern.compile(heads=4, layout="bnhd")(*by_heads, **inputs, query_start=0)  # at any length
+    torch.testing.assert_close(part.full_tensor(), expected[0], rtol=0, atol=1e-12)
+    split, first = [distribute_tensor(x, mesh, [Shard(1)]) for x in vectors], [given[0][:1], *given[1:3]]
+    uneven = [distribute_tensor(x, mesh, [Shard(0)]) for x in first]
+    entries = [distribute_tensor(x, mesh, [Shard(0)]) for x in vectors]
+    for wrong, options, said in (
+        (split, {}, "plan.on"),
+        (uneven, {}, "let the processes divide it"),
+        (entries, {"dropout_p": 0.5, "seed": 1}, "reads the numbers of entries"),
+        (entries, {"out": q}, "beside `out`"),
+        ([vectors[0], *entries[1:]], {}, "E492"),
+    ):
         try:
-            attention(q, q, q, slope=torch.rand(4))
+            attention(*wrong, **inputs, **options)
         except AttnError as error:
-            assert {each.code for each in error.diagnostics} == {"E492"}, error
+            assert said in str(error), error
         else:
-            raise AssertionError(f"{placement} was silent")
+            raise AssertionError(f"{said} was silent")
 
 
 if __name__ == "__main__":

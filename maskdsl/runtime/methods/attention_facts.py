@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from maskdsl.base.arguments import TensorLayout
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.normalization import WrongDropout
 from maskdsl.base.errors.calls.selection import OtherState
 from maskdsl.base.source import Span
 from maskdsl.ir.declared.inputs import Input
@@ -18,6 +19,7 @@ from maskdsl.runtime.calls.summand import CallOptions, Summand, sum_of
 from maskdsl.runtime.compiled_mask import CompiledMask, register
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
+from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs
 
 _HELD = ("_handle", "_signature", "_single", "_signatures", "_summands", "_dropping", "_of_branch", "_branches")
 """The attributes that are made anew from the compiled mask."""
@@ -103,6 +105,17 @@ class AttentionModule(nn.Module):
             for (summand, wanted), state in zip(self._summands, states, strict=True)
         ]
         return sum_of([out for out, _ in results]), [lse for _, lse in results]
+
+    def _dropped(
+        self, method: str, tensors: Sequence[Any], dropout_p: float, seed: int | Tensor | None, named: dict[str, Any]
+    ) -> Any:
+        """A call with dropout, by the attention that drops pairs."""
+        if named.get("routing_state") is not None:
+            expected = "none beside `dropout_p`"
+            raise AttnError(WrongDropout(what="routing_state", found="given", expected=expected))
+        device = tensors[0].device if isinstance(tensors[0], Tensor) else torch.device("cpu")
+        call = getattr(self._dropping[0], method)
+        return call(*tensors, **named, **dropout_inputs(dropout_p, seed, device))
 
     def _states(self, state: RoutingState | None) -> Sequence[RoutingState | None]:
         """The routing state of each summand, if it has routes."""

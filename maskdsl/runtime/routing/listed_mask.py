@@ -41,6 +41,10 @@ class _ListedMask:
         bound = self.whole.bound_to_longest(cu_seqlens_q, cu_seqlens_k)
         return bound.listed or bound
 
+    def of_heads(self, first: int, count: int) -> "_ListedMask":
+        """The mask of some of its heads."""
+        return _ListedMask(self.whole.of_heads(first, count))
+
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """As far as the mask checks."""
         self.whole.check(q, k, v, inputs)

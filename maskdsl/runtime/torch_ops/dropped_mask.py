@@ -49,6 +49,10 @@ class DroppedMask:
         """The mask at the lengths of the longest packed sequences. May wait for the device."""
         return self.whole.bound_to_longest(cu_seqlens_q, cu_seqlens_k).dropped
 
+    def of_heads(self, first: int, count: int) -> "DroppedMask":
+        """The mask of some of its heads."""
+        return DroppedMask(self.whole.of_heads(first, count))
+
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """As far as the mask without dropout checks."""
         self.whole.check(q, k, v, inputs[: len(self.whole.signature.inputs)])

@@ -1,4 +1,4 @@
-"""E467 to E469, E475 and E476: errors of plans for many processes, where they are carried out."""
+"""E467 to E469 and E475 to E477: errors of plans for many processes and of shards, where they are carried out."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -46,3 +46,13 @@ class OtherLayers(Diagnostic):
 
     pattern: str
     other: str
+
+
+class UnfitShards(Diagnostic):
+    code = "E477"
+    message = "`{name}` is a DTensor {how}"
+    help = "{advice}"
+
+    name: str
+    how: str
+    advice: str

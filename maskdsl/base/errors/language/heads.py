@@ -85,9 +85,8 @@ class Distributed(Diagnostic):
     code = "E492"
     message = "`{name}` is a DTensor"
     help = (
-        "give its local shard, `{name}.to_local()`: shards of the batch need nothing else; for shards of the heads, "
-        "bind(heads=..., first_head=..., local_heads=...); for shards of the queries, give query_start=... and all "
-        "keys"
+        "in a plain call give q, k and v as DTensors; elsewhere local shards, `{name}.to_local()`: those of the batch "
+        "need nothing else, for those of the heads bind(heads=..., first_head=..., local_heads=...)"
     )
 
     name: str

@@ -1,0 +1,193 @@
+"""Calls with DTensors: the shards that this process computes, and its results as DTensors again.
+
+Each dimension of the mesh shares the batch, the heads, or nothing, as the placements of `q` say; all else follows it.
+"""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+
+from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.sharding import UnfitShards
+from maskdsl.base.errors.calls.vectors import NotATensor
+from maskdsl.ir.declared.inputs import DimensionKind
+from maskdsl.runtime.compiled_mask import find
+from maskdsl.runtime.methods.attention_facts import AttentionModule
+
+_PLAN = (
+    "tokens of several processes need a plan: cp = mask.shard(ranks).on(mesh), which is `plan.on`, and "
+    "cp.attend(attention, q, k, v) with local tensors"
+)
+_TAKEN = "q may be sharded along its batch or its heads, or replicated"
+_REFUSED = ("routing_state", "return_routes", "out")
+_OF_BATCH = ("query_start", "key_lengths", "page_table")
+_OF_KEY_HEADS = ("key_scale", "value_scale")
+_AS_THEY_ARE = ("return_lse", "layout", "page_size", "debug")
+_MOST_KEPT = 16
+"""Attentions of some heads that are cached."""
+
+
+class _Shares(Enum):
+    """What the processes along a dimension of the mesh share."""
+
+    NOTHING = auto()
+    BATCH = auto()
+    HEADS = auto()
+
+
+def attend_shards(
+    attention: AttentionModule,
+    kind: type[AttentionModule],
+    vectors: tuple[Any, Any, Any],
+    named: Mapping[str, Any],
+) -> DTensor | tuple[DTensor, DTensor]:
+    """A call with q, k and v, of which q is a DTensor, with these options and inputs: see `BaseAttention.forward`.
+
+    `kind` is the class of attentions for [batch, heads, tokens, dim]. Raises `AttnError` for other placements.
+    """
+    absent = [name for name, x in zip("qkv", vectors, strict=True) if not isinstance(x, Tensor)]
+    if absent:
+        raise AttnError(*(NotATensor(name=name, found="not given") for name in absent))
+    if is_dynamo_compiling():
+        advice = "give local shards, q.to_local(), or leave the call out of graphs by torch.compiler.disable"
+        raise AttnError(UnfitShards(name="q", how="in a graph of torch.compile", advice=advice))
+    for name in _REFUSED:
+        if named[name] is not None and named[name] is not False:
+            raise AttnError(UnfitShards(name="q", how=f"beside `{name}`", advice="give local shards: q.to_local()"))
+    axes = vectors[0].shape[1:-2]
+    if attention._tokens_first is not None:
+        vectors = attention._tokens_first.heads_first(*vectors, named["layout"])
+    q, k, v = vectors
+    mesh, table = _SharedMesh(q), named["page_table"]
+    lengths = q.shape[2], k.shape[2] if table is None else table.shape[-1] * k.shape[2]
+    count = q.shape[1] // mesh.processes(_Shares.HEADS)
+    first, shares_batch = mesh.number(_Shares.HEADS) * count, mesh.processes(_Shares.BATCH) > 1
+    here = _of_heads(kind, attention._handle, first, count, lengths if shares_batch else None)
+    given: dict[str, Any] = {}
+    for name, x in named.items():
+        if name in _OF_BATCH:
+            given[name] = mesh.local(x, 0) if isinstance(x, Tensor) else x
+        elif name in _OF_KEY_HEADS:
+            given[name] = mesh.of_keys(name, x, 0) if isinstance(x, Tensor) and x.dim() else x
+        elif name in _AS_THEY_ARE:
+            given[name] = x
+        elif name not in _REFUSED:
+            given[name] = mesh.of_input(attention, name, x)
+    batch_at = 0 if table is None else None
+    result = here(mesh.local(q, 0, 1), mesh.of_keys("k", k, 1, batch_at), mesh.of_keys("v", v, 1, batch_at), **given)
+    out, *lse = result if named["return_lse"] else (result,)
+    wholes = [mesh.whole(out, 1), *(mesh.whole(each, each.dim() - 2) for each in lse)]
+    if attention._tokens_first is not None:
+        axes = axes if len(axes) > 1 else (out.shape[2],)
+        wholes = [wholes[0].transpose(1, 2).unflatten(1, axes), *(x.mT.unflatten(-2, axes) for x in wholes[1:])]
+    return (wholes[0], wholes[1]) if lse else wholes[0]
+
+
+@lru_cache(_MOST_KEPT)
+def _of_heads(
+    kind: type[AttentionModule], handle: str, first: int, count: int, lengths: tuple[int, int] | None
+) -> AttentionModule:
+    """The attention of some heads. With lengths, of queries and keys, checked to read no number of batch entries."""
+    compiled = find(handle).of_heads(first, count)
+    signature = compiled.signature
+    if lengths is not None and compiled.bound(*lengths).plan.reads_batch:
+        how = f"whose batch is shared, but `{signature.pattern}` reads the numbers of entries, as dropout does"
+        advice = "give local shards, q.to_local(), with a seed for each process"
+        raise AttnError(UnfitShards(name="q", how=how, advice=advice, span=signature.span))
+    return kind(compiled)
+
+
+class _SharedMesh:
+    """A mesh whose processes share a call, by the placements of its q [batch, heads, tokens, dim]."""
+
+    def __init__(self, q: DTensor) -> None:
+        self.mesh: DeviceMesh = q.device_mesh
+        self.batch = q.shape[0]
+        self.kinds = tuple(_shares("q", each, 1) for each in q.placements)
+        for name, kind, count in (("batch", _Shares.BATCH, q.shape[0]), ("heads", _Shares.HEADS, q.shape[1])):
+            if count % self.processes(kind):
+                how = f"whose {name}, {count}, is shared by {self.processes(kind)} processes"
+                raise AttnError(UnfitShards(name="q", how=how, advice=f"let the processes divide it; {_TAKEN}"))
+
+    def processes(self, kind: _Shares) -> int:
+        """How many processes share the batch, or the heads."""
+        return prod(self.mesh.size(at) for at, each in enumerate(self.kinds) if each is kind)
+
+    def number(self, kind: _Shares) -> int:
+        """The number of this process among them."""
+        number = 0
+        for at, each in enumerate(self.kinds):
+            if each is kind:
+                number = number * self.mesh.size(at) + self.mesh.get_local_rank(at)
+        return number
+
+    def local(self, x: Tensor, batch_at: int | None = None, heads_at: int | None = None) -> Tensor:
+        """This process's entries and heads of x, or all of x where it has no such axis: then gradients add up."""
+        axes = {_Shares.NOTHING: None, _Shares.BATCH: batch_at, _Shares.HEADS: heads_at}
+        placements: list[Placement] = []
+        grads: list[Placement] = []
+        for kind in self.kinds:
+            axis = axes[kind]
+            placements.append(Replicate() if axis is None else Shard(axis))
+            whole = Replicate() if kind is _Shares.NOTHING else Partial()
+            grads.append(whole if axis is None else Shard(axis))
+        if not isinstance(x, DTensor):  # whole on every process, and so is its gradient
+            x = DTensor.from_local(x, self.mesh, [Replicate()] * self.mesh.ndim, run_check=False)
+        local: Tensor = x.redistribute(self.mesh, placements).to_local(grad_placements=grads)
+        return local
+
+    def whole(self, x: Tensor, heads_at: int) -> DTensor:
+        """A result of this process as one of all."""
+        placements = {_Shares.BATCH: Shard(0), _Shares.HEADS: Shard(heads_at), _Shares.NOTHING: Replicate()}
+        whole: DTensor = DTensor.from_local(x, self.mesh, [placements[each] for each in self.kinds], run_check=False)
+        return whole
+
+    def of_keys(self, name: str, x: Tensor, heads_at: int, batch_at: int | None = None) -> Tensor:
+        """The key heads that this process's query heads read."""
+        if isinstance(x, DTensor) and x.dim() == 4:
+            for each in x.placements:
+                _shares(name, each, heads_at)
+        processes, count = self.processes(_Shares.HEADS), x.shape[heads_at]
+        if count % processes == 0:
+            return self.local(x, batch_at, heads_at)
+        if processes % count:
+            how = f"whose heads, {count}, are shared by {processes} processes"
+            raise AttnError(UnfitShards(name=name, how=how, advice="let one of both numbers divide the other"))
+        return self.local(x, batch_at).narrow(heads_at, self.number(_Shares.HEADS) * count // processes, 1)
+
+    def of_input(self, attention: AttentionModule, name: str, x: Any) -> Any:
+        """This process's entries of an input; it has those of all heads."""
+        declared = next((each for each in attention.declared_inputs if each.name == name), None)
+        kinds = () if declared is None else tuple(each.kind for each in declared.dimensions)
+        at = kinds.index(DimensionKind.BATCH) if DimensionKind.BATCH in kinds else None
+        if declared is not None and declared.sparse:
+            if at is not None and self.processes(_Shares.BATCH) > 1:
+                how = f"whose batch is shared, but `{name}` is a list of the entries of all"
+                raise AttnError(UnfitShards(name="q", how=how, advice="give local shards and lists: q.to_local()"))
+            return x
+        x = x if isinstance(x, Tensor) else torch.as_tensor(x, device=self.mesh.device_type)
+        return self.local(x, None if at is None or x.shape[at] != self.batch else at)
+
+
+def _shares(name: str, placement: Placement, heads_at: int) -> _Shares:
+    """What processes share by a placement of [batch, heads, tokens, dim]. Sums that are open are added up."""
+    match placement:
+        case Shard(dim=0):
+            return _Shares.BATCH
+        case Shard(dim=dim) if dim == heads_at:
+            return _Shares.HEADS
+        case Shard(dim=2):
+            raise AttnError(UnfitShards(name=name, how="that is sharded along its tokens", advice=_PLAN))
+        case Shard():
+            how = "that is sharded along its head dim"
+            raise AttnError(UnfitShards(name=name, how=how, advice=f"redistribute it: {_TAKEN}"))
+        case _:
+            return _Shares.NOTHING
