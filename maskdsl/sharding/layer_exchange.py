@@ -77,7 +77,7 @@ class LayerExchange:
         tokens, _, heads, _ = x.shape
         if heads < self.groups:  # several groups read one key head
             x = x.repeat_interleave(self.groups // heads, dim=2)
-        by_group = x.unflatten(2, (self.groups, x.shape[2] // self.groups)).movedim(2, 0).flatten(0, 1)
+        by_group = torch.unflatten(x, 2, (self.groups, x.shape[2] // self.groups)).movedim(2, 0).flatten(0, 1)
         rows = torch.arange(tokens * self.groups, device=x.device).view(self.groups, tokens)
         return self._moved(by_group, self._to_team(list(rows)), self._of_team(counts.tolist()))
 

@@ -16,13 +16,22 @@ from torch import Tensor
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.runtime.calls.chosen import attend_chosen
 from maskdsl.runtime.calls.summand import Summand, sum_of
-from maskdsl.runtime.compiled_mask import register
+from maskdsl.runtime.compiled_mask import Bound, register
 from maskdsl.runtime.decode.regrouped import merge_partials
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import Moving
 
 _Result = tuple[Tensor, Tensor]
 """An output [tokens, batch, heads, dim] and its log-sum-exp [tokens, batch, heads]."""
+
+
+def merged_results(compiled: Bound, partials: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The output and the log-sum-exp over all keys, of those over some of them; added where no sum divides them."""
+    if len(partials) == 1:
+        return partials[0]
+    if compiled.plan.mask.has_sums:
+        return merge_partials(partials)
+    return sum_of([out for out, _ in partials]), partials[0][1]
 
 
 class _Keys(NamedTuple):
@@ -77,7 +86,8 @@ class ShardedCall:
         fetched = _sorted(fetching.arrived(), held.k.shape[-1], exchange.fetched)
         keys = fetched if self.in_stages else _united(held, fetched)
         stages.append(self._attended(*stays, keys, has_sinks=not self.in_stages))
-        here = [self._merged(number, partials) for number, partials in enumerate(zip(*stages, strict=True))]
+        compiled = (each for each, _ in self.summands)
+        here = [merged_results(each, partials) for each, *partials in zip(compiled, *stages, strict=True)]
         if visiting is None:
             return here
         back = torch.argsort(torch.cat([staying, leaving]))
@@ -90,22 +100,13 @@ class ShardedCall:
             torch.tensor(tokens if order is None else order[tokens], device=q.device)
             for tokens, order in zip((queries, keys.positions), self.orders, strict=True)
         )
-        tensors = [x.movedim(0, 2) for x in (q, keys.k, keys.v)]
+        q, k, v = (x.movedim(0, 2) for x in (q, keys.k, keys.v))
         results = []
         for compiled, inputs in self.summands:
             handle = register(compiled if has_sinks else compiled.without_sinks).handle
-            out, lse = attend_chosen(handle, *tensors, inputs, query_at, key_at, first)
+            out, lse = attend_chosen(handle, q, k, v, inputs, query_at, key_at, first)
             results.append((out.movedim(2, 0), lse.movedim(2, 0)))
         return results
-
-    def _merged(self, summand: int, partials: Sequence[_Result]) -> _Result:
-        """The results over all keys, of those over some, which are added where nothing divides them by a sum."""
-        compiled, _ = self.summands[summand]
-        if len(partials) == 1:
-            return partials[0]
-        if compiled.plan.mask.has_sums:
-            return merge_partials(partials)
-        return sum_of([out for out, _ in partials]), partials[0][1]
 
     def _merging(self, results: Sequence[_Result]) -> list[Moving]:
         """The results of visiting queries, of all summands, on their way to the teams that merge them."""
@@ -114,10 +115,11 @@ class ShardedCall:
 
     def _home(self, merging: Sequence[Moving], heads: int) -> list[_Result]:
         """Each summand's results for the queries of this team that travelled."""
-        partials = (each.arrived().unflatten(0, (self.exchange.teams, -1)) for each in merging)
+        arrived = (each.arrived() for each in merging)
+        partials = (x.view(self.exchange.teams, -1, *x.shape[1:]).unbind() for x in arrived)
         merged = merge_partials(list(zip(*partials, strict=True)))
-        homes = (self.exchange.home(x, heads).unflatten(0, (-1, heads)) for x in merged)
-        outs, lses = ([x.movedim(1, 2) for x in each.unbind(dim=2)] for each in homes)
+        homes = (self.exchange.home(x, heads) for x in merged)
+        outs, lses = ([y.movedim(1, 2) for y in x.view(-1, heads, *x.shape[1:]).unbind(dim=2)] for x in homes)
         return list(zip(outs, lses, strict=True))
 
 

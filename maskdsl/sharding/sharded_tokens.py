@@ -14,18 +14,22 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.base.errors.calls.sharding import NotOfPlan, OtherProcesses
+from maskdsl.base.errors.calls.serving import ForwardOnly
+from maskdsl.base.errors.calls.sharding import NotDecoded, NotOfPlan, OtherProcesses
 from maskdsl.distributed.moves import Moves
+from maskdsl.distributed.overlap import computes_in_stages
 from maskdsl.distributed.shard_plan import RankPlan
-from maskdsl.distributed.stages import computes_in_stages
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import PAIR
 from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.runtime.base.passed_inputs import passed
-from maskdsl.runtime.base.validate import arguments, check_sums
+from maskdsl.runtime.base.validate import arguments, check_sums, check_tensors
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.calls.summand import Summand
+from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.decode.paging import call_positions, integers
 from maskdsl.runtime.routing.find_op import with_routed
+from maskdsl.runtime.torch_ops.attention_op import needs_recording
 from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
 from maskdsl.sharding.gathered_call import GatheredCall
 from maskdsl.sharding.layer_exchange import LayerExchange
@@ -33,6 +37,7 @@ from maskdsl.sharding.moved_rows import gathered, summed, taken
 from maskdsl.sharding.pooled_tokens import PooledTokens
 from maskdsl.sharding.selecting_tokens import SelectingTokens
 from maskdsl.sharding.sharded_call import ShardedCall
+from maskdsl.sharding.shared_cache import SharedCache, reads_all_keys
 from maskdsl.sharding.token_ops import ATTENDED, GATHERED, SCATTERED, as_planned, key_of
 
 
@@ -180,6 +185,80 @@ class ShardedTokens:
         call = ShardedCall(self._layers[number], self.plan.orders, read, self.lengths, self._in_stages(number))
         out, lses = call.attended(q, k, v, wants_lse)
         return out.movedim(0, 2), [lse.movedim(0, 2) for lse in lses]
+
+    def decode(
+        self,
+        attention: BaseAttention,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        /,
+        *,
+        key_lengths: int | Tensor,
+        query_start: int | Tensor | None = None,
+        return_lse: bool = False,
+        **inputs: Any,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The attention of the same queries on every rank to a cache that ranks share, as one process computes it.
+
+        q is [batch, heads, queries, head dim] and whole, as are `inputs`, and so is the output. k and v are the caches
+        of this rank, [batch, key heads, tokens of this rank, head dim], as `scatter(x, dim, keys=True)` gives them and
+        `store` fills them. `key_lengths` counts the keys so far, on all ranks: a number, or integers [batch]. The first
+        query is at `query_start`, by default such that queries are the last tokens. There are no gradients. Raises
+        `AttnError` for an attention that is not of the plan, for positions that do not exist, and for patterns of which
+        a step reads keys of several ranks: routes, pooled keys, products of vectors, one softmax for each key.
+        """
+        self._layer_of(attention)
+        if return_lse:
+            check_sums(attention._signatures)
+        q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
+        if not q.dim() == k.dim() == v.dim() == 4:
+            check_tensors(q, k, v, "declared")
+        if attention.layout == "bnhd":
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        for name, x in (("q", q), ("k", k), ("v", v), *zip(attention.inputs, tensors, strict=True)):
+            if needs_recording(x):
+                hint = "call it under `torch.no_grad()`"
+                raise AttnError(ForwardOnly(what="decoding over several processes", name=name, hint=hint))
+        for name, x in (("k", k), ("v", v)):
+            self._check_length(f"`{name}`", x.shape[2], len(self._cache.positions))
+        _, lengths, *_ = call_positions(q, None, key_lengths, None, None)
+        assert lengths is not None
+        start = lengths - q.shape[2] if query_start is None else integers("query_start", query_start, q.device)
+        summands = [
+            (self._decodable(each), [tensors[at] for at in wanted])
+            for each, wanted in attention._summands or [(attention._single, range(len(tensors)))]
+        ]
+        out, lses = self._cache.attended(summands, q, k, v, start, lengths)
+        if attention.layout == "bnhd":
+            out, lses = out.transpose(1, 2), [lse.transpose(1, 2) for lse in lses]
+        return (out, attention._of_branches(lses, dim=1)) if return_lse else out
+
+    def store(self, x: Tensor, cache: Tensor, start: int | Tensor, dim: int) -> None:
+        """Writes the tokens of x, which all ranks have, that this rank holds into its cache of keys or values.
+
+        Tokens stand along `dim`, behind the batch. `start` is the position of the first one: a number, or integers
+        [batch]. Raises `AttnError` for positions that do not exist.
+        """
+        self._check_length("the cache", cache.shape[dim], len(self._cache.positions))
+        starts, tokens, length = integers("start", start, x.device).expand(len(x)), x.shape[dim], self._cache.length
+        if starts.numel() and not 0 <= int(starts.min()) <= int(starts.max()) <= length - tokens:
+            what = f"{tokens} tokens begin at {int(starts.min())} to {int(starts.max())}"
+            advice = "bind the mask with the length of the longest sequence"
+            raise AttnError(NotOfPlan(what=what, planned=f"{length} keys", advice=advice))
+        self._cache.store(x, cache, starts, dim)
+
+    @cached_property
+    def _cache(self) -> SharedCache:
+        return SharedCache(self._positions[True][self.rank], self.lengths[1], self.group)
+
+    def _decodable(self, summand: Summand) -> Bound:
+        """The summand's mask at the plan's lengths."""
+        compiled = summand.compiled.bound(*self.lengths)
+        reason = reads_all_keys(compiled.plan.mask)
+        if reason is not None:
+            raise AttnError(NotDecoded(pattern=compiled.plan.mask.name, reason=reason, span=compiled.plan.mask.span))
+        return compiled
 
     def _in_stages(self, layer: int) -> bool:
         """Whether this rank computes a layer in two stages. Cached."""

@@ -1,7 +1,5 @@
 """Plans on a group of one process: the methods, layouts, and what is refused."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -65,13 +63,6 @@ pattern across(n = 100, m = 80) {
     attend q.text // 10 == k.image // 8
 }
 """
-
-
-@pytest.fixture
-def group() -> Iterator[dist.ProcessGroup]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield dist.group.WORLD
-    dist.destroy_process_group()
 
 
 def _mask(name: str, **values: int) -> Mask:

@@ -9,7 +9,7 @@ import maskdsl
 from maskdsl import AttnError, Mask
 from maskdsl.distributed.homes import ShardScheme
 from maskdsl.distributed.moves import Moves
-from maskdsl.distributed.stages import computes_in_stages
+from maskdsl.distributed.overlap import computes_in_stages
 from tests.distributed import other_schemes
 from tests.distributed.other_schemes import BLOCK, dense_classes, every_scheme, head_groups, price
 

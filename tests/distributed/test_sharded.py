@@ -13,7 +13,7 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl import ShardScheme
-from maskdsl.distributed import stages
+from maskdsl.distributed import overlap
 from maskdsl.sharding import moved_rows, sharded_call
 from tests.distributed.cases import PATTERNS, Cases, Difference, counted, inputs_of
 from tests.distributed.processes import on_processes
@@ -75,7 +75,7 @@ def _most(expected: Sequence[Tensor], given: Sequence[Tensor]) -> float:
 
 def _each(cases: Cases, dropout_p: float, in_stages: bool) -> dict[str, list[Difference]]:
     """`in_stages`: in two stages on each rank that holds and fetches keys, and else as the plan says."""
-    with patch.object(stages, "_MEMORY_RATE", np.inf) if in_stages else contextlib.nullcontext():
+    with patch.object(overlap, "_MEMORY_RATE", np.inf) if in_stages else contextlib.nullcontext():
         return {name: _differences(name, schemes, dropout_p) for name, schemes in cases.items()}
 
 
@@ -121,7 +121,7 @@ def _events() -> list[str]:
     cp = mask.shard(4, scheme=ShardScheme("contiguous")).on(dist.group.WORLD)
     local = [torch.randn(1, 2, len(cp.positions), 16, requires_grad=True) for _ in range(3)]
     with (
-        patch.object(stages, "_MEMORY_RATE", np.inf),
+        patch.object(overlap, "_MEMORY_RATE", np.inf),
         patch.object(moved_rows, "_started", noting("start", moved_rows._started)),
         patch.object(moved_rows, "_waited", noting("wait", moved_rows._waited)),
         patch.object(sharded_call, "attend_chosen", noting("attend", sharded_call.attend_chosen)),

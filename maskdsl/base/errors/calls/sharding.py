@@ -16,6 +16,16 @@ class OtherProcesses(Diagnostic):
     size: int
 
 
+class NotDecoded(Diagnostic):
+    code = "E468"
+    message = "`{pattern}` cannot be decoded over a cache that processes share: {reason}"
+    label = "this pattern"
+    help = "use tensor parallelism for it, which shares heads and no tokens"
+
+    pattern: str
+    reason: str
+
+
 class NotOfPlan(Diagnostic):
     code = "E469"
     message = "{what}, but the plan has {planned}"
