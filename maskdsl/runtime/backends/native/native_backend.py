@@ -96,8 +96,8 @@ class Native(Backend):
 
         def attend(q: Tensor, k: Tensor, v: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
             lse = blank_lse(q) if call.wants_lse else None
-            found = forward(native.functions, CallStructure.from_buffer_copy(native.made), q, k, v, lse, out)
-            return _by_tiles(call, q, k, v) if found is None else (found, lse)
+            result = forward(native.functions, CallStructure.from_buffer_copy(native.made), q, k, v, lse, out)
+            return _by_tiles(call, q, k, v) if result is None else (result, lse)
 
         return attend
 
@@ -286,9 +286,9 @@ def _by_tiles(
     """The results of the tiled backend, in no memory that is given."""
     queries, keys = call.state.moves(q.device) if call.permutes else (None, None)
     q, k, v = moved(q, queries), moved(k, keys), moved(v, keys)
-    found, lse = _TILED.prepared(_with_tables(call), q, k, v)(q, k, v)
+    result, lse = _TILED.prepared(_with_tables(call), q, k, v)(q, k, v)
     back = queries and queries.reverse
-    return moved(found, back), None if lse is None else moved(lse.unsqueeze(-1), back).squeeze(-1)
+    return moved(result, back), None if lse is None else moved(lse.unsqueeze(-1), back).squeeze(-1)
 
 
 def _gradients_by_tiles(call: KernelCall, saved: Saved, wanted: Sequence[str]) -> Gradients:
