@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.orders.binding import bind_mask
+from maskdsl.analysis.orders.pattern_text import PatternText, texts_of
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api.engine_encodings import EngineEncodings
@@ -288,8 +289,7 @@ class Mask(EngineEncodings, Displayed):
         tokens, heads, dim], or have the axes of a grid: [batch, h, w, heads, dim]; nothing is copied for that. Raises
         `AttnError` for an unknown backend.
         """
-        from maskdsl.runtime.base.pattern_text import PatternText, texts_of  # imports torch: start-up time
-        from maskdsl.runtime.compile import compile_mask
+        from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
         texts = texts_of(self.pattern.program)
         text = PatternText(texts, self.name, self.ir.parameters, self.order, self.branch)

@@ -101,7 +101,7 @@ def _of_gathered(work: BlockWork, homes: Homes, layer: LayerShape, cluster: Clus
     gathered = work.gathered.in_groups(homes.groups)
     sizes = layer.heads * gathered.queries, layer.key_heads * (gathered.keys + gathered.values)
     queries, keys = (
-        size * dim * tokens.reshape(-1) for size, tokens in zip(sizes, given_counts(work, homes), strict=True)
+        size * dim * tokens.reshape(-1) for size, tokens in zip(sizes, _given_counts(work, homes), strict=True)
     )
     held = queries + keys
     node = np.arange(cluster.ranks) // cluster.per_node
@@ -111,7 +111,7 @@ def _of_gathered(work: BlockWork, homes: Homes, layer: LayerShape, cluster: Clus
     yield (held * (cluster.ranks - 1)).reshape(shape)
 
 
-def given_counts(work: BlockWork, homes: Homes) -> tuple[Array, Array]:
+def _given_counts(work: BlockWork, homes: Homes) -> tuple[Array, Array]:
     """int64 [teams, groups] each: the queries and the keys that each rank is given."""
     tokens = (work.query_tokens, homes.queries), (work.key_tokens, homes.keys)
     queries, keys = (
@@ -162,7 +162,7 @@ def _has(runs: Runs, row: Array, column: Array, width: int) -> Array:
 def _of_heads(work: BlockWork, homes: Homes, cluster: Cluster, row: int, key: int) -> Iterator[Array]:
     """int64 [teams, groups] each: bytes inside and between nodes, and sent, that give each rank its heads and back."""
     results = shares(_by_team(work.query_tokens, homes.queries, homes.teams), homes.groups)
-    queries, keys = given_counts(work, homes)
+    queries, keys = _given_counts(work, homes)
     node = np.arange(homes.groups) // min(cluster.per_node, homes.groups)
     same = (node[:, None] == node) & ~np.eye(homes.groups, dtype=bool)
     other = node[:, None] != node

@@ -101,7 +101,7 @@ def given_tokens(mask: MaskIR, inputs: Mapping[str, Array], block: int, side: Si
     return GivenTokens(np.concatenate(holder), np.argsort(np.concatenate(order), kind="stable"), needed)
 
 
-def pool_of_each(meaning: PoolMeaning, space: Space) -> Array:
+def _pool_of_each(meaning: PoolMeaning, space: Space) -> Array:
     """int64 [tokens of the root]: the pool that each given token ends in; the number of pools for none."""
     numbers = np.arange(space.root.size)
     for each in space.chain[1:]:
@@ -125,7 +125,7 @@ def _needed(mask: MaskIR, inputs: Mapping[str, Array], side: Side, root: Space, 
     read = pooling_trace(mask.groupings)
     entries = batch_entries(mask, {name: inputs[name] for name in read.inputs & inputs.keys()})
     columns = [
-        np.append(blocks[space.name], -1)[pool_of_each(PoolMeaning(mask, inputs, entry), space)]
+        np.append(blocks[space.name], -1)[_pool_of_each(PoolMeaning(mask, inputs, entry), space)]
         if space.root == root
         else np.full(root.size, -1)
         for space in spaces

@@ -35,10 +35,6 @@ class Heads:
         """All heads of the attention."""
         return Heads(self.whole, self.key_heads)
 
-    def some(self, first: int, count: int) -> "Heads":
-        """The heads `first` to `first + count` of those that are here."""
-        return replace(self, first=self.first + first, local=count)
-
     @property
     def key_count(self) -> int | None:
         """The number of key heads that these query heads read; None if it is not known."""
@@ -52,3 +48,8 @@ class Heads:
         shared = self.whole // self.key_heads
         smaller, larger = sorted((self.count, shared))
         return larger % smaller == 0 and self.first % smaller == 0
+
+
+def some_heads(heads: Heads, first: int, count: int) -> Heads:
+    """The heads `first` to `first + count` of those that are here."""
+    return replace(heads, first=heads.first + first, local=count)

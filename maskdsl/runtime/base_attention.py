@@ -52,7 +52,6 @@ class BaseAttention(AttentionModule):
         self._dropping: tuple[BaseAttention, ...] = (
             () if drops else (BaseAttention(DroppedMask(compiled), self._tokens_first),)
         )
-        """The attention that computes calls with dropout."""
 
     @overload
     def forward(
@@ -253,7 +252,8 @@ class BaseAttention(AttentionModule):
             named |= {"page_table": page_table, "page_size": page_size, "return_routes": return_routes, "out": out}
             named |= {"key_scale": key_scale, "value_scale": value_scale}
             if has_dropout:
-                return self._dropped("forward", (q, k, v), dropout_p, seed, named)
+                results: Tensor | tuple[Any, ...] = self._dropped("forward", (q, k, v), dropout_p, seed, named)
+                return results
             from maskdsl.runtime.methods.distributed_call import attend_shards  # start-up time
 
             return attend_shards(self, BaseAttention, (q, k, v), named)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from maskdsl.analysis.orders.pattern_text import PatternText
 from maskdsl.base.arguments import TensorLayout
 from maskdsl.base.diagnostics import AttnError, Diagnostic, nearest_name
 from maskdsl.base.errors.calls.arguments import FollowedGiven, WrongFollow
@@ -13,7 +14,6 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.attention import Attention, FollowingAttention
 from maskdsl.runtime.backends.available import backend_names
-from maskdsl.runtime.base.pattern_text import PatternText
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.following import Following
 from maskdsl.syntax.program import Program

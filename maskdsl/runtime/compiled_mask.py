@@ -14,8 +14,9 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from maskdsl.analysis.orders.pattern_text import PatternText
 from maskdsl.emit.plan import KernelPlan, declared_plan, make_plan
-from maskdsl.ir.heads import Heads
+from maskdsl.ir.heads import Heads, some_heads
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.rewrites.attended_keys import with_attended_keys
 from maskdsl.ir.rewrites.branch_union import merged_weights
@@ -31,7 +32,6 @@ from maskdsl.runtime.base.call import KernelCall, Saved
 from maskdsl.runtime.base.call_cache import CallStates
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.kept import Kept
-from maskdsl.runtime.base.pattern_text import PatternText
 from maskdsl.runtime.base.precision import allows_tf32
 from maskdsl.runtime.base.validate import (
     Lists,
@@ -181,7 +181,7 @@ class Bound:
             return self
         if (first, count) not in self.of_some_heads:
             assert self.text is not None, plan.mask.name
-            mask = self.text.bound(heads.some(first, count))
+            mask = self.text.bound(some_heads(heads, first, count))
             again = make_plan(mask, refine=plan.refine, tune=plan.tune)
             self.of_some_heads[first, count] = Bound(again, self.backend, checks_reads=True, text=self.text)
         return self.of_some_heads[first, count]

@@ -20,7 +20,7 @@ from maskdsl.bind.statement.empty_spaces import inputs_left_out
 from maskdsl.bind.statement.made_inputs import declared_at_any_length, made_inputs
 from maskdsl.bind.statement.unread_inputs import names_called, unread_inputs
 from maskdsl.emit.plan import make_plan
-from maskdsl.ir.heads import DEFAULT_HEADS, Heads
+from maskdsl.ir.heads import DEFAULT_HEADS, Heads, some_heads
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.validate import Lists, Signature
@@ -151,7 +151,7 @@ class Following:
     def of_heads(self, first: int, count: int) -> "Following":
         """The pattern for some of its heads. One for a single head is that of any number, or no call fits it."""
         whole = self.heads.whole == DEFAULT_HEADS or count == self.heads.count
-        return self if whole else replace(self, heads=self.heads.some(first, count))
+        return self if whole else replace(self, heads=some_heads(self.heads, first, count))
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """Nothing: sizes are checked by the mask at the call's lengths."""

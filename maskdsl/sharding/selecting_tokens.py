@@ -8,7 +8,7 @@ from torch import Tensor
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.distributed.gathered_tokens import GatheredTokens
 
-Gather = Callable[[Tensor, bool], Tensor]
+_Gather = Callable[[Tensor, bool], Tensor]
 """Maps a rank's queries, or keys, to those of all ranks in declared order: [batch, heads, tokens, dim]."""
 
 
@@ -19,7 +19,7 @@ class SelectingTokens:
     """
 
     def __init__(
-        self, gathered: GatheredTokens, q: Tensor, k: Tensor, gather: Gather, at: Array, lengths: tuple[int, int]
+        self, gathered: GatheredTokens, q: Tensor, k: Tensor, gather: _Gather, at: Array, lengths: tuple[int, int]
     ) -> None:
         """q and k are the rank's [batch, heads, tokens, dim]; `at` are the declared positions of the queries."""
         queries, keys = lengths

@@ -11,6 +11,15 @@ import maskdsl
 from maskdsl import ShardScheme
 from maskdsl.sharding import moved_rows
 
+SCHEMES: list[ShardScheme | None] = [
+    None,
+    ShardScheme("zigzag"),
+    ShardScheme("contiguous", travelling=True),
+    ShardScheme("least loaded", 64, 2),
+    ShardScheme("zigzag", groups=4, travelling=True),
+    ShardScheme("zigzag", groups=2, travelling=True),
+]
+
 PATTERNS = """
 pattern documents(n = 811) {
     space tokens[n]

@@ -10,9 +10,8 @@ import torch.distributed as dist
 import maskdsl
 from maskdsl.distributed.homes import ShardScheme
 from maskdsl.ir.ops import Type
-from tests.distributed.cases import counted
+from tests.distributed.cases import SCHEMES, counted
 from tests.distributed.processes import on_processes
-from tests.distributed.test_sharded import SCHEMES
 
 PATTERNS = """
 pattern past_blocks(n = 420) {

@@ -15,19 +15,11 @@ import maskdsl
 from maskdsl import ShardScheme
 from maskdsl.distributed import overlap
 from maskdsl.sharding import moved_rows, sharded_call
-from tests.distributed.cases import PATTERNS, Cases, Difference, counted, inputs_of
+from tests.distributed.cases import PATTERNS, SCHEMES, Cases, Difference, counted, inputs_of
 from tests.distributed.processes import on_processes
 
 OfRank = tuple[dict[str, dict[str, list[Difference]]], list[str]]
 """What differs, by the name of cases and of patterns, and the events of a call."""
-SCHEMES: list[ShardScheme | None] = [
-    None,
-    ShardScheme("zigzag"),
-    ShardScheme("contiguous", travelling=True),
-    ShardScheme("least loaded", 64, 2),
-    ShardScheme("zigzag", groups=4, travelling=True),
-    ShardScheme("zigzag", groups=2, travelling=True),
-]
 
 
 def _differences(name: str, schemes: list[ShardScheme | None], dropout_p: float) -> list[Difference]:

@@ -46,3 +46,34 @@ def allowed(query, key, head=0):
 
 def keys_of(query, head=0):
     return int(np.count_nonzero(dense(head)[query]))
+
+
+def point(page, query, key):
+    """The place on the screen of the middle of a pair of laid-out places."""
+    box = page.locator("#map").bounding_box()
+    x, y = page.evaluate(f"[maskdsl.map.view.left({key} + 0.5), maskdsl.map.view.top({query} + 0.5)]")
+    return box["x"] + x, box["y"] + y
+
+
+def colours(page, pairs):
+    """Red, green and blue of the canvas at laid-out pairs, read at once."""
+    return page.evaluate(
+        """(pairs) => {
+            const { view, canvas: { width, height }, picture: { context } } = maskdsl.map;
+            const { data } = context.getImageData(0, 0, width, height);
+            const at = (place) => Math.floor(place * view.ratio);
+            return pairs.map(([query, key]) => {
+                const pixel = 4 * (at(view.top(query + 0.4)) * width + at(view.left(key + 0.4)));
+                return [...data.slice(pixel, pixel + 3)];
+            });
+        }""",
+        pairs,
+    )
+
+
+def near(colour, other):
+    return all(abs(a - b) < 30 for a, b in zip(colour, other, strict=True))
+
+
+def said(page):
+    return page.locator("#live").inner_text()

@@ -10,7 +10,7 @@ from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.view.page.html import page_html
 from maskdsl.view.page.page_data import Subject, page_data
 from tests.page.conftest import settle
-from tests.page.pages import GRID, allowed, grid_data, keys_of, written
+from tests.page.pages import GRID, allowed, colours, grid_data, keys_of, near, point, said, written
 from tests.support.browser import CUT, PALE
 
 
@@ -30,37 +30,6 @@ def number(page, name):
 
 def view(page):
     return page.evaluate("maskdsl.map.view.zoom")
-
-
-def point(page, query, key):
-    """The place on the screen of the middle of a pair of laid-out places."""
-    box = page.locator("#map").bounding_box()
-    x, y = page.evaluate(f"[maskdsl.map.view.left({key} + 0.5), maskdsl.map.view.top({query} + 0.5)]")
-    return box["x"] + x, box["y"] + y
-
-
-def colours(page, pairs):
-    """Red, green and blue of the canvas at laid-out pairs, read at once."""
-    return page.evaluate(
-        """(pairs) => {
-            const { view, canvas: { width, height }, picture: { context } } = maskdsl.map;
-            const { data } = context.getImageData(0, 0, width, height);
-            const at = (place) => Math.floor(place * view.ratio);
-            return pairs.map(([query, key]) => {
-                const pixel = 4 * (at(view.top(query + 0.4)) * width + at(view.left(key + 0.4)));
-                return [...data.slice(pixel, pixel + 3)];
-            });
-        }""",
-        pairs,
-    )
-
-
-def near(colour, other):
-    return all(abs(a - b) < 30 for a, b in zip(colour, other, strict=True))
-
-
-def said(page):
-    return page.locator("#live").inner_text()
 
 
 def test_the_page_says_what_it_shows(page):

@@ -10,8 +10,7 @@ from maskdsl.view.page.page_data import Subject, page_data
 from maskdsl.view.palette import LIGHT
 from maskdsl.view.rank_cells import RankColours
 from tests.page.conftest import settle
-from tests.page.pages import written
-from tests.page.test_page import colours, near, point, said
+from tests.page.pages import colours, near, point, said, written
 from tests.support.browser import CUT, PALE
 
 TEXT = """

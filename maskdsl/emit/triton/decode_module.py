@@ -57,7 +57,7 @@ def emit_decode(plan: KernelPlan) -> str:
     plan = decode_plan(plan)
     body = _DecodeBody(plan)
     kernel = body.decode_holes()
-    of_pairs: Holes = _PairsBody(plan).pairs_holes() if body.has_pairs else {}
+    of_pairs = _PairsBody(plan).pairs_holes() if body.has_pairs else {}
     lines = [line for lines in (*kernel.values(), *of_pairs.values()) for line in lines or ()]
     around = Surroundings(plan, body.names, lines, laid_out=False)
     holes = around.holes()
@@ -66,8 +66,8 @@ def emit_decode(plan: KernelPlan) -> str:
         of_pairs["parameters"] = [f"{name}," for name in read]
         holes |= _bits_holes(holes, {name: around.values()[name] for name in read})
     top = header(plan, "triton", "Decoding and chunked prefill in Triton.")
-    holes = {**kernel, **holes, "functions": shared_functions(plan, exactly=True), "header": top}
-    pieces = [fill(read_skeleton("decode"), holes)]
+    functions = shared_functions(plan, exactly=True)
+    pieces = [fill(read_skeleton("decode"), {**kernel, **holes, "functions": functions, "header": top})]
     if body.has_pairs:
         pieces.append(fill(read_skeleton("decode_pairs"), {"above": [], **of_pairs}))
     return "\n\n".join(pieces)

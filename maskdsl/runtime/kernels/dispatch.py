@@ -66,7 +66,11 @@ class Kernel:
         """A function for this call, and for all calls that differ from it only in the values and strides of q, k, v."""
         if _is_empty(q, k):
             positions = self.positions(q, inputs, layout) if self.plan.mask.sinks else None
-            return lambda q, k, v, target=None: self.without_keys(q, v, inputs, wants_lse, positions)
+
+            def attend(q: Tensor, k: Tensor, v: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
+                return self.without_keys(q, v, inputs, wants_lse, positions)
+
+            return attend
         call, moves = self.moves(self.call(inputs, q, wants_lse, known), q, k, layout)
         return _PreparedCall(self, call, moves, None if wants_lse else _lse_type(q)).forward
 

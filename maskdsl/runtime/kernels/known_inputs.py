@@ -24,7 +24,7 @@ class KnownInputs(Kept):
             self.aliases = {number: inputs[number].data for number in numbers}
         """They hold the memory, whose address no other tensor takes meanwhile, but not the caller's tensors."""
         self.are_all = len(numbers) == len(inputs)
-        self.calls: dict[object, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
+        self.calls: dict[object, Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]] = {}
         """Functions of calls, by all else that they depend on; none where some inputs are not known."""
 
     def passed(self, inputs: Sequence[Tensor]) -> list[Tensor]:

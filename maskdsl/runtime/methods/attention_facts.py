@@ -32,6 +32,9 @@ class AttentionModule(nn.Module):
     attention, with one handle.
     """
 
+    _dropping: "tuple[AttentionModule, ...]"
+    """The attention that computes calls with dropout; none of one that does so itself."""
+
     def __init__(self, compiled: CompiledMask, tokens_first: TokensFirst | None = None) -> None:
         super().__init__()
         self._tokens_first = tokens_first

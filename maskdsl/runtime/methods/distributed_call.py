@@ -3,7 +3,7 @@
 Each dimension of the mesh shares the batch, the heads, or nothing, as the placements of `q` say; all else follows it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from functools import lru_cache
 from math import prod
@@ -45,7 +45,7 @@ class _Shares(Enum):
 
 def attend_shards(
     attention: AttentionModule,
-    kind: type[AttentionModule],
+    kind: Callable[..., AttentionModule],
     vectors: tuple[Any, Any, Any],
     named: Mapping[str, Any],
 ) -> DTensor | tuple[DTensor, DTensor]:
@@ -87,13 +87,14 @@ def attend_shards(
     wholes = [mesh.whole(out, 1), *(mesh.whole(each, each.dim() - 2) for each in lse)]
     if attention._tokens_first is not None:
         axes = axes if len(axes) > 1 else (out.shape[2],)
-        wholes = [wholes[0].transpose(1, 2).unflatten(1, axes), *(x.mT.unflatten(-2, axes) for x in wholes[1:])]
+        split: Callable[..., Any] = torch.unflatten
+        wholes = [split(wholes[0].transpose(1, 2), 1, axes), *(split(x.mT, -2, axes) for x in wholes[1:])]
     return (wholes[0], wholes[1]) if lse else wholes[0]
 
 
 @lru_cache(_MOST_KEPT)
 def _of_heads(
-    kind: type[AttentionModule], handle: str, first: int, count: int, lengths: tuple[int, int] | None
+    kind: Callable[..., AttentionModule], handle: str, first: int, count: int, lengths: tuple[int, int] | None
 ) -> AttentionModule:
     """The attention of some heads. With lengths, of queries and keys, checked to read no number of batch entries."""
     compiled = find(handle).of_heads(first, count)
