@@ -16,7 +16,7 @@ from maskdsl.runtime.compiled_mask import find
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY, is_ordinary
 
 
-class TracedTokens(Protocol):
+class _TracedTokens(Protocol):
     """What the operators call: the methods of `ShardedTokens` behind `scatter`, `gather` and `attend`."""
 
     def scattered(self, x: Tensor, keys: bool, dim: int, outputs: bool) -> Tensor:
@@ -34,10 +34,10 @@ class TracedTokens(Protocol):
         """Raises if an input is not the one that was planned for."""
 
 
-_TOKENS: WeakValueDictionary[str, TracedTokens] = WeakValueDictionary()
+_TOKENS: WeakValueDictionary[str, _TracedTokens] = WeakValueDictionary()
 
 
-def key_of(tokens: TracedTokens) -> str:
+def key_of(tokens: _TracedTokens) -> str:
     """A key by which graphs name these tokens, for as long as they live. No other process has it."""
     key = uuid4().hex
     _TOKENS[key] = tokens
@@ -58,7 +58,7 @@ def _attended(
     return _TOKENS[tokens].attended(BaseAttention(find(handle)), q, k, v, inputs, wants_lse)
 
 
-def as_planned(x: Tensor, layer: int, name: str, tokens: TracedTokens, key: str) -> Tensor:
+def as_planned(x: Tensor, layer: int, name: str, tokens: _TracedTokens, key: str) -> Tensor:
     """x, checked to be the input that was planned for: now, or in a graph whenever it runs."""
     if is_ordinary(x):
         tokens.check_planned(layer, name, x)
