@@ -59,6 +59,12 @@ pattern across(n, m) {
     keys image
     attend abs(q - k) < 200 # allow: W001
 }
+pattern curved(h, w) {
+    space image[h = h, w = w]
+    coord curve = hilbert(h, w)
+    order by curve
+    attend neighborhood((3, 5))
+}
 pattern nothing(n) { # allow: W003
     space tokens[n]
     attend q > n
@@ -118,20 +124,108 @@ def test_no_scheme_of_others_is_cheaper(name: str, ranks: int) -> None:
         assert plan.score <= score * (1 + 1e-12), scheme
 
 
-@pytest.mark.parametrize("name", ["causal_all", "local", "by_head", "documents"])
-def test_small_plans_are_as_cheap_as_the_best_of_all_homes(name: str) -> None:
-    mask = _mask(name, heads=2, key_heads=1, n=700)
-    inputs = {"document": _documents(700, 1, 3)} if name == "documents" else {}
-    classes, tokens = dense_classes(mask, **inputs), _tokens(700)
-    plan = mask.shard(2, per_node=1, **inputs)
+SMALL = {"causal_all": {}, "local": {}, "by_head": {}, "documents": {}, "with_globals": {"size": 60}}
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks", "length"),
+    [*((name, *sizes) for name in SMALL for sizes in [(2, 700), (3, 700), (4, 600)]), ("with_globals", 2, 1030)],
+)
+def test_small_plans_are_as_cheap_as_the_best_of_all_homes(name: str, ranks: int, length: int) -> None:
+    """Of all homes, with every number of head groups, with and without the rows that attend most keys travelling."""
+    mask = _mask(name, heads=2, key_heads=1, n=length, **SMALL[name])
+    inputs = {"document": _documents(length, 1, 3)} if name == "documents" else {}
+    plan = mask.shard(ranks, per_node=1, **inputs)
+    dense = np.stack([mask.dense(head=head, **inputs) for head in range(2)])
+    wide = np.flatnonzero(dense.sum(axis=(0, 2)) > length).tolist()
+    leaving = [[], wide] if length == 1030 else [[]]
     best = np.inf
-    for groups in (1, 2):
-        parts = 2 // groups
-        for part in product(range(parts), repeat=len(tokens)):
-            if np.ptp(np.bincount(part, minlength=parts)) <= 1:
-                of = np.array(part)
-                best = min(best, price(classes, of, of, groups, (tokens, tokens), 2, 1, 1, 128)[0])
-    assert plan.score <= best * (1 + 1e-12)
+    for groups in head_groups(ranks, 1, 2, 1):
+        parts = ranks // groups
+        for home in product(range(parts), repeat=-(-length // BLOCK)):
+            if np.ptp(np.bincount(home, minlength=parts)) <= 1:
+                best = min(best, *(_seconds(dense, rows, np.array(home), groups, ranks) for rows in leaving))
+    assert plan.best.seconds <= best * (1 + 1e-12)
+    assert plan.scheme.travelling or len(leaving) == 1
+
+
+def _seconds(attends: np.ndarray, rows: list[int], home: np.ndarray, groups: int, ranks: int) -> float:
+    """The time of the slowest of ranks, each a node, with one key head and a head dim of 128, if these rows travel."""
+    heads, length, _ = attends.shape
+    staying = attends.copy()
+    staying[:, rows] = False
+    tokens, here = _tokens(length), heads // groups
+    _, received = price(_classes(staying), home, home, groups, (tokens, tokens), ranks, 1, 1, 128)
+    received = received + _of_rows(rows, home, groups, ranks, here, 256)
+    left = _classes(attends[:, rows]) if rows else np.zeros((heads, 0, len(home)), dtype=bool)
+    tiles = np.empty(ranks)
+    for rank in range(ranks):
+        mine, group = divmod(rank, groups)
+        of_group = slice(group * here, (group + 1) * here)
+        tiles[rank] = _classes(staying)[of_group, home == mine].sum() + left[of_group, :, home == mine].sum()
+    compute, moved = tiles * 4 * BLOCK * BLOCK * 128 / 600e12, received / 50e9
+    return float(((np.maximum(compute, moved) + compute + moved) / 2).max())
+
+
+def _classes(attends: np.ndarray, block: int = BLOCK) -> np.ndarray:
+    """bool [heads, query blocks, key blocks]: the tiles that are not empty, of bool [heads, queries, keys]."""
+    padded = np.pad(attends, [(0, 0), *((0, -size % block) for size in attends.shape[1:])])
+    heads, rows, columns = padded.shape
+    return padded.reshape(heads, rows // block, block, columns // block, block).any(axis=(2, 4))
+
+
+def _of_rows(
+    rows: list[int], home: np.ndarray, groups: int, ranks: int, here: int, dim: int, results: int = 1
+) -> np.ndarray:
+    """The bytes that ranks receive: each (row, head) goes to every part, is merged in one, and comes home."""
+    received, parts = np.zeros(ranks, dtype=np.int64), ranks // groups
+    pairs = [row for row in sorted(rows, key=lambda row: (home[row // BLOCK], row)) for _ in range(here)]
+    for number, row in enumerate(pairs):
+        at = int(home[row // BLOCK])
+        merges = next(part for part in range(parts) if number < len(pairs) * (part + 1) // parts)
+        for group in range(groups):
+            for part in range(parts):
+                received[part * groups + group] += dim * (part != at)
+                received[merges * groups + group] += (dim + 4) * results * (part != merges)
+            received[at * groups + group] += (dim + 4) * results * (merges != at)
+    return received
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "least loaded",
+        *(pytest.param(each, marks=pytest.mark.long) for each in ("contiguous", "zigzag", "dealt", "searched")),
+    ],
+)
+@pytest.mark.parametrize("name", ["causal_all", "by_head", "documents", "with_globals", "scattered", "curved"])
+def test_every_pair_is_computed_once(name: str, scheme: str) -> None:
+    """By the lists of a plan: queries that stay meet the keys that are held and fetched, those that leave meet all."""
+    values = {"h": 11, "w": 9} if name == "curved" else {"n": 103}
+    values |= {"size": 5} if name == "with_globals" else {}
+    mask = _mask(name, **values)
+    inputs = {"document": _documents(103, 2, 3)} if name == "documents" else {}
+    for ranks, groups, travelling in product([2, 4, 8], [1, 2], [False, True]):
+        blocks = 5 if scheme == "searched" else 7
+        asked = ShardScheme(scheme, 20, groups, travelling)  # type: ignore[arg-type]
+        plan = mask.shard(ranks, per_node=2, block=7 if blocks == 7 else 26, scheme=asked, **inputs)
+        (work,), (homes,) = plan.best.works, plan.best.homes
+        moves = Moves(work, homes)
+        order = plan.orders[0]
+        covered = np.zeros((4, mask.query_length, mask.key_length), dtype=int)
+        for team, group in product(range(homes.teams), range(groups)):
+            heads = range(group * 4 // groups, (group + 1) * 4 // groups)
+            fetched = [moves.keys_for(each, team, group) for each in range(homes.teams)]
+            staying = np.setdiff1d(moves.queries_of[team], moves.travelling[team])
+            meets = [(staying, keys) for keys in (moves.keys_of[team], *fetched)]
+            meets += [(rows, moves.keys_of[team]) for rows in moves.travelling]
+            for (rows, keys), head in product(meets, heads):
+                at = np.ix_(rows, keys) if order is None else np.ix_(order[rows], order[keys])
+                covered[head][at] += 1
+        for head, batch in product(range(4), range(len(inputs.get("document", [0])))):
+            attends = mask.dense(head=head, batch=batch, **inputs)
+            assert (covered[head][attends] == 1).all(), (ranks, groups, travelling)
+        assert covered.max() == 1
 
 
 @pytest.mark.parametrize("entries", [1, 3])
@@ -179,32 +273,20 @@ def test_rows_of_globals_travel_where_that_is_cheaper() -> None:
 @pytest.mark.parametrize(("name", "results"), [("with_globals", 1), ("scattered", 1), ("two_branches", 2)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_bytes_of_travelling_rows(name: str, results: int, groups: int) -> None:
-    """Each (row, head) goes to every part, is merged in one, and comes home: counted one after the other."""
+    """Counted one after the other."""
     ranks, per_node, heads, dim = 8, 4, 4, 2 * 16
     mask = _mask(name, heads=heads, key_heads=4, n=2500)
     each = mask.shard(ranks, per_node=per_node, head_dim=16, scheme=ShardScheme("zigzag", 1, groups, True)).best
-    parts, here = ranks // groups, heads // groups
+    here = heads // groups
     dense = mask.dense()
     rows = np.flatnonzero(dense.sum(axis=1) > 1250)
     assert len(rows) == 3
     staying = dense.copy()
     staying[rows] = False
-    blocks = -(-2500 // BLOCK)
-    padded = np.zeros((blocks * BLOCK, blocks * BLOCK), dtype=bool)
-    padded[:2500, :2500] = staying
-    classes = np.repeat(padded.reshape(blocks, BLOCK, blocks, BLOCK).any(axis=(1, 3))[None], heads, axis=0)
+    classes = np.repeat(_classes(staying[None]), heads, axis=0)
     tokens = _tokens(2500)
     _, expected = price(classes, each.queries, each.queries, groups, (tokens, tokens), ranks, per_node, 4, 16)
-    rows = sorted(rows, key=lambda row: (each.queries[row // BLOCK], row))
-    pairs = [(row, head) for row in rows for head in range(here)]
-    for group in range(groups):
-        for number, (row, _) in enumerate(pairs):
-            home = int(each.queries[row // BLOCK])
-            merges = next(part for part in range(parts) if number < len(pairs) * (part + 1) // parts)
-            for part in range(parts):
-                expected[part * groups + group] += dim * (part != home)
-                expected[merges * groups + group] += (dim + 4) * results * (part != merges)
-            expected[home * groups + group] += (dim + 4) * results * (merges != home)
+    expected += _of_rows(rows.tolist(), each.queries, groups, ranks, here, dim, results)
     (cost,) = each.costs
     assert (cost.inside + cost.between).tolist() == expected.tolist()
 
