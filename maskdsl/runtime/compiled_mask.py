@@ -181,9 +181,8 @@ class Bound:
             return self
         if (first, count) not in self.of_some_heads:
             assert self.text is not None, plan.mask.name
-            mask = self.text.bound(some_heads(heads, first, count))
-            again = make_plan(mask, refine=plan.refine, tune=plan.tune)
-            self.of_some_heads[first, count] = Bound(again, self.backend, checks_reads=True, text=self.text)
+            some = some_heads(heads, first, count)
+            self.of_some_heads[first, count] = bound_by_text(self.text, some, self.backend, plan.refine, plan.tune)
         return self.of_some_heads[first, count]
 
     def forward(
@@ -300,7 +299,8 @@ class Bound:
         if branches not in self.sums:
             (mask,), _ = merged_weights([self.plan.mask.branches[number] for number in branches])
             plan = make_plan(with_attended_keys(mask), refine=self.plan.refine, tune=self.plan.tune)
-            self.sums[branches] = Bound(plan, self.backend, checks_reads=self.checks_reads)
+            text = self.text and replace(self.text, summed=branches)
+            self.sums[branches] = Bound(plan, self.backend, checks_reads=self.checks_reads, text=text)
         return self.sums[branches]
 
     @cached_property
@@ -326,7 +326,8 @@ class Bound:
         if mask is self.plan.mask:
             return None
         plan = make_plan(mask, refine=self.plan.refine, tune=self.plan.tune)
-        return Bound(plan, self.backend, checks_reads=self.checks_reads)
+        text = self.text and replace(self.text, lists=True)
+        return Bound(plan, self.backend, checks_reads=self.checks_reads, text=text)
 
     @cached_property
     def routes_digest(self) -> str:
@@ -478,6 +479,14 @@ class Bound:
         return self
 
 
+def bound_by_text(text: PatternText, heads: Heads, backend: str, refine: bool, tune: bool) -> Bound:
+    """The mask of a text for these heads. Raises `AttnError` as binding does."""
+    whole = replace(text, summed=(), lists=False)
+    bound = Bound(make_plan(whole.bound(heads), refine=refine, tune=tune), backend, checks_reads=True, text=whole)
+    bound = bound.sum_of(text.summed) if text.summed else bound
+    return bound.listed or bound if text.lists else bound
+
+
 def kinds(q: Tensor, k: Tensor, v: Tensor) -> tuple[object, ...]:
     """What checks and kernels depend on: shapes, dtypes and devices, not values and strides."""
     return q.shape, k.shape, v.shape, q.dtype, k.dtype, v.dtype, q.device, k.device, v.device
@@ -505,5 +514,5 @@ Knows = Callable[[Bound, Tensor, Sequence[Tensor]], KnownInputs | None]
 """What is known of the inputs of a call, by the mask, q and the inputs; None where that is nothing."""
 
 
-_COMPILED: Registry[CompiledMask] = Registry()
-register, find = _COMPILED.register, _COMPILED.find
+COMPILED: Registry[CompiledMask] = Registry()
+register, find = COMPILED.register, COMPILED.find

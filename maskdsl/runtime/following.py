@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.analysis.orders.binding import bind_mask
+from maskdsl.analysis.orders.pattern_text import PatternText, texts_of
 from maskdsl.base.diagnostics import AttnError, warn
 from maskdsl.base.errors.language.patterns import FollowedBranches
 from maskdsl.bind.bind_pattern import branches_of, order_statements
@@ -119,7 +120,7 @@ class Following:
         for number, each in enumerate(self.branches):
             alike.setdefault(each.without_weights, []).append(number)
         of_branch = {number: summand for summand, numbers in enumerate(alike.values()) for number in numbers}
-        masks = tuple(_FollowingBranches(self, tuple(numbers)) for numbers in alike.values())
+        masks = tuple(FollowingBranches(self, tuple(numbers)) for numbers in alike.values())
         names = tuple(each.name for each in self.branches)
         return Summands(masks, tuple(of_branch[number] for number in range(len(of_branch))), names)
 
@@ -136,7 +137,8 @@ class Following:
                     known = len(self.branches)
                     raise AttnError(FollowedBranches(name=self.pattern, found=number, known=known, span=mask.span))
                 plan = make_plan(mask, refine=self.refine, tune=self.tune)
-                self.kept[lengths] = Bound(plan, self.backend, checks_reads=True)
+                text = PatternText(texts_of(self.program), self.pattern, mask.parameters, self.order)
+                self.kept[lengths] = Bound(plan, self.backend, checks_reads=True, text=text)
             self.kept.move_to_end(lengths)
             while len(self.kept) > _MOST_LENGTHS:
                 self.kept.popitem(last=False)
@@ -177,7 +179,7 @@ def _numbers_of(name: str, inputs: Mapping[str, InputStatement]) -> tuple[str, .
 
 
 @dataclass(frozen=True, eq=False)
-class _FollowingBranches:
+class FollowingBranches:
     """The sum of some branches of a `Following`, which differ in their weights alone. A `CompiledMask`."""
 
     whole: Following
@@ -211,18 +213,18 @@ class _FollowingBranches:
         """The mask at the lengths of the longest packed sequences. Waits for the device."""
         return self.whole.bound_to_longest(cu_seqlens_q, cu_seqlens_k).sum_of(self.numbers)
 
-    def of_heads(self, first: int, count: int) -> "_FollowingBranches":
+    def of_heads(self, first: int, count: int) -> "FollowingBranches":
         """The sum for some of its heads."""
         return replace(self, whole=self.whole.of_heads(first, count))
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """Nothing: sizes are checked by the mask at the call's lengths."""
 
-    def fresh(self) -> "_FollowingBranches":
+    def fresh(self) -> "FollowingBranches":
         """An equal value with empty caches."""
         return replace(self, whole=self.whole.fresh())
 
-    def __deepcopy__(self, memo: object) -> "_FollowingBranches":
+    def __deepcopy__(self, memo: object) -> "FollowingBranches":
         return self
 
 

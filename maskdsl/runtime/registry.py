@@ -1,17 +1,18 @@
-"""A registry of compiled masks by handle. Graphs and exported programs hold only handles. Imports no kernels.
+"""A registry of compiled masks by handle. Graphs hold only handles. Imports no kernels.
 
 Equal entries have equal handles in every process. An entry stays registered after its last user is gone, but its caches
-are freed.
+are freed. Exported programs, which run in other processes, hold a handle with the text of its entry behind it.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from maskdsl.base.diagnostics import AttnError
-from maskdsl.base.errors.calls.backends import UnknownHandle
+from maskdsl.base.errors.calls.backends import OtherPattern, UnknownHandle
 
 _MOST_KNOWN = 4096
 """Registered entries; the least recently registered are dropped beyond."""
@@ -40,6 +41,8 @@ class Registry(Generic[E]):
         self.used: WeakValueDictionary[str, E] = WeakValueDictionary()
         self.known: OrderedDict[str, E] = OrderedDict()
         self.lock = Lock()
+        self.make: Callable[[str], E] | None = None
+        """Makes an entry of its text; set by the module that knows all kinds of entries."""
         self.revived = lru_cache(maxsize=_MOST_REVIVED)(self.revive)
 
     def register(self, entry: E) -> E:
@@ -53,13 +56,19 @@ class Registry(Generic[E]):
             return self.used.setdefault(entry.handle, entry)
 
     def find(self, handle: str) -> E:
-        """The entry of this handle. Raises `UnknownHandle` if this process has not compiled it."""
+        """The entry of this handle. Raises `AttnError` if this process has not compiled it, and no text makes it."""
         entry = self.used.get(handle)
         return self.revived(handle) if entry is None else entry
 
     def revive(self, handle: str) -> E:
-        """A fresh entry of a handle that only graphs hold."""
-        if handle not in self.known:
-            raise AttnError(UnknownHandle(handle=handle))
-        entry: E = self.known[handle].fresh()
+        """A fresh entry of a handle that only graphs hold, or exported programs."""
+        name, _, text = handle.partition(" ")
+        if name not in self.known:
+            if self.make is None or not text:
+                raise AttnError(UnknownHandle(handle=name))
+            made = self.make(text)
+            if made.handle != name:
+                raise AttnError(OtherPattern())
+            return self.register(made)
+        entry: E = self.known[name].fresh()
         return self.register(entry)

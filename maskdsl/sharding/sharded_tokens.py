@@ -283,8 +283,8 @@ class ShardedTokens:
         sides = (side for each in bound.signature.declared for side in each.dimensions)
         lengths = {side.text: side.size for side in sides if side.kind is DimensionKind.TOKENS and side.size}
         inputs = passed(summand.signature, inputs, q.shape[1], q.shape[3], q.device, lengths)
-        if selecting is not None:
-            inputs = with_routed(summand.compiled, selecting.q, selecting.k, inputs)
+        if selecting is not None and summand.signature.is_routed:
+            inputs = with_routed(summand.handle, selecting.q, selecting.k, inputs)
         return [
             self._checked(layer, each, x, is_given=each.name in summand.signature.inputs)
             for each, x in zip(bound.for_given_routes.plan.mask.inputs, inputs, strict=True)

@@ -21,6 +21,10 @@ class PatternText:
     order: str | None = None
     branch: str = ""
     """The branch that the mask is; empty for a whole pattern."""
+    summed: tuple[int, ...] = ()
+    """The numbers of the branches whose sum is meant; empty for the whole mask."""
+    lists: bool = False
+    """Whether the form is meant whose routes give lists."""
 
     @property
     def program(self) -> Program:

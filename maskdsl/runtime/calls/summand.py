@@ -17,6 +17,7 @@ from maskdsl.ir.mask import Normalize
 from maskdsl.ir.routes import Draw
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
+from maskdsl.runtime.calls.carried import carried
 from maskdsl.runtime.calls.debugging import check_reads, check_scores
 from maskdsl.runtime.calls.varlen import attend_packed
 from maskdsl.runtime.compiled_mask import Bound, CompiledMask, Knows, register
@@ -72,7 +73,8 @@ class Summand:
 
     def __init__(self, compiled: CompiledMask) -> None:
         self.compiled = register(compiled)
-        self.handle = compiled.handle
+        self._handle = compiled.handle
+        self._carried = carried(compiled)
         self.signature = compiled.signature
         self.follows = not isinstance(compiled, Bound)  # warm calls do nothing about lengths that are known
         listed = listed_form(compiled)
@@ -80,6 +82,11 @@ class Summand:
         """For calls with all queries on a CPU, where routes may give lists."""
         for each in self.signature.declared:
             _ = each.held  # cached now: before Python 3.12, torch.compile cannot trace how
+
+    @property
+    def handle(self) -> str:
+        """What operators find the mask by; in exported programs with the pattern's text, for other processes."""
+        return self._carried if torch.compiler.is_exporting() else self._handle
 
     def attended(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
@@ -103,7 +110,7 @@ class Summand:
         if self.signature.is_routed and state is not None:
             inputs = [*inputs, *state._find(self.handle, q, k, inputs, positions)]
         elif self.signature.is_routed:
-            find = partial(with_partial_routed, self.compiled, q, k, inputs, positions)
+            find = partial(with_partial_routed, self.handle, q, k, inputs, positions)
             inputs = self._routed((q.shape[2], room(k, positions)), inputs, options, find)
         if options.selected is not None and self.signature.is_routed:
             bound = self.compiled.bound(q.shape[2], room(k, positions))
@@ -187,7 +194,7 @@ class Summand:
         if layout != "declared" and (self.signature.is_routed or self.signature.multiplies):
             layout = self._checked_layout(q, k)
         if self.signature.is_routed:
-            find, given = partial(with_routed, self.compiled, q, k, inputs), len(inputs)
+            find, given = partial(with_routed, self.handle, q, k, inputs), len(inputs)
             inputs = self._routed((q.shape[2], k.shape[2]), inputs, options, find)
             if options.selected is not None:
                 bound = self.compiled.bound(q.shape[2], k.shape[2])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask
+from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.compiled_mask import find as find_compiled
 from maskdsl.runtime.decode.paging import CallPositions, all_keys, checked_mask, normalized, room
 from maskdsl.runtime.kernels.call_queries import Queries
@@ -20,9 +20,9 @@ from maskdsl.runtime.torch_ops.attention_op import LIBRARY
 from maskdsl.runtime.torch_ops.gather_ops import entry_by_entry
 
 
-def with_routed(compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """All inputs of the mask: the given ones, then the routed ones."""
-    return [*inputs, *_FIND(q, k, inputs, compiled.handle)] if compiled.signature.is_routed else inputs
+def with_routed(handle: str, q: Tensor, k: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """All inputs of a mask with routes: the given ones, then the routed ones."""
+    return [*inputs, *_FIND(q, k, inputs, handle)]
 
 
 def find(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, handle: str) -> list[Tensor]:
@@ -50,14 +50,10 @@ def _fake_find(q: Tensor, k: Tensor, inputs: Sequence[Tensor], handle: str) -> l
 
 
 def with_partial_routed(
-    compiled: CompiledMask, q: Tensor, k: Tensor, inputs: list[Tensor], positions: CallPositions
+    handle: str, q: Tensor, k: Tensor, inputs: list[Tensor], positions: CallPositions
 ) -> list[Tensor]:
-    """All inputs of the mask in `Bound.for_partial_calls`: the given ones, then the routed ones."""
-    return (
-        [*inputs, *_FIND_IN_PARTIAL_CALL(q, k, inputs, *positions, compiled.handle)]
-        if compiled.signature.is_routed
-        else inputs
-    )
+    """All inputs in `Bound.for_partial_calls` of a mask with routes: the given ones, then the routed ones."""
+    return [*inputs, *_FIND_IN_PARTIAL_CALL(q, k, inputs, *positions, handle)]
 
 
 def find_in_partial_call(q: Tensor, k: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> list[Tensor]:

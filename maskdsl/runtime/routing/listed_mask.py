@@ -12,7 +12,7 @@ from maskdsl.runtime.compiled_mask import Bound, CompiledMask, Summands
 
 
 @dataclass(frozen=True, eq=False)
-class _ListedMask:
+class ListedMask:
     """A compiled mask in calls with all queries. A `CompiledMask`."""
 
     whole: CompiledMask
@@ -41,19 +41,19 @@ class _ListedMask:
         bound = self.whole.bound_to_longest(cu_seqlens_q, cu_seqlens_k)
         return bound.listed or bound
 
-    def of_heads(self, first: int, count: int) -> "_ListedMask":
+    def of_heads(self, first: int, count: int) -> "ListedMask":
         """The mask of some of its heads."""
-        return _ListedMask(self.whole.of_heads(first, count))
+        return ListedMask(self.whole.of_heads(first, count))
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """As far as the mask checks."""
         self.whole.check(q, k, v, inputs)
 
-    def fresh(self) -> "_ListedMask":
+    def fresh(self) -> "ListedMask":
         """An equal value with empty caches."""
-        return _ListedMask(self.whole.fresh())
+        return ListedMask(self.whole.fresh())
 
-    def __deepcopy__(self, memo: object) -> "_ListedMask":
+    def __deepcopy__(self, memo: object) -> "ListedMask":
         return self
 
 
@@ -61,4 +61,4 @@ def listed_form(compiled: CompiledMask) -> CompiledMask | None:
     """The same attention whose routes may give lists; None where none does."""
     if isinstance(compiled, Bound):
         return compiled.listed
-    return _ListedMask(compiled) if compiled.signature.is_routed and not isinstance(compiled, _ListedMask) else None
+    return ListedMask(compiled) if compiled.signature.is_routed and not isinstance(compiled, ListedMask) else None

@@ -55,7 +55,8 @@ class DroppedMask:
 
     def check(self, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]) -> None:
         """As far as the mask without dropout checks."""
-        self.whole.check(q, k, v, inputs[: len(self.whole.signature.inputs)])
+        given = len(self.whole.signature.inputs)
+        self.whole.check(q, k, v, [*inputs[:given], *inputs[given + len(DROPOUT_INPUTS) :]])
 
     def fresh(self) -> "DroppedMask":
         """An equal value with empty caches."""

@@ -30,11 +30,11 @@ _MOST_KEPT = 16
 
 
 def held_inputs(
-    compiled: CompiledMask, signature: Signature, inputs: Sequence[Any], lengths: tuple[int, int], device: torch.device
+    handle: str, signature: Signature, inputs: Sequence[Any], lengths: tuple[int, int], device: torch.device
 ) -> list[Tensor]:
-    """The inputs of a call, with the tensors of sparse inputs in place of their lists, and numbers in their order.
+    """The inputs of a call of the mask of a handle, with the tensors of sparse inputs in place of their lists.
 
-    Raises `AttnError` for lists that do not fit.
+    Their numbers are in the same order. Raises `AttnError` for lists that do not fit.
     """
     given = dict(zip(signature.inputs, inputs, strict=True))
     for name, (front, numbers) in signature.sparse.items():
@@ -42,10 +42,10 @@ def held_inputs(
             continue
         lists = _tensors(given[name]) if is_compiling() else given[name]
         if is_compiling():
-            given[name], order = _HOLD(lists, compiled.handle, name, *lengths)
+            given[name], order = _HOLD(lists, handle, name, *lengths)
             most = lists[-1].shape[-1]
         else:
-            mask = compiled.bound(*lengths).plan.mask
+            mask = find_compiled(handle).bound(*lengths).plan.mask
             given[name], order, most = _kept(mask, name, lists, device)
         for each in numbers:
             given[each] = _arranged(name, each, given[each], order, most)

@@ -65,6 +65,12 @@ class UnknownHandle(Diagnostic):
     handle: str
 
 
+class OtherPattern(Diagnostic):
+    code = "E478"
+    message = "the exported program carries a pattern that this version of maskdsl reads in another way"
+    help = "export it anew with this version, or run it with the version that exported it"
+
+
 class NoSecondDerivative(Diagnostic):
     code = "E428"
     message = "attention has no second derivatives"
