@@ -106,9 +106,12 @@ def test_text_is_not_read_where_the_pattern_is_known() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", "{}", '{"kind": "else"}', '{"kind": "dropout", "of": null}', '{"kind": "pattern", "text": [], "heads": []}',
-     '{"kind": "branches", "of": {"kind": "lists", "of": {}}, "numbers": [0]}', "[" * 100_000],
-)  # fmt: skip
+    [
+        *("{", "[]", "{}", '{"kind": "else"}', '{"kind": "dropout", "of": null}', "[" * 100_000),
+        '{"kind": "pattern", "text": [], "heads": []}',
+        '{"kind": "branches", "of": {"kind": "lists", "of": {}}, "numbers": [0]}',
+    ],
+)
 def test_broken_texts(text: str) -> None:
     with pytest.raises(AttnError, match="E478"):
         find(f"0123 {text}")
