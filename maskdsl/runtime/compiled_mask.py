@@ -514,5 +514,5 @@ Knows = Callable[[Bound, Tensor, Sequence[Tensor]], KnownInputs | None]
 """What is known of the inputs of a call, by the mask, q and the inputs; None where that is nothing."""
 
 
-COMPILED: Registry[CompiledMask] = Registry()
-register, find = COMPILED.register, COMPILED.find
+_COMPILED: Registry[CompiledMask] = Registry()
+register, find, make_by = _COMPILED.register, _COMPILED.find, _COMPILED.make_by

@@ -42,7 +42,6 @@ class Registry(Generic[E]):
         self.known: OrderedDict[str, E] = OrderedDict()
         self.lock = Lock()
         self.make: Callable[[str], E] | None = None
-        """Makes an entry of its text; set by the module that knows all kinds of entries."""
         self.revived = lru_cache(maxsize=_MOST_REVIVED)(self.revive)
 
     def register(self, entry: E) -> E:
@@ -59,6 +58,10 @@ class Registry(Generic[E]):
         """The entry of this handle. Raises `AttnError` if this process has not compiled it, and no text makes it."""
         entry = self.used.get(handle)
         return self.revived(handle) if entry is None else entry
+
+    def make_by(self, make: Callable[[str], E]) -> None:
+        """Entries are made of their texts by this function, of the module that knows all kinds of entries."""
+        self.make = make
 
     def revive(self, handle: str) -> E:
         """A fresh entry of a handle that only graphs hold, or exported programs."""

@@ -9,7 +9,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import OtherPattern
 from maskdsl.base.source import Source
 from maskdsl.ir.heads import Heads
-from maskdsl.runtime.compiled_mask import COMPILED, Bound, CompiledMask, bound_by_text
+from maskdsl.runtime.compiled_mask import Bound, CompiledMask, bound_by_text, make_by
 from maskdsl.runtime.following import Following, FollowingBranches
 from maskdsl.runtime.routing.listed_mask import ListedMask
 from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask
@@ -82,4 +82,4 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-COMPILED.make = _made
+make_by(_made)
