@@ -18,6 +18,12 @@ ROOT = Path(__file__).parents[2]
 WORDS = ROOT / "benchmarks" / "words.attn"
 KNOWN_SPILLS = {("shaw masses 1", "sm100", "key_gradient_kernel"): 32}
 """Bytes that kernels of `words.attn` spill: Triton's compiler for sm_100 fails on their smaller tiles."""
+STAR_SPILLS = {
+    ("vision/uplift: star", target, dim, KernelName.KEY_GRADIENT): spills
+    for target, dim, spills in (("sm80", 64, 2240), ("sm90", 64, 624), ("sm90", 128, 1416), ("gfx942", 64, 129))
+}
+"""Its scores do not read the product of q and k, so compilers compute all 25 weights of a pair in the layout of every
+product. Tiles of 16 by 16 spill nothing, and take more instructions for each pair."""
 EXAMPLES = ROOT / "examples"
 SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
 MATRIX = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}
@@ -89,13 +95,9 @@ def test_kernels_that_select_spill_nothing(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", SHARED)
-def test_no_spills_forward_nor_backward_at_64(target: str) -> None:
-    spilling = {
-        line[:4]: line.used["spills"]
-        for line in lines()
-        if line.target == target and line.used["spills"] and (line.kernel is KernelName.FORWARD or line.dim == 64)
-    }
-    assert spilling == {}
+def test_no_spills(target: str) -> None:
+    spilling = {line[:4]: line.used["spills"] for line in lines() if line.target == target and line.used["spills"]}
+    assert {line for line, spills in spilling.items() if spills > STAR_SPILLS.get(line, 0)} == set()
 
 
 @pytest.mark.parametrize("target", SHARED)
@@ -112,7 +114,7 @@ def plan_of(pattern: str) -> KernelPlan:
 
 @pytest.mark.parametrize("target", ["sm80", "sm90", pytest.param("sm100", marks=pytest.mark.long)])
 def test_full_tiles_are_free_of_conditions(target: str) -> None:
-    """No more compares and selects than attention of all to all has for its softmax; scores and weights are for all.
+    """No more compares and selects than attention of all to all has for its softmax. Values of pairs are for all.
 
     A flat loop over lists of tiles has one more, once a tile: whether its run ends.
     """
@@ -120,7 +122,7 @@ def test_full_tiles_are_free_of_conditions(target: str) -> None:
     dense = [line.used for line in own if line.pattern == "language/dense: dense"]
     for line in own:
         plan = plan_of(line.pattern)
-        if not plan.mask.scores and plan.mask.weight is None:
+        if not plan.mask.pair_values:
             lists = plan.row_limits is None and line.kernel is not KernelName.KEY_GRADIENT
             for what in ("full_compares", "full_selects"):
                 most = max(used[what] for used in dense)
