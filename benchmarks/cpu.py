@@ -239,7 +239,7 @@ def status_rows(whole: Result) -> list[str]:
         "at 32,768 |",
         "| Triton kernels on a GPU | **not run on a GPU yet, no GPU figure exists**; results checked in Triton's "
         "interpreter, compiled ahead of time for sm_80, sm_90, sm_100 and gfx942 |",
-        "| transformers, diffusers, FlexAttention | tested on a CPU, in small models of random weights |",
+        "| transformers, diffusers, vLLM, FlexAttention | tested on a CPU, in small models of random weights |",
         "| macOS, Windows | pure Python and torch; not tested there |",
         "",
         f"Measured on {where(whole)}.",

@@ -96,9 +96,14 @@ def test_families(capability: tuple[int, int], expected: str) -> None:
         ("attend causal score 30 * tanh(s / 30)", TileWork.WIDE),
         ("attend window(513)", TileWork.USUAL),
         ("input document: int[batch, tokens] attend same(document)", TileWork.USUAL),
-        ("input bias: float[2 * n - 1] attend tokens -> tokens score s + bias[q - k + n - 1]", TileWork.HEAVY),
+        ("input bias: float[2 * n - 1] attend tokens -> tokens score s + bias[q - k + n - 1]", TileWork.BUSY),
         ("input slope: float[heads] attend tokens -> tokens score s - slope[head] * abs(q - k)", TileWork.WIDE),
-        (" ".join(f"attend (q * {n} - k) % {n + 2} == 0" for n in range(2, 9)), TileWork.HEAVY),
+        (" ".join(f"attend (q * {n} - k) % {n + 2} == 0" for n in range(2, 9)), TileWork.BUSY),
+        (
+            "input a: float[tokens, tokens] input b: float[tokens, tokens]"
+            " attend causal score s + a[q.i, k.i] + b[q.i, k.i]",
+            TileWork.HEAVY,
+        ),
     ],
 )
 def test_work_of_patterns(body: str, expected: TileWork) -> None:

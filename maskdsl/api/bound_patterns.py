@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskdsl.analysis.cost.devices import find_device
 from maskdsl.analysis.orders.binding import bind_mask
-from maskdsl.analysis.orders.pattern_text import PatternText, texts_of
 from maskdsl.analysis.tiles.block_map import BlockMap
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api.engine_encodings import EngineEncodings
@@ -289,7 +288,8 @@ class Mask(EngineEncodings, Displayed):
         tokens, heads, dim], or have the axes of a grid: [batch, h, w, heads, dim]; nothing is copied for that. Raises
         `AttnError` for an unknown backend.
         """
-        from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
+        from maskdsl.analysis.orders.pattern_text import PatternText, texts_of  # start-up time, as the next one
+        from maskdsl.runtime.compile import compile_mask
 
         texts = texts_of(self.pattern.program)
         text = PatternText(texts, self.name, self.ir.parameters, self.order, self.branch)

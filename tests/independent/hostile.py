@@ -35,6 +35,7 @@ from maskdsl.bind.expression.names import OF_BINDING, RESERVED
 from maskdsl.cli.commands.check_and_fmt import checked
 from maskdsl.cli.commands.show_and_stats import show, stats
 from maskdsl.cli.request.masks import complete
+from maskdsl.cli.request.rank_options import RankOptions
 from maskdsl.cli.request.routed_masks import resolve_masks
 from maskdsl.cli.request.shared_options import Ranges, SharedOptions
 from maskdsl.cli.stages import STAGES, Stage
@@ -135,9 +136,9 @@ class Trial:
             return "bound"
         with contextlib.suppress(maskdsl.AttnError):
             if self.random.random() < 0.5:
-                self.step(
-                    "show", lambda: show(SharedOptions(str(self.path), words, heads=Heads(2)), Ranges(None, None))
-                )
+                options = SharedOptions(str(self.path), words, heads=Heads(2))
+                ranks = self.random.choice([None, RankOptions((8, 3))])
+                self.step("show", lambda: show(options, Ranges(None, None), ranks))
             else:
                 options = SharedOptions(str(self.path), words, heads=Heads(2), block="32")
                 self.step("stats", lambda: stats(options, head_dim=64, gpus=[], as_json=True))

@@ -1,9 +1,9 @@
 """`PatternText`: what a mask was bound from, so that it can be bound again: for other heads, or in another process."""
 
-from dataclasses import dataclass
 from pathlib import PurePath
 
 from maskdsl.analysis.orders.binding import bind_mask
+from maskdsl.base.records import dataclass
 from maskdsl.base.source import Source
 from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR

@@ -50,6 +50,7 @@ _OPTIONAL = (
     ("matplotlib", "pictures", "pictures of receptive fields, `maskdsl field --out`"),
     ("transformers", "transformers", "patterns in models of Hugging Face"),
     ("diffusers", "diffusers", "patterns in diffusion models"),
+    ("vllm", "vllm", "patterns in vLLM's layers"),
     ("hypothesis", "testing", "strategies to test patterns of your own"),
 )
 """Optional packages, the extra that installs each, and what it is for."""
