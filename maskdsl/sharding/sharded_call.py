@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.analysis.tiles.block_map import Array
+from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.calls.chosen import attend_chosen
 from maskdsl.runtime.calls.summand import Summand, sum_of
 from maskdsl.runtime.compiled_mask import Bound, register
@@ -50,16 +51,18 @@ class ShardedCall:
         exchange: LayerExchange,
         orders: tuple[Array | None, Array | None],
         summands: Sequence[tuple[Summand, list[Tensor]]],
-        lengths: tuple[int, int],
+        mask: MaskIR,
         in_stages: bool,
     ) -> None:
         """`orders` are the declared positions of laid-out queries and keys, or None where they are the same.
 
-        Each summand has its inputs. `lengths` are those of the queries and keys of a whole call. Without `in_stages`
-        queries wait for fetched keys and attend all of them at once.
+        Each summand of the `mask` has its inputs. Without `in_stages` queries wait for fetched keys and attend all of
+        them at once.
         """
         self.exchange, self.orders, self.in_stages = exchange, orders, in_stages
-        self.summands = [(each.compiled.bound(*lengths), given) for each, given in summands]
+        lengths = mask.queries.given_length, mask.keys.given_length
+        bounds = [(each.compiled.bound(*lengths), given) for each, given in summands]
+        self.summands = [(each, given, _key_numbers(each.plan.mask, mask)) for each, given in bounds]
 
     def attended(self, q: Tensor, k: Tensor, v: Tensor, wants_lse: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The output, and each summand's log-sum-exp, which has all heads only if somebody wants it."""
@@ -86,7 +89,7 @@ class ShardedCall:
         fetched = _sorted(fetching.arrived(), held.k.shape[-1], exchange.fetched)
         keys = fetched if self.in_stages else _united(held, fetched)
         stages.append(self._attended(*stays, keys, has_sinks=not self.in_stages))
-        compiled = (each for each, _ in self.summands)
+        compiled = (each for each, *_ in self.summands)
         here = [merged_results(each, partials) for each, *partials in zip(compiled, *stages, strict=True)]
         if visiting is None:
             return here
@@ -102,9 +105,14 @@ class ShardedCall:
         )
         q, k, v = (x.movedim(0, 2) for x in (q, keys.k, keys.v))
         results = []
-        for compiled, inputs in self.summands:
+        for compiled, inputs, numbers in self.summands:
             handle = register(compiled if has_sinks else compiled.without_sinks).handle
-            out, lse = attend_chosen(handle, q, k, v, inputs, query_at, key_at, first)
+            its_k, its_v, at = k, v, key_at
+            if numbers is not None:
+                here = torch.tensor(numbers, device=q.device)[key_at]
+                kept = torch.nonzero(here >= 0)[:, 0]
+                its_k, its_v, at = k[:, :, kept], v[:, :, kept], here[kept]
+            out, lse = attend_chosen(handle, q, its_k, its_v, inputs, query_at, at, first)
             results.append((out.movedim(2, 0), lse.movedim(2, 0)))
         return results
 
@@ -121,6 +129,21 @@ class ShardedCall:
         homes = (self.exchange.home(x, heads) for x in merged)
         outs, lses = ([y.movedim(1, 2) for y in x.view(-1, heads, *x.shape[1:]).unbind(dim=2)] for x in homes)
         return list(zip(outs, lses, strict=True))
+
+
+def _key_numbers(mask: MaskIR, whole: MaskIR) -> Array | None:
+    """For each key of a whole mask its position among those of a branch, -1 for keys that the branch lacks.
+
+    None if it has all of them: see `with_attended_keys`.
+    """
+    if mask.keys.length == whole.keys.length:
+        return None
+    starts = {each.name: start for each, start in zip(mask.keys.spaces, mask.keys.offsets, strict=True)}
+    numbers = [
+        np.arange(each.size) + starts[each.name] if each.name in starts else np.full(each.size, -1)
+        for each in whole.keys.spaces
+    ]
+    return np.concatenate(numbers)
 
 
 def _sorted(rows: Tensor, dim: int, positions: Array) -> _Keys:

@@ -182,7 +182,8 @@ class ShardedTokens:
         is_routed = any(each.signature.is_routed for each, _ in summands)
         selecting = self._selecting(number, q, k) if is_routed else None
         read = [(each, self._read(number, each, q, given, selecting)) for each, given in summands]
-        call = ShardedCall(self._layers[number], self.plan.orders, read, self.lengths, self._in_stages(number))
+        mask, in_stages = self.plan.masks[number], self._in_stages(number)
+        call = ShardedCall(self._layers[number], self.plan.orders, read, mask, in_stages)
         out, lses = call.attended(q, k, v, wants_lse)
         return out.movedim(0, 2), [lse.movedim(0, 2) for lse in lses]
 
@@ -328,7 +329,7 @@ class ShardedTokens:
         known, version = self._compared.get((layer, name), (None, 0))
         if known is not None and known() is x and version == x._version:
             return
-        if not _is_planned(declared, x, torch.as_tensor(self.plan.inputs[layer][name], device=x.device)):
+        if not _is_planned(declared, x, torch.tensor(self.plan.inputs[layer][name], device=x.device)):
             anew = f"plan anew where inputs change: mask.shard({self.plan.ranks}, scheme=plan.scheme, {name}=...)"
             advice = anew if is_given else "plan without `q` and `k`: then for all pairs that routes may select"
             what = f"the input `{name}` decides which keys are needed"

@@ -45,6 +45,7 @@ SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
     "routing/biformer: biformer": ({"h": 6, "w": 9, "regions": 3, "top": 2}, 4, 2),
     "routing/clusters: clusters": ({"n": 57}, 4, 2),
     "routing/moba: moba": ({"n": 61, "block": 8, "top": 2}, 4, 2),
+    "routing/nsa: nsa": ({"n": 60, "block": 8, "top": 2, "size": 9}, 4, 2),
     "routing/nsa: nsa_given": ({"n": 60, "block": 8, "top": 2, "size": 9}, 4, 2),
     "video/radial: radial": ({"frames": 7, "tokens_per_frame": 9, "block": 7, "text": 2, "sink": False}, 3, 1),
     "vision/cswin: cswin": ({"h": 6, "w": 12, "stripe": 3}, 4, 2),
