@@ -31,6 +31,7 @@ from maskdsl.runtime.decode.paging import call_positions, integers
 from maskdsl.runtime.routing.find_op import with_routed
 from maskdsl.runtime.torch_ops.attention_op import needs_recording
 from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
+from maskdsl.runtime.torch_ops.hold_op import held_inputs
 from maskdsl.sharding.gathered_call import GatheredCall
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import gathered, summed, taken
@@ -154,6 +155,8 @@ class ShardedTokens:
         q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
         if attention.layout == "bnhd":
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        if attention._signature.sparse:
+            tensors = held_inputs(attention._single.handle, attention._signature, tensors, self.lengths, q.device)
         if is_dynamo_compiling():
             out, lses = ATTENDED(q, k, v, tensors, return_lse, attention._handle, self._key)
         else:

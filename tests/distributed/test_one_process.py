@@ -177,3 +177,18 @@ def test_routes_select_what_was_planned_for(group: dist.ProcessGroup) -> None:
     torch.testing.assert_close(cp.attend(attention, q, k, v), expected)
     with pytest.raises(AttnError, match=r"`past` decides which keys are needed[^$]*plan without `q` and `k`"):
         cp.attend(attention, -q, k, v)
+
+
+def test_lists_are_given_as_in_one_process(group: dist.ProcessGroup) -> None:
+    """With numbers of their entries, in the order of the lists."""
+    text = "input edge: sparse[tokens, tokens] input length: float[edge] attend edge[q, k] score s + length[q, k]"
+    mask = maskdsl.parse(f"pattern edges(n = 50) {{ space tokens[n] {text} }}")["edges"].bind(heads=2)
+    edges, length = torch.randint(0, 50, (2, 200)).unique(dim=1).flip(1), torch.randn(200, dtype=torch.float64)
+    given = {"edge": edges, "length": length[: edges.shape[1]].requires_grad_()}
+    q, k, v = torch.randn(3, 2, 2, 50, 8, dtype=torch.float64).unbind()
+    attention, cp = mask.compile("tiled"), mask.shard(1, block=8, edge=edges).on(group)
+    local = [cp.scatter(x, 2) for x in (q, k, v)]
+    found, expected = cp.gather(cp.attend(attention, *local, **given), 2), attention(q, k, v, **given)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    grads = [torch.autograd.grad(x.sin().sum(), given["length"])[0] for x in (found, expected)]
+    torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-12)
