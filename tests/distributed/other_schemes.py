@@ -90,8 +90,13 @@ def price(
     key_heads: int,
     head_dim: int,
     size: int = 2,
+    selects_by: tuple[bool, bool, bool] = (False, False, False),
 ) -> tuple[float, Array]:
-    """The score by the fixed formula, and the bytes that each rank receives."""
+    """The score by the fixed formula, and the bytes that each rank receives.
+
+    Schemes of others know no routes. To select as one process does, each rank would receive the queries, keys and
+    values of all others that it `selects_by`, and with groups of heads all queries.
+    """
     heads = len(classes)
     here, keys_here = heads // groups, max(key_heads // groups, 1)
     row = head_dim * size
@@ -115,6 +120,13 @@ def price(
             receive(rank, source, _share(queries_of[mine], groups, peer) * here * row)
             receive(rank, source, _share(keys_of[mine], groups, peer) * 2 * keys_here * row)
             receive(rank, source, _share(queries_of[mine], groups, group) * here * row)
+    queries, keys, values = selects_by
+    rows = np.array([(queries or (keys and groups > 1 and not values)) * heads, (keys + values) * key_heads]) * row
+    shares = [divmod(source, groups) for source in range(ranks)]
+    given = [rows @ [_share(each[team], groups, peer) for each in (queries_of, keys_of)] for team, peer in shares]
+    node = np.arange(ranks) // per_node
+    of_node = np.bincount(node, weights=given)[node]
+    near, far = near + of_node - given, far + sum(given) - of_node
     compute = operations / 600e12
     moved = far / 50e9 + near / 400e9
     slowest = float(((np.maximum(compute, moved) + compute + moved) / 2).max())

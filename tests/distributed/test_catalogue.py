@@ -1,5 +1,6 @@
 """Every pattern of the examples: no scheme of others is cheaper than the plan, on any number of ranks."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import maskdsl
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.api.given_inputs import decided
-from maskdsl.distributed.gathered_tokens import GatheredTokens
+from maskdsl.distributed.gathered_tokens import gathered_tokens
 from maskdsl.ir.facts.route_candidates import most, selects
 from maskdsl.ir.meaning.synthetic_inputs import synthetic_inputs
 from tests.distributed.other_schemes import BLOCK, every_scheme, head_groups, price
@@ -34,11 +35,10 @@ def _check(path: Path, name: str, ranks: int) -> None:
     if len(entries) > 1 or ir.queries != ir.keys:
         # Their codes hold one mask for all batch entries, of one sequence: there is nothing to compare with.
         pytest.skip("other schemes cut one text whose tokens are queries and keys")
-    if plan.best.works[0].gathered != GatheredTokens():
-        pytest.skip("other schemes do not price what routes select from")
+    selects_by = astuple(gathered_tokens(mask.ir))
     tokens = (_tokens(found.query_length),) * 2
     for scheme, part, groups in every_scheme(entries[0], ranks, head_groups(ranks, 8, HEADS, HEADS)):
-        score, _ = price(entries[0], part, part, groups, tokens, ranks, 8, HEADS, DIM)
+        score, _ = price(entries[0], part, part, groups, tokens, ranks, 8, HEADS, DIM, selects_by=selects_by)
         assert plan.score <= score * (1 + 1e-12), (scheme, groups)
 
 
