@@ -126,4 +126,5 @@ def _is_decided(mask: MaskIR, given: Inputs) -> bool:
 def _gathered(mask: MaskIR, given: Inputs) -> GatheredTokens:
     """What calls gather: all that selects, where selections are compared with those that were planned for."""
     gathered = gathered_tokens(mask)
-    return replace(gathered, queries=True) if gathered.keys and _is_decided(mask, given) else gathered
+    compares = selects(mask) and _is_decided(mask, given)
+    return replace(gathered, queries=True) if gathered.keys and compares else gathered

@@ -46,7 +46,7 @@ def _each(some: list[tuple[Path, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("path", "name"), some, ids=[f"{path.stem}-{name}" for path, name in some])
 
 
-@_each(EVERY[::14])
+@_each([*EVERY[::14], *(each for each in EVERY if each[1] == "differential")])
 def test_plans_are_never_above_others(path: Path, name: str) -> None:
     _check(path, name, 8)
 
