@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import maskdsl
 from maskdsl import AttnError
-from maskdsl.runtime.calls.carried import carried
+from maskdsl.runtime.calls.carried import _made, carried
 from maskdsl.runtime.compiled_mask import find
 
 HEADS, LENGTH = 4, 40
@@ -97,6 +97,23 @@ def test_packages_run_in_another_process(tmp_path: Path) -> None:
     for folder, name in zip(folders, LINES, strict=True):
         _exported(folder, name, follows=False, as_package=True)
     _run_elsewhere(folders)
+
+
+EVERY = [(path, name) for path in maskdsl.examples().values() for name in maskdsl.load(path)]
+OF_OTHER_HEADS = {"nosa"}
+"""They read `key_heads`. Where nobody gives these, they are all heads, and binding for so many makes another mask."""
+
+
+@pytest.mark.parametrize(
+    "some", [EVERY[::25], pytest.param(EVERY, marks=pytest.mark.long)], ids=["some examples", "every example"]
+)
+def test_texts_make_equal_masks(some: list[tuple[Path, str]]) -> None:
+    for path, name in some:
+        heads = {"key_heads": 4} if name in OF_OTHER_HEADS else {}
+        whole = maskdsl.load(path)[name].bind(heads=4, **heads).compile()._compiled
+        for compiled in (whole, *whole.summands.masks):
+            handle, text = carried(compiled).split(" ", 1)
+            assert _made(text).handle == handle, name
 
 
 def test_text_is_not_read_where_the_pattern_is_known() -> None:
