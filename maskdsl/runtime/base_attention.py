@@ -280,7 +280,7 @@ class BaseAttention(AttentionModule):
         scales = NO_SCALES if key_scale is value_scale is None else scales_of(key_scale, value_scale, k, positions)
         if self._signature.sparse:
             lengths = q.shape[2], k.shape[2] if positions is None else room(k, positions)
-            tensors = held_inputs(self._single.handle, self._signature, tensors, lengths, q.device)
+            tensors = held_inputs(self._single.handle.in_graphs(), self._signature, tensors, lengths, q.device)
         routes = SharedRoutes() if self._summands else None
         selected = SelectedTables() if return_routes else None
         options = CallOptions(layout, return_lse, debug, positions, routing_state, routes, selected, scales=scales)
@@ -480,7 +480,7 @@ class BaseAttention(AttentionModule):
         ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
         if self._signature.sparse:
             lengths = lengths_of_longest(self._compiled, cu_seqlens_q, ends)
-            tensors = held_inputs(self._single.handle, self._signature, tensors, lengths, q.device)
+            tensors = held_inputs(self._single.handle.in_graphs(), self._signature, tensors, lengths, q.device)
         packed = q, k, v, cu_seqlens_q, ends, query_start
         if not self._summands:
             result, lse = self._single.packed(*packed, tensors)

@@ -156,7 +156,7 @@ class ShardedTokens:
         if attention.layout == "bnhd":
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         if attention._signature.sparse:
-            tensors = held_inputs(attention._single.handle, attention._signature, tensors, self.lengths, q.device)
+            tensors = held_inputs(attention._single.handle.name, attention._signature, tensors, self.lengths, q.device)
         if is_dynamo_compiling():
             out, lses = ATTENDED(q, k, v, tensors, return_lse, attention._handle, self._key)
         else:
@@ -288,7 +288,7 @@ class ShardedTokens:
         lengths = {side.text: side.size for side in sides if side.kind is DimensionKind.TOKENS and side.size}
         inputs = passed(summand.signature, inputs, q.shape[1], q.shape[3], q.device, lengths)
         if selecting is not None and summand.signature.is_routed:
-            inputs = with_routed(summand.handle, selecting.q, selecting.k, inputs)
+            inputs = with_routed(summand.handle.name, selecting.q, selecting.k, inputs)
         return [
             self._checked(layer, each, x, is_given=each.name in summand.signature.inputs)
             for each, x in zip(bound.for_given_routes.plan.mask.inputs, inputs, strict=True)

@@ -15,6 +15,7 @@ from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.calls import summand
 from maskdsl.runtime.decode import decode_call, key_slices
 from maskdsl.runtime.kernels import product_finder
+from maskdsl.runtime.torch_ops.handle import Handle
 from tests.support.dot_checks import bound, check_chunks, check_gradients, check_meaning, check_packed
 from tests.support.dot_patterns import CASES
 
@@ -176,7 +177,7 @@ def test_many_products_are_computed_in_chunks(name: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(product_finder, "_FEWEST_TOKENS", 16)
     calls: list[int] = []
 
-    def counted(handle: str, q: torch.Tensor, *others: object) -> tuple[torch.Tensor, torch.Tensor]:
+    def counted(handle: Handle, q: torch.Tensor, *others: object) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(q.shape[2])
         return decode_call.attend(handle, q, *others)
 

@@ -59,8 +59,8 @@ def compare(attention: Any, state: Any, cache: Cache, given: dict[str, Tensor]) 
     where = call_positions(q, page_size=None, **cache.where)
     assert where is not None
     tensors = [given[name] for name in attention.inputs]
-    expected = with_partial_routed(attention._compiled, q, cache.keys, tensors, where)
-    found = [*tensors, *state._find(attention._compiled.handle, q, cache.keys, tensors, where)]
+    expected = with_partial_routed(attention._single.handle.name, q, cache.keys, tensors, where)
+    found = [*tensors, *state._find(attention._single.handle.name, q, cache.keys, tensors, where)]
     assert len(found) == len(expected)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
@@ -116,8 +116,8 @@ def test_keys_may_be_told_as_they_are_made() -> None:
     position = call_positions(q, page_table=None, page_size=None, **where)
     assert position is not None
     (table, _), (expected, _) = (
-        state._find(attention._compiled.handle, q, nothing, [], position),
-        with_partial_routed(attention._compiled, q, cache.k, [], position),
+        state._find(attention._single.handle.name, q, nothing, [], position),
+        with_partial_routed(attention._single.handle.name, q, cache.k, [], position),
     )
     assert torch.equal(table, expected)
 

@@ -167,5 +167,5 @@ def test_what_calls_share_is_no_tensor_of_inference_mode():
     q, call = torch.randn(1, 1, 7, 8), torch.ops.maskdsl.attention.default
     dispatch._no_lse.cache_clear()
     with torch.inference_mode():
-        call(q, q, q, [], attention._single.handle, "declared", False)
-    assert not call(q, q, q, [], attention._single.handle, "declared", False)[1].is_inference()
+        call(q, q, q, [], attention._single.handle.name, "declared", False)
+    assert not call(q, q, q, [], attention._single.handle.name, "declared", False)[1].is_inference()

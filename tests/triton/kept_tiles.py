@@ -196,7 +196,7 @@ def nothing_is_known() -> None:
     for _ in range(2):
         case.forward(document=numbers.tolist())
         assert case.started() == FOUND | FORWARD
-    handle = case.attention._single.handle
+    handle = case.attention._single.handle.name
     for number in range(2):
         numbers.data.div_(number + 1, rounding_mode="floor")  # as programs that reuse memory write
         out, _ = torch.ops.maskdsl.attention(Q, K, V, [numbers], handle, "declared", False)

@@ -114,9 +114,10 @@ def arguments(
 
 def _are_plain(*values: object) -> bool:
     """Whether all are strided tensors that are whole in this process."""
-    sharded = distributed_tensor()
     for x in values:
-        if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided or isinstance(x, sharded):
+        if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided:
+            return False
+        if type(x) is not Tensor and isinstance(x, distributed_tensor()):
             return False
     return True
 

@@ -19,10 +19,14 @@ from maskdsl.syntax.program import program_of_files
 def carried(compiled: CompiledMask) -> str:
     """The handle of a compiled mask, and behind it its text, of which another process makes it anew.
 
-    The handle alone for masks that were derived from others within a call.
+    The handle alone for masks that were derived from others within a call, and where a number has more digits than
+    Python writes: such a mask has no kernels.
     """
-    text = _text_of(compiled)
-    return compiled.handle if text is None else f"{compiled.handle} {json.dumps(text, separators=(',', ':'))}"
+    try:
+        text = json.dumps(_text_of(compiled), separators=(",", ":"))
+    except ValueError:
+        return compiled.handle
+    return compiled.handle if text == "null" else f"{compiled.handle} {text}"
 
 
 def _text_of(compiled: CompiledMask) -> dict[str, Any] | None:

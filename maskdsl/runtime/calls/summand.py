@@ -33,6 +33,7 @@ from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
 from maskdsl.runtime.torch_ops.attention_op import whole_attention
+from maskdsl.runtime.torch_ops.handle import Handle
 from maskdsl.runtime.torch_ops.product_op import attend_multiplied, check_multiplied
 from maskdsl.runtime.torch_ops.vmap import is_mapped, unwrapped
 
@@ -73,8 +74,7 @@ class Summand:
 
     def __init__(self, compiled: CompiledMask) -> None:
         self.compiled = register(compiled)
-        self._handle = compiled.handle
-        self._carried = carried(compiled)
+        self.handle = Handle(compiled.handle, carried(compiled))
         self.signature = compiled.signature
         self.follows = not isinstance(compiled, Bound)  # warm calls do nothing about lengths that are known
         listed = listed_form(compiled)
@@ -82,11 +82,6 @@ class Summand:
         """For calls with all queries on a CPU, where routes may give lists."""
         for each in self.signature.declared:
             _ = each.held  # cached now: before Python 3.12, torch.compile cannot trace how
-
-    @property
-    def handle(self) -> str:
-        """What operators find the mask by; in exported programs with the pattern's text, for other processes."""
-        return self._carried if torch.compiler.is_exporting() else self._handle
 
     def attended(
         self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor], options: CallOptions
@@ -108,9 +103,9 @@ class Summand:
             return narrow(*attend(self.handle, wide, k, v, inputs, positions))
         given = len(inputs)
         if self.signature.is_routed and state is not None:
-            inputs = [*inputs, *state._find(self.handle, q, k, inputs, positions)]
+            inputs = [*inputs, *state._find(self.handle.in_graphs(), q, k, inputs, positions)]
         elif self.signature.is_routed:
-            find = partial(with_partial_routed, self.handle, q, k, inputs, positions)
+            find = partial(with_partial_routed, self.handle.in_graphs(), q, k, inputs, positions)
             inputs = self._routed((q.shape[2], room(k, positions)), inputs, options, find)
         if options.selected is not None and self.signature.is_routed:
             bound = self.compiled.bound(q.shape[2], room(k, positions))
@@ -156,7 +151,7 @@ class Summand:
         if q.dim():
             lengths = self._lengths_of(given, partial(self.compiled.bound_to_longest, ends_q, ends_k))
             given = passed(self.signature, given, len(ends_q) - 1, q.shape[-1], q.device, lengths)
-        out, lse = attend_packed(self.handle, q, k, v, given, ends_q, ends_k, starts)
+        out, lse = attend_packed(self.handle.in_graphs(), q, k, v, given, ends_q, ends_k, starts)
         return out[0].transpose(0, 1), lse[0]
 
     def passed(self, q: Tensor, k: Tensor, inputs: list[Tensor], positions: CallPositions | None) -> list[Tensor]:
@@ -194,7 +189,7 @@ class Summand:
         if layout != "declared" and (self.signature.is_routed or self.signature.multiplies):
             layout = self._checked_layout(q, k)
         if self.signature.is_routed:
-            find, given = partial(with_routed, self.handle, q, k, inputs), len(inputs)
+            find, given = partial(with_routed, self.handle.in_graphs(), q, k, inputs), len(inputs)
             inputs = self._routed((q.shape[2], k.shape[2]), inputs, options, find)
             if options.selected is not None:
                 bound = self.compiled.bound(q.shape[2], k.shape[2])
@@ -233,7 +228,7 @@ class Summand:
     def _multiplied(self, q: Tensor, k: Tensor, v: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
         """A call whose products are computed before it: in chunks of queries, or of keys, if there are many."""
         if not self._can_split(q, k, v, inputs):
-            return attend_multiplied(q, k, v, inputs, self.handle)
+            return attend_multiplied(q, k, v, inputs, self.handle.in_graphs())
         compiled = self.compiled.bound(q.shape[2], k.shape[2])
         step, key_step = self._steps(compiled, q, k.shape[2])
         if key_step is not None:
@@ -241,7 +236,7 @@ class Summand:
                 check_multiplied(compiled, q.detach(), k.detach(), v.detach(), [x.detach() for x in inputs])
             return attend_slices(compiled, q, k, v, inputs, (step or q.shape[2], key_step))
         if step is None:
-            return attend_multiplied(q, k, v, inputs, self.handle)
+            return attend_multiplied(q, k, v, inputs, self.handle.in_graphs())
         chunks = (
             attend(self.handle, chunk, k, v, inputs, call_positions(chunk, number * step, None, None, None))
             for number, chunk in enumerate(torch.split(q, step, dim=2))

@@ -36,12 +36,13 @@ from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.kernels.open_reads import CallTokens
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY, autocast, is_ordinary, needs_recording
 from maskdsl.runtime.torch_ops.gather_ops import Attend, attention, define, entry_by_entry
+from maskdsl.runtime.torch_ops.handle import Handle
 from maskdsl.runtime.torch_ops.masses import attend_masses
 from maskdsl.runtime.torch_ops.product_op import blank_masses
 
 
 def attend(
-    handle: str,
+    handle: Handle,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -56,14 +57,14 @@ def attend(
     """
     if needs_recording(q, k, v, *inputs):
         *tensors, page_size = positions
-        out, lse = _CHUNK(q, k, v, inputs, tensors, page_size, handle)
+        out, lse = _CHUNK(q, k, v, inputs, tensors, page_size, handle.in_graphs())
         return out, lse
     casts = torch._C._is_any_autocast_enabled()
     is_seen = torch.compiler.is_dynamo_compiling() or casts or not is_ordinary(q, k, v)
     if is_seen:
-        out, lse = _DECODE(q, k, v, inputs, *positions, handle)
+        out, lse = _DECODE(q, k, v, inputs, *positions, handle.in_graphs())
     else:
-        out, lse = decode(q, k, v, inputs, *positions, handle, target=target)
+        out, lse = decode(q, k, v, inputs, *positions, handle.name, target=target)
     return out, lse
 
 

@@ -24,6 +24,7 @@ from maskdsl.runtime.base.validate import check_tensors
 from maskdsl.runtime.compiled_mask import Bound, Knows, find
 from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.kernels.known_inputs import shared_zeros
+from maskdsl.runtime.torch_ops.handle import Handle
 from maskdsl.runtime.torch_ops.vmap import batched_attention, batched_backward
 
 LIBRARY: Any = torch.library.Library("maskdsl", "DEF")  # type: ignore[no-untyped-call]
@@ -214,7 +215,7 @@ def whole_attention(
     k: Tensor,
     v: Tensor,
     inputs: Sequence[Tensor],
-    handle: str,
+    handle: Handle,
     layout: str,
     wants_lse: bool,
     knows: Knows = Bound.by_version,
@@ -225,7 +226,7 @@ def whole_attention(
     Without gradients it may write the output into `target`, shaped as that.
     """
     if torch.compiler.is_dynamo_compiling() or not is_ordinary(q, k, v, *inputs):
-        out, lse = ATTENTION(q, k, v, inputs, handle, layout, wants_lse)
+        out, lse = ATTENTION(q, k, v, inputs, handle.in_graphs(), layout, wants_lse)
         return out, lse
     device = q.device.type
     if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(device):
@@ -233,10 +234,10 @@ def whole_attention(
         with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST_KEYS):  # which turns it off
             return whole_attention(q, k, v, inputs, handle, layout, wants_lse, knows)
     if needs_recording(q, k, v, *inputs):
-        out, lse = recorded_attention(_PLAIN, q, k, v, inputs, handle, layout, wants_lse, knows)
+        out, lse = recorded_attention(_PLAIN, q, k, v, inputs, handle.name, layout, wants_lse, knows)
     else:
         with torch._C._AutoDispatchBelowAutograd():
-            out, lse = attention(q, k, v, inputs, handle, layout, wants_lse, knows, target)
+            out, lse = attention(q, k, v, inputs, handle.name, layout, wants_lse, knows, target)
     return out, lse
 
 
