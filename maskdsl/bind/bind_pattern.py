@@ -56,10 +56,10 @@ def bind(
     else:
         mask = bound_mask(declaration, names, frame, orders)
     report.check()
+    if "key_heads" in frame.declared.of_call and whole.key_heads is None:  # then the mask is for so many
+        return bind(program, pattern, values, replace(whole, key_heads=whole.whole), order, together)
     shown = tuple((name, plain(value)) for name, value in parameters.items())
     cautions = tuple(each for each in report.cautions.values() if each not in program.allowed)
-    if "key_heads" in frame.declared.of_call and whole.key_heads is None:
-        whole = replace(whole, key_heads=whole.whole)
     here = None if whole == Heads(whole.whole) else whole
     if declaration is not written:
         mask = replace(mask, unread=(*mask.unread, *inputs_left_out(written, declaration)))

@@ -101,6 +101,13 @@ def test_a_pattern_that_reads_key_heads_is_for_so_many() -> None:
     assert bound("causal").compile()(q, k, k).shape == q.shape
 
 
+def test_as_many_key_heads_as_heads_make_one_mask() -> None:
+    """Given or not: tables of routes have a dimension of key heads in both."""
+    pattern = maskdsl.load(maskdsl.examples()["routing/infllm"])["nosa"]
+    masks = [pattern.bind(heads=4, **options).ir for options in ({}, {"key_heads": 4})]
+    assert masks[0] == masks[1]
+
+
 def test_stacks_read_key_heads() -> None:
     text = """pattern p(n = 40, size = 3) { space tokens[n]  attend backward(size) }
     stack layers(n = 40) = key_heads * p(n, key_heads)"""

@@ -100,8 +100,6 @@ def test_packages_run_in_another_process(tmp_path: Path) -> None:
 
 
 EVERY = [(path, name) for path in maskdsl.examples().values() for name in maskdsl.load(path)]
-OF_OTHER_HEADS = {"nosa"}
-"""They read `key_heads`. Where nobody gives these, they are all heads, and binding for so many makes another mask."""
 
 
 @pytest.mark.parametrize(
@@ -109,8 +107,7 @@ OF_OTHER_HEADS = {"nosa"}
 )
 def test_texts_make_equal_masks(some: list[tuple[Path, str]]) -> None:
     for path, name in some:
-        heads = {"key_heads": 4} if name in OF_OTHER_HEADS else {}
-        whole = maskdsl.load(path)[name].bind(heads=4, **heads).compile()._compiled
+        whole = maskdsl.load(path)[name].bind(heads=4).compile()._compiled
         for compiled in (whole, *whole.summands.masks):
             handle, text = carried(compiled).split(" ", 1)
             assert _made(text).handle == handle, name
