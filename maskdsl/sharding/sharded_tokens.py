@@ -29,9 +29,10 @@ from maskdsl.runtime.calls.summand import Summand
 from maskdsl.runtime.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import call_positions, integers
 from maskdsl.runtime.routing.find_op import with_routed
-from maskdsl.runtime.torch_ops.attention_op import needs_recording
+from maskdsl.runtime.torch_ops.attention_op import is_ordinary, needs_recording
 from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
 from maskdsl.runtime.torch_ops.hold_op import held_inputs
+from maskdsl.sharding.agreement import check_alike, described
 from maskdsl.sharding.gathered_call import GatheredCall
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import gathered, summed, taken
@@ -58,6 +59,7 @@ class ShardedTokens:
         if size != plan.ranks:
             raise AttnError(OtherProcesses(ranks=plan.ranks, found=f"the group has {size}", size=size))
         self.plan, self.group = plan, group
+        self._is_alike = False
         self._stages: dict[int, bool] = {}
         self._deciding: dict[tuple[int, str], tuple[Input, bool]] = {}
         self._compared: dict[tuple[int, str], tuple[ref[Tensor], int]] = {}
@@ -145,18 +147,14 @@ class ShardedTokens:
 
         q, k and v have the tokens of this rank, in the attention's layout; `inputs` are whole on all ranks, and so are
         their gradients. `return_lse`, `dropout_p` and `seed` are those of a call. Raises `AttnError` for an attention
-        that is not of the plan.
+        that is not of the plan. The first call outside of graphs raises on all ranks where it does on one, or where
+        these do not make the same call.
         """
-        if return_lse:
-            check_sums(attention._signatures)
-        if drops(dropout_p, seed):
-            inputs |= dropout_inputs(dropout_p, seed, q.device)
-            (attention,) = attention._dropping
-        q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
-        if attention.layout == "bnhd":
-            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        if attention._signature.sparse:
-            tensors = held_inputs(attention._single.handle.name, attention._signature, tensors, self.lengths, q.device)
+        if not is_dynamo_compiling() and not self._is_alike and is_ordinary():
+            call = attention, q, k, v, return_lse, dropout_p, seed, inputs
+            check_alike(lambda: {**self._described(*self._given(*call)), "`return_lse`": f"{return_lse}"}, self.group)
+            self._is_alike = True
+        attention, q, k, v, tensors = self._given(attention, q, k, v, return_lse, dropout_p, seed, inputs)
         if is_dynamo_compiling():
             out, lses = ATTENDED(q, k, v, tensors, return_lse, attention._handle, self._key)
         else:
@@ -165,15 +163,48 @@ class ShardedTokens:
             out, lses = out.transpose(1, 2), [lse.transpose(1, 2) for lse in lses]
         return (out, attention._of_branches(lses, dim=1)) if return_lse else out
 
+    def _given(
+        self,
+        attention: BaseAttention,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        return_lse: bool,
+        dropout_p: float,
+        seed: int | Tensor | None,
+        inputs: dict[str, Any],
+    ) -> tuple[BaseAttention, Tensor, Tensor, Tensor, list[Tensor]]:
+        """The attention, with dropout where some is asked for, q, k and v with heads before tokens, and its inputs."""
+        if return_lse:
+            check_sums(attention._signatures)
+        if drops(dropout_p, seed):
+            inputs = inputs | dropout_inputs(dropout_p, seed, q.device)
+            (attention,) = attention._dropping
+        q, k, v, tensors = arguments(attention._signature, q, k, v, inputs)
+        if not q.dim() == k.dim() == v.dim() == 4:
+            check_tensors(q, k, v, "declared")
+        if attention.layout == "bnhd":
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        if attention._signature.sparse:
+            tensors = held_inputs(attention._single.handle.name, attention._signature, tensors, self.lengths, q.device)
+        return attention, q, k, v, tensors
+
+    def _described(
+        self, attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor]
+    ) -> dict[str, str]:
+        """What is the same on all ranks of a call. Raises `AttnError` for one that is not of the plan."""
+        self._check_tokens(q, k, v)
+        named = dict(zip(attention.inputs, inputs, strict=True))
+        return described(self.plan, self._layer_of(attention), {"q": q, "k": k, "v": v}, named)
+
     def attended(
         self, attention: BaseAttention, q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor], wants_lse: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """The output and each summand's log-sum-exp, with heads before tokens; in graphs, an operator calls it."""
         number = self._layer_of(attention)
         tensors = [summed(each, self.group) if each.requires_grad else each for each in inputs]
+        self._check_tokens(q, k, v)
         q, k, v = (x.movedim(2, 0) for x in (q, k, v))
-        for what, x, of_keys in (("queries", q, False), ("keys", k, True), ("values", v, True)):
-            self._check_length(f"`{what[0]}`", len(x), len(self._positions[of_keys][self.rank]))
         summands = [
             (each, [tensors[at] for at in wanted])
             for each, wanted in attention._summands or [(attention._single, range(len(tensors)))]
@@ -338,6 +369,11 @@ class ShardedTokens:
             what = f"the input `{name}` decides which keys are needed"
             raise AttnError(NotOfPlan(what=what, planned="other values of it", advice=advice))
         self._compared[layer, name] = ref(x), x._version
+
+    def _check_tokens(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """Checks that this rank's tokens are given, with heads before tokens."""
+        for name, x, of_keys in (("q", q, False), ("k", k, True), ("v", v, True)):
+            self._check_length(f"`{name}`", x.shape[2], len(self._positions[of_keys][self.rank]))
 
     def _check_length(self, what: str, length: int, planned: int) -> None:
         if length != planned:

@@ -83,6 +83,15 @@ def test_parts_without_any_key() -> None:
     assert torch.equal(lse, some[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_partial_results_near_the_largest_number(dtype: torch.dtype) -> None:
+    """They are divided before they are added: their mean is finite."""
+    large = torch.full((1, 1, 3, 4), 0.9 * torch.finfo(dtype).max, dtype=dtype)
+    lse = torch.tensor([[[0.5, 300.0, -300.0]]], dtype=torch.promote_types(dtype, torch.float32))
+    whole, _ = merge_partials([(large, lse), (large, lse), (large, lse + 1)])
+    torch.testing.assert_close(whole, large)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_log_sum_exp_and_gradients(dtype: torch.dtype) -> None:
     mask = mask_of(f"{ROUTE} attend causal and same(chunk)\n attend past\n score 3 * tanh(s)\n weight 1.5")

@@ -1,4 +1,4 @@
-"""E467 to E469 and E475 to E477: errors of plans for many processes and of shards, where they are carried out."""
+"""E467 to E469, E475 to E477 and E479: errors of plans for many processes and of shards, where they are carried out."""
 
 from maskdsl.base.diagnostics import Diagnostic
 
@@ -64,5 +64,14 @@ class UnfitShards(Diagnostic):
     help = "{advice}"
 
     name: str
+    how: str
+    advice: str
+
+
+class OtherCall(Diagnostic):
+    code = "E479"
+    message = "not all processes of the group make the same call: {how}"
+    help = "{advice}"
+
     how: str
     advice: str
