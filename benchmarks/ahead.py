@@ -21,8 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from maskdsl.analysis.cost.descriptors import with_descriptors
-from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, first_choice, ladder
+from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, first_choice
 from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.backward_body import GradientBody
@@ -34,6 +33,7 @@ from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.ir.ops import Type
 from maskdsl.ir.rewrites.product_inputs import unpooled, weighed, with_given_products
 from maskdsl.ir.rewrites.transpose import transposed, without_softmax
+from maskdsl.runtime.backends.tile_choice import choices_of
 from maskdsl.runtime.backends.triton_backend import precision
 from maskdsl.runtime.backends.tuning import failures
 from maskdsl.runtime.base.call import Saved
@@ -153,13 +153,13 @@ def compile_ahead(
     choice: TileChoice | None = None,
     input_gradients: bool = False,
     value_dim: int | None = None,
-    descriptors: bool = False,
+    descriptors: bool = True,
 ) -> Compiled:
     """Compiles one of the `kernel_names` or `DECODE_KERNELS` of a mask, for one of `TARGETS` and of `DTYPES`.
 
     Without a tile choice, one of `KERNELS` goes down its ladder, as calls do; all others take the top of the forward
-    kernel's. Values have the head dim of keys, or their own. With `descriptors` the ladder is that of calls under
-    MASKDSL_DESCRIPTORS=1.
+    kernel's. Values have the head dim of keys, or their own. Without `descriptors` the ladder is that of
+    calls under MASKDSL_DESCRIPTORS=0.
     """
     dims = dim, value_dim or dim
     if choice:
@@ -178,15 +178,12 @@ def choose_ahead(
     dtype: torch.dtype,
     kernel_name: str,
     input_gradients: bool = False,
-    descriptors: bool = False,
+    descriptors: bool = True,
 ) -> tuple[TileChoice, Compiled]:
     """A kernel for head dims of keys and of values, with the tile choice that is taken."""
     plan, has_ladder = plan_of(mask), kernel_name in KERNELS
     chooser = KernelName(kernel_name) if has_ladder else KernelName.FORWARD
-    asked = Architecture(target), chooser, max(dims), dtype.itemsize
-    choices = ladder(*asked, plan.work)
-    if descriptors:
-        choices = with_descriptors(choices, *asked)
+    choices = choices_of(plan, Architecture(target), chooser, max(dims), dtype.itemsize, descriptors)
 
     @cache
     def compiled(choice: TileChoice) -> Compiled:

@@ -6,17 +6,18 @@ Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension a
 thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; the
 compares and selects in the first loop, which is that over full tiles; the instructions of each loop in machine code, by
 kind too (products, exponentials, floats, integers and addresses, copies, barriers, others);
-and for sm90, whether `ptxas` lets matrix products wait for each other. Kernels that load by tensor descriptors where
-these are on, `MASKDSL_DESCRIPTORS=1`, have the same of that form under `descriptors`. Beside these are `selection`, the
-first three of the kernels that find what routes look for, and `words`, the patterns of `words.attn` at 64 dims, by the
-masks whose kernels their calls run; `decode_kernel` is one of these, where calls run it. Examples that run kernels of
-several masks, as those with branches do, are left out: `words.attn` has one of each kind.
+and for sm90, whether `ptxas` lets matrix products wait for each other. Kernels that load by tensor descriptors have the
+same under `by_threads` of the form without, which calls take under `MASKDSL_DESCRIPTORS=0`. Beside these are
+`selection`, the first three of the kernels that find what routes look for, and `words`, the patterns of `words.attn` at
+64 dims, by the masks whose kernels their calls run; `decode_kernel` is one of these, where calls run it. Examples that
+run kernels of several masks, as those with branches do, are left out: `words.attn` has one of each kind.
 """
 
 import json
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -129,14 +130,15 @@ def selecting(mask: MaskIR, target: str) -> dict[str, Any]:
 
 
 def figures(mask: MaskIR, target: str, dim: int, kernel: str, input_gradients: bool = False) -> dict[str, Any]:
-    """What one kernel uses."""
-    compiled, described = (
-        compile_ahead(mask, target, dim, "bf16", kernel, input_gradients=input_gradients, descriptors=each)
-        for each in (False, True)
+    """What one kernel uses, and where it loads by descriptors, what it would use without."""
+    by_default, by_threads = (
+        partial(compile_ahead, mask, target, dim, "bf16", kernel, input_gradients=input_gradients, descriptors=each)
+        for each in (True, False)
     )
+    compiled = by_default()
     return {
         **figures_of(compiled, target),
-        **({"descriptors": figures_of(described, target)} if described.loads_by_descriptors else {}),
+        **({"by_threads": figures_of(by_threads(), target)} if compiled.loads_by_descriptors else {}),
     }
 
 

@@ -17,8 +17,8 @@ ALONE = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 """So that Inductor compiles in the process of the step: its workers would run beside what is measured."""
 UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 """So that reads behind a tensor are reads behind an allocation."""
-DESCRIBED = {"MASKDSL_DESCRIPTORS": "1"}
-"""Kernels load by tensor descriptors, where loops are shorter so. Unless they are asked to, they do not."""
+BY_THREADS = {"MASKDSL_DESCRIPTORS": "0"}
+"""Each thread loads its share of a tile, also where kernels load by tensor descriptors otherwise."""
 
 FEW = "lengths or test_head_dims or heads or bits or another_dim"
 
@@ -31,13 +31,14 @@ def check() -> list[Step]:
     return [
         *start(),
         Step("smoke", "gpu.checks:smoke", {"length": 1741, "dim": 64}, limit=40),
-        Step("smoke, descriptors", "gpu.checks:smoke", {"length": 1741, "dim": 128}, limit=40, environment=DESCRIBED),
+        Step("smoke, descriptors", "gpu.checks:smoke", {"length": 1741, "dim": 128}, limit=40),
+        Step("smoke, by threads", "gpu.checks:smoke", {"length": 1741, "dim": 128}, limit=40, environment=BY_THREADS),
         Step("small calls", "gpu.checks:small_calls", limit=60),
-        sanitizer("memcheck", 60),
-        sanitizer("racecheck", 35),
-        sanitizer("memcheck", 45, described=True),
+        sanitizer("memcheck", "memcheck", 60),
+        sanitizer("memcheck", "descriptors", 45),
+        sanitizer("racecheck", "racecheck", 35),
         Step("tests", TESTS, {"files": ["test_kernels", "test_launches"], "expression": quick}, limit=100),
-        Step("tests, descriptors", TESTS, {"files": ["test_kernels"], "expression": FEW}, 80, environment=DESCRIBED),
+        Step("tests, by threads", TESTS, {"files": ["test_kernels"], "expression": FEW}, 80, environment=BY_THREADS),
         Step("offsets past 2**31", TESTS, {"files": ["test_large"], "workers": 1}, limit=45),
         Step("every launch configuration", TESTS, {"files": ["test_configurations"]}, limit=90),
         Step("the same bits under load", TESTS, {"files": ["test_repeats"], "workers": 2}, limit=45),
@@ -51,12 +52,11 @@ def start() -> list[Step]:
     ]
 
 
-def sanitizer(tool: str, limit: float, described: bool = False) -> Step:
-    name, calls, environment = (
-        (f"{tool}, descriptors", "descriptors", {**UNCACHED, **DESCRIBED}) if described else (tool, tool, UNCACHED)
-    )
+def sanitizer(tool: str, calls: str, limit: float) -> Step:
+    """The step that watches the calls of that name."""
+    name = tool if calls == tool else f"{tool}, {calls}"
     command = (SANITIZER, "--tool", tool, "--error-exitcode", "9", *(API_ERRORS if tool == "memcheck" else ()))
-    return Step(name, "gpu.checks:sanitized", {"calls": calls}, limit, 20, command, environment)
+    return Step(name, "gpu.checks:sanitized", {"calls": calls}, limit, 20, command, UNCACHED)
 
 
 def measure(long: bool) -> list[Step]:
@@ -71,7 +71,7 @@ def measure(long: bool) -> list[Step]:
         Step("compile", "gpu.checks:compile_rows", {"rows": rows}, 900 if long else 100, 60, environment=ALONE),
         *in_order(
             [row_step(row, seconds, long, limit) for row in rows],
-            [*(row_step(row, seconds, long, limit, described=True) for row in DESCRIBED_ROWS), *others(seconds, limit)],
+            [*(row_step(row, seconds, long, limit, by_threads=True) for row in BOTH_WAYS), *others(seconds, limit)],
         ),
     ]
 
@@ -85,11 +85,11 @@ def in_order(rows: list[Step], rest: list[Step]) -> Iterator[Step]:
     yield from rows[FIRST + 2 * len(rest) :]
 
 
-def row_step(row: Row, seconds: float, tunes: bool, limit: float, described: bool = False) -> Step:
+def row_step(row: Row, seconds: float, tunes: bool, limit: float, by_threads: bool = False) -> Step:
     given = {"seconds": seconds, "tunes": tunes, **row}
-    if described:
-        given["descriptors"] = True
-        return peers(f"{title(row)}, descriptors", "gpu.contest", given, limit, {**ALONE, **DESCRIBED})
+    if by_threads:
+        given["by_threads"] = True
+        return peers(f"{title(row)}, by threads", "gpu.contest", given, limit, {**ALONE, **BY_THREADS})
     return peers(title(row), "gpu.contest", given, limit)
 
 
@@ -143,8 +143,8 @@ ROWS = (
 )
 FIRST = 5
 """Rows before anything else."""
-DESCRIBED_ROWS = tuple(each for each in ROWS[:FIRST] if each["pattern"] in ("causal", "Longformer"))
-"""Those that are measured with tensor descriptors too. They count for no goal."""
+BOTH_WAYS = tuple(each for each in ROWS[:FIRST] if each["pattern"] in ("causal", "Longformer"))
+"""Those that are measured without tensor descriptors too. They count for no goal."""
 PATTERNS = (
     *("dense", "causal", "window 1,024", "window and sinks", "packed documents", "Longformer", "dilated window"),
     *("neighbourhood 13 x 13", "Swin", "Hilbert window", "ALiBi", "soft cap", "T5 table"),

@@ -135,3 +135,15 @@ def test_matrix_products_overlap_on_hopper() -> None:
     serialized = {line[:4] for line in lines() if line.used.get("serialized")}
     assert serialized == set()
     assert sum("serialized" in line.used for line in lines()) >= 40
+
+
+def test_descriptors_only_where_loops_are_shorter() -> None:
+    """Over full tiles and over partial ones, without a spill; and calls take them for most forward kernels of 128."""
+    described = {line[:4]: (line.used, line.used["by_threads"]) for line in lines() if "by_threads" in line.used}
+    for used, by_threads in described.values():
+        assert len(used["instructions"]) == len(by_threads["instructions"])
+        assert all(map(int.__le__, used["instructions"], by_threads["instructions"]))
+        assert sum(used["instructions"]) < sum(by_threads["instructions"])
+        assert used["spills"] <= by_threads["spills"]
+    wide = [line for line in lines() if line[1:4] == ("sm90", 128, KernelName.FORWARD)]
+    assert sum(line[:4] in described for line in wide) > len(wide) / 2

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 import maskdsl
+from maskdsl.analysis.cost.descriptors import with_descriptors
 from maskdsl.analysis.cost.tile_table import KernelName, TileChoice, TileWork, ladder
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.runtime.backends import triton_backend
 from maskdsl.runtime.backends.tile_choice import CHOOSER, architecture
+from maskdsl.runtime.backends.triton_backend import uses_descriptors
 from maskdsl.runtime.backends.tuning import TuningKey
 from tests.gpu.tensors import DEVICE, REASON, RUNS, check
 from tests.support.awkward_lengths import EXAMPLES, LARGE, SMALL, awkward
@@ -23,12 +25,23 @@ pytestmark = pytest.mark.skipif(not RUNS, reason=REASON)
 LENGTHS, HALF, DIMS = (LARGE, torch.bfloat16, (64, 128)) if DEVICE.type == "cuda" else (SMALL, torch.float16, (16,))
 PATTERNS = {"causal_dense": "causal", "longformer": "longformer"}
 """By file: tiles in closed form, and in lists."""
+
+
+def configurations(name: str, kernel: KernelName, dim: int) -> tuple[TileChoice, ...]:
+    """Those of a ladder, with tensor descriptors too where calls take them."""
+    asked = architecture(DEVICE), kernel, dim, HALF.itemsize
+    choices = ladder(*asked, TileWork.WIDE)
+    if not uses_descriptors(architecture(DEVICE)):
+        return choices
+    return with_descriptors(choices, *asked, has_lists=name == "longformer", changes_scores=False)
+
+
 FORCED = [
     pytest.param(name, dim, kernel, choice, id=f"{name}-{dim}-{kernel}-{'x'.join(map(str, choice))}")
     for name in PATTERNS
     for dim in DIMS
     for kernel in KernelName
-    for choice in ladder(architecture(DEVICE), kernel, dim, HALF.itemsize, TileWork.WIDE)
+    for choice in configurations(name, kernel, dim)
 ]
 
 

@@ -95,7 +95,7 @@ def main() -> None:
         for make in (shifted, odd, expanded):
             compare("band", 45, make(2, 45, 20), make(2, 45, 20), heads=2)
         compare("listed", 45, surrounded(1, 45, 192), surrounded(1, 45, 128), heads=2)  # keys of two chunks
-    os.environ["MASKDSL_DESCRIPTORS"] = "0"
+    del os.environ["MASKDSL_DESCRIPTORS"]
     with counted(described=False):
         compare("band", 45, surrounded(2, 45, 20), surrounded(2, 45, 36), heads=4)
 

@@ -103,6 +103,33 @@ def test_what_fits_is_as_the_table_says_and_nothing_is_started() -> None:
     assert found.forward_kernel.started == found.key_gradient_kernel.started == []
 
 
+class Refused(Compiler):
+    """On a GPU whose driver encodes no tensor descriptors for launches."""
+
+    def __getitem__(self, grid: object) -> Callable[[TileChoice], None]:
+        assert grid == (0, 1, 1)  # no program runs
+
+        def launch(tiles: TileChoice) -> None:
+            super(Refused, self).__getitem__(grid)(tiles)
+            if tiles.descriptors:
+                raise RuntimeError("Triton Error [CUDA]: invalid argument")
+
+        return launch
+
+
+def test_without_descriptors_where_a_driver_refuses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are encoded before a choice is taken; others start nothing."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    question = replace(QUESTION, dims=(128, 128), descriptors=True)
+    accepting = module()
+    best = chosen(accepting, question=question)
+    assert best.descriptors and accepting.forward_kernel.started == [best]
+    refusing = module()
+    refusing.forward_kernel = Refused(none, none)
+    assert chosen(refusing, question=question) == best._replace(descriptors=False)
+    assert refusing.forward_kernel.started == [best]
+
+
 @pytest.mark.parametrize("rung", range(len(LADDER)))
 def test_first_that_fits(rung: int) -> None:
     assert chosen(module(lambda tiles: AMPLE + (tiles != LADDER[rung]))) == LADDER[rung]

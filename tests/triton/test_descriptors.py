@@ -1,6 +1,7 @@
-"""Loads by tensor descriptors: right in the interpreter, chosen where loops are shorter so, off unless asked for."""
+"""Loads by tensor descriptors: right in the interpreter, and what calls take where loops are shorter so."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import maskdsl
 from maskdsl.analysis.cost.descriptors import with_descriptors
 from maskdsl.analysis.cost.tile_table import LAST, Architecture, KernelName, TileChoice, ladder
 from maskdsl.codegen.forward import describe
-from maskdsl.emit.plan import make_plan
+from maskdsl.emit.plan import KernelPlan, make_plan
+from maskdsl.runtime.backends.tile_choice import choices_of
 from maskdsl.runtime.backends.triton_backend import uses_descriptors
 from tests.support.interpreting import last_line
 
@@ -22,13 +24,15 @@ FORWARD, QUERY, KEY = KernelName
 WIDE, TALL = TileChoice(128, 64, 8, 3), TileChoice(128, 64, 8, 2)
 
 
-def compiled(
-    name: str, target: str, dim: int, kernel: KernelName, choice: TileChoice, value_dim: int | None = None
-) -> Compiled:
-    mask = maskdsl.load(EXAMPLES / "language" / f"{name}.attn")
-    pattern = mask["causal_dense" if name == "causal" else name]
-    dims = dim, value_dim or dim
-    return compile_choice(make_plan(pattern.bind(heads=4).ir), target, dims, torch.bfloat16, kernel, choice, False)
+@cache
+def plan(name: str) -> KernelPlan:
+    """Of an example of the language, in a file of its name."""
+    pattern = maskdsl.load(EXAMPLES / "language" / f"{name}.attn")["causal_dense" if name == "causal" else name]
+    return make_plan(pattern.bind(heads=4).ir)
+
+
+def compiled(name: str, target: str, dim: int, kernel: KernelName, choice: TileChoice) -> Compiled:
+    return compile_choice(plan(name), target, (dim, dim), torch.bfloat16, kernel, choice, False)
 
 
 def instructions(kernel: Compiled) -> list[int]:
@@ -84,14 +88,15 @@ def test_layouts_that_they_have_not(x: torch.Tensor) -> None:
     assert describe(x, 64, True) is None
 
 
-def test_none_unless_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_them_and_who_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hopper and Blackwell, unless a user wants none, and the interpreter where a user wants them."""
     assert describe(torch.empty(2, 3, 7, 64), 64, False) is None
-    for value, expected in ((None, False), ("0", False), ("", False), ("1", True), (" 1 ", True)):
-        if value is None:
-            monkeypatch.delenv("MASKDSL_DESCRIPTORS", raising=False)
-        else:
-            monkeypatch.setenv("MASKDSL_DESCRIPTORS", value)
-        assert uses_descriptors() == expected
+    monkeypatch.delenv("MASKDSL_DESCRIPTORS", raising=False)
+    have_them = [Architecture.SM90, Architecture.SM100]
+    assert list(filter(uses_descriptors, Architecture)) == have_them
+    for asked, expected in (("0", []), (" 0 ", []), ("", have_them), ("1", [*have_them, Architecture.INTERPRETER])):
+        monkeypatch.setenv("MASKDSL_DESCRIPTORS", asked)
+        assert list(filter(uses_descriptors, Architecture)) == expected
 
 
 # Chosen by instructions
@@ -104,10 +109,14 @@ BETTER = [
     ("longformer", "sm90", 128, FORWARD, WIDE),
     ("longformer", "sm90", 128, QUERY, WIDE),
     ("causal", "sm100", 64, QUERY, TileChoice(64, 64, 4, 2)),
-    ("longformer", "sm100", 64, QUERY, TileChoice(64, 64, 4, 2)),
     ("causal", "sm90", 256, FORWARD, TALL),
     ("causal", "sm90", 256, QUERY, TileChoice(64, 64, 8, 2)),
     ("causal", "sm100", 256, FORWARD, TileChoice(64, 64, 8, 2)),
+    ("causal", "sm100", 256, QUERY, TileChoice(64, 64, 8, 2)),
+    ("longformer", "sm100", 256, FORWARD, TileChoice(64, 64, 8, 2)),
+    ("longformer", "sm90", 256, FORWARD, TALL),
+    ("causal", "sm100", 128, FORWARD, TileChoice(128, 32, 4, 3)),
+    ("causal", "sm100", 128, QUERY, TileChoice(128, 32, 4, 2)),
 ]
 WORSE = [
     ("causal", "sm90", 64, FORWARD, WIDE),
@@ -130,8 +139,10 @@ def some(cases: list[tuple[str, str, int, KernelName, TileChoice]], count: int) 
     return pytest.mark.parametrize(("name", "target", "dim", "kernel", "choice"), params)
 
 
-def chosen(target: str, dim: int, kernel: KernelName, choice: TileChoice) -> bool:
-    return with_descriptors([choice], Architecture(target), kernel, dim, 2)[0].descriptors
+def chosen(name: str, target: str, dim: int, kernel: KernelName, choice: TileChoice) -> bool:
+    has_lists, changes_scores = plan(name).row_limits is None, bool(plan(name).mask.pair_values)
+    asked = Architecture(target), kernel, dim, 2
+    return with_descriptors([choice], *asked, has_lists=has_lists, changes_scores=changes_scores)[0].descriptors
 
 
 @some(BETTER, 3)
@@ -139,7 +150,7 @@ def test_chosen_where_loops_are_shorter(
     name: str, target: str, dim: int, kernel: KernelName, choice: TileChoice
 ) -> None:
     """The copies of tiles in loops are those of the descriptor alone, and nothing spills."""
-    assert chosen(target, dim, kernel, choice)
+    assert chosen(name, target, dim, kernel, choice)
     plain, described = (
         compiled(name, target, dim, kernel, each) for each in (choice, choice._replace(descriptors=True))
     )
@@ -159,7 +170,7 @@ def test_chosen_where_loops_are_shorter(
 def test_not_chosen_where_they_are_longer(
     name: str, target: str, dim: int, kernel: KernelName, choice: TileChoice
 ) -> None:
-    assert not chosen(target, dim, kernel, choice)
+    assert not chosen(name, target, dim, kernel, choice)
     plain, described = (
         compiled(name, target, dim, kernel, each) for each in (choice, choice._replace(descriptors=True))
     )
@@ -168,22 +179,37 @@ def test_not_chosen_where_they_are_longer(
 
 def test_ladders() -> None:
     """Each choice that takes them stands before itself without them; the last ones, and other kernels, do not."""
-    choices = ladder(Architecture.SM90, FORWARD, 128, 2)
-    found = with_descriptors(choices, Architecture.SM90, FORWARD, 128, 2)
+    causal, usual = plan("causal"), (Architecture.SM90, FORWARD, 128, 2)
+    choices = ladder(*usual, causal.work)
+    found = choices_of(causal, *usual, descriptors=True)
+    assert choices_of(causal, *usual, descriptors=False) == choices
     assert [each for each in found if not each.descriptors] == [*choices]
     described = [number for number, each in enumerate(found) if each.descriptors]
     assert described
     assert all(found[number]._replace(descriptors=False) == found[number + 1] for number in described)
     assert found[-2:] == LAST
-    without: list[tuple[Architecture, KernelName, int]] = [
-        (Architecture.SM90, KEY, 2),
-        (Architecture.SM90, FORWARD, 4),
-        (Architecture.SM80, FORWARD, 2),
-        (Architecture.GFX942, QUERY, 2),
-    ]
-    for architecture, kernel, size in without:
-        choices = ladder(architecture, kernel, 128, size)
-        assert with_descriptors(choices, architecture, kernel, 128, size) == choices
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "kernel", "dim", "element_size"),
+    [
+        pytest.param("causal", Architecture.SM90, KEY, 128, 2, id="dK and dV"),
+        pytest.param("causal", Architecture.SM90, FORWARD, 128, 4, id="float32"),
+        pytest.param("causal", Architecture.SM80, FORWARD, 128, 2, id="Ampere"),
+        pytest.param("causal", Architecture.GFX942, QUERY, 128, 2, id="AMD"),
+        pytest.param("alibi", Architecture.SM90, FORWARD, 128, 2, id="biases: products would wait"),
+        pytest.param("alibi", Architecture.SM90, QUERY, 128, 2, id="biases: products would wait, dQ"),
+        pytest.param("conformer", Architecture.SM90, QUERY, 128, 2, id="tables of pairs: longer"),
+        pytest.param("deberta", Architecture.SM90, QUERY, 64, 2, id="several tables: longer"),
+        pytest.param("longformer", Architecture.SM100, FORWARD, 64, 2, id="lists on Blackwell"),
+        pytest.param("streaming", Architecture.SM100, FORWARD, 64, 2, id="lists on Blackwell: longer"),
+    ],
+)
+def test_ladders_without(
+    name: str, architecture: Architecture, kernel: KernelName, dim: int, element_size: int
+) -> None:
+    asked = architecture, kernel, dim, element_size
+    assert choices_of(plan(name), *asked, descriptors=True) == ladder(*asked, plan(name).work)
 
 
 @pytest.mark.parametrize("kernel", [FORWARD, QUERY])

@@ -53,14 +53,12 @@ CHOOSER = Chooser()
 def _answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start: Start) -> TileChoice:
     kernel, device = question.kernel, question.device
     asked = architecture(device), kernel, max(question.dims), question.dtype.itemsize
-    choices = ladder(*asked, plan.work)
-    if question.descriptors:
-        choices = with_descriptors(choices, *asked)
+    choices = choices_of(plan, *asked, question.descriptors)
     real = function.__globals__[kernel]
 
     @cache
     def tried(choice: TileChoice) -> _CompileTrial:
-        trial = _CompileTrial(real, largest_shared_memory(device))
+        trial = _CompileTrial(real, largest_shared_memory(device), choice.descriptors)
         start(_with_only(function, kernel, trial), choice)
         return trial
 
@@ -78,6 +76,21 @@ def _answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start
         if winner is not None:
             return winner
     return first_choice(choices, fits, lambda choice: tried(choice).keeps_registers)
+
+
+def choices_of(
+    plan: KernelPlan, architecture: Architecture, kernel: KernelName, dim: int, element_size: int, descriptors: bool
+) -> tuple[TileChoice, ...]:
+    """The ladder of a plan's kernel, with tensor descriptors where they are better, if there may be any.
+
+    `dim` and `element_size` are those of `ladder`.
+    """
+    asked = architecture, kernel, dim, element_size
+    choices = ladder(*asked, plan.work)
+    if not descriptors:
+        return choices
+    has_lists, changes_scores = plan.row_limits is None, bool(plan.mask.pair_values)
+    return with_descriptors(choices, *asked, has_lists=has_lists, changes_scores=changes_scores)
 
 
 def no_configuration(kernel: str, pattern: str, device: torch.device, failure: Exception) -> AttnError:
@@ -98,11 +111,12 @@ def without_choice(kernel: str, pattern: str, device: torch.device) -> Iterator[
 
 
 class _CompileTrial:
-    """Stands in for a kernel: compiles it for its arguments and starts nothing."""
+    """Stands in for a kernel: compiles it for its arguments and runs nothing."""
 
-    def __init__(self, kernel: Any, shared: int) -> None:
+    def __init__(self, kernel: Any, shared: int, descriptors: bool) -> None:
         self.kernel = kernel
         self.shared = shared
+        self.descriptors = descriptors
         self.failure: Exception | None = None
         """The error of compilation, or of a resource that the GPU lacks."""
         self.keeps_registers = True
@@ -121,6 +135,8 @@ class _CompileTrial:
             compiled = self.kernel.warmup(*arguments, grid=(1,), **options)
             if compiled is not None:  # the interpreter has nothing to compile
                 self.keep(compiled)
+                if self.descriptors:  # a driver encodes them for a launch, here of no program, and may refuse to
+                    _ = self.kernel[0, 1, 1](*arguments, **options)
         except failures() as failure:
             self.failure = failure
 

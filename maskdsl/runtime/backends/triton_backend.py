@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskdsl.analysis.cost.descriptors import DESCRIBED_KERNELS, HAVE_DESCRIPTORS
 from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import LargeHeadDim, NeedsDevice, TritonVersion
@@ -175,7 +176,8 @@ class Launch:
         plan, module = self.call.plan, self.call.module
         function = module.attention if kernel is KernelName.FORWARD else module.gradients
         length = (q.shape[2] - 1).bit_length() if plan.tune else 0
-        described = uses_descriptors() and all(module.describe(x, 16, True) is not None for x in (k, v))
+        may_describe = kernel in DESCRIBED_KERNELS and uses_descriptors(architecture(q.device))
+        described = may_describe and all(module.describe(x, 16, True) is not None for x in (k, v))
         question = TuningKey(kernel, q.device, (q.shape[3], v.shape[3]), q.dtype, length, wanted, described)
         return CHOOSER.choose(plan, question, function, start)
 
@@ -247,9 +249,15 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on")
 
 
-def uses_descriptors() -> bool:
-    """Whether kernels may load by tensor descriptors, by MASKDSL_DESCRIPTORS."""
-    return os.environ.get(_DESCRIPTORS, "").strip() == "1"
+def uses_descriptors(architecture: Architecture) -> bool:
+    """Whether kernels may load by tensor descriptors: where GPUs have them, unless MASKDSL_DESCRIPTORS is 0.
+
+    In the interpreter if it is 1: there they show that results are right, and nothing of time.
+    """
+    asked = os.environ.get(_DESCRIPTORS, "").strip()
+    if architecture is Architecture.INTERPRETER:
+        return asked == "1"
+    return architecture in HAVE_DESCRIPTORS and asked != "0"
 
 
 @lru_cache(maxsize=1)
