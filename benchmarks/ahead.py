@@ -25,7 +25,7 @@ from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoic
 from maskdsl.emit.plan import KernelPlan, decode_plan, make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
 from maskdsl.emit.triton.backward_body import GradientBody
-from maskdsl.emit.triton.decode_module import emit_decode, loop_work
+from maskdsl.emit.triton.decoding.decode_module import emit_decode, loop_work
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.expressions import PAIR

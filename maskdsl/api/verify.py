@@ -4,7 +4,6 @@ The oracle is the plain NumPy meaning in `ir/meaning/evaluate.py`; gradients are
 along random directions. A failing case is shrunk as long as it fails. `maskdsl verify` runs this.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
@@ -20,8 +19,6 @@ from maskdsl.base.errors.commands.command import TooLongToVerify
 from maskdsl.base.libraries import missing
 from maskdsl.base.records import dataclass
 from maskdsl.bind.context.call_arguments import parameter_kind
-from maskdsl.ir.declared.sequences import Sequence as TokenSequence
-from maskdsl.ir.meaning.coordinates import Coordinates
 from maskdsl.ir.meaning.evaluate import attention, dense
 from maskdsl.ir.meaning.inputs import relation_inputs
 from maskdsl.ir.meaning.route_meaning import with_routes
@@ -33,6 +30,7 @@ try:
 except ImportError as error:
     raise missing(error, "`verify`", "torch") from error
 
+from maskdsl.api.comparisons import unequal, wrong_gradient, wrong_tiles
 from maskdsl.runtime.backends.available import usable_backends
 
 __all__ = ["CannotDraw", "Case", "Failure", "Verdict", "verify"]
@@ -44,10 +42,6 @@ _MOST_DRAWS = 400
 _MOST_MEASURED = 20
 """Failed draws whose length is measured, for the error, where none fits."""
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "bfloat16": 3e-2, "float16": 4e-3}
-"""Of results, relative to the largest value: a few units in the last place of each dtype, times the sums' growth."""
-_STEP = 1e-5
-_GRADIENT_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -258,7 +252,7 @@ def _problems(
     case: Case,
     backends: Sequence[BackendName],
 ) -> Iterator[str]:
-    yield from _wrong_tiles(mask, inputs, attends, case)
+    yield from wrong_tiles(mask, inputs, attends, case.block)
     random = np.random.default_rng(case.seed + 2)
     given: dict[str, Any] = {each.name: torch.as_tensor(inputs[each.name]) for each in mask.ir.given}
     out, lse = expected
@@ -273,99 +267,12 @@ def _problems(
             leaf.requires_grad_().grad = None
         if compiled.has_lse:
             result, result_lse = compiled(*tensors, return_lse=True, **given)
-            yield from _unequal(f"{name}: the log-sum-exp", result_lse, lse, case)
+            yield from unequal(f"{name}: the log-sum-exp", result_lse, lse, case.dtype)
         else:
             result, result_lse = compiled(*tensors, **given), torch.full(lse.shape, torch.nan)
-        yield from _unequal(f"{name}: the output", result, out, case)
+        yield from unequal(f"{name}: the output", result, out, case.dtype)
         if case.dtype == "float64":
-            yield from _wrong_gradient(name, mask, inputs, leaves, (result, result_lse), (toward, toward_lse), random)
-
-
-def _wrong_tiles(mask: Mask, inputs: dict[str, Array], attends: Array, case: Case) -> Iterator[str]:
-    tiles = mask.tiles(block=case.block, **inputs)
-    for batch, head in np.ndindex(case.batch, case.heads):
-        rows, columns = (_permutation(mask, each, inputs, batch, head) for each in (mask.ir.queries, mask.ir.keys))
-        laid_out = attends[batch, head][np.ix_(rows, columns)]
-        expected = _classes(laid_out, case.block)
-        classes = tiles.classes(head=head, batch=min(batch, len(tiles.class_of_head) - 1))
-        if not np.array_equal(classes, expected):
-            row, column = np.argwhere(classes != expected)[0]
-            yield (
-                f"tiles: head {head}, batch {batch}, tile ({row}, {column}) has class {classes[row, column]}, "
-                f"and {expected[row, column]} is right"
-            )
-
-
-def _permutation(mask: Mask, sequence: TokenSequence, inputs: dict[str, Array], batch: int, head: int) -> Array:
-    positions = Coordinates(mask.ir, sequence, inputs, batch, head).permutation()
-    return np.arange(sequence.length) if positions is None else positions
-
-
-def _classes(attends: Array, block: tuple[int, int]) -> Array:
-    rows = [np.arange(start, min(start + block[0], attends.shape[0])) for start in range(0, attends.shape[0], block[0])]
-    columns = [
-        np.arange(start, min(start + block[1], attends.shape[1])) for start in range(0, attends.shape[1], block[1])
-    ]
-    return np.array(
-        [[int(tile.any()) + int(tile.all()) for c in columns for tile in [attends[np.ix_(r, c)]]] for r in rows]
-    )
-
-
-def _unequal(what: str, result: Tensor, expected: Array, case: Case) -> Iterator[str]:
-    values = result.detach().double().numpy()
-    if np.isnan(values).any():
-        yield f"{what} is NaN at {tuple(int(n) for n in np.argwhere(np.isnan(values))[0])}"
-        return
-    infinite = np.isinf(expected)
-    if not np.array_equal(np.isinf(values), infinite):
-        index = tuple(int(n) for n in np.argwhere(np.isinf(values) != infinite)[0])
-        yield f"{what} is {values[index]} at {index}, not {expected[index]}"
-        return
-    largest = max(1.0, float(np.abs(expected[~infinite]).max(initial=0)))
-    error = np.abs(np.where(infinite, 0, values - np.where(infinite, 0, expected)))
-    if error.max(initial=0) > _TOLERANCES[case.dtype] * largest:
-        index = tuple(int(n) for n in np.unravel_index(error.argmax(), error.shape))
-        yield f"{what} is {values[index]:.9g} at {index}, and {expected[index]:.9g} is right ({case.dtype})"
-
-
-def _wrong_gradient(
-    name: str,
-    mask: Mask,
-    inputs: dict[str, Array],
-    leaves: Mapping[str, Tensor],
-    results: tuple[Tensor, Tensor],
-    toward: tuple[Array, Array],
-    random: np.random.Generator,
-) -> Iterator[str]:
-    """Compares the derivative along a random direction with a finite difference of the oracle.
-
-    `leaves` are q, k, v and the float inputs on which no relation and no order depends: others have jumps.
-    """
-    finite = torch.isfinite(results[1])
-    loss = (results[0] * torch.tensor(toward[0])).sum() + (results[1] * torch.tensor(toward[1]))[finite].sum()
-    torch.autograd.backward(loss)
-    directions = {label: random.normal(size=leaf.shape) for label, leaf in leaves.items()}
-    gradients = {label: leaf.grad for label, leaf in leaves.items() if leaf.grad is not None}
-    for label in ("q", "k", "v"):
-        if label not in gradients:
-            yield f"{name}: the gradient of {label} is missing"
-            return
-    for label, gradient in gradients.items():
-        if gradient.isnan().any():
-            yield f"{name}: the gradient of {label} is NaN"
-            return
-    derivative = sum(float((gradient * torch.tensor(directions[label])).sum()) for label, gradient in gradients.items())
-
-    def value(step: float) -> float:
-        moved = {label: leaf.detach().numpy() + step * directions[label] for label, leaf in leaves.items()}
-        q, k, v = (moved.pop(label) for label in "qkv")
-        out, lse = attention(mask.ir, q, k, v, {**inputs, **moved})
-        return float((out * toward[0]).sum() + np.where(np.isfinite(lse), lse * toward[1], 0).sum())
-
-    expected = (value(_STEP) - value(-_STEP)) / (2 * _STEP)
-    size = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients.values()))
-    if abs(derivative - expected) > _GRADIENT_TOLERANCE * max(1.0, size, abs(expected)):
-        yield f"{name}: the derivative along a random direction is {derivative:.9g}, and {expected:.9g} is right"
+            yield from wrong_gradient(name, mask, inputs, leaves, (result, result_lse), (toward, toward_lse), random)
 
 
 # Shrinking

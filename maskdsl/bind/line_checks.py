@@ -8,9 +8,9 @@ from maskdsl.base.errors.language.routes import NoRouteOfName, OutsideRoute
 from maskdsl.base.errors.language.types import NotConstant, TypeMismatch
 from maskdsl.bind.context.bound_values import Abbreviation, Bad, Term, depends_on, describe
 from maskdsl.bind.context.frame import Frame, StatementKind
-from maskdsl.bind.expression.dots import is_vector, vector
 from maskdsl.bind.expression.elaborate import elaborate
 from maskdsl.bind.expression.macros import let_value
+from maskdsl.bind.expression.vector_expressions import is_vector, vector
 from maskdsl.bind.visible_names import Names
 from maskdsl.ir.mask import CausalClaim
 from maskdsl.ir.ops import Type

@@ -36,6 +36,11 @@ class _WithPage(click.Command):
         return help_page(self, ctx)
 
 
+def command(function: Callable[..., Any]) -> click.Command:
+    """Declares a command, which a group elsewhere adds."""
+    return click.command(cls=_WithPage)(function)
+
+
 class Commands(_WithPage, click.Group):
     """The group of all commands. Warnings about patterns are shown while one runs."""
 

@@ -20,7 +20,7 @@ from maskdsl.emit.torch.reference_module import emit_reference
 from maskdsl.emit.torch.routing_module import emit_routing
 from maskdsl.emit.torch.tiled_module import emit_tiled
 from maskdsl.emit.triton.attention_module import emit_triton
-from maskdsl.emit.triton.decode_module import emit_decode
+from maskdsl.emit.triton.decoding.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.mask import Normalize
 from maskdsl.ir.mask_printer import print_expression, print_mask

@@ -9,12 +9,13 @@ itself.
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from functools import cached_property, reduce
-from itertools import accumulate, chain, count
+from itertools import accumulate, count
 from math import prod
 from operator import mul
 from typing import NamedTuple
 
 from maskdsl.base.records import dataclass
+from maskdsl.emit.token_costs import LOAD_COST, cost, operations_cost
 from maskdsl.ir.declared.sequences import Computed, CoordinateDefinition, Sequence, Space
 from maskdsl.ir.expressions import (
     PAIR,
@@ -40,9 +41,6 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.ops import Op, Type
 from maskdsl.ir.simplify import simplify
 
-LOAD_COST = 4
-"""The light operations that a kernel does in the time of a load of one value of each token of a block."""
-_DIVISION_COST = 5
 _BITS = 31
 """Of a code, which is never negative."""
 
@@ -58,38 +56,6 @@ def coded(mask: MaskIR, taken: Container[str]) -> MaskIR:
         for side, sequence in mask.sequences.items()
     )
     return replace(mask, relation=relation, scores=scores, weight=weight, scale=scale, queries=queries, keys=keys)
-
-
-def cost(sequence: Sequence, *expressions: Expression) -> int:
-    """The light operations that expressions of one token of a sequence take as long as, together."""
-    leaves = sum(_leaf_cost(sequence, leaf) for leaf in reads(*expressions).coordinates)
-    return leaves + _operations_cost(*expressions)
-
-
-def _operations_cost(*expressions: Expression) -> int:
-    """That of their operators."""
-    return sum(
-        _operation_cost(node) for node in {*chain.from_iterable(map(walk, expressions))} if isinstance(node, Apply)
-    )
-
-
-def _operation_cost(node: Apply) -> int:
-    match node:
-        case Apply(op=Op.FLOOR_DIVIDE | Op.FLOOR_MODULO, arguments=(_, Constant(value=int(value)))):
-            return 1 if value > 0 and value.bit_count() == 1 else _DIVISION_COST
-        case Apply(op=Op.FLOOR_DIVIDE | Op.FLOOR_MODULO):
-            return 4 * _DIVISION_COST
-        case _:
-            return 1
-
-
-def _leaf_cost(sequence: Sequence, leaf: Coordinate) -> int:
-    """Positions cost nothing, and are the only axis of a space; other coordinates are loaded or computed."""
-    definition = sequence.definition(leaf.name)
-    if definition is None:
-        return LOAD_COST if leaf.name != "i" and any(len(space.axes) > 1 for space in sequence.spaces) else 0
-    values = [source.value for _, source in definition.sources if isinstance(source, Computed)]
-    return max([cost(sequence, value) for value in values], default=LOAD_COST)
 
 
 @dataclass(frozen=True)
@@ -211,7 +177,7 @@ class _Codes:
             side = self.side(node) if isinstance(node, Apply) else None
             if side is None:
                 stack += children(node)
-            elif _operations_cost(node) > LOAD_COST:
+            elif operations_cost(node) > LOAD_COST:
                 codes[node] = self.code(side, node)
         return substitute(expression, codes)
 

@@ -34,8 +34,8 @@ from maskdsl.runtime.backends.flex_export import FlexArguments, flex_arguments
 from maskdsl.runtime.base.call_cache import as_array
 from maskdsl.runtime.base.tokens_first import TokensFirst, tokens_first
 from maskdsl.runtime.base_attention import BaseAttention
-from maskdsl.runtime.compiled_mask import Bound
-from maskdsl.runtime.following import Following
+from maskdsl.runtime.compiled.compiled_mask import Bound
+from maskdsl.runtime.compiled.following import Following
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.syntax.tree import LetStatement, PatternDeclaration, ScaleStatement, ScoreStatement, SinkStatement

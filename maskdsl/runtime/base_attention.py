@@ -14,26 +14,18 @@ from maskdsl.runtime.base.processes import distributed_tensor
 from maskdsl.runtime.base.tokens_first import with_tokens_first
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, check_tensors, integers_of
 from maskdsl.runtime.calls.summand import CallOptions
-from maskdsl.runtime.compiled_mask import CompiledMask
+from maskdsl.runtime.compiled.compiled_mask import CompiledMask
 from maskdsl.runtime.decode.cache_types import NO_SCALES, scales_of
 from maskdsl.runtime.decode.paging import call_positions, room
-from maskdsl.runtime.methods.attention_facts import AttentionModule
 from maskdsl.runtime.methods.given_out import check_out, written
-from maskdsl.runtime.methods.paged_call import PagedCall
-from maskdsl.runtime.methods.paged_checks import of_pages
-from maskdsl.runtime.methods.paged_varlen import attend_paged
 from maskdsl.runtime.methods.prepared import PlainCall, PreparedAttention
 from maskdsl.runtime.methods.prepared_decode import DecodeStep, PreparedDecode
+from maskdsl.runtime.methods.varlen_attention import NO_DROPOUT, NOT_GIVEN, VarlenAttention
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.routing.selected_tables import SelectedTables
 from maskdsl.runtime.routing.shared_routes import SharedRoutes
 from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask, drops
-from maskdsl.runtime.torch_ops.hold_op import held_inputs, lengths_of_longest
-
-_NOT_GIVEN: Any = None
-"""The default of required arguments, so that a missing one is a declared error: graphs cannot trace `takes`."""
-_NO_DROPOUT = 0
-"""The default of `dropout_p`, no float: with `dynamic=True` torch.compile traces calls twice for a default float."""
+from maskdsl.runtime.torch_ops.hold_op import held_inputs
 
 _Function = TypeVar("_Function")
 
@@ -43,7 +35,7 @@ def _typed_as(function: _Function) -> Callable[[object], _Function]:
     return lambda _: function
 
 
-class BaseAttention(AttentionModule):
+class BaseAttention(VarlenAttention):
     """The calls of both attention modules."""
 
     def _hold(self, compiled: CompiledMask) -> None:
@@ -175,9 +167,9 @@ class BaseAttention(AttentionModule):
 
     def forward(
         self,
-        q: Tensor = _NOT_GIVEN,
-        k: Tensor = _NOT_GIVEN,
-        v: Tensor = _NOT_GIVEN,
+        q: Tensor = NOT_GIVEN,
+        k: Tensor = NOT_GIVEN,
+        v: Tensor = NOT_GIVEN,
         *,
         return_lse: bool = False,
         layout: LayoutName = "declared",
@@ -186,7 +178,7 @@ class BaseAttention(AttentionModule):
         page_table: Tensor | None = None,
         page_size: int | None = None,
         routing_state: RoutingState | None = None,
-        dropout_p: float = _NO_DROPOUT,
+        dropout_p: float = NO_DROPOUT,
         seed: int | Tensor | None = None,
         debug: bool = False,
         return_routes: bool = False,
@@ -317,11 +309,11 @@ class BaseAttention(AttentionModule):
 
     def prepare_decode(
         self,
-        q: Tensor = _NOT_GIVEN,
-        k: Tensor = _NOT_GIVEN,
-        v: Tensor = _NOT_GIVEN,
+        q: Tensor = NOT_GIVEN,
+        k: Tensor = NOT_GIVEN,
+        v: Tensor = NOT_GIVEN,
         *,
-        key_lengths: Tensor = _NOT_GIVEN,
+        key_lengths: Tensor = NOT_GIVEN,
         query_start: Tensor | None = None,
         page_table: Tensor | None = None,
         routing_state: RoutingState | None = None,
@@ -348,146 +340,6 @@ class BaseAttention(AttentionModule):
         given = dict(zip(self.inputs, tensors, strict=True))
         step = DecodeStep(k, v, lengths, start, table, routing_state, (key_scale, value_scale), given)
         return PreparedDecode(self, q, step, out, return_lse)
-
-    @overload
-    def varlen(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens_q: Tensor,
-        cu_seqlens_k: Tensor | None = ...,
-        *,
-        query_start: Tensor | None = ...,
-        key_lengths: Tensor | None = ...,
-        page_table: Tensor | None = ...,
-        key_scale: float | Tensor | None = ...,
-        value_scale: float | Tensor | None = ...,
-        out: Tensor | None = ...,
-        dropout_p: float = ...,
-        seed: int | Tensor | None = ...,
-        return_lse: Literal[False] = ...,
-        **inputs: Any,
-    ) -> Tensor: ...
-
-    @overload
-    def varlen(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens_q: Tensor,
-        cu_seqlens_k: Tensor | None = ...,
-        *,
-        query_start: Tensor | None = ...,
-        key_lengths: Tensor | None = ...,
-        page_table: Tensor | None = ...,
-        key_scale: float | Tensor | None = ...,
-        value_scale: float | Tensor | None = ...,
-        out: Tensor | None = ...,
-        dropout_p: float = ...,
-        seed: int | Tensor | None = ...,
-        return_lse: Literal[True],
-        **inputs: Any,
-    ) -> tuple[Tensor, Tensor]: ...
-
-    @overload
-    def varlen(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens_q: Tensor,
-        cu_seqlens_k: Tensor | None = ...,
-        *,
-        query_start: Tensor | None = ...,
-        key_lengths: Tensor | None = ...,
-        page_table: Tensor | None = ...,
-        key_scale: float | Tensor | None = ...,
-        value_scale: float | Tensor | None = ...,
-        out: Tensor | None = ...,
-        dropout_p: float = ...,
-        seed: int | Tensor | None = ...,
-        return_lse: bool,
-        **inputs: Any,
-    ) -> Tensor | tuple[Tensor, Tensor]: ...
-
-    def varlen(
-        self,
-        q: Tensor = _NOT_GIVEN,
-        k: Tensor = _NOT_GIVEN,
-        v: Tensor = _NOT_GIVEN,
-        cu_seqlens_q: Tensor = _NOT_GIVEN,
-        cu_seqlens_k: Tensor | None = None,
-        *,
-        query_start: Tensor | None = None,
-        key_lengths: Tensor | None = None,
-        page_table: Tensor | None = None,
-        key_scale: float | Tensor | None = None,
-        value_scale: float | Tensor | None = None,
-        out: Tensor | None = None,
-        dropout_p: float = _NO_DROPOUT,
-        seed: int | Tensor | None = None,
-        return_lse: bool = False,
-        **inputs: Any,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attention within packed sequences of different lengths; q is [all queries, heads, head dim], k and v as well.
-
-        Sequence n has the queries `cu_seqlens_q[n]` to `cu_seqlens_q[n + 1]`, and keys by `cu_seqlens_k` (by default
-        the same); both are integers [sequences + 1], as in FlashAttention. Each sequence is the first tokens of the
-        pattern, which must be as long as the longest one; a pattern whose length follows the tensors takes that length.
-        `inputs` have one batch entry per sequence. Queries are the last tokens of their sequence (in cross-attention,
-        the first), or begin at `query_start`, integers [sequences]. Returns the output [all queries, heads, head dim of
-        v]; `return_lse` adds the log-sum-exp [heads, all queries].
-
-        With a `page_table`, integers [sequences, pages], and `key_lengths`, integers [sequences], k and v are pages as
-        in a partial call, and there is no `cu_seqlens_k`: prefills, chunks of prompts, drafts and single tokens go in
-        one call. `key_lengths` counts the keys of the queries too. The pattern is the longest sequence there may be; if
-        its length follows the tensors, it is as long as the table has room for, and if queries and keys are different
-        tokens, as in trees of drafts, each sequence has its own lengths. Such a call has no gradients, and on a GPU it
-        does not wait for lengths, but for patterns with routes or products, that read `batch` or follow both lengths.
-
-        Pages may be of another type, with scales, and the output is written into `out`, if it is given: see `forward`.
-        Raises `AttnError` for arguments that do not fit.
-        """
-        if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
-            named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
-            named |= {"key_lengths": key_lengths, "page_table": page_table, "out": out}
-            named |= {"key_scale": key_scale, "value_scale": value_scale}
-            dropped: Tensor | tuple[Tensor, Tensor] = self._dropped(
-                "varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named
-            )
-            return dropped
-        q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
-        check_options("declared", return_lse=return_lse)
-        if return_lse:
-            check_sums(self._signatures)
-        if out is not None:
-            named = {"q": q, "k": k, "v": v, **dict(zip(self.inputs, tensors, strict=True))}
-            check_out(out, (*q.shape[:-1], v.shape[-1]), named)
-        cu_seqlens_q = integers_of("cu_seqlens_q", cu_seqlens_q, q.device)
-        if query_start is not None:
-            query_start = integers_of("query_start", query_start, q.device)
-        if page_table is not None or key_lengths is not None:
-            pages = of_pages(key_lengths, page_table, cu_seqlens_k, q.device)
-            given = dict(zip(self.inputs, tensors, strict=True))
-            call = PagedCall(
-                self, q, k, v, cu_seqlens_q, query_start, *pages, given, return_lse, key_scale, value_scale
-            )
-            result, paged_lse = attend_paged(call)
-            return written(out, result) if paged_lse is None else (written(out, result), paged_lse)
-        scales_of(key_scale, value_scale, k, None)
-        ends = cu_seqlens_q if cu_seqlens_k is None else integers_of("cu_seqlens_k", cu_seqlens_k, q.device)
-        if self._signature.sparse:
-            lengths = lengths_of_longest(self._compiled, cu_seqlens_q, ends)
-            tensors = held_inputs(self._single.handle.in_graphs(), self._signature, tensors, lengths, q.device)
-        packed = q, k, v, cu_seqlens_q, ends, query_start
-        if not self._summands:
-            result, lse = self._single.packed(*packed, tensors)
-        else:
-            results = [each.packed(*packed, [tensors[n] for n in wanted]) for each, wanted in self._summands]
-            result, lse = self._sum_of(results, dim=0)
-        return (written(out, result), lse) if return_lse else written(out, result)
 
     if TYPE_CHECKING:
 

@@ -14,8 +14,8 @@ from maskdsl.ir.heads import Heads
 from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.attention import Attention, FollowingAttention
 from maskdsl.runtime.backends.available import backend_names
-from maskdsl.runtime.compiled_mask import Bound
-from maskdsl.runtime.following import Following
+from maskdsl.runtime.compiled.compiled_mask import Bound
+from maskdsl.runtime.compiled.following import Following
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import PatternDeclaration
 

@@ -19,7 +19,7 @@ from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.base.validate import arguments, malformed
 from maskdsl.runtime.base_attention import BaseAttention
-from maskdsl.runtime.compiled_mask import find
+from maskdsl.runtime.compiled.compiled_mask import find
 from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.torch_ops.attention_op import BACKWARD, LIBRARY, autocast
 

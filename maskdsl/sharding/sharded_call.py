@@ -17,7 +17,7 @@ from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.calls.chosen import attend_chosen
 from maskdsl.runtime.calls.summand import Summand, sum_of
-from maskdsl.runtime.compiled_mask import Bound, register
+from maskdsl.runtime.compiled.compiled_mask import Bound, register
 from maskdsl.runtime.decode.regrouped import merge_partials
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import Moving

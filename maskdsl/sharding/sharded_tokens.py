@@ -26,7 +26,7 @@ from maskdsl.runtime.base.passed_inputs import passed
 from maskdsl.runtime.base.validate import arguments, check_sums, check_tensors
 from maskdsl.runtime.base_attention import BaseAttention
 from maskdsl.runtime.calls.summand import Summand
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import call_positions, integers
 from maskdsl.runtime.routing.find_op import with_routed
 from maskdsl.runtime.torch_ops.attention_op import is_ordinary, needs_recording

@@ -16,7 +16,7 @@ from torch import Tensor
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.ir.mask import MaskIR, Normalize
 from maskdsl.runtime.calls.summand import CallOptions, Summand, sum_of
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import CallPositions
 from maskdsl.sharding.moved_rows import gathered
 from maskdsl.sharding.sharded_call import merged_results

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.runtime.base_attention import BaseAttention
-from maskdsl.runtime.compiled_mask import find
+from maskdsl.runtime.compiled.compiled_mask import find
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY, is_ordinary
 
 

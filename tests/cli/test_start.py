@@ -90,7 +90,7 @@ def test_version_and_help_import_next_to_nothing(imported):
 
 
 @pytest.mark.parametrize(
-    ("words", "most"), [("--version", 33), (f"check {LONGFORMER}", 228), (f"show {LONGFORMER}", 255)]
+    ("words", "most"), [("--version", 34), (f"check {LONGFORMER}", 231), (f"show {LONGFORMER}", 258)]
 )
 def test_commands_import_what_they_need(imported, words, most):
     own = [name for name in imported[words]["modules"] if name.startswith("maskdsl")]

@@ -266,14 +266,14 @@ MUTANTS = (
     ),
     Mutant(
         "handles without the backend",
-        "maskdsl/runtime/compiled_mask.py",
+        "maskdsl/runtime/compiled/compiled_mask.py",
         "digest((plan, backend))",
         "digest(plan)",
         of("runtime/test_kept", "test_handles_name_all_that_results_depend_on"),
     ),
     Mutant(
         "handles of patterns alone",
-        "maskdsl/runtime/following.py",
+        "maskdsl/runtime/compiled/following.py",
         "for file in self.program.files), *others))",
         "for file in self.program.files), self.pattern))",
         of("runtime/test_kept", "test_handles_name_all_that_results_depend_on"),
@@ -315,7 +315,7 @@ MUTANTS = (
     ),
     Mutant(
         "lengths of keys alone",
-        "maskdsl/runtime/following.py",
+        "maskdsl/runtime/compiled/following.py",
         "if len(self.follow) == 1 else (queries, keys)",
         "if len(self.follow) == 1 else (keys, keys)",
         of("runtime/test_citizenship", "test_queries_and_keys_of_their_own_lengths"),

@@ -13,7 +13,7 @@ from maskdsl.emit.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends import schedule
 from maskdsl.runtime.backends.available import usable_backends
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from tests.runtime.random_patterns import bound, inputs_of
 
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import maskdsl
 from maskdsl import AttnError
 from maskdsl.runtime.calls.carried import _made, carried
-from maskdsl.runtime.compiled_mask import find
+from maskdsl.runtime.compiled.compiled_mask import find
 
 HEADS, LENGTH = 4, 40
 LINES = {

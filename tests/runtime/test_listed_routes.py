@@ -19,7 +19,7 @@ from maskdsl.ir.meaning.route_meaning import with_routes
 from maskdsl.ir.rewrites import listed_routes
 from maskdsl.ir.rewrites.listed_routes import with_lists
 from maskdsl.runtime.base.call_cache import CallStates
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.kernels.route_finder import RouteFinder
 
 N = 40

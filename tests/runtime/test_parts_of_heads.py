@@ -14,7 +14,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.emit.plan import make_plan
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends.available import usable_backends
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from tests.support.drawn import examples
 from tests.support.properties import assert_close, calls, run
 from tests.support.routed_parts import MODULE

@@ -15,7 +15,7 @@ from maskdsl.analysis.cost.tile_table import TileChoice
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.backends import triton_backend
 from maskdsl.runtime.backends.native.library import library
-from maskdsl.runtime.compiled_mask import MOST_CACHED
+from maskdsl.runtime.compiled.mask_calls import MOST_CACHED
 from maskdsl.runtime.kernels import dispatch
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C compiler works here")

@@ -23,7 +23,7 @@ from maskdsl.ir.meaning.evaluate import Pairs, attention, dense
 from maskdsl.ir.simplify import for_head, simplify
 from maskdsl.runtime.attention import Attention
 from maskdsl.runtime.compile import compile_mask
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.syntax.format import format_file
 from maskdsl.syntax.parse import parse
 from maskdsl.testing import RandomPattern, inputs_for, patterns, tensors_for

@@ -19,7 +19,7 @@ from maskdsl.bind.expression.names import OF_CALLS
 from maskdsl.emit import skeleton
 from maskdsl.emit.plan import make_plan
 from maskdsl.emit.triton.attention_module import emit_triton
-from maskdsl.emit.triton.decode_module import emit_decode
+from maskdsl.emit.triton.decoding.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 from maskdsl.ir.expressions import Apply, walk
 from maskdsl.ir.ops import Op

@@ -11,7 +11,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.emit.plan import KernelPlan, make_plan
 from maskdsl.emit.skeleton import skeleton_words
 from maskdsl.emit.triton.attention_module import emit_triton
-from maskdsl.emit.triton.decode_module import emit_decode
+from maskdsl.emit.triton.decoding.decode_module import emit_decode
 from maskdsl.emit.triton.selection.selection_module import emit_selection
 
 FRESH = "zz_fresh"

@@ -16,7 +16,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.runtime.backends import triton_backend
 from maskdsl.runtime.base.call import Saved
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode import regrouped as regroup
 from maskdsl.runtime.decode.regrouped import two_passes
 from maskdsl.runtime.torch_ops.attention_op import attention, attention_backward

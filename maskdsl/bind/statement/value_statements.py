@@ -9,9 +9,10 @@ from maskdsl.bind.context.bound_values import Bad, Term, Value, constant
 from maskdsl.bind.context.frame import Declared, Frame, StatementKind
 from maskdsl.bind.context.terms import operate
 from maskdsl.bind.context.vector_values import VectorTerm, VectorValue, added, sides_of_term
-from maskdsl.bind.expression.dots import vector, windowed
+from maskdsl.bind.expression.dots import windowed
 from maskdsl.bind.expression.macros import Elaborate
 from maskdsl.bind.expression.table_inputs import BATCH, heads_dimension
+from maskdsl.bind.expression.vector_expressions import vector
 from maskdsl.ir.declared.inputs import Dimension, DimensionKind, Input
 from maskdsl.ir.expressions import PAIR, Constant, Read, Side
 from maskdsl.ir.facts.reads import reads

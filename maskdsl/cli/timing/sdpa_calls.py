@@ -12,7 +12,7 @@ from maskdsl.api import Mask
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.meaning.evaluate import dense
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 
 Call = Callable[[], Tensor]
 _ROWS = 64

@@ -17,8 +17,9 @@ from maskdsl.emit.torch.query_functions import GUARDS, query_functions
 from maskdsl.emit.triton.backward_body import GradientBody
 from maskdsl.emit.triton.device_orders import Orders
 from maskdsl.emit.triton.forward_body import Holes, changes_scores, constant_unit, scores_may_be_large
-from maskdsl.emit.triton.gradient_sums import GradientSums, QueryEnds
-from maskdsl.emit.triton.input_gradients import Leaves
+from maskdsl.emit.triton.gradients.gradient_sums import GradientSums, QueryEnds
+from maskdsl.emit.triton.gradients.input_gradients import Leaves
+from maskdsl.emit.triton.kernel_helpers import kernel_helpers
 from maskdsl.emit.triton.tile_finder import TileBody
 from maskdsl.emit.triton.tile_loops import (
     Loops,
@@ -28,7 +29,6 @@ from maskdsl.emit.triton.tile_loops import (
     wrapped_tuple,
 )
 from maskdsl.emit.triton.token_coordinates import MARGIN, KernelNames
-from maskdsl.emit.triton.triton_printer import kernel_helpers
 from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.expressions import Constant, Side
 from maskdsl.ir.mask import Normalize

@@ -8,9 +8,9 @@ from maskdsl.analysis.cost.tile_table import KernelName
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import unused
 from maskdsl.emit.statement_printer import UNARY
-from maskdsl.emit.triton.contributions import Contributions, ScoreDerivatives, ScoreStep, attending
 from maskdsl.emit.triton.forward_body import Body, Holes, MaybeHoles, replace_score, scores_may_be_large
-from maskdsl.emit.triton.input_gradients import Leaf, Leaves
+from maskdsl.emit.triton.gradients.contributions import Contributions, ScoreDerivatives, ScoreStep, attending
+from maskdsl.emit.triton.gradients.input_gradients import Leaf, Leaves
 from maskdsl.emit.triton.tile_loops import splits
 from maskdsl.emit.triton.token_coordinates import HEAD_TABLE
 from maskdsl.emit.triton.triton_printer import TritonPrinter

@@ -13,7 +13,7 @@ from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.torch.pattern_functions import helper, separated
 from maskdsl.emit.triton.forward_body import MaybeHoles, scores_may_be_large
-from maskdsl.emit.triton.input_gradients import Leaves
+from maskdsl.emit.triton.gradients.input_gradients import Leaves
 from maskdsl.emit.triton.token_coordinates import KernelNames
 from maskdsl.emit.triton.triton_printer import TritonPrinter
 from maskdsl.ir.expressions import Side

@@ -8,10 +8,10 @@ from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import HELPERS as TORCH_HELPERS
 from maskdsl.emit.plan import OF_PYTHON, KernelPlan, unused
 from maskdsl.emit.skeleton import skeleton_words
-from maskdsl.emit.token_codes import LOAD_COST, cost
+from maskdsl.emit.token_costs import LOAD_COST, cost
 from maskdsl.emit.torch.pattern_functions import coordinate_function
 from maskdsl.emit.torch.torch_printer import TorchPrinter
-from maskdsl.emit.triton.triton_printer import HELPERS
+from maskdsl.emit.triton.kernel_helpers import HELPERS
 from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.declared.sequences import Computed, CoordinateDefinition, CoordinateSource, Sequence
 from maskdsl.ir.expressions import (

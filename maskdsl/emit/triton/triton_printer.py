@@ -12,9 +12,7 @@ from typing import TypeGuard, assert_never
 import numpy as np
 
 from maskdsl.emit.plan import unused
-from maskdsl.emit.skeleton import read_skeleton
 from maskdsl.emit.statement_printer import ATOM, COMPARISON, INFIX, OR, PRODUCT, SUM, UNARY, Printer, literal
-from maskdsl.emit.torch.pattern_functions import helper
 from maskdsl.ir.expressions import (
     Apply,
     Batch,
@@ -31,26 +29,10 @@ from maskdsl.ir.expressions import (
 from maskdsl.ir.facts.ranges import INT32, Range, expression_range
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.mask import MaskIR
-from maskdsl.ir.ops import COMPARISONS, OPERATORS, ROUNDINGS, TRITON_HELPERS, Op, Type
+from maskdsl.ir.ops import COMPARISONS, OPERATORS, ROUNDINGS, Op, Type
 from maskdsl.ir.values.fixed_random import WORD, random_state
 
 _PREFIX = {Op.NEGATE: "-", Op.NOT: "~"}
-HELPERS = (
-    "join_sink",
-    "scaled_but_zeros",
-    "as_bits",
-    "bits_of_rows",
-    "take_lowest",
-    "has_bit",
-    "find_entry",
-    "inside",
-    "power",
-    "mix",
-    "as_integers",
-    "score_tanh",
-    *TRITON_HELPERS,
-)
-"""Functions of `codegen/triton_functions.py` that kernels call."""
 _LONGEST_POWER = 64
 """Larger powers of integers stay within 64 bits only for bases -1, 0 and 1, where the exponent's parity decides."""
 _ONE_BY_ONE = " + tl.zeros([1, 1], tl.int32)"
@@ -405,10 +387,3 @@ class TritonPrinter(Printer):
 def _has_reciprocal(divisor: Expression) -> TypeGuard[Constant]:
     """Whether it is a constant whose reciprocal float32 holds: kernels multiply by it, as division takes long."""
     return isinstance(divisor, Constant) and _LEAST_DIVISOR < abs(divisor.value) < 1 / _LEAST_DIVISOR
-
-
-def kernel_helpers(lines: Iterable[str]) -> list[list[str]]:
-    """The functions of `codegen/triton_functions.py` that these lines of kernels call."""
-    text, lines = read_skeleton("triton_functions"), list(lines)
-    used = [name for name in HELPERS if any(f"{name}(" in line for line in lines)]
-    return [["@triton.jit", *helper(text, name)] for name in used]

@@ -9,8 +9,8 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.backends import OtherPattern
 from maskdsl.base.source import Source
 from maskdsl.ir.heads import Heads
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask, bound_by_text, make_by
-from maskdsl.runtime.following import Following, FollowingBranches
+from maskdsl.runtime.compiled.compiled_mask import Bound, CompiledMask, bound_by_text, make_by
+from maskdsl.runtime.compiled.following import Following, FollowingBranches
 from maskdsl.runtime.routing.listed_mask import ListedMask
 from maskdsl.runtime.torch_ops.dropped_mask import DroppedMask
 from maskdsl.syntax.program import program_of_files

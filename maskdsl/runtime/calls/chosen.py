@@ -8,7 +8,7 @@ from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import Chosen
 from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.token_values import token_values
-from maskdsl.runtime.compiled_mask import Bound, DerivedMask, find
+from maskdsl.runtime.compiled.compiled_mask import Bound, DerivedMask, find
 from maskdsl.runtime.decode.decode_call import attend_derived
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
 

@@ -10,7 +10,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.selection import NotANumber
 from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.nan_scores import nan_scores
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 
 
 @_disable_dynamo  # as `torch.compiler.disable`, which takes a second to import, at the first call

@@ -20,7 +20,8 @@ from maskdsl.runtime.base.passed_inputs import NO_LENGTHS, passed
 from maskdsl.runtime.calls.carried import carried
 from maskdsl.runtime.calls.debugging import check_reads, check_scores
 from maskdsl.runtime.calls.varlen import attend_packed
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask, Knows, register
+from maskdsl.runtime.compiled.compiled_mask import Bound, CompiledMask, register
+from maskdsl.runtime.compiled.mask_calls import Knows
 from maskdsl.runtime.decode.cache_types import NO_SCALES, Scales, are_readable, check_cache, converted, read_as_they_are
 from maskdsl.runtime.decode.decode_call import attend
 from maskdsl.runtime.decode.key_slices import attend_slices

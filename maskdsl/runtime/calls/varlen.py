@@ -32,7 +32,7 @@ from maskdsl.runtime.base.validate import (
     type_name,
     wrong_heads,
 )
-from maskdsl.runtime.compiled_mask import Bound, DerivedMask, find
+from maskdsl.runtime.compiled.compiled_mask import Bound, DerivedMask, find
 from maskdsl.runtime.decode.decode_call import attend_derived
 from maskdsl.runtime.decode.multiplied_call import given_inputs
 from maskdsl.runtime.kernels.call_queries import Queries

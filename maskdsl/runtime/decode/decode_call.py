@@ -16,7 +16,7 @@ from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.processes import check_whole
 from maskdsl.runtime.base.token_values import token_values
 from maskdsl.runtime.base.validate import check_inputs, check_values
-from maskdsl.runtime.compiled_mask import Bound, DerivedMask
+from maskdsl.runtime.compiled.compiled_mask import Bound, DerivedMask
 from maskdsl.runtime.decode.gather import MOST_PAIRS, attend_gathered
 from maskdsl.runtime.decode.live_span import live_span
 from maskdsl.runtime.decode.multiplied_call import MultipliedCall, given_inputs, multiplied

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from maskdsl.ir.expressions import Side
 from maskdsl.ir.rewrites.chunk import PRESENT
 from maskdsl.runtime.base.input_tensors import as_value
-from maskdsl.runtime.compiled_mask import DerivedMask
+from maskdsl.runtime.compiled.compiled_mask import DerivedMask
 from maskdsl.runtime.kernels.grouped_tokens import at
 
 MOST_PAIRS = 2**22

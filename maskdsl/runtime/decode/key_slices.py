@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskdsl.ir.rewrites.chunk import PRESENT, Chunk
 from maskdsl.runtime.base.kept import in_no_mode
-from maskdsl.runtime.compiled_mask import Bound, find, register
+from maskdsl.runtime.compiled.compiled_mask import Bound, find, register
 from maskdsl.runtime.decode.decode_call import attend_derived, chunk_values, ready
 from maskdsl.runtime.decode.paging import CallPositions, gathered_pages, normalized, present_keys
 from maskdsl.runtime.decode.regrouped import merge_partials

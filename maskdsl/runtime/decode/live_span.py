@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 
 from maskdsl.analysis.tiles.mask_tiles import tiles
 from maskdsl.runtime.base.kept import in_no_mode
-from maskdsl.runtime.compiled_mask import Bound, remember
+from maskdsl.runtime.compiled.compiled_mask import Bound
+from maskdsl.runtime.compiled.mask_calls import remember
 
 _QUERIES, _KEYS = 64, 64
 """Those of a tile."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import CallPositions, all_keys, normalized, present_keys
 from maskdsl.runtime.kernels.product_finder import Products
 

@@ -27,7 +27,8 @@ from maskdsl.base.errors.calls.vectors import MixedDevices, NotATensor
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.base.call import TokenPositions
 from maskdsl.runtime.base.validate import INTEGER_TYPES, as_tensor, check_tensors, type_name, wrong_heads
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask, find, kinds, remember
+from maskdsl.runtime.compiled.compiled_mask import Bound, CompiledMask, find
+from maskdsl.runtime.compiled.mask_calls import kinds, remember
 
 
 class CallPositions(NamedTuple):

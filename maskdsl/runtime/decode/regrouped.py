@@ -22,7 +22,7 @@ from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.input_tensors import as_given
 from maskdsl.runtime.base.kept import Kept
 from maskdsl.runtime.base.token_values import token_values
-from maskdsl.runtime.compiled_mask import Bound, DerivedMask, register
+from maskdsl.runtime.compiled.compiled_mask import Bound, DerivedMask, register
 from maskdsl.runtime.decode.paging import is_on_host
 from maskdsl.runtime.torch_ops.attention_op import ATTENTION
 

@@ -12,7 +12,7 @@ from maskdsl.analysis.closed.closed_form import Limits
 from maskdsl.analysis.closed.live_range import longest_range
 from maskdsl.analysis.cost.tile_table import Architecture
 from maskdsl.emit.plan import KernelPlan, decode_plan
-from maskdsl.emit.triton.decode_module import LoopWork, emit_decode, loop_work
+from maskdsl.emit.triton.decoding.decode_module import LoopWork, emit_decode, loop_work
 from maskdsl.ir.mask import MaskIR
 from maskdsl.runtime.backends.tile_choice import architecture, no_configuration
 from maskdsl.runtime.backends.triton_backend import check, computable, on, precision

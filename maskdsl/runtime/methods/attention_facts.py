@@ -16,7 +16,7 @@ from maskdsl.ir.declared.inputs import Input
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.tokens_first import TokensFirst
 from maskdsl.runtime.calls.summand import CallOptions, Summand, sum_of
-from maskdsl.runtime.compiled_mask import CompiledMask, register
+from maskdsl.runtime.compiled.compiled_mask import CompiledMask, register
 from maskdsl.runtime.routing.branched_state import BranchedState
 from maskdsl.runtime.routing.routing_state import RoutingState
 from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs

@@ -19,7 +19,7 @@ from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sharding import UnfitShards
 from maskdsl.base.errors.calls.vectors import NotATensor
 from maskdsl.ir.declared.inputs import DimensionKind
-from maskdsl.runtime.compiled_mask import find
+from maskdsl.runtime.compiled.compiled_mask import find
 from maskdsl.runtime.methods.attention_facts import AttentionModule
 
 _PLAN = (

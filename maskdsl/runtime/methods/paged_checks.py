@@ -11,7 +11,7 @@ from maskdsl.base.errors.calls.serving import FewerKeys, ForwardOnly, PagesOfSeq
 from maskdsl.ir.declared.inputs import DimensionKind
 from maskdsl.runtime.base.validate import check_given, check_tensors, integers_of, wrong_heads
 from maskdsl.runtime.calls.varlen import check_starts, malformed_ends, misplaced_ends
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import absent_keys, is_on_host, malformed
 from maskdsl.runtime.methods.paged_call import PagedCall
 from maskdsl.runtime.torch_ops.attention_op import needs_recording

@@ -13,7 +13,7 @@ from torch import Tensor
 from maskdsl.ir.declared.inputs import DimensionKind, Input
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.routes import Draw, route_expressions
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import is_on_host, page_rows, room
 from maskdsl.runtime.methods.paged_call import PagedCall
 from maskdsl.runtime.methods.paged_checks import check_positions, check_tensors_of_pages

@@ -23,7 +23,7 @@ from maskdsl.runtime.base.validate import (
     check_tensors,
 )
 from maskdsl.runtime.calls.summand import CallOptions, Summand
-from maskdsl.runtime.compiled_mask import Bound, remember
+from maskdsl.runtime.compiled.mask_calls import MaskCalls, remember
 from maskdsl.runtime.kernels.known_inputs import KnownInputs, stream_of
 
 
@@ -145,7 +145,7 @@ class PreparedAttention:
         self._given[device] = given
         return given
 
-    def _knows(self, bound: Bound, q: Tensor, inputs: Sequence[Tensor]) -> KnownInputs | None:
+    def _knows(self, bound: MaskCalls, q: Tensor, inputs: Sequence[Tensor]) -> KnownInputs | None:
         """A `Knows`: all inputs stay as they are, but the results of routes.
 
         Nothing is known while a CUDA graph is captured, so that its replay reads the inputs again.

@@ -16,7 +16,7 @@ from maskdsl.base.errors.calls.vectors import NotATensor
 from maskdsl.runtime.backends.protocol import Backend
 from maskdsl.runtime.base.call import KernelCall, TokenPositions
 from maskdsl.runtime.base.validate import type_name
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode.decode_call import decoded, ready
 from maskdsl.runtime.decode.paging import CallPositions, fit_on_host, room
 from maskdsl.runtime.methods.attention_facts import AttentionModule

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.base.arguments import TensorLayout
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.routing.routing_state import RoutingState
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
-from maskdsl.runtime.compiled_mask import Bound
-from maskdsl.runtime.compiled_mask import find as find_compiled
+from maskdsl.runtime.compiled.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import find as find_compiled
 from maskdsl.runtime.decode.paging import CallPositions, all_keys, checked_mask, normalized, room
 from maskdsl.runtime.kernels.call_queries import Queries
 from maskdsl.runtime.kernels.key_summaries import sum_type

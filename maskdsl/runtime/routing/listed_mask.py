@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.validate import Signature
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask, Summands
+from maskdsl.runtime.compiled.compiled_mask import Bound, CompiledMask, Summands
 
 
 @dataclass(frozen=True, eq=False)

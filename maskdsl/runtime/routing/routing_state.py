@@ -25,7 +25,7 @@ from maskdsl.runtime.base.validate import (
     malformed,
     type_name,
 )
-from maskdsl.runtime.compiled_mask import Bound
+from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import (
     CallPositions,
     all_keys,

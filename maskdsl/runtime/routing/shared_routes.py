@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from maskdsl.runtime.compiled_mask import CompiledMask
+from maskdsl.runtime.compiled.compiled_mask import CompiledMask
 
 
 class SharedRoutes:

@@ -1,7 +1,7 @@
 """The operators `maskdsl::attention` and `maskdsl::attention_backward`: fake kernels, autograd, autocast and vmap.
 
 `attention` returns the output and the log-sum-exp, which is empty unless wanted or needed for gradients. Operators take
-compiled masks as handles: see `runtime/compiled_mask.py`.
+compiled masks as handles: see `runtime/compiled/compiled_mask.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,8 @@ from maskdsl.runtime.base.call import Saved
 from maskdsl.runtime.base.processes import check_whole
 from maskdsl.runtime.base.recording import recording
 from maskdsl.runtime.base.validate import check_tensors
-from maskdsl.runtime.compiled_mask import Bound, Knows, find
+from maskdsl.runtime.compiled.compiled_mask import Bound, find
+from maskdsl.runtime.compiled.mask_calls import Knows
 from maskdsl.runtime.kernels.dispatch import blank
 from maskdsl.runtime.kernels.known_inputs import shared_zeros
 from maskdsl.runtime.torch_ops.handle import Handle

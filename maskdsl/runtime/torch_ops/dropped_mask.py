@@ -14,7 +14,7 @@ from maskdsl.base.errors.calls.normalization import WrongDropout
 from maskdsl.ir.rewrites.dropout import BELOW, DROPOUT_INPUTS, FACTOR, SEED
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.validate import INTEGER_TYPES, Signature
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask, Summands
+from maskdsl.runtime.compiled.compiled_mask import Bound, CompiledMask, Summands
 
 _WORDS = 2**32
 """The numbers of 32 bits: all that a seed's pairs depend on."""

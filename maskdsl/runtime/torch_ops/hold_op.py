@@ -22,8 +22,8 @@ from maskdsl.ir.mask import MaskIR
 from maskdsl.ir.meaning.given_lists import hold
 from maskdsl.runtime.base.kept import in_no_mode
 from maskdsl.runtime.base.validate import Signature
-from maskdsl.runtime.compiled_mask import Bound, CompiledMask
-from maskdsl.runtime.compiled_mask import find as find_compiled
+from maskdsl.runtime.compiled.compiled_mask import Bound, CompiledMask
+from maskdsl.runtime.compiled.compiled_mask import find as find_compiled
 from maskdsl.runtime.torch_ops.attention_op import LIBRARY
 
 _MOST_KEPT = 16

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskdsl.runtime.compiled_mask import find
+from maskdsl.runtime.compiled.compiled_mask import find
 from maskdsl.runtime.torch_ops.attention_op import BACKWARD
 from maskdsl.runtime.torch_ops.gather_ops import Attend
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskdsl.ir.expressions import Side
 from maskdsl.runtime.base.validate import check_inputs, check_sizes, check_tensors, check_values
-from maskdsl.runtime.compiled_mask import Bound, find, register
+from maskdsl.runtime.compiled.compiled_mask import Bound, find, register
 from maskdsl.runtime.kernels.product_finder import Products
 from maskdsl.runtime.torch_ops.gather_ops import Attend, define
 from maskdsl.runtime.torch_ops.masses import attend_masses

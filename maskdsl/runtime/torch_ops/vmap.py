@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.ir.declared.inputs import DimensionKind
-from maskdsl.runtime.compiled_mask import find
+from maskdsl.runtime.compiled.compiled_mask import find
 
 
 class _Batched(NamedTuple):

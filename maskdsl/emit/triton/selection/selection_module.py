@@ -14,9 +14,9 @@ from maskdsl.emit.torch.pattern_functions import definitions, helper
 from maskdsl.emit.torch.route_printer import RoutePrinter
 from maskdsl.emit.torch.routing_module import RouteFunctions, routing_module
 from maskdsl.emit.torch.scored_functions import ScoredFunctions
+from maskdsl.emit.triton.kernel_helpers import kernel_helpers
 from maskdsl.emit.triton.selection.route_body import RouteBody
 from maskdsl.emit.triton.selection.route_names import run_size
-from maskdsl.emit.triton.triton_printer import kernel_helpers
 from maskdsl.ir.expressions import PAIR, Side
 from maskdsl.ir.facts.reads import reads
 from maskdsl.ir.routes import Draw, OfInputs, Route

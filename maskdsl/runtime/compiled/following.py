@@ -25,7 +25,7 @@ from maskdsl.ir.heads import DEFAULT_HEADS, Heads, some_heads
 from maskdsl.ir.mask import Normalize
 from maskdsl.runtime.base.digest import digest
 from maskdsl.runtime.base.validate import Lists, Signature
-from maskdsl.runtime.compiled_mask import NO_SUMMANDS, Bound, Summands
+from maskdsl.runtime.compiled.compiled_mask import NO_SUMMANDS, Bound, Summands
 from maskdsl.syntax.program import Program
 from maskdsl.syntax.tree import (
     AutoOrderStatement,

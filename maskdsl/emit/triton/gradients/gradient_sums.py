@@ -6,7 +6,7 @@
 from maskdsl.base.records import dataclass
 from maskdsl.emit.plan import KernelPlan
 from maskdsl.emit.triton.forward_body import scores_may_be_large
-from maskdsl.emit.triton.input_gradients import Leaf, Leaves
+from maskdsl.emit.triton.gradients.input_gradients import Leaf, Leaves
 from maskdsl.ir.expressions import Coordinate, Side
 
 
