@@ -14,6 +14,7 @@ from maskdsl.ir.ops import Op
 from maskdsl.runtime.backends.triton_backend import interpreted
 from tests.support.found import FOUND, found_case
 from tests.support.properties import calls, check_triton, sample
+from tests.support.ragged import check_ragged
 
 warnings.simplefilter("ignore")  # NumPy's, of pairs that do not attend
 
@@ -38,6 +39,7 @@ def first_failure(count: int, start: int) -> tuple[int, str]:
     for ran, call in enumerate(chain(found, drawn)):
         try:
             check_triton(*call)
+            check_ragged(call[0], "triton", start + ran, *call[1:])
         except Exception as error:
             return ran, f"{type(error).__name__}: {error}\n{call[0]}"
     return count + len(found), ""

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.drawn import examples
-from tests.support.properties import calls, check_backends, check_decoding, check_layout, check_order, check_ragged
+from tests.support.properties import calls, check_backends, check_decoding, check_layout, check_order
+from tests.support.ragged import check_ragged
 
 ORDERS = st.sampled_from(["by shuffle(i, 3)", "by -i % 5, i // 3", "by i * 7 % 11", "by 0"])
 
@@ -35,7 +36,7 @@ def test_queries_may_stand_anywhere(call, backend, seed):
 
 
 @settings(max_examples=examples(60))
-@given(calls(), st.sampled_from(["native", "tiled", "reference"]), st.integers(0, 99))
+@given(calls(batches=(1, 3, 5)), st.sampled_from(["native", "tiled", "reference"]), st.integers(0, 99))
 def test_packed_queries_over_pages(call, backend, seed):
     case, *tensors = call
     check_ragged(case, backend, seed, *tensors)

@@ -63,10 +63,10 @@ class Case:
 
 
 @st.composite
-def cases(draw, **options):
+def cases(draw, batches=(1, 2), **options):
     pattern = draw(patterns(**options))
     mask = pattern.bind().ir
-    batch = draw(st.sampled_from([1, 2]))
+    batch = draw(st.sampled_from(batches))
     block = draw(st.tuples(st.integers(1, 20), st.integers(1, 20)))
     return Case(pattern, mask, draw(inputs_for(mask, batch)), batch, block)
 
@@ -291,52 +291,6 @@ def check_decoding(case: Case, backend: str, seed: int, q, k, v) -> None:
     assert_close(lse.numpy(), np.take_along_axis(expected_lse, positions, axis=2), f"{backend}: their log-sum-exp")
 
 
-def check_ragged(case: Case, backend: str, seed: int, q, k, v) -> None:
-    """Packed queries, as many of each batch entry as it happens, over pages, get what they get among all.
-
-    What no entry has is NaN: pages of no table, the ends of last pages, and pages that tables name behind all keys.
-    """
-    random, length = np.random.default_rng(seed), case.mask.queries.length
-    counts = random.integers(0, min(length, 5) + 1, case.batch)
-    starts = random.integers(0, length - counts + 1)
-    size = int(random.choice([1, 4, 16]))
-    inputs = {name: torch.tensor(value) for name, value in case.inputs.items()}
-    chosen = [(n, slice(s, s + c)) for n, (s, c) in enumerate(zip(starts, counts, strict=True))]
-    rows = [torch.tensor(q[n, :, some]).transpose(0, 1) for n, some in chosen]
-    pages, table = in_pages([torch.tensor(x) for x in (k, v)], size, random)
-    expected, expected_lse = attention(case.mask, q, k, v, case.inputs)
-    out, lse = compile_mask(case.mask, backend).varlen(
-        torch.cat(rows),
-        *pages,
-        torch.tensor([0, *counts.cumsum()]),
-        query_start=torch.tensor(starts),
-        page_table=table,
-        key_lengths=torch.full((case.batch,), k.shape[2]),
-        return_lse=True,
-        **inputs,
-    )
-    wanted = np.concatenate([expected[n, :, some].swapaxes(0, 1) for n, some in chosen])
-    wanted_lse = np.concatenate([expected_lse[n, :, some] for n, some in chosen], axis=1)
-    assert_close(out.numpy(), wanted, f"{backend}: packed queries over pages")
-    assert_close(lse.numpy(), wanted_lse, f"{backend}: their log-sum-exp")
-
-
-def in_pages(tensors, size: int, random: np.random.Generator) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Keys and values [batch, heads, keys, dim] in pages in any order, and the table; all other memory is NaN."""
-    batch, heads, length, _ = tensors[0].shape
-    count = -(-length // size)
-    table = torch.tensor(random.permutation(batch * count + 2))
-    behind, table = table[-2:].expand(batch, -1), table[:-2].view(batch, count)
-    stored = []
-    for x in tensors:
-        pages = torch.full((batch * count + 2, heads, size, x.shape[3]), torch.nan, dtype=x.dtype)
-        for number, row in enumerate(table):
-            for page, some in zip(row, x[number].split(size, dim=1), strict=True):
-                pages[page, :, : some.shape[1]] = some
-        stored.append(pages)
-    return stored, torch.cat([table, behind], dim=1)
-
-
 def check_triton(case: Case, q, k, v) -> None:
     """Generated kernels give what the meaning says, in both precisions, and all gradients; needs the interpreter."""
     attention_of = compile_mask(case.mask, "triton")
@@ -351,7 +305,6 @@ def check_triton(case: Case, q, k, v) -> None:
     for number, (found, expected) in enumerate(pairs):
         assert_close(found, expected, f"triton, gradient {number}")
     check_decoding(case, "triton", 0, q, k, v)
-    check_ragged(case, "triton", 0, q, k, v)
 
 
 # Expressions
