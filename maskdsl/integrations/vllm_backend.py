@@ -225,6 +225,7 @@ class StepBuilder(AttentionMetadataBuilder[EngineStep]):
             given.query_start_loc[: count + 1],
             given.seq_lens[:count],
             given.block_table_tensor[:count],
+            given.max_query_len,
         )
 
 
@@ -245,6 +246,9 @@ class PatternImpl(AttentionImpl[EngineStep]):
         kv_sharing_target_layer_name: str | None = None,
         sinks: Tensor | None = None,
     ) -> None:
+        if kv_cache_dtype not in PatternBackend.supported_kv_cache_dtypes:
+            what, known = f"a cache of {kv_cache_dtype}", ", ".join(PatternBackend.supported_kv_cache_dtypes)
+            raise AttnError(errors.NotServed(what=what, reason=f"`--kv-cache-dtype` may be {known}"))
         config = get_current_vllm_config()
         self.num_heads, self.head_size, self.scale = num_heads, head_size, float(scale)
         self.num_kv_heads, self.kv_cache_dtype = num_kv_heads or num_heads, kv_cache_dtype

@@ -110,16 +110,20 @@ def test_what_cannot_be_served() -> None:
 
 
 def computed(patterns: ServedPatterns, heads: Heads, **asked: Any) -> torch.Tensor:
-    """Of 40 tokens, in pages of 16."""
+    """Of 40 tokens, in pages of 16: of a sequence alone, and beside another one that has added the last token."""
     torch.manual_seed(0)
     q, cache = torch.randn(40, 4, 32), torch.randn(3, 2, 16, 64)
     q, cache = q[:, heads.first : heads.first + heads.count], cache[:, : heads.key_count]
-    table, ends = torch.arange(3, dtype=torch.int32)[None], torch.tensor([0, 40], dtype=torch.int32)
-    step, out = EngineStep(40, ends, ends[1:], table), torch.empty(42, heads.count, 32)
-    patterns.layer(Layer(1, FULL), heads, AskedOfLayer(**asked)).attend(
-        q, KeyPages.of(cache, 32, None, None), step, out
-    )
-    return out[:40]
+    layer, table = patterns.layer(Layer(1, FULL), heads, AskedOfLayer(**asked)), torch.arange(3).int().expand(2, -1)
+    pages, lengths, outs = KeyPages.of(cache, 32, None, None), torch.tensor([40, 40]).int(), list[torch.Tensor]()
+    for ends in (torch.tensor([0, 40]).int(), torch.tensor([0, 40, 41]).int()):
+        count, tokens = len(ends) - 1, int(ends[-1])
+        outs.append(torch.empty(tokens + 1, heads.count, 32))
+        step = EngineStep(tokens, ends, lengths[:count], table[:count], 40)
+        layer.attend(torch.cat([q, q[-1:]]), pages, step, outs[-1])
+    alone, beside = outs
+    torch.testing.assert_close(beside[:41], torch.cat([alone[:40], alone[39:40]]))
+    return alone[:40]
 
 
 def test_sinks_of_the_model() -> None:
@@ -167,7 +171,7 @@ def test_routing_states_of_sequences() -> None:
             pages.write(k[n, some], v[n, some], table[n].long()[at // 16] * 16 + at % 16)
             here[n] = some.stop
         lengths = torch.tensor([here[n] for n in counts], dtype=torch.int32)
-        step = EngineStep(int(ends[-1]), ends, lengths, table[[*counts]])
+        step = EngineStep(int(ends[-1]), ends, lengths, table[[*counts]], max(counts.values()))
         out = torch.empty(step.tokens, 4, 32)
         layer.attend(torch.cat([q[n, some] for n, some in rows.items()]), pages, step, out)
         torch.testing.assert_close(out, torch.cat([whole[n][some] for n, some in rows.items()]))
@@ -183,7 +187,7 @@ def test_a_state_is_of_one_sequence() -> None:
 
     def step(rows: int, count: int, length: int) -> EngineStep:
         ends, lengths = torch.arange(rows + 1).int() * count, torch.full((rows,), length, dtype=torch.int32)
-        return EngineStep(rows * count, ends, lengths, table[:rows])
+        return EngineStep(rows * count, ends, lengths, table[:rows], count)
 
     (first,) = kept.of(step(1, 16, 16), 16)
     one, other = kept.of(step(2, 1, 17), 16)

@@ -86,12 +86,22 @@ def test_recorded_steps(backend: Any) -> None:
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_recorded_steps_in_8_bits(backend: Any) -> None:
-    def rounded(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple((x / scale).to(torch.float8_e4m3fn).float() * scale for x, scale in ((k, 0.02), (v, 0.01)))
+@pytest.mark.parametrize(("name", "dtype"), [("fp8", torch.float8_e4m3fn), ("fp8_e5m2", torch.float8_e5m2)])
+def test_recorded_steps_in_8_bits(backend: Any, name: str, dtype: torch.dtype) -> None:
+    """Keys and values are written and read with the scales of the layer."""
+    assert name in backend.PatternBackend.supported_kv_cache_dtypes
 
-    for out, expected in replayed(backend, "fp8", rounded):
+    def rounded(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple((x / scale).to(dtype).float() * scale for x, scale in ((k, 0.02), (v, 0.01)))
+
+    for out, expected in replayed(backend, name, rounded):
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_caches_that_are_not_read(backend: Any) -> None:
+    for name in ("fp8_per_token_head", "nvfp4", "turboquant_k8v4"):
+        with pytest.raises(AttnError, match=f"E641.*a cache of {name}"):
+            backend.PatternImpl(4, 32, 32**-0.5, 2, kv_cache_dtype=name)
 
 
 def test_pages_that_vllm_gives_back(backend: Any) -> None:

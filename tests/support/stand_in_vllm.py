@@ -144,6 +144,7 @@ def metadata(step: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(
         num_reqs=len(lengths),
         num_actual_tokens=step["tokens"],
+        max_query_len=int(torch.diff(starts).max()),
         query_start_loc=starts,
         seq_lens=lengths,
         block_table_tensor=torch.tensor(step["table"], dtype=torch.int32),

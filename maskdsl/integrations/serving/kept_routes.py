@@ -1,7 +1,5 @@
 """Routing states of the sequences that an engine computes step by step, so that a step summarises new keys only."""
 
-import torch
-
 from maskdsl import Attention, RoutingState
 from maskdsl.integrations.serving.pages import EngineStep
 
@@ -20,7 +18,7 @@ class KeptRoutes:
     def of(self, step: EngineStep, size: int) -> list[RoutingState]:
         """The state of each sequence before a step over pages of `size` tokens, empty if the last step had it not."""
         lengths = step.key_lengths.tolist()
-        starts = (step.key_lengths - torch.diff(step.ends)).tolist()
+        starts = step.starts.tolist()
         states, now = list[RoutingState](), dict[tuple[int, int], RoutingState]()
         for pages, start, length in zip(step.page_table, starts, lengths, strict=True):
             last = int(pages[max(start - 1, 0) // size]), start

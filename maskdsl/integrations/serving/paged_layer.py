@@ -39,14 +39,32 @@ class PagedLayer:
         q = scaled_for(self.attention, q[None], self.scale, self.name)[0]
         scales = {"key_scale": pages.key_scale, "value_scale": pages.value_scale}
         named: dict[str, Any] = {**inputs, **scales, "return_lse": adds_sinks}
-        if self.routes is None:
+        if self.routes is not None:
+            lse = self._routed(self.routes, q, pages, step, result, named)
+        elif step.is_even:
+            lse = self._even(q, pages, step, result, named)
+        else:
             named |= {"key_lengths": step.key_lengths, "page_table": step.page_table}
             lse = _lse(self.attention.varlen(q, pages.k, pages.v, step.ends, out=result, **named))
-        else:
-            lse = self._routed(self.routes, q, pages, step, result, named)
         if lse is not None:
             assert self.sinks is not None
             result *= torch.sigmoid(lse.T - self.sinks)[..., None].to(result.dtype)
+
+    def _even(self, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor, named: dict[str, Any]) -> Tensor | None:
+        """As `varlen`, of sequences that are the entries of one partial call: nothing is gathered for it."""
+        entries = (len(step.key_lengths), step.longest)
+        computed = self.attention(
+            q.unflatten(0, entries).transpose(1, 2),
+            pages.k,
+            pages.v,
+            query_start=step.starts,
+            key_lengths=step.key_lengths,
+            page_table=step.page_table,
+            out=out.unflatten(0, entries).transpose(1, 2),
+            **named,
+        )
+        lse = _lse(computed)
+        return None if lse is None else lse.transpose(0, 1).flatten(1)
 
     def _routed(
         self, routes: KeptRoutes, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor, named: dict[str, Any]

@@ -1,6 +1,7 @@
 """The pages of an engine's cache, as keys and values, and what the engine computes at once over them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,18 @@ class EngineStep:
     """int32 [sequences]: the tokens of each so far, the new ones included."""
     page_table: Tensor
     """int32 [sequences, pages]; entries of pages that nobody reads are anything."""
+    longest: int
+    """The most new tokens of a sequence."""
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """int32 [sequences]: the position of the first new token of each."""
+        return self.key_lengths - torch.diff(self.ends)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all sequences have as many new tokens, as where all decode."""
+        return self.tokens > 0 and self.tokens == self.longest * len(self.key_lengths)
 
 
 class KeyPages(NamedTuple):
