@@ -16,6 +16,10 @@ def test_vllm_gave_the_tokens_of_transformers() -> None:
     assert {f"llama, {pattern}, chunks" for pattern in DENSE.keys() - {"causal"}} < names
     assert {"gpt_oss, by kind, chunks", "llama, by number, chunks", "llama, kept, whole"} < names
     assert any(each["cached"] for each in cases)
+    assert {f"llama, kept, {name}" for name in ("fp8", "fp8_e5m2", "drafts", "compiled")} < names
+    assert {f"llama, {name}, two processes" for name in ("heads", "moba")} < names
+    preempted = {each["case"] for each in cases if each["preempted"]}
+    assert {"llama, kept, 9 blocks", "llama, moba, 33 blocks", "llama, moba, 33 blocks, prefix"} <= preempted
 
 
 def test_pages_are_those_that_are_read() -> None:

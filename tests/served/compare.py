@@ -1,6 +1,7 @@
 """vLLM with patterns on a CPU, against transformers with dense masks: `python -m tests.served.compare [--only NAME]`.
 
-Writes what became of each case, with `--write FILE`, and says so; ends with 1 if a token differs. All in one process.
+Writes what became of each case, with `--write FILE`, and says so; ends with 1 if a token differs. All in one process,
+but for the cases of two.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 
 import maskdsl
-from maskdsl.integrations.vllm import register
+from maskdsl.integrations.vllm import VARIABLE, register
 from tests.served.masks import DENSE, TEXT, Selects
 from tests.served.models import LONGEST, made, next_tokens
 
@@ -43,14 +44,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "prefix": {"enable_prefix_caching": True},
     "blocks of 32": {"block_size": 32, "max_num_batched_tokens": 100},
     "blocks of 128": {"block_size": 128, "max_num_batched_tokens": 100},
-    "25 blocks": {"num_gpu_blocks_override": 26, "max_num_batched_tokens": 64},
+    "9 blocks": {"num_gpu_blocks_override": 10, "max_num_batched_tokens": 64},
+    "33 blocks": {"num_gpu_blocks_override": 34, "max_num_batched_tokens": 64},
+    "33 blocks, prefix": {"num_gpu_blocks_override": 34, "enable_prefix_caching": True},
     "compiled": {"enforce_eager": False},
+    "two processes": {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"},
+    "fp8": {"kv_cache_dtype": "fp8", "max_num_batched_tokens": 64},
+    "fp8_e5m2": {"kv_cache_dtype": "fp8_e5m2", "max_num_batched_tokens": 64},
     "drafts": {
         "speculative_config": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2},
         "max_num_batched_tokens": 64,
     },
 }
 """What is given to vLLM."""
+PREEMPTED = ("9 blocks", "33 blocks", "33 blocks, prefix")
+"""Settings with so small a cache that vLLM has to take the pages of requests that run, and compute these anew."""
+CACHES = {"fp8": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+"""What keys and values are rounded to; others are float32."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,16 @@ def cases() -> list[Case]:
     names = ("kept", "window", "strided", "bigbird", "heads", "moba")
     by_kind = {"sliding_attention": MODULE["kept"], "full_attention": MODULE["strided"]}
     by_number = {0: MODULE["window"], 1: None}
+    kept = ("whole", "prefix", "blocks of 32", "blocks of 128", "9 blocks", "compiled", "fp8", "fp8_e5m2")
     return [
         *(Case(name, "chunks") for name in names),
         Case("by kind", "chunks", "gpt_oss", by_kind, {0: DENSE["kept"], 1: DENSE["strided"]}),
         Case("by number", "chunks", "llama", by_number, {0: DENSE["window"], 1: DENSE["causal"]}),
-        *(Case("kept", setting) for setting in SETTINGS if setting not in ("chunks", "drafts")),
-        Case("moba", "prefix"),
+        *(Case("kept", setting) for setting in kept),
+        *(Case("moba", setting) for setting in ("prefix", "33 blocks", "33 blocks, prefix")),
+        Case("strided", "33 blocks"),
         Case("kept", "chunks", "mistral"),
+        *(Case(name, "two processes") for name in ("heads", "moba")),
         Case("kept", "drafts"),  # the last: vLLM makes no other engine in a process that has searched n-grams
     ]
 
@@ -88,14 +101,21 @@ def cases() -> list[Case]:
 def tokens_of(case: Case, folder: str, prompts: list[list[int]]) -> tuple[list[list[int]], dict[str, Any]]:
     """The tokens that vLLM appends to each prompt, and what is worth knowing of the run."""
     register(case.choice or MODULE[case.pattern])
+    if "tensor_parallel_size" in SETTINGS[case.setting]:  # processes of vLLM read it
+        file = Path(folder, "served.attn")
+        file.write_text(TEXT)
+        os.environ[VARIABLE] = f"{file}:{case.pattern}"
     options = {"block_size": 16, "enforce_eager": True, "enable_prefix_caching": False, **SETTINGS[case.setting]}
-    engine = LLM(folder, skip_tokenizer_init=True, dtype="float32", max_model_len=LONGEST, seed=0, **options)
+    given_always = {"skip_tokenizer_init": True, "dtype": "float32", "max_model_len": LONGEST, "seed": 0}
+    engine = LLM(folder, disable_log_stats=False, **given_always, **options)
     given: list[Any] = [{"prompt_token_ids": each} for each in prompts]
     wanted = SamplingParams(temperature=0, max_tokens=NEW, detokenize=False, ignore_eos=True)
     if options["enable_prefix_caching"]:
         engine.generate(given[::2], wanted, use_tqdm=False)
     outputs = engine.generate(given, wanted, use_tqdm=False)
+    os.environ.pop(VARIABLE, None)
     facts = {"cached": sum(each.num_cached_tokens or 0 for each in outputs)}
+    facts["preempted"] = sum(each.metrics.num_preemptions for each in outputs)
     tokens = [list(each.outputs[0].token_ids) for each in outputs]
     del engine
     gc.collect()
@@ -105,7 +125,8 @@ def tokens_of(case: Case, folder: str, prompts: list[list[int]]) -> tuple[list[l
 
 def result_of(case: Case, model: Any, folder: str) -> dict[str, Any]:
     torch.manual_seed(1)
-    shared = torch.randint(1, 255, (max(LENGTHS),)).tolist() if case.setting == "prefix" else []
+    is_shared = SETTINGS[case.setting].get("enable_prefix_caching", False)
+    shared = torch.randint(1, 255, (max(LENGTHS),)).tolist() if is_shared else []
     prompts = list[list[int]]()
     for length in LENGTHS:
         first = shared[: length - 4]
@@ -116,8 +137,9 @@ def result_of(case: Case, model: Any, folder: str) -> dict[str, Any]:
     selects = case.selects or {None: DENSE[case.pattern]}
     equal = 0
     for prompt, new in zip(prompts, tokens, strict=True):
-        expected = next_tokens(model, [*prompt, *new], selects)[len(prompt) - 1 : -1]
+        expected = next_tokens(model, [*prompt, *new], selects, CACHES.get(case.setting))[len(prompt) - 1 : -1]
         equal += expected == new
+    assert case.setting not in PREEMPTED or facts["preempted"], f"no request was preempted: {case.name}"
     return {"case": case.name, "requests": len(prompts), "equal": equal, **facts, "seconds": round(seconds, 1)}
 
 

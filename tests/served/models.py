@@ -35,6 +35,9 @@ LONGEST = 512
 _selects: dict[int | None, Selects] = {}
 """What the layers of the model that computes attend, by number; None: all others."""
 
+_cache: list[torch.dtype | None] = []
+"""What its keys and values are rounded to."""
+
 
 def made(kind: str, folder: Path) -> tuple[PreTrainedModel, str]:
     """A model, and the folder that holds it."""
@@ -60,10 +63,13 @@ def made(kind: str, folder: Path) -> tuple[PreTrainedModel, str]:
     return model, str(folder / kind)
 
 
-def next_tokens(model: PreTrainedModel, tokens: list[int], selects: dict[int | None, Selects]) -> list[int]:
-    """The token that the model likes best after each of these."""
+def next_tokens(
+    model: PreTrainedModel, tokens: list[int], selects: dict[int | None, Selects], cache: torch.dtype | None = None
+) -> list[int]:
+    """The token that the model likes best after each of these, with keys and values rounded to the type of a cache."""
     _selects.clear()
     _selects.update(selects)
+    _cache[:] = [cache]
     with torch.no_grad():
         found = model(torch.tensor([tokens])).logits[0].argmax(-1)
     return list(found.tolist())
@@ -73,6 +79,7 @@ def _dense(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: object, scaling: float, **others: Any
 ) -> tuple[Tensor, None]:
     """The attention of a layer by its dense mask; sinks are one more score a head."""
+    key, value = (x if each is None else x.to(each).to(x.dtype) for x in (key, value) for each in _cache)
     key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
     select = _selects.get(module.layer_idx, _selects.get(None))
     assert select is not None

@@ -54,13 +54,13 @@ class PagedLayer:
         """As `varlen`, of sequences that are the entries of one partial call: nothing is gathered for it."""
         entries = (len(step.key_lengths), step.longest)
         computed = self.attention(
-            q.unflatten(0, entries).transpose(1, 2),
+            q.view(*entries, *q.shape[1:]).transpose(1, 2),
             pages.k,
             pages.v,
             query_start=step.starts,
             key_lengths=step.key_lengths,
             page_table=step.page_table,
-            out=out.unflatten(0, entries).transpose(1, 2),
+            out=out.view(*entries, *out.shape[1:]).transpose(1, 2),
             **named,
         )
         lse = _lse(computed)
