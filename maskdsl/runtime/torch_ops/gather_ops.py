@@ -32,6 +32,8 @@ Gather = Callable[..., tuple[Tensor, Tensor]]
 `positions` are the integer tensors that say where tokens are.
 """
 
+_Given = Sequence[Any] | None
+"""Tensors of a call: packages of AOTInductor give None for an empty list."""
 _OPTIONS = "Tensor?[] places, int? page_size, str handle"
 """The last parameters in an operator's schema."""
 _TAGS = (torch.Tag.pt2_compliant_tag,)
@@ -94,8 +96,8 @@ def define(name: str, gather: Gather) -> Any:
     operators = tuple(getattr(torch.ops.maskdsl, each).default for each in (name, f"{name}_backward"))
     operator, backward_operator = operators
 
-    def forward(q: Tensor, k: Tensor, v: Tensor, inputs: Sequence[Tensor] | None, *others: Any) -> Any:
-        return gather(attention, q, k, v, inputs or (), *others)
+    def forward(q: Tensor, k: Tensor, v: Tensor, inputs: _Given, positions: _Given, *options: Any) -> Any:
+        return gather(attention, q, k, v, inputs or (), positions or (), *options)
 
     def backward(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> list[Tensor]:
         out, lse, grad_out, grad_lse, inputs, *options, needs = others
@@ -111,8 +113,8 @@ def define(name: str, gather: Gather) -> Any:
             grads = torch.autograd.grad(results, needed, incoming, materialize_grads=True)
         return [grad.contiguous() for grad in grads]
 
-    def recorded(q: Tensor, k: Tensor, v: Tensor, given: Sequence[Tensor] | None, positions: Any, *options: Any) -> Any:
-        inputs = given or ()
+    def recorded(q: Tensor, k: Tensor, v: Tensor, given: _Given, at: _Given, *options: Any) -> Any:
+        inputs, positions = given or (), at or ()
         if not needs_recording(q, k, v, *inputs):
             return below_autograd(operator, q, k, v, inputs, positions, *options)
         with single_level():
