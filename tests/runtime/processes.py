@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -127,10 +128,51 @@ def sharded_tensors(rank: int, world: int) -> None:
             raise AssertionError(f"{said} was silent")
 
 
+def other_calls_of_sharded_tensors(rank: int, world: int) -> None:
+    """Prepared calls, graphs of torch.compile and packed sequences give of DTensors what they do of whole tensors."""
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+    torch.manual_seed(0)
+    mesh, pattern = init_device_mesh("cpu", (world,)), maskdsl.parse(BY_HEAD)["by_head"]
+    attention, following = pattern.bind(heads=4, key_heads=2).compile(), pattern.compile(heads=4, key_heads=2)
+    q, k, v = (torch.randn(2, heads, 64, 8, dtype=torch.float64) for heads in (4, 2, 2))
+    slope, ends = torch.rand(4, dtype=torch.float64), torch.tensor([0, 25, 64])
+    graph = torch.compile(attention, fullgraph=True, backend="aot_eager")
+    calls: dict[str, tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]] = {
+        "prepared": (attention.prepare(slope=slope), (q, k, v)),
+        "prepared, with dropout": (partial(attention.prepare(slope=slope), dropout_p=0.3, seed=5), (q, k, v)),
+        "in a graph": (partial(graph, slope=slope), (q, k, v)),
+        "packed": (
+            lambda q, k, v: following.varlen(q, k, v, ends, slope=slope),
+            tuple(x[0].transpose(0, 1).contiguous() for x in (q, k, v)),
+        ),
+    }
+    for name, (call, whole) in calls.items():
+        leaves = [x.clone().requires_grad_() for x in whole]
+        plain = attention if name == "in a graph" else call
+        expected = plain(*leaves, slope=slope) if plain is attention else plain(*leaves)
+        grads = torch.autograd.grad(expected.sin().sum(), leaves)
+        for placement in (Shard(1), Replicate()):
+            shards = [distribute_tensor(x, mesh, [placement]).requires_grad_() for x in whole]
+            found = call(*shards)
+            assert isinstance(found, DTensor) and found.placements == (placement,), name
+            again = torch.autograd.grad(found.sin().sum().full_tensor(), shards)
+            for one, other in zip((expected, *grads), (found, *again), strict=True):
+                torch.testing.assert_close(other.full_tensor(), one, rtol=0, atol=1e-12)
+    packed = calls["packed"][1]
+    for call, whole, axis in ((calls["in a graph"][0], (q, k, v), 2), (calls["packed"][0], packed, 0)):
+        try:
+            call(*(distribute_tensor(x, mesh, [Shard(axis)]) for x in whole))
+        except Exception as error:  # torch.compile wraps it
+            assert "E477" in str(error) and "plan.on" in str(error), error
+        else:
+            raise AssertionError("shards of tokens were taken")
+
+
 if __name__ == "__main__":
     rank, world, file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
-    for each in (heads_of_a_whole, context_parallel, sharded_tensors):
+    for each in (heads_of_a_whole, context_parallel, sharded_tensors, other_calls_of_sharded_tensors):
         each(rank, world)
     dist.destroy_process_group()

@@ -13,6 +13,7 @@ from torch.compiler import is_compiling
 from maskdsl.base.arguments import LayoutName
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.arguments import ChangedInput, PreparedInput
+from maskdsl.runtime.base.processes import distributed_tensor
 from maskdsl.runtime.base.tokens_first import TokensFirst, with_tokens_first
 from maskdsl.runtime.base.validate import (
     Signature,
@@ -113,7 +114,8 @@ class PreparedAttention:
         for name, x, version, address in self._states:
             if x._version != version or x.data_ptr() != address:
                 raise AttnError(ChangedInput(name=name))
-        if options or self._plain is None:
+        is_shared = type(q) is not Tensor and isinstance(q, distributed_tensor())
+        if options or self._plain is None or is_shared:
             for name in options:
                 if name in self.inputs:
                     raise AttnError(PreparedInput(name=name))

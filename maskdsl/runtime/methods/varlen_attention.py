@@ -4,6 +4,7 @@ from typing import Any, Literal, overload
 
 from torch import Tensor
 
+from maskdsl.runtime.base.processes import distributed_tensor
 from maskdsl.runtime.base.validate import arguments, check_options, check_sums, integers_of
 from maskdsl.runtime.decode.cache_types import scales_of
 from maskdsl.runtime.methods.attention_facts import AttentionModule
@@ -124,14 +125,19 @@ class VarlenAttention(AttentionModule):
         Pages may be of another type, with scales, and the output is written into `out`, if it is given: see `forward`.
         Raises `AttnError` for arguments that do not fit.
         """
-        if not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed):
+        has_dropout = not (type(dropout_p) is int and dropout_p == 0 and seed is None) and drops(dropout_p, seed)
+        if has_dropout or (type(q) is not Tensor and isinstance(q, distributed_tensor())):
             named = {"cu_seqlens_k": cu_seqlens_k, "query_start": query_start, "return_lse": return_lse, **inputs}
             named |= {"key_lengths": key_lengths, "page_table": page_table, "out": out}
             named |= {"key_scale": key_scale, "value_scale": value_scale}
-            dropped: Tensor | tuple[Tensor, Tensor] = self._dropped(
-                "varlen", (q, k, v, cu_seqlens_q), dropout_p, seed, named
-            )
-            return dropped
+            if has_dropout:
+                vectors = q, k, v, cu_seqlens_q
+                dropped: Tensor | tuple[Tensor, Tensor] = self._dropped("varlen", vectors, dropout_p, seed, named)
+                return dropped
+            from maskdsl.runtime.methods.distributed_call import attend_packed_shards  # start-up time
+
+            named["cu_seqlens_q"] = cu_seqlens_q
+            return attend_packed_shards(self, VarlenAttention, (q, k, v), named)
         q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
         check_options("declared", return_lse=return_lse)
         if return_lse:

@@ -85,8 +85,8 @@ class Distributed(Diagnostic):
     code = "E492"
     message = "`{name}` is a DTensor"
     help = (
-        "in a plain call give q, k and v as DTensors; elsewhere local shards, `{name}.to_local()`: those of the batch "
-        "need nothing else, for those of the heads bind(heads=..., first_head=..., local_heads=...)"
+        "give q as a DTensor too; inputs of `prepare` and all of `prepare_decode` are local, `{name}.to_local()`: "
+        "shards of the batch need nothing else, for those of heads bind(heads=..., first_head=..., local_heads=...)"
     )
 
     name: str
