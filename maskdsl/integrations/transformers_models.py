@@ -21,7 +21,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from maskdsl import AttnError, Heads
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.layers import Layer, LayerPatterns, Role
-from maskdsl.integrations.shards import heads_before_call
+from maskdsl.integrations.shards import heads_before_call, is_fully_sharded
 
 REGISTERED: dict[str, LayerPatterns] = {}
 _ROLE = "maskdsl_role"
@@ -103,10 +103,13 @@ def _is_attention(module: nn.Module) -> bool:
 
 def attentions_of(model: PreTrainedModel) -> Iterator[tuple[LayerPatterns | None, Layer, Heads]]:
     """Yields what is known of each attention before a call: its patterns, its layer, and its heads in this process."""
-    for _, module, owner in _modules_with_owners(model):
+    modules = list(_modules_with_owners(model))
+    sharded = [each for _, module, _ in modules if is_fully_sharded(module) for each in module.modules()]
+    for _, module, owner in modules:
         if _is_attention(module):
             name = getattr(owner.config, "_attn_implementation", None) or ""
-            yield REGISTERED.get(name), layer_of(module), heads_before_call(module)
+            here = heads_before_call(module, any(module is each for each in sharded))
+            yield REGISTERED.get(name), layer_of(module), here
 
 
 def kind_of(module: nn.Module) -> Any:

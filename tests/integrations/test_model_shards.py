@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
@@ -127,6 +128,12 @@ def _on_four(more: bool) -> dict[str, list[Tensor]]:
         shards = ModelShards(model, mesh["cp"], block=16)
         return [shards.total(each) for each in _trained(model, shards.of, shards.sum_gradients)]
 
+    def fully_sharded(model: Any, mesh: DeviceMesh) -> list[Tensor]:
+        for each in (*model.model.layers, model):
+            fully_shard(each, mesh=mesh)
+        shards = ModelShards(model, mesh, averaged=True, block=16)
+        return [shards.total(each) for each in _trained(model, shards.of, shards.sum_gradients)]
+
     def with_tokens(averaged: bool) -> list[Tensor]:
         model = _model()
         shards = ModelShards(model, every if averaged else every.get_group(), averaged=averaged, block=16)
@@ -136,6 +143,8 @@ def _on_four(more: bool) -> dict[str, list[Tensor]]:
     results = {"heads and tokens": with_heads(_parallel), "tokens": with_tokens(averaged=False)}
     if more:
         results |= {"by its plan": with_heads(apply_tensor_parallelism), "averaged": with_tokens(averaged=True)}
+        results["fully sharded"] = fully_sharded(_model(), every)
+        results["fully sharded, with heads"] = fully_sharded(_parallel(_model(), mesh["tp"]), mesh["cp"])
     return results
 
 
