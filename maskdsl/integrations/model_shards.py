@@ -66,6 +66,7 @@ class ModelShards:
         self._options: dict[str, Any] = {"per_node": per_node, "link": link, "block": block}
         self._options |= {"head_dim": head_dim, "dtype": dtype}
         self._schemes: dict[int, Any] = {}
+        self._causal: dict[int, bool] = {}
         self._of_last: tuple[int, Any] | None = None
 
     @property
@@ -138,11 +139,25 @@ class ModelShards:
         self._of_last = length, plan.on(self._mesh)
         return self._of_last[1]
 
+    def _hides_no_token(self, mask: Tensor) -> bool:
+        """Whether a mask of the batch hides nothing that a token depends on: padding at the end of causal patterns."""
+        if mask.dim() != 2 or bool((mask.int().diff() > 0).any()):
+            return False
+        length = mask.shape[1]
+        if not bool(mask.all()) and length not in self._causal:
+            self._causal[length] = all(
+                map(_is_causal, {id(each): each for each in _masks(self._model, length)}.values())
+            )
+        return bool(mask.all()) or self._causal[length]
+
     def _check_batch(self, given: Mapping[str, Any]) -> None:
         """Raises `NotShardedBatch` for what a pattern has to say instead, and `NotShardedModel` for losses."""
         mask, positions = given.get("attention_mask"), given.get("position_ids")
-        if mask is not None and (mask.dim() != 2 or not bool(mask.all())):
-            advice = "pack texts in place of padding; or give padding as an input: `attend ... and same(document)`"
+        if mask is not None and not self._hides_no_token(mask):
+            advice = (
+                "pad at the end, for patterns without inputs in which queries depend on no later token; or pack texts, "
+                "and tell them apart by an input: `attend ... and same(document)`"
+            )
             reason = "hides tokens, which only a pattern can say"
             raise AttnError(errors.NotShardedBatch(argument="attention_mask", reason=reason, advice=advice))
         if any(given.get(each) is not None for each in ("past_key_values", "cu_seq_lens_q")):
@@ -186,6 +201,14 @@ def _masks(model: PreTrainedModel, length: int) -> Iterator[Mask]:
             advice = "register a pattern for every layer, not what `compile` gives, and set it as `attn_implementation`"
             raise AttnError(errors.NotShardedModel(model=type(model).__name__, reason=reason, advice=advice))
         yield mask
+
+
+def _is_causal(mask: Mask) -> bool:
+    """Whether queries depend on no later token, whatever the inputs are; False where that depends on some."""
+    try:
+        return mask.guarantee().causality[-1].holds
+    except AttnError:  # of an input that is missing
+        return False
 
 
 def _check(model: PreTrainedModel) -> None:

@@ -177,6 +177,18 @@ def test_models_hand_tokens_on(group: dist.ProcessGroup, kind: str) -> None:
     torch.testing.assert_close(shards.tokens.gather(found.logits, 1), expected.logits)
 
 
+def test_padding_at_the_end(group: dist.ProcessGroup) -> None:
+    register("causal", MODULE["causal_dense"])
+    model = causal_model("llama", "causal")
+    tokens, lengths = torch.randint(3, 60, (2, 50)), torch.tensor([50, 31])
+    is_token = torch.arange(50) < lengths[:, None]
+    batch = {"input_ids": tokens, "labels": torch.where(is_token, tokens, -100), "attention_mask": is_token.long()}
+    expected, shards = model(**batch), ModelShards(model, group)
+    found = model(**shards.of(batch))
+    torch.testing.assert_close(found.loss, expected.loss)
+    torch.testing.assert_close(shards.tokens.gather(found.logits, 1)[is_token], expected.logits[is_token])
+
+
 def test_layers_that_are_recomputed_have_the_tokens_of_their_batch(group: dist.ProcessGroup) -> None:
     register("sharded", MODULE["packed"], masks="pattern")
     gradients = []
@@ -200,9 +212,12 @@ def test_what_is_refused(group: dist.ProcessGroup) -> None:
         ModelShards(model, group).of({"input_ids": tokens})
     model.set_attn_implementation("causal")
     shards = ModelShards(model, group)
-    padding = torch.ones_like(tokens).index_fill(1, torch.tensor([49]), 0)
-    with pytest.raises(AttnError, match="`attention_mask` of a batch for several processes hides tokens"):
-        shards.of({"input_ids": tokens, "attention_mask": padding})
+    first, last = (torch.ones_like(tokens).index_fill(1, torch.tensor([at]), 0) for at in (0, 49))
+    register("sharded", MODULE["packed"], masks="pattern")
+    packed = ModelShards(causal_model("llama", "sharded"), group)
+    for each, padding in ((shards, first), (shards, last[:, None]), (packed, last)):
+        with pytest.raises(AttnError, match="`attention_mask` of a batch for several processes hides tokens"):
+            each.of({"input_ids": tokens, "attention_mask": padding, "document": tokens})
     with pytest.raises(AttnError, match="`position_ids` of a batch for several processes begin anew"):
         shards.of({"input_ids": tokens, "position_ids": torch.arange(50).expand(2, -1) % 30})
     with pytest.raises(AttnError, match="`past_key_values` of a batch"):
