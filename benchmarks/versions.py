@@ -8,16 +8,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 import maskdsl
-from maskdsl.analysis.cost.tile_table import Architecture, KernelName, ladder
+from maskdsl.analysis.cost.tile_table import Architecture, KernelName, TileChoice, ladder
 from maskdsl.emit.plan import make_plan
 from maskdsl.ir.mask import MaskIR
+from maskdsl.runtime.backends.tile_choice import choices_of
 
 VERSIONS = ("3.4.0", "3.6.0", "3.7.1", "3.9.0")
 ROOT = Path(__file__).parents[1]
@@ -81,24 +82,38 @@ def mistakes(target: str) -> Iterator[str]:
     for file, name in CHOSEN.items():
         mask = maskdsl.load(EXAMPLES / f"{file}.attn")[name].bind(heads=4).ir
         for kernel in kernel_names(make_plan(mask)):
-            error = mistake(mask, target, kernel)
+            error = mistake(mask, target, kernel, 64, choices(mask, target, kernel))
             if error:
                 yield f"{name}, {kernel}: {error}"
+        for kernel in KernelName:
+            described = [
+                each
+                for each in choices_of(make_plan(mask), Architecture(target), kernel, 128, 2, True)
+                if each.descriptors
+            ]
+            error = mistake(mask, target, kernel, 128, described)
+            if error:
+                yield f"{name}, {kernel} by descriptors: {error}"
         try:
             compile_selection(mask, target)
         except Exception as failure:
             yield f"{name}, selection: {type(failure).__name__}: {str(failure).strip().splitlines()[-1]}"
 
 
-def mistake(mask: MaskIR, target: str, kernel: str) -> str:
-    """What goes wrong with the last choice of a ladder where all do; calls step down a ladder, too, where one does."""
+def choices(mask: MaskIR, target: str, kernel: str) -> tuple[TileChoice, ...]:
+    """The ladder of a kernel; those that have none compile with that of the forward kernel."""
+    tiled = KernelName(kernel) if kernel in set(KernelName) else KernelName.FORWARD
+    return ladder(Architecture(target), tiled, 64, 2, make_plan(mask).work)
+
+
+def mistake(mask: MaskIR, target: str, kernel: str, dim: int, choices: Sequence[TileChoice]) -> str:
+    """What goes wrong with the last of the choices where all do; calls step down a ladder, too, where one does."""
     from ahead import compile_ahead  # late: imports Triton
 
     error = ""
-    tiled = KernelName(kernel) if kernel in set(KernelName) else KernelName.FORWARD
-    for choice in ladder(Architecture(target), tiled, 64, 2, make_plan(mask).work):
+    for choice in choices:
         try:
-            compile_ahead(mask, target, 64, "bf16", kernel, choice)
+            compile_ahead(mask, target, dim, "bf16", kernel, choice)
         except Exception as failure:
             error = f"{type(failure).__name__}: {str(failure).strip().splitlines()[-1]}"
         else:

@@ -159,6 +159,26 @@ def test_rows_are_of_known_patterns_and_the_first_are_the_headlines() -> None:
     assert {"decode", "varlen", "block maps", "training, causal, 16 layers", "training, causal, 1 layers"} <= names
 
 
+@pytest.mark.parametrize("steps", [plans.check(), plans.measure(False)])
+def test_kernels_run_by_threads_too(steps: list[Step]) -> None:
+    """What loads by tensor descriptors by default runs without them as well, with the same arguments."""
+    by_threads = [step for step in steps if step.name.endswith(", by threads")]
+    assert len(by_threads) >= 2
+    assert all(step.environment["MASKDSL_DESCRIPTORS"] == "0" for step in by_threads)
+    others = [step for step in steps if step not in by_threads]
+    assert not [step for step in others if "MASKDSL_DESCRIPTORS" in step.environment]
+    twice = {step.name for step in by_threads if any(is_like(step, each) for each in others)}
+    assert twice == {step.name for step in by_threads if step.target != plans.TESTS}
+
+
+def is_like(one: Step, other: Step) -> bool:
+    """Whether both do the same."""
+    return one.target == other.target and {**other.arguments, "by_threads": True} == {
+        **one.arguments,
+        "by_threads": True,
+    }
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize("call", ["check", "measure"])
 def test_the_calls_here(call: str, tmp_path: Path) -> None:
