@@ -27,6 +27,13 @@ product. Tiles of 16 by 16 spill nothing, and take more instructions for each pa
 EXAMPLES = ROOT / "examples"
 SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
 MATRIX = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}
+BUDGETS = {
+    ("language/causal: causal_dense", "sm90", 128, KernelName.FORWARD): [510, 760],
+    ("language/causal: causal_dense", "sm90", 128, KernelName.QUERY_GRADIENT): [290, 396],
+    ("language/sliding_window: sliding_window", "sm90", 128, KernelName.FORWARD): [358, 522],
+    ("language/longformer: longformer", "sm90", 128, KernelName.FORWARD): [370, 770],
+}
+"""Instructions of the loops over full and over partial tiles: of 128 x 128 in the first, of 128 x 64 in the others."""
 RECORD: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / "aot.json").read_text())
 RESULTS: dict[str, Any] = RECORD["results"]
 
@@ -147,3 +154,10 @@ def test_descriptors_only_where_loops_are_shorter() -> None:
         assert used["spills"] <= by_threads["spills"]
     wide = [line for line in lines() if line[1:4] == ("sm90", 128, KernelName.FORWARD)]
     assert sum(line[:4] in described for line in wide) > len(wide) / 2
+
+
+def test_loops_keep_their_budgets() -> None:
+    for pattern, target, dim, kernel in BUDGETS:
+        instructions = RESULTS[pattern][target][str(dim)][kernel]["instructions"]
+        budget = BUDGETS[pattern, target, dim, kernel]
+        assert all(map(int.__le__, instructions, budget)), (pattern, instructions)
