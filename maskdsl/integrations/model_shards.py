@@ -84,6 +84,8 @@ class ModelShards:
         `averaged` it is as many times larger as there are processes. Raises `AttnError`.
         """
         given = {name: value for name, value in batch.items() if value is not None}
+        if self._of_last is None and "input_ids" in given:
+            _check_same(given["input_ids"], self._group)
         self._check_batch(given)
         some = given["input_ids"] if "input_ids" in given else given["inputs_embeds"]
         tokens = self._tokens_for(some.shape[1], given)
@@ -177,6 +179,16 @@ class ModelShards:
                 raise AttnError(errors.NotShardedBatch(argument="position_ids", reason=reason, advice=advice))
         if {"labels", "shift_labels"} & given.keys():
             _check_loss(self._model)
+
+
+def _check_same(input_ids: Tensor, group: dist.ProcessGroup) -> None:
+    """Raises `NotShardedBatch` on all processes if they have batches of other shapes or sums."""
+    every: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(every, ([*input_ids.shape], int(input_ids.sum())), group)
+    if any(each != every[0] for each in every):
+        advice = "give all processes of a group one batch, whole: a sampler serves groups here, and not processes"
+        reason = "are others on other processes"
+        raise AttnError(errors.NotShardedBatch(argument="input_ids", reason=reason, advice=advice))
 
 
 def _is_planned(plan: Any, given: Mapping[str, Any]) -> bool:

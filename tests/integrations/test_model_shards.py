@@ -140,6 +140,8 @@ def _on_four(more: bool) -> dict[str, list[Tensor]]:
         called = DistributedDataParallel(model) if averaged else model
         return [shards.total(each) for each in _trained(called, shards.of, shards.sum_gradients)]
 
+    with pytest.raises(AttnError, match="`input_ids` of a batch for several processes are others on other processes"):
+        ModelShards(_model(), every).of({"input_ids": torch.full((2, LENGTH), dist.get_rank())})
     results = {"heads and tokens": with_heads(_parallel), "tokens": with_tokens(averaged=False)}
     if more:
         results |= {"by its plan": with_heads(apply_tensor_parallelism), "averaged": with_tokens(averaged=True)}

@@ -160,6 +160,9 @@ def other_calls_of_sharded_tensors(rank: int, world: int) -> None:
             for one, other in zip((expected, *grads), (found, *again), strict=True):
                 torch.testing.assert_close(other.full_tensor(), one, rtol=0, atol=1e-12)
     packed = calls["packed"][1]
+    by_heads = [distribute_tensor(x, mesh, [Shard(1)]) for x in packed]
+    results = [following.varlen(*each, ends, slope=slope, return_lse=True) for each in (packed, by_heads)]
+    torch.testing.assert_close(results[1][1].full_tensor(), results[0][1], rtol=0, atol=1e-12)
     for call, whole, axis in ((calls["in a graph"][0], (q, k, v), 2), (calls["packed"][0], packed, 0)):
         try:
             call(*(distribute_tensor(x, mesh, [Shard(axis)]) for x in whole))
