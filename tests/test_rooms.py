@@ -33,6 +33,23 @@ def test_folders_are_small_and_say_what_they_are(folder: Path) -> None:
     assert said and said.rstrip().endswith(".")
 
 
+MOST_LINES = {"maskdsl": 400, "codegen": 400, "tests": 500, "benchmarks": 500}
+LONGER = {
+    "codegen/forward.py": "one generated module, which is read and filled whole",
+    "codegen/tiled.py": "one generated module, which is read and filled whole",
+    "tests/independent/meaning.py": "the second evaluator, read from top to bottom beside the page of the language",
+    "tests/independent/mutant_list.py": "a table",
+}
+"""Why these files are longer."""
+
+
+def test_files_are_short() -> None:
+    root = PACKAGE.parent
+    files = {path.relative_to(root).as_posix(): path for top in MOST_LINES for path in (root / top).rglob("*.py")}
+    lines = {name: path.read_text().count("\n") for name, path in files.items()}
+    assert {name for name, count in lines.items() if count > MOST_LINES[name.split("/")[0]]} == {*LONGER}
+
+
 def test_names_of_modules_mean_one_thing() -> None:
     """In the catalogue of errors modules are named for the subject that their errors have."""
     names = Counter(name for folder in FOLDERS if "errors" not in folder.parts for name in siblings(folder))
