@@ -5,11 +5,14 @@ patterns bind at their defaults, programs run, one behind the other. Blocks mark
 other people's languages and libraries, or are not run for a reason that their page gives.
 """
 
+import fcntl
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from html import unescape
 from html.parser import HTMLParser
@@ -117,7 +120,21 @@ class Loaded(HTMLParser):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
+    """Built by the first worker that asks for it, and removed by the last."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            build_site(folder)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield folder
+        with suppress(BlockingIOError):  # another reads it
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+
+
+def build_site(folder):
     ended = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=ROOT,
@@ -125,9 +142,9 @@ def site(tmp_path_factory):
         text=True,
         timeout=300,
     )
+    if ended.returncode:
+        shutil.rmtree(folder, ignore_errors=True)
     assert ended.returncode == 0, ended.stderr
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_the_site_is_built_and_loads_nothing_from_elsewhere(site):

@@ -269,12 +269,14 @@ def test_limits_of_random_grids(text: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::maskdsl.base.diagnostics.AttnWarning")
-@pytest.mark.parametrize("order", [None, pytest.param("declared", marks=pytest.mark.long)])
-def test_limits_of_examples_at_small_sizes(order: str | None) -> None:
+@pytest.mark.parametrize(
+    ("order", "step"), [(None, 2), *(pytest.param(order, 1, marks=pytest.mark.long) for order in (None, "declared"))]
+)
+def test_limits_of_examples_at_small_sizes(order: str | None, step: int) -> None:
     random, closed = np.random.default_rng(1), set()
-    for file in EXAMPLES:
+    for file in EXAMPLES[::step]:
         for name, pattern in maskdsl.load(file).items():
             case = draw(pattern, random, {})
             whole = pattern.bind(heads=case.heads, key_heads=case.key_heads, order=order, **case.parameters).ir
             closed |= {f"{file.stem}.{name}" for each in whole.branches or (whole,) if any(check(each))}
-    assert len(closed) > 50
+    assert len(closed) > 50 // step

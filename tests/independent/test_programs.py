@@ -18,13 +18,13 @@ from tests.independent.drawing import Drawn, draw
 from tests.independent.programs import Declared
 from tests.independent.truth import Truth, truth_of
 
-FIRST, PIECE = 1_000_000, 12
+FIRST, PIECE = 1_000_000, 8
 """Seeds that no campaign runs."""
 LONGEST = 20
 """Seconds in which each program is checked, in calls with some of the queries as well."""
 
 
-@pytest.mark.parametrize("piece", [0, *(pytest.param(piece, marks=pytest.mark.long) for piece in (1, 2))])
+@pytest.mark.parametrize("piece", [0, *(pytest.param(piece, marks=pytest.mark.long) for piece in (1, 2, 3, 4))])
 def test_programs_are_what_the_second_meaning_says(piece: int) -> None:
     counts, longest = campaign(FIRST + piece * PIECE, PIECE, ("tiled", "reference"))
     assert not counts["different"] and longest < LONGEST, counts
@@ -32,10 +32,11 @@ def test_programs_are_what_the_second_meaning_says(piece: int) -> None:
 
 
 @pytest.mark.skipif(library() is None, reason="no C compiler works here")
-def test_programs_by_the_kernels_in_c() -> None:
+@pytest.mark.parametrize("piece", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_programs_by_the_kernels_in_c(piece: int) -> None:
     """In float32, to the last roundings. A third of the programs are such as the kernels compute."""
     in_c: Counter[str] = Counter()
-    counts, longest = campaign(FIRST, 2 * PIECE, ("native",), in_c=in_c)
+    counts, longest = campaign(FIRST + 2 * piece * PIECE, 2 * PIECE, ("native",), in_c=in_c)
     assert not counts["different"] and longest < LONGEST, counts
     assert counts["equal"] > 1.2 * PIECE and min(in_c[each] for each in COMPUTED) >= PIECE // 4, (counts, in_c)
 

@@ -17,6 +17,7 @@ from maskdsl.runtime.backends.native.chosen_rows import chosen_lists, takes_whol
 from maskdsl.runtime.backends.native.library import library
 from maskdsl.runtime.backends.native.partial_calls import chooses
 from maskdsl.runtime.decode import decode_call
+from tests.support.drawn import examples
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C compiler works here")
 
@@ -77,6 +78,7 @@ def forbid_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
+@pytest.mark.thinned(2, "route", "relation", "heads")
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (4, 1)])
 @pytest.mark.parametrize("relation", RELATIONS)
 @pytest.mark.parametrize("route", ROUTES)
@@ -88,7 +90,7 @@ def test_against_the_reference(route: str, relation: str, heads: tuple[int, int]
 
 
 @needs_compiler
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(
     st.sampled_from([*ROUTES]),
     st.sampled_from(RELATIONS),
@@ -115,6 +117,7 @@ def test_any_sizes(
 
 
 @needs_compiler
+@pytest.mark.thinned(2, "route", "relation", "heads", "paged")
 @pytest.mark.parametrize("paged", [False, True])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
 @pytest.mark.parametrize("relation", RELATIONS)

@@ -107,7 +107,7 @@ SHAPES = [
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize(("n", "heads", "key_heads", "dim", "value_dim", "batch"), SHAPES)
-@pytest.mark.thinned(3, "form", "dtype", "n")
+@pytest.mark.thinned(6, "form", "dtype", "n")
 def test_it_agrees_with_the_reference(
     form: str, dtype: torch.dtype, n: int, heads: int, key_heads: int, dim: int, value_dim: int, batch: int
 ) -> None:

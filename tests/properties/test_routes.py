@@ -14,6 +14,7 @@ from tests.support.properties import check_round_trip, sample
 from tests.support.random_routes import routes
 
 
+@settings(max_examples=examples(60), deadline=None)
 @given(
     routes(),
     st.integers(1, 40),

@@ -168,7 +168,7 @@ def changes_between_passes_are_errors() -> None:
 def tensors_are_told_apart() -> None:
     """By more than the number of an object or an address in memory, which the next tensor may have."""
     case = Case(PACKED)
-    for size in (7, 11, 20, 30, 40) * 3:
+    for size in (7, 20, 40) * 2:
         document = documents(size)
         case.forward(document=document)
         assert case.started() == FOUND | FORWARD
@@ -229,7 +229,7 @@ def memory_is_freed() -> None:
     lives, memory = ref(document), ref(kept[0])
     del kept, document
     assert lives() is None and memory() is None and not known.known, "with the last user of the tensor"
-    many = [documents(size) for size in range(1, 20)]
+    many = [documents(size) for size in range(1, known.LIMIT + 3)]
     for each in many:
         case.forward(document=each)
     assert len(known.known) == known.LIMIT

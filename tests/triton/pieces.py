@@ -41,15 +41,15 @@ def results(attention: Any, tensors: list[Tensor], toward: list[Tensor]) -> list
     return [out.detach(), lse.detach(), *torch.autograd.grad(loss, leaves)]
 
 
-def check(name: str, key_heads: int, batch: int) -> None:
-    mask = maskdsl.parse(f"pattern p() {{ {PATTERNS[name]} }}")["p"].bind(heads=4)
+def check(name: str, heads: int, key_heads: int, batch: int) -> None:
+    mask = maskdsl.parse(f"pattern p() {{ {PATTERNS[name]} }}")["p"].bind(heads=heads)
     queries, keys = mask.query_length, mask.key_length
     shapes = (
-        (batch, 4, queries, 16),
+        (batch, heads, queries, 16),
         (batch, key_heads, keys, 16),
         (batch, key_heads, keys, 24),
-        (batch, 4, queries, 24),
-        (batch, 4, queries),
+        (batch, heads, queries, 24),
+        (batch, heads, queries),
     )
     *tensors, toward_out, toward_lse = (torch.randn(shape) for shape in shapes)
     toward = [toward_out, toward_lse]
@@ -62,8 +62,8 @@ def check(name: str, key_heads: int, batch: int) -> None:
 
 def check_batches() -> None:
     """A batch has the bits of its entries alone, wherever heavy programs end, by a list for each power of two."""
-    tensors = [torch.randn(shape) for shape in ((3, 4, 70, 16), (3, 2, 70, 16), (3, 2, 70, 24))]
-    toward = [torch.randn(3, 4, 70, 24), torch.randn(3, 4, 70)]
+    tensors = [torch.randn(shape) for shape in ((3, 2, 70, 16), (3, 1, 70, 16), (3, 1, 70, 24))]
+    toward = [torch.randn(3, 2, 70, 24), torch.randn(3, 2, 70)]
     ordered = programs.heavy_first
     for most_heavy in (3, 0):
         listed: list[int] = []
@@ -74,7 +74,7 @@ def check_batches() -> None:
 
         programs.heavy_first = order
         name = f"most_{most_heavy}"
-        attention = maskdsl.parse(f"pattern {name}() {{ {PATTERNS['globals']} }}")[name].bind(heads=4).compile("triton")
+        attention = maskdsl.parse(f"pattern {name}() {{ {PATTERNS['globals']} }}")[name].bind(heads=2).compile("triton")
         alone = [results(attention, *([x[e : e + 1] for x in each] for each in (tensors, toward))) for e in range(3)]
         for batch in (2, 3):
             together = results(attention, *([x[:batch] for x in each] for each in (tensors, toward)))
@@ -91,7 +91,8 @@ def main() -> None:
     programs.piece_counts = lambda work, *_: 1 + np.arange(len(work)) % 3
     programs._split = lambda *arguments: made.append(split(*arguments)) or made[-1]  # type: ignore[func-returns-value]
     for number, name in enumerate(PATTERNS):
-        check(name, (2, 4, 1)[number % 3], 2 if name == "batch" else (3, 1, 2)[number % 3])
+        heads = 4 if name in ("globals", "heads") else 2
+        check(name, heads, heads // (2, 1)[number % 2], 2 if name in ("globals", "batch") else 1)
     assert len(made) > 2 * len(PATTERNS), "forward, and most gradients"
     check_batches()
     print("agreed")
