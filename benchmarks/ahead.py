@@ -70,6 +70,11 @@ class Usage:
     """Bytes of shared memory a program."""
 
 
+def spilled_words(spills: int, target: str) -> int:
+    """The `spills` of a kernel for a target in words of four bytes, as calls count them."""
+    return spills if TARGETS[target].backend == "hip" else spills // 4
+
+
 @dataclass(frozen=True)
 class Compiled:
     usage: Usage
@@ -198,7 +203,7 @@ def choose_ahead(
 
     if not has_ladder:
         return choices[0], compiled(choices[0])
-    taken = first_choice(choices, fits, lambda each: compiled(each).usage.spills == 0)
+    taken = first_choice(choices, fits, lambda each: spilled_words(compiled(each).usage.spills, target))
     return taken, compiled(taken)
 
 

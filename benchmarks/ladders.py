@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ahead import compile_choice
+from ahead import compile_choice, spilled_words
 from clocks import PROCESSORS, figures, other_block, own_block
 from rich.console import Console
 from rich.progress import track
@@ -196,7 +196,7 @@ def taken(cell: Cell, pattern: str, used: Mapping[str, Any]) -> TileChoice:
     return first_choice(
         [each for each in rungs(cell, pattern) if spelled(each) in used],
         lambda each: bool(used[spelled(each)]),
-        lambda each: keeps(used[spelled(each)]),
+        lambda each: spilled_words(used[spelled(each)]["spills"], CODE.get(cell[0], cell[0])),
     )
 
 

@@ -13,6 +13,7 @@ from maskdsl.analysis.cost.tile_table import (
     TileChoice,
     TileWork,
     architecture_of,
+    first_choice,
     ladder,
 )
 from maskdsl.emit.plan import make_plan
@@ -110,3 +111,19 @@ def test_work_of_patterns(body: str, expected: TileWork) -> None:
     for length in (96, 1024):
         mask = maskdsl.parse(f"pattern p(n) {{ space tokens[n] {body} }}")["p"].bind(n=length, heads=2)
         assert make_plan(mask.ir).work is expected
+
+
+@pytest.mark.parametrize(
+    ("spilled", "taken"),
+    [
+        ({}, 0),
+        ({0: 8}, 1),
+        ({0: 127, 1: 1}, 0),
+        ({0: 128, 1: 1}, 2),
+        ({0: 128, 1: 1, 2: 4}, 3),
+        ({0: 128, 1: 1, 2: 4, 3: 4}, 0),
+    ],
+)
+def test_the_smallest_tiles_are_taken_to_avoid_many_spills(spilled: dict[int, int], taken: int) -> None:
+    choices = (TileChoice(64, 64, 8, 2), TileChoice(64, 32, 8, 1), *LAST)
+    assert first_choice(choices, lambda _: True, lambda each: spilled.get(choices.index(each), 0)) == choices[taken]

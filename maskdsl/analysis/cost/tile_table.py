@@ -101,17 +101,24 @@ def ladder(
 
 
 def first_choice(
-    choices: Sequence[TileChoice], fits: Callable[[TileChoice], bool], keeps: Callable[[TileChoice], bool]
+    choices: Sequence[TileChoice], fits: Callable[[TileChoice], bool], spilled: Callable[[TileChoice], int]
 ) -> TileChoice:
-    """The first configuration that `fits` the GPU and `keeps` its values in registers, without spills.
+    """The first configuration that `fits` the GPU and has no words of a thread `spilled` from registers to memory.
 
-    Both predicates compile a kernel, so they are called lazily. To avoid spills alone, the smallest tiles (`LAST`) are
-    never taken: spills cost less. If nothing fits, the last configuration is taken; its launch raises the error. Spills
-    count outside of loops too, where they cost little: calls know their number, and not where they are.
+    Both functions compile a kernel, so they are called lazily. The smallest tiles (`LAST`) are taken to avoid `_MANY`
+    spilled words, and not to avoid less: they cost more. If nothing fits, the last configuration is taken; its launch
+    raises the error. Spills count outside of loops too, where they cost little: calls know their number, and not where
+    they are.
     """
     fitting = filter(fits, choices)
-    first = next(fitting, choices[-1])
-    return next((each for each in chain([first], fitting) if each not in LAST and keeps(each)), first)
+    first = next(fitting, None)
+    if first is None:
+        return choices[-1]
+
+    def is_better(choice: TileChoice) -> bool:
+        return spilled(choice) == 0 and (choice not in LAST or spilled(first) >= _MANY)
+
+    return next(filter(is_better, chain([first], fitting)), first)
 
 
 def architecture_of(capability: tuple[int, int]) -> Architecture:
@@ -127,6 +134,9 @@ def architecture_of(capability: tuple[int, int]) -> Architecture:
 
 LAST = (TileChoice(32, 32, 4, 1), TileChoice(16, 16, 4, 1))
 """The end of every ladder: 16 is the smallest size of matrix instructions."""
+_MANY = 128
+"""Words of a thread. In a loop that computes 16 pairs, so many spills take 16 instructions more for each of them, which
+is what the smallest tiles take more."""
 
 _NVIDIA = frozenset({Architecture.SM80, Architecture.SM90, Architecture.SM100})
 _AMD = frozenset({Architecture.GFX942})

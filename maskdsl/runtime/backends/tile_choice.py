@@ -75,7 +75,7 @@ def _answer(plan: KernelPlan, question: TuningKey, function: FunctionType, start
         winner = fastest(question, function, starts)
         if winner is not None:
             return winner
-    return first_choice(choices, fits, lambda choice: tried(choice).keeps_registers)
+    return first_choice(choices, fits, lambda choice: tried(choice).spilled)
 
 
 def choices_of(
@@ -119,8 +119,8 @@ class _CompileTrial:
         self.descriptors = descriptors
         self.failure: Exception | None = None
         """The error of compilation, or of a resource that the GPU lacks."""
-        self.keeps_registers = True
-        """Whether no registers spill to memory."""
+        self.spilled = 0
+        """Words of a thread that are not in registers."""
 
     @property
     def fits(self) -> bool:
@@ -150,7 +150,7 @@ class _CompileTrial:
             if count > limit:
                 raise RuntimeError(f"needs {count} {what}, of which there are {limit}")
         _ = compiled.run  # loads the kernel: Triton knows `n_spills` only afterwards
-        self.keeps_registers = compiled.n_spills == 0
+        self.spilled = compiled.n_spills
 
 
 class _Idle:
