@@ -150,23 +150,25 @@ def test_layers_of_another_group_are_refused(backend: Any) -> None:
 
 
 def test_heads_of_a_process(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under tensor parallelism each process has some, and the pattern knows which."""
+    """Under tensor parallelism each process has some, and the pattern knows which; two may share a key head."""
     vllm.register(MODULE["heads"])
     q, cache = torch.randn(40, 4, 32), torch.randn(4, 2, 16, 64)
     step = metadata({"tokens": 40, "starts": [0, 40], "lengths": [40], "table": [[1, 2, 3]], "slots": []})
     out = dict[int, Tensor]()
-    for processes in (1, 2):
+    for processes in (1, 2, 4):
         monkeypatch.setattr(PARALLEL, "size", processes)
         for rank in range(processes):
             monkeypatch.setattr(PARALLEL, "rank", rank)
             count = 4 // processes
-            here, keys = slice(rank * count, rank * count + count), slice(rank * count // 2, (rank + 1) * count // 2)
-            impl = backend.PatternImpl(count, 32, 32**-0.5, count // 2)
+            key_count, first = max(count // 2, 1), rank * 2 // processes
+            here, keys = slice(rank * count, rank * count + count), slice(first, first + key_count)
+            impl = backend.PatternImpl(count, 32, 32**-0.5, key_count)
             builder = backend.StepBuilder(FullAttentionSpec(block_size=16), [], None, "cpu")
             part = torch.empty(40, count, 32)
             impl.forward(LAYER, q[:, here], q, q, cache[:, keys], builder.build(0, step), part)
             out[processes] = torch.cat([out[processes], part], dim=1) if rank else part
     torch.testing.assert_close(out[2], out[1])
+    torch.testing.assert_close(out[4], out[1])
 
 
 def test_what_vllm_asks_for(backend: Any) -> None:
