@@ -16,8 +16,8 @@ from maskdsl.emit.plan import KernelPlan, make_plan
 
 ROOT = Path(__file__).parents[2]
 WORDS = ROOT / "benchmarks" / "words.attn"
-KNOWN_SPILLS = {("shaw masses 1", "sm100", "key_gradient_kernel"): 32}
-"""Bytes that kernels of `words.attn` spill: Triton's compiler for sm_100 fails on their smaller tiles."""
+KNOWN_SPILLS = {("drawn", "sm80", "decode_kernel"): 24}
+"""Bytes that kernels of `words.attn` spill: outside of its loop, as `ptxas` lets three programs share a processor."""
 EXAMPLES = ROOT / "examples"
 SHARED = {"sm80": 163 * 1024, "sm90": 227 * 1024, "sm100": 227 * 1024, "gfx942": 64 * 1024}
 MATRIX = {"sm80": "mma.sync", "sm90": "wgmma.mma_async", "sm100": "tcgen05.mma", "gfx942": "v_mfma"}

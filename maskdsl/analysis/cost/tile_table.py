@@ -252,6 +252,7 @@ TABLE = (
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 128, 8, 1), _HEAVY, "a second stage costs registers"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 64, 8, 1), _HEAVY, "room for addresses and conditions"),
     _entry(_SM100, _KEY_GRADIENT, 64, 2, (16, 64, 8, 1), _HEAVY, "six products with tables"),
+    _entry(_SM100, _KEY_GRADIENT, 64, 2, (32, 32, 8, 1), _HEAVY, "compilers fail on longer blocks of tables' sums"),
     _entry(
         _AMD, _QUERY_GRADIENT, 64, 2, (128, 32, 4, 2), _USUAL, "32 queries a wavefront: no product is computed twice"
     ),
