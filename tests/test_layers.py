@@ -22,6 +22,27 @@ def test_contracts_are_kept():
     assert "0 broken" in ended.stdout
 
 
+def late_imports(path: Path) -> list[str]:
+    """The lines of a module that import inside of functions."""
+    text = path.read_text()
+    functions = (each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.FunctionDef))
+    numbers = {
+        each.lineno - 1
+        for function in functions
+        for each in ast.walk(function)
+        if isinstance(each, ast.Import | ast.ImportFrom)
+    }
+    return [line for number, line in enumerate(text.splitlines()) if number in numbers]
+
+
+def test_imports_inside_functions_say_why():
+    """Start-up time, or a package that need not be there; never a cycle."""
+    linked = {Path("maskdsl/codegen"), Path("maskdsl/example_files")}
+    modules = (path for path in Path("maskdsl").rglob("*.py") if not linked & {*path.parents})
+    lines = {(str(path), line.strip()) for path in modules for line in late_imports(path)}
+    assert not [each for each in lines if not re.search(r"#.*(start-up time|optional)", each[1])]
+
+
 STEPS = {"bind", "bind_stack", "settled"}
 """Binding and ordering, which are two steps of one function."""
 

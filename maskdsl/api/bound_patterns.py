@@ -288,8 +288,8 @@ class Mask(EngineEncodings, Displayed):
         tokens, heads, dim], or have the axes of a grid: [batch, h, w, heads, dim]; nothing is copied for that. Raises
         `AttnError` for an unknown backend.
         """
-        from maskdsl.analysis.orders.pattern_text import PatternText, texts_of  # start-up time, as the next one
-        from maskdsl.runtime.compile import compile_mask
+        from maskdsl.analysis.orders.pattern_text import PatternText, texts_of  # start-up time
+        from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
         texts = texts_of(self.pattern.program)
         text = PatternText(texts, self.name, self.ir.parameters, self.order, self.branch)

@@ -47,7 +47,7 @@ class EngineEncodings:
         batch entries, by default that of the inputs. `Attention.to_flex` gives the `score_mod` too. Raises `AttnError`
         for pooled keys and routes.
         """
-        from maskdsl.ir.rewrites.plain_scores import plain_scores
+        from maskdsl.ir.rewrites.plain_scores import plain_scores  # start-up time
         from maskdsl.runtime.compile import compile_mask  # imports torch: start-up time
 
         compiled = compile_mask(plain_scores(self.ir, relation_inputs(self.ir)), backend="reference")
@@ -61,9 +61,9 @@ class EngineEncodings:
         True where a pair attends. Dense: it takes n x n memory, so it is for short sequences. `batch` is the number of
         batch entries, by default that of the inputs.
         """
-        import torch
+        import torch  # start-up time
 
-        from maskdsl.analysis.runs.token_runs import token_runs
+        from maskdsl.analysis.runs.token_runs import token_runs  # start-up time
         from maskdsl.engines.dense_masks import dense_masks  # start-up time
 
         arrays = self._arrays(inputs, 0, "SDPA")
@@ -157,7 +157,7 @@ class EngineEncodings:
         In any batch entry, and for any head if `head` is None. `batch` is the number of batch entries, by default that
         of the inputs.
         """
-        from maskdsl.analysis.runs.token_runs import token_runs
+        from maskdsl.analysis.runs.token_runs import token_runs  # start-up time
         from maskdsl.engines.live_keys import live_keys  # start-up time
 
         self._check_head(head)
@@ -176,7 +176,7 @@ class EngineEncodings:
         In any batch entry, and of any head if `head` is None. `batch` is the number of batch entries, by default that
         of the inputs.
         """
-        from maskdsl.analysis.runs.token_runs import token_runs
+        from maskdsl.analysis.runs.token_runs import token_runs  # start-up time
         from maskdsl.engines.live_keys import last_queries  # start-up time
 
         self._check_head(head)

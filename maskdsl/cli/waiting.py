@@ -6,6 +6,7 @@ from threading import Event, Thread, Timer
 from time import monotonic
 
 from rich.console import Console
+from rich.text import Text
 
 from maskdsl.base.progress import Watch, watched
 from maskdsl.cli.consoles import messages
@@ -50,15 +51,14 @@ def working(what: str) -> Iterator[None]:
 
 @contextmanager
 def _clock(console: Console, what: str, watch: Watch) -> Iterator[None]:
-    from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn  # start-up
-    from rich.text import Text
+    from rich import progress as bars  # start-up time
 
-    class Far(ProgressColumn):
-        def render(self, task: Task) -> Text:
+    class Far(bars.ProgressColumn):
+        def render(self, task: bars.Task) -> Text:
             return Text(_outlook(watch.share, task.elapsed or 0.0))
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), Far())
-    clock = Progress(*columns, console=console, transient=True)
+    columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.TimeElapsedColumn(), Far())
+    clock = bars.Progress(*columns, console=console, transient=True)
     clock.add_task(what, total=None)
     timer = Timer(_PATIENCE, clock.start)
     timer.daemon = True

@@ -88,7 +88,7 @@ def _edges(mask: MaskIR, inputs: Mapping[str, Array], attended: float) -> tuple[
 def _cuthill_mckee(length: int, edges: Iterable[tuple[Array, Array]], size: int) -> Array:
     """int32 [tokens]: the rank of every token. Nodes are blocks of `size` tokens."""
     from networkx import Graph  # start-up time
-    from networkx.utils import reverse_cuthill_mckee_ordering
+    from networkx.utils import reverse_cuthill_mckee_ordering  # start-up time
 
     graph = Graph()
     graph.add_nodes_from(range(-(-length // size)))

@@ -118,8 +118,8 @@ def _inputs_of(
 
 def _block_mask_of(tiles: BlockMap, mask_mod: Callable[..., Tensor], device: torch.device) -> "BlockMask":
     """The tiles as FlexAttention lists them."""
-    lists = {name: torch.as_tensor(each, device=device) for name, each in block_lists(tiles).items()}
-    from torch.nn.attention.flex_attention import BlockMask  # imports torch._dynamo: a second
+    from torch.nn.attention.flex_attention import BlockMask  # imports torch._dynamo: start-up time
 
+    lists = {name: torch.as_tensor(each, device=device) for name, each in block_lists(tiles).items()}
     lengths = tiles.query_length, tiles.key_length
     return BlockMask(**lists, seq_lengths=lengths, BLOCK_SIZE=tiles.block, mask_mod=mask_mod)  # type: ignore[arg-type]
