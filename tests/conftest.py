@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from tests.support.drawn import examples
 from tests.support.records import record
 
-settings.register_profile("project", deadline=None)
+settings.register_profile("project", deadline=None, max_examples=examples(100))
 # Of mutants: what fails need not be made small.
 settings.register_profile("mutants", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
 settings.load_profile("project")

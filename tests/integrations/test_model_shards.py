@@ -35,7 +35,7 @@ pattern by_head(n) {
     require same(document)
 }
 """)
-LENGTH, STEPS = 203, 20
+LENGTH, STEPS = 203, 14
 
 
 def _loss(logits: Tensor, labels: Tensor, vocab_size: int, num_items_in_batch: Any = None, **named: Any) -> Tensor:

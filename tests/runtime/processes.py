@@ -1,6 +1,5 @@
-"""What two processes do for `test_processes.py`: `python -m tests.runtime.processes RANK WORLD FILE`."""
+"""What each of two processes does for `test_processes.py`."""
 
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -172,10 +171,6 @@ def other_calls_of_sharded_tensors(rank: int, world: int) -> None:
             raise AssertionError("shards of tokens were taken")
 
 
-if __name__ == "__main__":
-    rank, world, file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
+def check() -> None:
     for each in (heads_of_a_whole, context_parallel, sharded_tensors, other_calls_of_sharded_tensors):
-        each(rank, world)
-    dist.destroy_process_group()
+        each(dist.get_rank(), dist.get_world_size())

@@ -157,7 +157,7 @@ pattern tables(n = 9) {
 @pytest.mark.parametrize("name", ["sigmoids", "by_key", "branched", "pooled", "gathered", "tables"])
 def test_vectors_go_with_everything_else(name: str) -> None:
     """Other normalizations, branches, pools, sinks: against the plain meaning, with gradients in float64."""
-    verdict = verify(maskdsl.parse(MIXED)[name], cases=3, seed=2)
+    verdict = verify(maskdsl.parse(MIXED)[name], cases=2, seed=2)
     assert verdict.passed, verdict.failures
 
 

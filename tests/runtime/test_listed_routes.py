@@ -188,7 +188,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize(("name", "heads"), [("knn", 2), ("dsa", 2)])
+@pytest.mark.parametrize(("name", "heads"), [("knn", 2), pytest.param("dsa", 2, marks=pytest.mark.long)])
 def test_memory_does_not_grow_with_all_pairs(name: str, heads: int) -> None:
     """A table takes 268 MB a head; blocks of scores take about 30 MB, and what follows the selection 10 MB a head."""
     file = Path(__file__).parents[2] / "examples" / "routing" / f"{name}.attn"

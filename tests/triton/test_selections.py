@@ -21,7 +21,7 @@ from tests.support.routing_examples import CASES
 EXAMPLES = Path(__file__).parents[2] / "examples" / "routing"
 
 
-@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.long)])
 def test_examples(step: int) -> None:
     found = json.loads(last_line("triton.selections", "examples", step))
     assert len(found) == len(CASES[::step]) + (7 if step == 1 else 4)
