@@ -133,6 +133,7 @@ def test_sinks_of_the_model() -> None:
         torch.testing.assert_close(computed(served(MODULE[name]), Heads(4, 2), sinks=sinks), added)
     given = computed(served(MODULE["learned"], {"score_of": sinks}), Heads(4, 2))
     torch.testing.assert_close(given, added)
+    computed(served(MODULE["moba"]), Heads(4, 2), sinks=sinks)  # by groups of sequences, too
     here = computed(served(MODULE["learned"]), Heads(4, 2, 0, 2), sinks=sinks[:2])
     torch.testing.assert_close(here, added[:, :2])
 
@@ -176,24 +177,49 @@ def test_routing_states_of_sequences() -> None:
         layer.attend(torch.cat([q[n, some] for n, some in rows.items()]), pages, step, out)
         torch.testing.assert_close(out, torch.cat([whole[n][some] for n, some in rows.items()]))
         assert layer.routes is not None
-        states = layer.routes._kept
-        assert {int(state.lengths) for state in states.values()} <= {*here} and len(states) == len(counts)
+        assert layer.routes._state.lengths.tolist() == lengths.tolist()
 
 
-def test_a_state_is_of_one_sequence() -> None:
-    """Two sequences that end in one full page, as after a hit of the cache, go on with a state each."""
-    kept = KeptRoutes(MODULE["moba"].bind(n=LENGTH, heads=4).compile())
-    table = torch.tensor([[1, 2], [1, 3]], dtype=torch.int32)
+def test_routes_over_pages_of_8_bits() -> None:
+    """A chunk beside a single token, then single tokens, as over the same keys and values in float32."""
+    torch.manual_seed(0)
+    small, scales = torch.randn(6, 2, 16, 64).to(torch.float8_e4m3fn), (torch.tensor(2.0), torch.tensor([0.5, 3.0]))
+    both = torch.stack([scales[0].expand(2), scales[1]], dim=1).repeat_interleave(32, dim=1)[:, None]
+    caches = (
+        KeyPages.of(small.view(torch.uint8), 32, small.dtype, scales),
+        KeyPages.of(small.float() * both, 32, None, None),
+    )
+    table, outs = torch.arange(6).int().view(2, 3), list[torch.Tensor]()
+    q = torch.randn(8, 4, 32)
+    for pages in caches:
+        layer = served(MODULE["moba"]).layer(Layer(1, FULL), Heads(4, 2), AskedOfLayer())
+        for counts, lengths in (([7, 1], [40, 33]), ([1, 1], [41, 34])):
+            ends = torch.tensor([0, *counts]).cumsum(0).int()
+            step = EngineStep(sum(counts), ends, torch.tensor(lengths).int(), table, max(counts))
+            outs.append(torch.empty(step.tokens, 4, 32))
+            layer.attend(q[: step.tokens], pages, step, outs[-1])
+    torch.testing.assert_close(outs[:2], outs[2:])
 
-    def step(rows: int, count: int, length: int) -> EngineStep:
-        ends, lengths = torch.arange(rows + 1).int() * count, torch.full((rows,), length, dtype=torch.int32)
-        return EngineStep(rows * count, ends, lengths, table[:rows], count)
 
-    (first,) = kept.of(step(1, 16, 16), 16)
-    one, other = kept.of(step(2, 1, 17), 16)
-    assert one is first and other is not first
-    assert kept.of(step(2, 1, 18), 16) == [one, other]
-    assert kept.of(step(2, 1, 18), 16)[0] is not one  # drafts were taken back
+def test_entries_of_a_state_are_of_one_sequence() -> None:
+    """Two sequences that end in one full page, as after a hit of the cache, go on with an entry each."""
+    attention = MODULE["moba"].bind(n=LENGTH, heads=4).compile()
+    kept, table = KeptRoutes(attention), torch.tensor([[1, 2], [1, 3], [4, 5]], dtype=torch.int32)
+
+    def known(rows: list[int], count: int, length: int) -> list[int]:
+        """The keys that the state has of each sequence before a step."""
+        ends, lengths = torch.arange(len(rows) + 1).int() * count, torch.full((len(rows),), length, dtype=torch.int32)
+        state = kept.of(EngineStep(len(rows) * count, ends, lengths, table[rows], count), 16)
+        before: list[int] = state.lengths.tolist()
+        state.update(torch.zeros(len(rows), 2, 32, 8), lengths)
+        return before
+
+    assert known([0], 16, 16) == [0]
+    assert known([0, 1], 1, 17) == [16, 0]
+    assert known([0, 1], 1, 18) == [17, 17]
+    assert known([1, 2, 0], 1, 19) == [18, 0, 18]
+    assert known([2], 1, 20) == [19]
+    assert known([0, 2], 1, 20) == [0, 0]  # one was away, drafts of the other were taken back
 
 
 def test_what_the_variable_says(tmp_path: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskdsl import Attention, Heads
+from maskdsl import Attention, Heads, RoutingState
 from maskdsl.integrations.layers import scaled_for
 from maskdsl.integrations.serving.kept_routes import KeptRoutes
 from maskdsl.integrations.serving.pages import EngineStep, KeyPages
@@ -37,12 +37,16 @@ class PagedLayer:
         inputs = self._inputs()
         adds_sinks = self.sinks is not None and self.attention.sink_inputs is None and SINKS not in inputs
         q = scaled_for(self.attention, q[None], self.scale, self.name)[0]
+        state = None if self.routes is None else self.routes.of(step, pages.k.shape[2])
+        if state is not None and pages.k.dtype != q.dtype:
+            pages, step = pages.converted(step, q.dtype)
         scales = {"key_scale": pages.key_scale, "value_scale": pages.value_scale}
         named: dict[str, Any] = {**inputs, **scales, "return_lse": adds_sinks}
-        if self.routes is not None:
-            lse = self._routed(self.routes, q, pages, step, result, named)
-        elif step.is_even:
-            lse = self._even(q, pages, step, result, named)
+        if step.is_even:
+            lse = self._even(q, pages, step, result, {**named, "routing_state": state})
+        elif state is not None:
+            state.update(pages.k, step.key_lengths, step.page_table, **inputs)
+            lse = self._in_groups(state, q, pages, step, result, named)
         else:
             named |= {"key_lengths": step.key_lengths, "page_table": step.page_table}
             lse = _lse(self.attention.varlen(q, pages.k, pages.v, step.ends, out=result, **named))
@@ -66,28 +70,19 @@ class PagedLayer:
         lse = _lse(computed)
         return None if lse is None else lse.transpose(0, 1).flatten(1)
 
-    def _routed(
-        self, routes: KeptRoutes, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor, named: dict[str, Any]
+    def _in_groups(
+        self, state: RoutingState, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor, named: dict[str, Any]
     ) -> Tensor | None:
-        """As `varlen`, sequence by sequence with its routing state; the log-sum-exp if it is asked for."""
-        lses, ends = list[Tensor | None](), step.ends.tolist()
-        for number, state in enumerate(routes.of(step, pages.k.shape[2])):
-            rows = slice(ends[number], ends[number + 1])
-            length = step.key_lengths[number : number + 1]
-            computed = self.attention(
-                q[rows].transpose(0, 1)[None],
-                pages.k,
-                pages.v,
-                query_start=length - (rows.stop - rows.start),
-                key_lengths=length,
-                page_table=step.page_table[number : number + 1],
-                routing_state=state,
-                out=out[rows].transpose(0, 1)[None],
-                **named,
-            )
-            lse = _lse(computed)
-            lses.append(None if lse is None else lse[0])
-        return torch.cat([each for each in lses if each is not None], dim=1) if lses and lses[0] is not None else None
+        """As `varlen`, by sequences with as many new tokens, with their entries of a state that has all keys."""
+        sums = q.new_full((q.shape[1], len(q)), -torch.inf, dtype=torch.float32)
+        for some, numbers, tokens in step.groups:
+            here, result = state.clone(), torch.empty_like(out[tokens])
+            here.reorder(numbers)
+            lse = self._even(q[tokens], pages, some, result, {**named, "routing_state": here})
+            out[tokens] = result
+            if lse is not None:
+                sums[:, tokens] = lse
+        return sums if named["return_lse"] else None
 
     def _inputs(self) -> dict[str, Any]:
         """The inputs of a call, the model's sinks among them where the pattern's sinks read them."""

@@ -1,6 +1,6 @@
 """The pages of an engine's cache, as keys and values, and what the engine computes at once over them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -33,6 +33,31 @@ class EngineStep:
         """Whether all sequences have as many new tokens, as where all decode."""
         return self.tokens > 0 and self.tokens == self.longest * len(self.key_lengths)
 
+    @cached_property
+    def groups(self) -> "list[StepGroup]":
+        """The sequences with new tokens, those with as many together."""
+        counts, device = torch.diff(self.ends), self.ends.device
+        groups = list[StepGroup]()
+        for count in sorted({*counts.tolist()}):
+            if count:
+                numbers = (counts == count).nonzero().flatten()
+                tokens = (self.ends[numbers, None] + torch.arange(count, device=device)).flatten()
+                ends = torch.arange(0, len(tokens) + 1, count, dtype=torch.int32, device=device)
+                step = EngineStep(len(tokens), ends, self.key_lengths[numbers], self.page_table[numbers], count)
+                groups.append(StepGroup(step, numbers, tokens))
+        return groups
+
+
+class StepGroup(NamedTuple):
+    """Some sequences of a step, all with as many new tokens."""
+
+    step: EngineStep
+    """Theirs alone."""
+    numbers: Tensor
+    """Of the sequences in the whole step."""
+    tokens: Tensor
+    """The numbers of their tokens, sequence by sequence."""
+
 
 class KeyPages(NamedTuple):
     """Keys and values of one layer, [pages, key heads, page size, head dim], with the scales of types of 8 bits."""
@@ -50,6 +75,19 @@ class KeyPages(NamedTuple):
         """
         cache = cache if dtype is None else cache.view(dtype)
         return KeyPages(cache[..., :head_dim], cache[..., head_dim:], *(scales or ()))
+
+    def converted(self, step: EngineStep, dtype: torch.dtype) -> "tuple[KeyPages, EngineStep]":
+        """Copies of the pages that the table of a step names, in this type and without scales, and the step over them.
+
+        For states of routes, which take keys of the type of the queries alone.
+        """
+        named = step.page_table.flatten().long().clamp(min=0)
+        k, v = (
+            x[named].to(dtype) if scale is None else x[named].to(dtype) * scale.to(dtype).view(-1, 1, 1)
+            for x, scale in ((self.k, self.key_scale), (self.v, self.value_scale))
+        )
+        table = torch.arange(len(named), dtype=torch.int32, device=named.device).view_as(step.page_table)
+        return KeyPages(k, v), replace(step, page_table=table)
 
     def write(self, key: Tensor, value: Tensor, slots: Tensor) -> None:
         """Writes keys and values [tokens, key heads, head dim] to their slots, int64 [tokens]: page * page size + row.
