@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from zlib import crc32
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -34,6 +35,13 @@ def check_alike(describe: Callable[[], Mapping[str, str]], group: dist.ProcessGr
             if other[name] != first:
                 how = f"rank {rank} has another {name} than rank 0: {other[name]}, and not {first}"
                 raise AttnError(OtherCall(how=how, advice=_ALIKE))
+
+
+def is_computed() -> bool:
+    """Whether a call computes numbers now: torch does not trace it. Modes that only look on may be of one process."""
+    modes = torch._C._TorchDispatchModeKey
+    traced = any(torch._C._get_dispatch_mode(each) is not None for each in (modes.FAKE, modes.PROXY, modes.FUNCTIONAL))
+    return not traced and not torch._C._are_functorch_transforms_active()
 
 
 def described(

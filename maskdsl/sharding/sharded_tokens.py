@@ -29,10 +29,10 @@ from maskdsl.runtime.calls.summand import Summand
 from maskdsl.runtime.compiled.compiled_mask import Bound
 from maskdsl.runtime.decode.paging import call_positions, integers
 from maskdsl.runtime.routing.find_op import with_routed
-from maskdsl.runtime.torch_ops.attention_op import is_ordinary, needs_recording
+from maskdsl.runtime.torch_ops.attention_op import needs_recording
 from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
 from maskdsl.runtime.torch_ops.hold_op import held_inputs
-from maskdsl.sharding.agreement import check_alike, described
+from maskdsl.sharding.agreement import check_alike, described, is_computed
 from maskdsl.sharding.gathered_call import GatheredCall
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import gathered, summed, taken
@@ -150,7 +150,7 @@ class ShardedTokens:
         that is not of the plan. The first call outside of graphs raises on all ranks where it does on one, or where
         these do not make the same call.
         """
-        if not is_dynamo_compiling() and not self._is_alike and is_ordinary():
+        if not is_dynamo_compiling() and not self._is_alike and is_computed():
             call = attention, q, k, v, return_lse, dropout_p, seed, inputs
             check_alike(lambda: {**self._described(*self._given(*call)), "`return_lse`": f"{return_lse}"}, self.group)
             self._is_alike = True

@@ -1,10 +1,12 @@
 """Mistakes on one process are errors on all, before anything is exchanged."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import maskdsl
 from maskdsl import AttnError
@@ -43,6 +45,21 @@ def _said() -> dict[str, str]:
         except AttnError as error:
             said[name] = str(error)
     return said
+
+
+def _looked_on() -> Tensor:
+    """A first call, on which one process looks."""
+    mask = maskdsl.parse(PATTERN)["packed"].bind(heads=2)
+    document = torch.zeros(1, 64, dtype=torch.int64)
+    cp = mask.shard(RANKS, block=8, document=document).on(dist.group.WORLD)
+    q = torch.ones(2, 2, len(cp.positions), 8)
+    with FlopCounterMode(display=False) if dist.get_rank() == WRONG else nullcontext():
+        return cp.attend(mask.compile(), q, q, q, document=document)
+
+
+def test_one_process_may_look_on() -> None:
+    for out in on_processes(RANKS, _looked_on):
+        torch.testing.assert_close(out, torch.ones_like(out))
 
 
 def test_mistakes_of_one_process() -> None:
