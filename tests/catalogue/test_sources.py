@@ -1,5 +1,7 @@
 """The examples against their sources."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -21,7 +23,15 @@ COMPUTES = [row for row in ROWS if isinstance(row, Computes)]
 SELECTS = [row for row in ROWS if isinstance(row, Selects)]
 
 
-@pytest.mark.parametrize("row", [*ATTENDS, *SELECTS], ids=str)
+def in_turn(rows: Iterable[Row]) -> Iterator[object]:
+    """Every second row of each pattern, from the first on; the others in `make test-long`."""
+    seen = Counter[tuple[str, str]]()
+    for row in rows:
+        yield pytest.param(row, marks=pytest.mark.long if seen[row.file, row.pattern] % 2 else ())
+        seen[row.file, row.pattern] += 1
+
+
+@pytest.mark.parametrize("row", [*in_turn([*ATTENDS, *SELECTS])], ids=str)
 def test_pairs(row: Attends | Selects) -> None:
     row.check()
 

@@ -85,6 +85,7 @@ def compare(evaluate, program, mask, inputs, seed=0):
         assert reasons == text_expected[: len(reasons)]
 
 
+@pytest.mark.thinned(2, "name")
 @pytest.mark.parametrize(("file", "name"), PATTERNS, ids=lambda each: getattr(each, "stem", each))
 def test_every_example(evaluate, file, name):
     mask = awkward(maskdsl.load(file)[name], SMALL)

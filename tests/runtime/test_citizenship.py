@@ -47,7 +47,7 @@ class Layer(torch.nn.Module):
 
 def every_case(function: Callable[..., None]) -> Callable[..., None]:
     cases = pytest.mark.parametrize("backend", BACKENDS)(pytest.mark.parametrize("name", LINES)(function))
-    return pytest.mark.thinned(2, "backend", "name")(cases)
+    return pytest.mark.thinned(3, "backend", "name")(cases)
 
 
 @pytest.fixture(autouse=True)

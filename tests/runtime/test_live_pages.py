@@ -26,7 +26,7 @@ HEADS, DIM = 4, 16
 @pytest.mark.parametrize("cached", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("size", [16, 5])
-@pytest.mark.thinned(2, "backend", "name", "cached", "count", "size")
+@pytest.mark.thinned(3, "backend", "name", "cached", "count", "size")
 def test_pages_of_others_are_not_read(name: str, backend: str, cached: torch.dtype, count: int, size: int) -> None:
     """All entries of the table but those of attended keys name a page of NaN.
 
