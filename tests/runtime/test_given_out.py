@@ -78,10 +78,12 @@ def test_tokens_before_heads() -> None:
     assert attention(q, k, v, out=out) is out and torch.equal(out, attention(q, k, v))
 
 
-def test_it_compiles() -> None:
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_it_compiles(dynamic: bool) -> None:
     attention, (q, k, v, out) = MODULE["p"].bind(heads=4).compile(), torch.randn(4, 2, 4, 40, 8)
-    found = torch.compile(lambda *x: attention(*x, out=out), fullgraph=True, backend="eager")(q, k, v)
-    torch.testing.assert_close(found, attention(q, k, v))
+    compiled = torch.compile(attention, fullgraph=True, dynamic=dynamic, backend="eager")
+    assert compiled(q, k, v, out=out) is out
+    torch.testing.assert_close(out, attention(q, k, v))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Steps of decoding that are prepared once, against calls of the attention: the same bits."""
 
+import copy
+import pickle
 import re
 from typing import Any
 
@@ -100,6 +102,22 @@ def test_wrong_values_are_told_in_every_step() -> None:
                 step()
         lengths.fill_(16)  # what is behind the last key may be anything
         assert step().isfinite().all()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["window", "documents"])
+def test_copies_are_prepared_anew(copied: Any, backend: str, name: str) -> None:
+    """Whatever calls of the first one have made, which copies cannot take along."""
+    attention, (k, v) = MODULE[name].bind(heads=HEADS).compile(backend), torch.randn(2, BATCH, 2, 90, DIM)
+    q, given = torch.randn(BATCH, HEADS, 1, DIM), inputs_of(name)
+    step = attention.prepare_decode(q, k, v, key_lengths=torch.tensor([2, 40, 88]), **given)
+    expected = step().clone()
+    other = copied(step)
+    assert torch.equal(other(), expected) and torch.equal(other(q), expected)
+    if copied is not copy.copy:
+        given.get("document", q).zero_()
+        assert torch.equal(other(), expected)
 
 
 def test_mistakes() -> None:

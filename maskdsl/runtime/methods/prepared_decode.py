@@ -62,7 +62,7 @@ class PreparedDecode:
     """Steps of decoding: `step = attention.prepare_decode(q, k, v, key_lengths)`, called as `step(q)`.
 
     `q` are the queries that `step()` takes. `out` is what every call writes its output into and returns; None before
-    the first call, if none was given.
+    the first call, if none was given. A copy, or an unpickled one, is prepared anew, with copies of the tensors.
     """
 
     q: Tensor
@@ -196,6 +196,9 @@ class PreparedDecode:
         call = compiled.declared_call(backend, q, inputs) if takes_some else None
         room_of_keys = min(room(k, positions), whole.plan.mask.keys.given_length)
         return _ShortCall(whole, compiled, backend, room_of_keys, k, v, inputs, call)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PreparedDecode, (self._attention, self.q, self._step, self.out, self._return_lse)
 
 
 def _check_gradients(tensors: Mapping[str, Any]) -> None:
