@@ -61,6 +61,19 @@ def test_opcheck(name: str, backend: str) -> None:
 
 
 @every_case
+def test_shapes_on_the_meta_device(name: str, backend: str) -> None:
+    """Of results and of gradients, where no tensor has data."""
+    case = case_of(name, backend)
+    tensors = [x.detach().to("meta").requires_grad_() for x in case.tensors]
+    inputs = {each: x.detach().to("meta").requires_grad_(x.requires_grad) for each, x in case.inputs.items()}
+    leaves = [*tensors, *(x for x in inputs.values() if x.requires_grad)]
+    grads = torch.autograd.grad(case.loss(*tensors, inputs), leaves)
+    assert [x.shape for x in grads] == [x.shape for x in leaves] and all(x.is_meta for x in grads)
+    out = case.attention(*(x.detach()[:, :, 7:8] for x in tensors[:1]), *tensors[1:], query_start=7, **inputs)
+    assert out.is_meta and out.shape == (3, HEADS, 1, 6)
+
+
+@every_case
 def test_compiled_whole_and_equal(name: str, backend: str) -> None:
     check_compiled_whole_and_equal(name, backend)
 

@@ -13,9 +13,11 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 
 import maskdsl
+from maskdsl.runtime.backends.available import usable_backends
 from maskdsl.runtime.base.kept import Kept
 
 LENGTH, HEADS = 24, 4
+BACKENDS = usable_backends()
 TEXT = """
 pattern shuffled(n = {n}, size = {size}) {{
     space tokens[n]
@@ -74,6 +76,18 @@ def test_heads_that_share_keys_are_others_in_the_next_call(key_heads: tuple[int,
     attention, dense = mask.compile(), dense_of(mask)
     for number in key_heads:
         padded_step(attention, dense, number)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("key_heads", [(1, 4), (4, 1), (2, 1)])
+def test_so_they_are_in_the_next_chunk(key_heads: tuple[int, ...], backend: str) -> None:
+    """Of so many queries that their rows hold those of one head."""
+    mask = maskdsl.parse("pattern p(n = 48) { space t[n]  attend causal }")["p"].bind(heads=4)
+    attention, dense = mask.compile(backend), mask.compile("reference")
+    for number in key_heads:
+        q, (k, v) = torch.randn(2, 4, 40, 8), torch.randn(2, 2, number, 48, 8)
+        expected = dense(q.double(), k.double(), v.double(), query_start=8)
+        torch.testing.assert_close(attention(q, k, v, query_start=8).double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_types_of_one_attention() -> None:

@@ -166,7 +166,7 @@ def is_ordinary(*tensors: Tensor) -> bool:
     if torch._C._len_torch_dispatch_stack():
         return False
     for x in tensors:  # a loop: every call pays for the frame of a generator
-        if type(x) not in _ORDINARY:
+        if type(x) not in _ORDINARY or x.is_meta:
             return False
     return not torch._C._are_functorch_transforms_active()
 

@@ -136,7 +136,7 @@ def _structure(
     call: KernelCall, blocks: RowBlocks, lists: QueryLists, q: Tensor, k: Tensor, v: Tensor
 ) -> CallStructure:
     """The structure of a call, without its tensors."""
-    form, key = lists.form, (q.shape, v.shape[3])
+    form, key = lists.form, (q.shape, k.shape[1], v.shape[3])
     if key not in form.structures:
         form.structures[key] = structure_of(call, form.lists, blocks.grid, q, k, v)
         form.structures[key].fold = q.shape[1] // k.shape[1] if form.fold else 1
