@@ -45,12 +45,12 @@ def numbers(name: str, dtype: torch.dtype) -> list[Tensor]:
     return [*several, extreme] if name in ("packed", "batched", "ordered", "renamed") else several
 
 
-def agree(name: str, attention: Attention, reference: Attention, document: Tensor) -> None:
-    """Whether a call, which reads these integers, and its gradients are those of the reference."""
+def agree(name: str, attention: Attention, reference: Attention, document: Tensor, differentiated: bool) -> None:
+    """Whether a call, which reads these integers, and its gradients if wanted, are those of the reference."""
     results = []
     for each, given in ((attention, document), (reference, document.long())):
         out = each(*VECTORS, document=given)
-        grads = torch.autograd.grad(out, VECTORS, torch.ones_like(out)) if name == "packed" else ()
+        grads = torch.autograd.grad(out, VECTORS, torch.ones_like(out)) if differentiated else ()
         results.append((out, *grads))
     torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4, msg=lambda text: f"{name}, {document.dtype}: {text}")
 
@@ -63,8 +63,8 @@ def main() -> None:
         computed = {each.name for each in kernel.plan.mask.inputs} - kernel.backend.uncomputed_integers(kernel.plan)
         assert bool(computed) is (name in COMPUTED), name
         for dtype in INTEGER_TYPES if name == "packed" else (torch.int16,):
-            for document in numbers(name, dtype):
-                agree(name, attention, reference, document)
+            for number, document in enumerate(numbers(name, dtype)):
+                agree(name, attention, reference, document, name == "packed" and number in (0, 3))
     print("agreed")
 
 
