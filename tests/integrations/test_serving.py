@@ -138,6 +138,13 @@ def test_sinks_of_the_model() -> None:
     torch.testing.assert_close(here, added[:, :2])
 
 
+def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sinks = torch.randn(4)
+    on_host = computed(served(MODULE["heads"]), Heads(4, 2), sinks=sinks)
+    monkeypatch.setattr(EngineStep, "is_on_host", False)
+    torch.testing.assert_close(computed(served(MODULE["heads"]), Heads(4, 2), sinks=sinks), on_host)
+
+
 def test_scale_soft_cap_and_heads_of_the_model() -> None:
     plain = computed(served(MODULE["heads"]), Heads(4, 2))
     capped = maskdsl.parse("""

@@ -44,8 +44,9 @@ class PagedLayer:
         named: dict[str, Any] = {**inputs, **scales, "return_lse": adds_sinks}
         if step.is_even:
             lse = self._even(q, pages, step, result, {**named, "routing_state": state})
-        elif state is not None:
-            state.update(pages.k, step.key_lengths, step.page_table, **inputs)
+        elif state is not None or step.is_on_host:
+            if state is not None:
+                state.update(pages.k, step.key_lengths, step.page_table, **inputs)
             lse = self._in_groups(state, q, pages, step, result, named)
         else:
             named |= {"key_lengths": step.key_lengths, "page_table": step.page_table}
@@ -71,18 +72,26 @@ class PagedLayer:
         return None if lse is None else lse.transpose(0, 1).flatten(1)
 
     def _in_groups(
-        self, state: RoutingState, q: Tensor, pages: KeyPages, step: EngineStep, out: Tensor, named: dict[str, Any]
+        self,
+        state: RoutingState | None,
+        q: Tensor,
+        pages: KeyPages,
+        step: EngineStep,
+        out: Tensor,
+        named: dict[str, Any],
     ) -> Tensor | None:
-        """As `varlen`, by sequences with as many new tokens, with their entries of a state that has all keys."""
-        sums = q.new_full((q.shape[1], len(q)), -torch.inf, dtype=torch.float32)
+        """As `varlen`, by sequences with as many new tokens, which all layers share; a state has all keys by now."""
+        sums = q.new_empty((q.shape[1], len(q)), dtype=torch.float32) if named["return_lse"] else None
         for some, numbers, tokens in step.groups:
-            here, result = state.clone(), torch.empty_like(out[tokens])
-            here.reorder(numbers)
+            here = None if state is None else state.clone()
+            if here is not None:
+                here.reorder(numbers)
+            result = out.new_empty(len(tokens), *out.shape[1:])
             lse = self._even(q[tokens], pages, some, result, {**named, "routing_state": here})
             out[tokens] = result
-            if lse is not None:
+            if sums is not None and lse is not None:
                 sums[:, tokens] = lse
-        return sums if named["return_lse"] else None
+        return sums
 
     def _inputs(self) -> dict[str, Any]:
         """The inputs of a call, the model's sinks among them where the pattern's sinks read them."""

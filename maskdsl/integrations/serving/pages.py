@@ -33,6 +33,11 @@ class EngineStep:
         """Whether all sequences have as many new tokens, as where all decode."""
         return self.tokens > 0 and self.tokens == self.longest * len(self.key_lengths)
 
+    @property
+    def is_on_host(self) -> bool:
+        """Whether its numbers can be read without waiting for a GPU."""
+        return self.ends.device.type == "cpu"
+
     @cached_property
     def groups(self) -> "list[StepGroup]":
         """The sequences with new tokens, those with as many together."""
