@@ -9,7 +9,7 @@ from maskdsl.ir.expressions import Side
 from tests.support.engine_cases import OF_EVERY_FILE, cases_of
 
 
-@pytest.mark.thinned(2, "file", "side")
+@pytest.mark.thinned(4, "file", "side")
 @OF_EVERY_FILE
 @pytest.mark.parametrize("side", [Side.QUERY, Side.KEY])
 def test_runs(file: str, side: Side) -> None:

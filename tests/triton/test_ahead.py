@@ -162,6 +162,7 @@ def test_decoding_of_a_window(dim: int, dtype: str, target: str) -> None:
         assert compile_text(WINDOW, target, dim, dtype, kernel).usage.shared <= SHARED[target]
 
 
+@pytest.mark.thinned(2, "target", "kernel", "dim")
 @pytest.mark.parametrize(("target", "kernel", "dim"), [*product(TARGETS, KernelName, (64, 128))])
 def test_budgets_of_a_window(target: str, kernel: KernelName, dim: int) -> None:
     compiled = compile_text(WINDOW, target, dim, "bf16", kernel)
@@ -302,7 +303,7 @@ WITH_GRADIENTS = ("relative", "gates", "chained", "spaces", "graph")
 @pytest.mark.parametrize(
     ("name", "target"),
     [
-        pytest.param(name, target, marks=() if number % 5 == 0 and name != "graph" else pytest.mark.long)
+        pytest.param(name, target, marks=() if number in (0, 15) else pytest.mark.long)
         for number, (name, target) in enumerate(product(WITH_GRADIENTS, TARGETS))
     ],
 )
