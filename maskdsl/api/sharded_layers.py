@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from numpy.typing import ArrayLike
 
 from maskdsl.api.given_inputs import decided
-from maskdsl.base.arguments import fitting, instance, optional
+from maskdsl.base.arguments import COUNT, Kind, fitting, optional
 from maskdsl.base.diagnostics import AttnError
 from maskdsl.base.errors.calls.sharding import UnfitGroups
 from maskdsl.base.records import dataclass
 from maskdsl.distributed.gathered_tokens import GatheredTokens, gathered_tokens
-from maskdsl.distributed.homes import ShardScheme, fits
+from maskdsl.distributed.homes import Rule, ShardScheme, fits
 from maskdsl.distributed.planning import BLOCK, shard
 from maskdsl.distributed.pricing import ITEMSIZES, Cluster, LayerShape
 from maskdsl.distributed.shard_plan import RankPlan
@@ -34,7 +34,18 @@ if TYPE_CHECKING:
 
 Inputs = Mapping[str, ArrayLike]
 
-_SCHEME = optional(instance("the `scheme` of a plan", ShardScheme))
+_RULES = get_args(Rule)
+
+
+def _scheme(value: object) -> ShardScheme:
+    if not isinstance(value, ShardScheme) or value.rule not in _RULES:
+        raise TypeError
+    for number in (value.chunk, value.groups):
+        COUNT.convert(number)
+    return value
+
+
+_SCHEME = optional(Kind(f"the `scheme` of a plan, a `ShardScheme` by one of the rules {', '.join(_RULES)},", _scheme))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

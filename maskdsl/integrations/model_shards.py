@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from maskdsl import AttnError, Mask, shard_layers
+from maskdsl.base.errors.calls import arguments
 from maskdsl.base.errors.calls import libraries as errors
 from maskdsl.integrations.transformers_models import attentions_of
 
@@ -56,8 +57,8 @@ class ModelShards:
         link: tuple[float, float] = (50.0, 400.0),
         block: int = 128,
     ) -> None:
-        self._model, self._mesh, self._averaged = model, group, averaged
-        self._group = group.get_group() if isinstance(group, DeviceMesh) else group
+        self._model, self._averaged = model, averaged
+        self._group = _group_of(group)
         self._ranks = dist.get_world_size(self._group)
         _check(model)
         config = model.config.get_text_config()
@@ -71,8 +72,13 @@ class ModelShards:
 
     @property
     def tokens(self) -> Any:
-        """The tokens of the last batch, with `scatter`, `gather` and `positions`: `tokens.gather(logits, 1)`."""
-        assert self._of_last is not None
+        """The tokens of the last batch, with `scatter`, `gather` and `positions`: `tokens.gather(logits, 1)`.
+
+        Raises `AttnError` before the first batch.
+        """
+        if self._of_last is None:
+            advice = "call `shards.of(batch)` before"
+            raise AttnError(errors.NotShardedBatch(argument="tokens", reason="are known after `of`", advice=advice))
         return self._of_last[1]
 
     def of(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +90,7 @@ class ModelShards:
         `averaged` it is as many times larger as there are processes. Raises `AttnError`.
         """
         given = {name: value for name, value in batch.items() if value is not None}
+        _check_tokens(given)
         if self._of_last is None and "input_ids" in given:
             _check_same(given["input_ids"], self._group)
         self._check_batch(given)
@@ -138,7 +145,7 @@ class ModelShards:
         inputs = {name: _array(given[name]) for name in names if name in given}
         plan = shard_layers(masks, self._ranks, scheme=self._schemes.get(length), **self._options, **inputs)
         self._schemes[length] = plan.scheme
-        self._of_last = length, plan.on(self._mesh)
+        self._of_last = length, plan.on(self._group)
         return self._of_last[1]
 
     def _hides_no_token(self, mask: Tensor) -> bool:
@@ -179,6 +186,27 @@ class ModelShards:
                 raise AttnError(errors.NotShardedBatch(argument="position_ids", reason=reason, advice=advice))
         if {"labels", "shift_labels"} & given.keys():
             _check_loss(self._model)
+
+
+def _group_of(given: Any) -> dist.ProcessGroup:
+    """The group of an argument: itself, that of a mesh of one dimension, or of all processes for None."""
+    group = dist.group.WORLD if given is None else given
+    if isinstance(group, DeviceMesh) and group.ndim == 1:
+        return group.get_group()
+    if isinstance(group, dist.ProcessGroup):
+        return group
+    shown = f"a mesh of {group.ndim} dimensions" if isinstance(group, DeviceMesh) else repr(given)
+    expected = '`dist.group.WORLD` after `dist.init_process_group`, or one dimension of a mesh: `mesh["cp"]`'
+    raise AttnError(arguments.WrongArgument(name="group", found=shown, expected=expected))
+
+
+def _check_tokens(given: Mapping[str, Any]) -> None:
+    """Raises `NotShardedBatch` if a batch has no tokens, or none in tensors."""
+    name = "inputs_embeds" if "inputs_embeds" in given and "input_ids" not in given else "input_ids"
+    if not isinstance(given.get(name), Tensor):
+        reason = f"are of the type {type(given[name]).__name__}" if name in given else "are missing"
+        advice = "give a tensor `input_ids` [batch, tokens], or `inputs_embeds`, as the model takes them"
+        raise AttnError(errors.NotShardedBatch(argument=name, reason=reason, advice=advice))
 
 
 def _check_same(input_ids: Tensor, group: dist.ProcessGroup) -> None:

@@ -77,7 +77,9 @@ def choice_of(text: str) -> tuple[Choice, dict[str, Any]]:
 
 def _pattern(text: str, entry: str) -> tuple[Pattern, dict[str, Any]]:
     """The pattern `file.attn:name`, and the values in `file.attn:name(size=256, kernel=(5, 5))`."""
-    path, _, call = entry.rpartition(":")
+    path, _, call = (each.strip() for each in entry.rpartition(":"))
+    if not path:
+        raise AttnError(_wrong(text, f"`{entry}` names no file"))
     try:
         match ast.parse(call, mode="eval").body:
             case ast.Name(id=name):

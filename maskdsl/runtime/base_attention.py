@@ -18,7 +18,7 @@ from maskdsl.runtime.compiled.compiled_mask import CompiledMask
 from maskdsl.runtime.decode.cache_types import NO_SCALES, scales_of
 from maskdsl.runtime.decode.paging import call_positions, room
 from maskdsl.runtime.methods.given_out import check_out, written
-from maskdsl.runtime.methods.prepared import PlainCall, PreparedAttention
+from maskdsl.runtime.methods.prepared import PlainCall, PreparedAttention, copied
 from maskdsl.runtime.methods.prepared_decode import DecodeStep, PreparedDecode
 from maskdsl.runtime.methods.varlen_attention import NO_DROPOUT, NOT_GIVEN, VarlenAttention
 from maskdsl.runtime.routing.routing_state import RoutingState
@@ -327,12 +327,13 @@ class BaseAttention(VarlenAttention):
 
         They are those of `forward`, as tensors: `key_lengths`, integers [batch], `query_start`, integers [batch], by
         default such that queries are the last of the keys, and `page_table`. Each step reads their values, and k and v,
-        where they are: write to them between steps. What does not change is computed by the first call, and each step
-        writes its output to the same memory, `out` if it is given. On a GPU a step does not wait for it, so that a CUDA
-        graph can hold one, captured after a first call, and serve all lengths. The results have the bits of `forward`.
-        Raises `AttnError` for arguments that do not fit, and where one requires a gradient.
+        where they are: write to them between steps. Lists and arrays of inputs are copied. What does not change is
+        computed by the first call, and each step writes its output to the same memory, `out` if it is given. On a GPU a
+        step does not wait for it, so that a CUDA graph can hold one, captured after a first call, and serve all
+        lengths. The results have the bits of `forward`. Raises `AttnError` for arguments that do not fit, and where one
+        requires a gradient.
         """
-        q, k, v, tensors = arguments(self._signature, q, k, v, inputs)
+        q, k, v, tensors = arguments(self._signature, q, k, v, copied(inputs))
         check_options("declared", return_lse=return_lse)
         lengths = integers_of("key_lengths", key_lengths, q.device)
         start = None if query_start is None else integers_of("query_start", query_start, q.device)

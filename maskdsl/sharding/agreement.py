@@ -7,13 +7,32 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
-from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.diagnostics import AttnError, shown
+from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.sharding import OtherCall
 from maskdsl.distributed.shard_plan import RankPlan
 
 _MISTAKE = "mistake"
 _ALIKE = "all processes plan from the same inputs, and call `attend` with the same arguments but for their tokens"
+
+
+def group_of(given: object) -> dist.ProcessGroup:
+    """The group of an argument: itself, that of a mesh of one dimension, or of all processes for None.
+
+    Raises `AttnError` for anything else, and before there are processes.
+    """
+    group = dist.group.WORLD if given is None else given
+    if isinstance(group, DeviceMesh):
+        return group.get_group()
+    if isinstance(group, dist.ProcessGroup):
+        return group
+    expected = (
+        "a process group, such as `dist.group.WORLD` after `dist.init_process_group`, or one dimension of a mesh, "
+        'such as `mesh["cp"]`'
+    )
+    raise AttnError(WrongArgument(name="group", found=shown(given), expected=expected))
 
 
 def check_alike(describe: Callable[[], Mapping[str, str]], group: dist.ProcessGroup) -> None:

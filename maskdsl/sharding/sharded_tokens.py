@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from maskdsl.analysis.tiles.block_map import Array
 from maskdsl.base.diagnostics import AttnError
+from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.serving import ForwardOnly
 from maskdsl.base.errors.calls.sharding import NotDecoded, NotOfPlan, OtherProcesses
 from maskdsl.distributed.moves import Moves
@@ -32,7 +33,7 @@ from maskdsl.runtime.routing.find_op import with_routed
 from maskdsl.runtime.torch_ops.attention_op import needs_recording
 from maskdsl.runtime.torch_ops.dropped_mask import dropout_inputs, drops
 from maskdsl.runtime.torch_ops.hold_op import held_inputs
-from maskdsl.sharding.agreement import check_alike, described, is_computed
+from maskdsl.sharding.agreement import check_alike, described, group_of, is_computed
 from maskdsl.sharding.gathered_call import GatheredCall
 from maskdsl.sharding.layer_exchange import LayerExchange
 from maskdsl.sharding.moved_rows import gathered, summed, taken
@@ -50,11 +51,10 @@ class ShardedTokens:
     """
 
     def __init__(self, plan: RankPlan, group: dist.ProcessGroup | DeviceMesh) -> None:
-        if isinstance(group, DeviceMesh):
-            if group.ndim != 1:
-                dimensions = f"the mesh has {group.ndim} dimensions"
-                raise AttnError(OtherProcesses(ranks=plan.ranks, found=dimensions, size=plan.ranks))
-            group = group.get_group()
+        if isinstance(group, DeviceMesh) and group.ndim != 1:
+            dimensions = f"the mesh has {group.ndim} dimensions"
+            raise AttnError(OtherProcesses(ranks=plan.ranks, found=dimensions, size=plan.ranks))
+        group = group_of(group)
         size = dist.get_world_size(group)
         if size != plan.ranks:
             raise AttnError(OtherProcesses(ranks=plan.ranks, found=f"the group has {size}", size=size))
@@ -175,6 +175,9 @@ class ShardedTokens:
         inputs: dict[str, Any],
     ) -> tuple[BaseAttention, Tensor, Tensor, Tensor, list[Tensor]]:
         """The attention, with dropout where some is asked for, q, k and v with heads before tokens, and its inputs."""
+        if not isinstance(attention, BaseAttention):
+            expected = "what `mask.compile()` makes, and the inputs by name"
+            raise AttnError(WrongArgument(name="attention", found=type(attention).__name__, expected=expected))
         if return_lse:
             check_sums(attention._signatures)
         if drops(dropout_p, seed):

@@ -1,5 +1,7 @@
 """Plans on a group of one process: the methods, layouts, and what is refused."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -105,6 +107,21 @@ def test_as_many_processes_as_ranks(group: dist.ProcessGroup) -> None:
         _mask("local").shard(2).on(group)
     with pytest.raises(AttnError, match="the mesh has 2 dimensions"):
         _mask("local").shard(1).on(init_device_mesh("cpu", (1, 1)))
+
+
+@pytest.mark.parametrize("wrong", ["cp", None, 1], ids=str)
+def test_no_group(wrong: Any) -> None:
+    """As `dist.group.WORLD` is None before there are processes."""
+    with pytest.raises(AttnError, match=rf"E460.*`group` is {wrong!r}"):
+        _mask("local").shard(1).on(wrong)
+
+
+def test_no_attention(group: dist.ProcessGroup) -> None:
+    mask = _mask("local")
+    cp, attention, vectors = mask.shard(1).on(group), mask.compile(), _tensors(mask)
+    for wrong in (mask, attention.forward, attention.prepare()):
+        with pytest.raises(AttnError, match=r"E460.*`attention` is"):
+            cp.attend(wrong, *vectors)
 
 
 def test_other_patterns_and_lengths(group: dist.ProcessGroup) -> None:

@@ -340,6 +340,10 @@ def test_layers_share_homes() -> None:
         ((4, {"link": (50,)}), "E460"),
         ((4, {"dtype": "int8"}), "E460"),
         ((4, {"per_node": 0}), "E460"),
+        ((4, {"scheme": "zigzag"}), "E460"),
+        ((4, {"scheme": ShardScheme("zigzags")}), "E460"),  # type: ignore[arg-type]
+        ((4, {"scheme": ShardScheme("zigzag", groups=0)}), "E460"),
+        ((4, {"scheme": ShardScheme("dealt", chunk=-1)}), "E460"),
     ],
 )
 def test_wrong_arguments(given: tuple[int, dict[str, object]], code: str) -> None:

@@ -214,6 +214,8 @@ def test_what_is_refused(group: dist.ProcessGroup) -> None:
         ModelShards(model, group).of({"input_ids": tokens})
     model.set_attn_implementation("causal")
     shards = ModelShards(model, group)
+    with pytest.raises(AttnError, match="`tokens` of a batch for several processes are known after `of`"):
+        shards.tokens  # noqa: B018
     first, last = (torch.ones_like(tokens).index_fill(1, torch.tensor([at]), 0) for at in (0, 49))
     register("sharded", MODULE["packed"], masks="pattern")
     packed = ModelShards(causal_model("llama", "sharded"), group)
@@ -222,6 +224,11 @@ def test_what_is_refused(group: dist.ProcessGroup) -> None:
             each.of({"input_ids": tokens, "attention_mask": padding, "document": tokens})
     with pytest.raises(AttnError, match="`position_ids` of a batch for several processes begin anew"):
         shards.of({"input_ids": tokens, "position_ids": torch.arange(50).expand(2, -1) % 30})
+    for batch, says in (({}, "are missing"), ({"input_ids": tokens.tolist()}, "are of the type list")):
+        with pytest.raises(AttnError, match=f"`input_ids` of a batch for several processes {says}"):
+            shards.of(batch)
+    with pytest.raises(AttnError, match="`group` is a mesh of 2 dimensions"):
+        ModelShards(model, init_device_mesh("cpu", (1, 1)))
     with pytest.raises(AttnError, match="`past_key_values` of a batch"):
         shards.of({"input_ids": tokens, "past_key_values": object()})
     with pytest.raises(AttnError, match="it has `linear_attention`, `Conv1d`"):

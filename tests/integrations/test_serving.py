@@ -233,7 +233,7 @@ def test_what_the_variable_says(tmp_path: Any) -> None:
     file = tmp_path / "some.attn"
     near = "pattern near(n, size = 4) { space t[n] attend causal and backward(size) }"
     file.write_text(f"{near} pattern far(n) {{ space t[n] attend causal }}")
-    pattern, values = maskdsl_vllm.choice_of(f"{file}:near(size=256)")
+    pattern, values = maskdsl_vllm.choice_of(f"{file} : near(size=256)")
     assert pattern.name == "near" and values == {"size": 256}
     choice, values = maskdsl_vllm.choice_of(f"sliding_attention = {file}:near ; 3={file}:far; full_attention=model")
     assert {key: each and each.name for key, each in choice.items()} == {SLIDING: "near", 3: "far", FULL: None}
@@ -242,6 +242,8 @@ def test_what_the_variable_says(tmp_path: Any) -> None:
         f"{file}:near; {file}:far",
         f"{file}:near(256)",
         f"{file}:",
+        "near",
+        ":near",
         f"0={file}:near(size=1);1={file}:near(size=2)",
     ]
     for text in wrong:

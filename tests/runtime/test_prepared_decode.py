@@ -5,6 +5,7 @@ import pickle
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -118,6 +119,17 @@ def test_copies_are_prepared_anew(copied: Any, backend: str, name: str) -> None:
     if copied is not copy.copy:
         given.get("document", q).zero_()
         assert torch.equal(other(), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_arrays_are_copied(backend: str) -> None:
+    attention = MODULE["documents"].bind(heads=HEADS).compile(backend)
+    q, (k, v) = torch.randn(BATCH, HEADS, 1, DIM), torch.randn(2, BATCH, 2, 90, DIM)
+    document = inputs_of("documents")["document"].numpy()
+    step = attention.prepare_decode(q, k, v, key_lengths=torch.tensor([2, 40, 88]), document=document)
+    expected = step().clone()
+    document[:] = 1 - document.max(axis=1, keepdims=True) - (np.arange(90) % 2)
+    assert torch.equal(step(), expected)
 
 
 def test_mistakes() -> None:

@@ -60,7 +60,7 @@ class PreparedAttention:
         self, attention: Preparing, signature: Signature, inputs: Mapping[str, Any], plain: PlainCall | None
     ) -> None:
         self.attention = attention
-        self.inputs = _copied(inputs)
+        self.inputs = copied(inputs)
         self._signature = signature
         self._plain = plain if plain is not None and not signature.sparse and not signature.pools_queries else None
         self._given: dict[torch.device, list[Tensor]] = {}
@@ -175,7 +175,7 @@ def _prepared_again(attention: Preparing, inputs: Mapping[str, Any]) -> Prepared
     return attention.prepare(**inputs)
 
 
-def _copied(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def copied(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs, with copies of arrays and lists: no version tells that someone has written into them."""
     return {name: _copy(x) for name, x in inputs.items()}
 
