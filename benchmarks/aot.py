@@ -1,6 +1,6 @@
 """Compiles every example's kernels ahead of time and records what they use of a GPU: `make aot`.
 
-With names of patterns behind it, `python benchmarks/aot.py t5 dense`, it records those anew and keeps all others.
+With names of patterns behind it, `python benchmarks/aot.py t5 words/shaw`, it records those anew and keeps all others.
 
 Writes `benchmarks/results/aot.json`: for each pattern, target, head dimension and kernel, in bf16, the registers of a
 thread, bytes of registers spilled, bytes of shared memory; the matrix instructions in all loops over tiles; the
@@ -53,11 +53,12 @@ Job = tuple[str, str, str]
 def main() -> None:
     files = sorted(EXAMPLES.rglob("*.attn"))
     patterns = [(str(file), name) for file in files for name in maskdsl.load(file) if is_recorded(file, name)]
-    only = sys.argv[1:]
-    of_words = {*maskdsl.load(WORDS)}
-    examples = [pattern for pattern in patterns if not only or pattern[1] in {*only} - of_words]
-    jobs = [(*pattern, target) for pattern in examples for target in TARGETS]
-    words = [(name, target) for name in maskdsl.load(WORDS) if not only or name in only for target in TARGETS]
+    only, of_words = {*sys.argv[1:]}, {f"words/{name}": name for name in maskdsl.load(WORDS)}
+    unknown = only - {name for _, name in patterns} - {*of_words}
+    if unknown:
+        raise SystemExit(f"no kernels are recorded of {', '.join(sorted(unknown))}")
+    jobs = [(*pattern, target) for pattern in patterns if not only or pattern[1] in only for target in TARGETS]
+    words = [(name, target) for key, name in of_words.items() if not only or key in only for target in TARGETS]
     before: dict[str, Any] = json.loads(RESULTS.read_text()) if only else {}
     results, selection, said = (before.get(each, {}) for each in ("results", "selection", "words"))
     with get_context("spawn").Pool(os.cpu_count()) as pool:
