@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 import maskdsl
 from maskdsl.base.diagnostics import AttnError
@@ -84,6 +85,17 @@ def test_it_compiles(dynamic: bool) -> None:
     compiled = torch.compile(attention, fullgraph=True, dynamic=dynamic, backend="eager")
     assert compiled(q, k, v, out=out) is out
     torch.testing.assert_close(out, attention(q, k, v))
+
+
+@pytest.mark.parametrize("mode", [FakeTensorMode, lambda: torch.device("meta")])
+def test_shapes_alone(mode: Any) -> None:
+    """Whose addresses are none, or all the same."""
+    attention = MODULE["p"].bind(heads=4).compile()
+    with mode(), torch.no_grad():
+        q, k, v, out = (torch.empty(2, 4, 40, 8) for _ in range(4))
+        assert attention(q, k, v, out=out) is out
+        rows, packed = torch.empty(40, 4, 8), torch.empty(40, 4, 8)
+        assert attention.varlen(rows, rows, rows, torch.tensor([0, 40]), out=packed) is packed
 
 
 @pytest.mark.parametrize(

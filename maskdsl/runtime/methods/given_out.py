@@ -11,7 +11,7 @@ from maskdsl.base.diagnostics import AttnError, shown
 from maskdsl.base.errors.calls.arguments import WrongArgument
 from maskdsl.base.errors.calls.serving import ForwardOnly, OutOverlaps, WrongOut
 from maskdsl.runtime.base.validate import type_name
-from maskdsl.runtime.torch_ops.attention_op import needs_recording
+from maskdsl.runtime.torch_ops.attention_op import is_ordinary, needs_recording
 
 
 def check_out(out: object, shape: Sequence[int] | None, tensors: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ def check_out(out: object, shape: Sequence[int] | None, tensors: Mapping[str, An
             raise AttnError(WrongOut(what=what, given=given, wanted=wanted))
     if any(size > 1 and not stride for size, stride in zip(out.shape, out.stride(), strict=True)):
         raise AttnError(WrongOut(what="strides", given=str(out.stride()), wanted="of one element of memory each"))
-    if not is_compiling():  # graphs have no addresses
+    if not is_compiling() and is_ordinary(out):  # graphs, and tensors of shapes alone, have no addresses
         _check_memory(out, tensors)
 
 
@@ -61,7 +61,7 @@ def written(out: Tensor | None, result: Tensor) -> Tensor:
         return result
     if out.shape != result.shape:
         raise AttnError(WrongOut(what="shape", given=str(tuple(out.shape)), wanted=str(tuple(result.shape))))
-    if is_compiling() or result.data_ptr() != out.data_ptr() or result.stride() != out.stride():
+    if is_compiling() or not is_ordinary(out) or result.data_ptr() != out.data_ptr() or result.stride() != out.stride():
         return out.copy_(result)
     if not out.is_inference():
         increment_version(out)  # as torch counts what it writes

@@ -36,7 +36,10 @@ class NotFourAxes(Diagnostic):
 class NotFloating(Diagnostic):
     code = "E402"
     message = "`{name}` is {dtype}, and attention needs a floating type"
-    help = "use float64, float32, bfloat16 or float16"
+    help = (
+        "use float64, float32, bfloat16 or float16; calls with a cache, which have a `query_start` or pages, also read "
+        "keys and values of float8_e4m3fn or float8_e5m2"
+    )
 
     name: str
     dtype: str
