@@ -67,9 +67,9 @@ def shard(
 
 
 def _deciding(mask: MaskIR, given: Arrays) -> dict[str, Array]:
-    """The inputs that decide tiles, orders and pools, as the mask reads them."""
+    """Copies of the inputs that decide tiles, orders and pools, as the mask reads them: callers may write into them."""
     needed = relation_inputs(mask, given) | pooling_trace(mask.groupings).inputs
-    return {name: x for name, x in input_arrays(mask, given, needed).items() if name in needed}
+    return {name: x.copy() for name, x in input_arrays(mask, given, needed).items() if name in needed}
 
 
 def _can_travel(mask: MaskIR, work: BlockWork) -> bool:

@@ -361,17 +361,23 @@ class ShardedTokens:
         return as_planned(x, layer, declared.name, self, self._key)
 
     def check_planned(self, layer: int, name: str, x: Tensor) -> None:
-        """Raises if an input that decides tiles is not the one that was planned for. A tensor is compared once."""
+        """Raises if an input that decides tiles is not the one that was planned for.
+
+        A tensor on a GPU is compared once, unless it has no version: one of the host costs little, and NumPy may have
+        written into it.
+        """
         declared, is_given = self._deciding[layer, name]
+        is_counted = x.device.type != "cpu" and not x.is_inference()
         known, version = self._compared.get((layer, name), (None, 0))
-        if known is not None and known() is x and version == x._version:
+        if is_counted and known is not None and known() is x and version == x._version:
             return
         if not _is_planned(declared, x, torch.tensor(self.plan.inputs[layer][name], device=x.device)):
             anew = f"plan anew where inputs change: mask.shard({self.plan.ranks}, scheme=plan.scheme, {name}=...)"
             advice = anew if is_given else "plan without `q` and `k`: then for all pairs that routes may select"
             what = f"the input `{name}` decides which keys are needed"
             raise AttnError(NotOfPlan(what=what, planned="other values of it", advice=advice))
-        self._compared[layer, name] = ref(x), x._version
+        if is_counted:
+            self._compared[layer, name] = ref(x), x._version
 
     def _check_tokens(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         """Checks that this rank's tokens are given, with heads before tokens."""

@@ -138,6 +138,24 @@ def test_other_patterns_and_lengths(group: dist.ProcessGroup) -> None:
         cp.scatter(q[:, :, 1:], 2)
 
 
+@pytest.mark.parametrize("write", ["torch", "numpy", "inference"])
+def test_inputs_that_are_written_into(group: dist.ProcessGroup, write: str) -> None:
+    """A plan has copies, and each call compares the values."""
+    mask = _mask("documents")
+    attention, (q, k, v) = mask.compile(), _tensors(mask)
+    with torch.inference_mode(write == "inference"):
+        document = torch.arange(200).expand(3, -1) // 70
+        cp = mask.shard(1, document=document).on(group)
+        for _ in range(2):
+            cp.attend(attention, q, k, v, document=document)
+        if write == "numpy":
+            document.numpy()[:] //= 2
+        else:
+            document.floor_divide_(2)
+        with pytest.raises(AttnError, match="`document` decides which keys are needed"):
+            cp.attend(attention, q, k, v, document=document)
+
+
 @pytest.mark.parametrize("name", ["by_key", "pooled"])
 def test_what_needs_more_than_the_keys_of_queries(group: dist.ProcessGroup, name: str) -> None:
     mask = _mask(name)
