@@ -1,5 +1,6 @@
 """Settings of all tests."""
 
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,6 +15,13 @@ settings.register_profile("project", deadline=None, max_examples=examples(100))
 settings.register_profile("mutants", deadline=None, phases=[Phase.explicit, Phase.generate], database=None)
 settings.load_profile("project")
 LONGEST = ("triton", "gpu", "independent")
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_compiled() -> None:
+    """Every attention has the same `forward`, and torch.compile keeps some eight graphs of a function."""
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

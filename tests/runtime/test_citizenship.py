@@ -50,11 +50,6 @@ def every_case(function: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.thinned(3, "backend", "name")(cases)
 
 
-@pytest.fixture(autouse=True)
-def forget_what_was_compiled() -> None:
-    torch._dynamo.reset()
-
-
 @every_case
 def test_opcheck(name: str, backend: str) -> None:
     check_opcheck(name, backend)

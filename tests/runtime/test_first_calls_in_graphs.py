@@ -37,7 +37,6 @@ def given(length, generator):
 @pytest.mark.parametrize("follows", [False, True])
 @pytest.mark.parametrize("name", PATTERNS)
 def test_a_first_call_in_a_graph(name, follows):
-    torch._dynamo.reset()
     generator = torch.Generator().manual_seed(0)
     pattern = maskdsl.parse(f"pattern p(n) {{ space t[n] {PATTERNS[name]} }}")["p"]
     attention = pattern.compile(heads=4) if follows else pattern.bind(n=LENGTH, heads=4).compile()

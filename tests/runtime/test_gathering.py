@@ -33,11 +33,6 @@ MODULE = maskdsl.parse(TEXT)
 STARTS, COUNTS = torch.tensor([3, 10]), torch.tensor([15, 22])
 
 
-@pytest.fixture(autouse=True)
-def forget_what_was_compiled() -> None:
-    torch._dynamo.reset()
-
-
 def sloped() -> maskdsl.Attention:
     return MODULE["sloped"].bind(heads=HEADS).compile()
 
